@@ -1,0 +1,20 @@
+//! The words that two or more crates speak.
+//!
+//! What passes between the verbs is a value defined here: [`upstreams`] (run tells the edge where requests may
+//! go, the edge tells run what it saw) and [`signal`] (what happened, one record per request). The rest are the
+//! small nouns that keep those two honest: names, sizes, durations, secrets and hints.
+//!
+//! **Invariant:** nothing here does I/O except [`wire`], which moves one message over a socket somebody else opened.
+
+pub mod hint;
+pub mod ids;
+pub mod quantity;
+pub mod secret;
+pub mod signal;
+pub mod upstreams;
+pub mod wire;
+
+pub use hint::Hint;
+pub use ids::{AppKey, AppName, EnvName, InstanceId, NameError, ReleaseId, ServiceName};
+pub use quantity::{ByteSize, Period, QuantityError};
+pub use secret::Secret;

@@ -1,0 +1,246 @@
+//! What the core tells the edge, and what the edge tells the core.
+//!
+//! The core sends whole [`EdgeConfig`]s, never changes to one: the newest generation is the truth, and a lost or
+//! repeated message does no harm. The edge takes a lease for each request on the upstream that it picks; an
+//! upstream of weight 0 gets no new leases, and is *drained* when [`UpstreamVitals::leases`] is 0 in a report
+//! that follows the [`FromEdge::Applied`] of that generation.
+//!
+//! Start: the core spawns the edge with a listening Unix socket as its control socket and connects to it. Each
+//! time a core connects, the edge answers [`FromEdge::Hello`] with a copy of each listener it holds, so that a core
+//! that was killed gets its sockets back without closing one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Secret;
+use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
+use crate::signal::{AccessRecord, Totals, UpstreamVitals};
+
+/// From the core to the edge.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToEdge {
+    /// More listening sockets to serve, in the order of the descriptors that travel with the message.
+    Listen {
+        /// What each descriptor is.
+        listeners: Vec<ListenerSpec>,
+    },
+    /// The whole truth about what to serve. Descriptors: the open folders of [`Target::Static`], by index.
+    Config(Box<EdgeConfig>),
+    /// Stop accepting, finish what is in flight within `patience`, exit with 0.
+    Stop {
+        /// How long requests in flight may take.
+        patience: Duration,
+    },
+}
+
+/// From the edge to the core.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromEdge {
+    /// The first message on each connection. Descriptors: the listeners, in order.
+    Hello {
+        /// The process id of the edge.
+        pid: u32,
+        /// The version of klar it was built from.
+        version: String,
+        /// The generation that it serves, 0 when it has none.
+        generation: u64,
+        /// The listeners that it holds.
+        listeners: Vec<ListenerSpec>,
+        /// What could be switched on of the sandbox, in words for `klar doctor`.
+        sandbox: Vec<String>,
+    },
+    /// Every worker serves `generation`, and no request will be sent to an upstream that it left out or gave
+    /// weight 0.
+    Applied {
+        /// The generation.
+        generation: u64,
+    },
+    /// A configuration could not be used; the one before it stays in force.
+    Rejected {
+        /// The generation that was refused.
+        generation: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Sent once a second, and at once when an upstream of weight 0 has no leases left.
+    Vitals(Vitals),
+    /// Finished requests, oldest first.
+    Records {
+        /// The requests.
+        records: Vec<AccessRecord>,
+        /// Records dropped since the edge started, because nobody took them in time.
+        dropped: u64,
+    },
+}
+
+/// How the edge and its upstreams are doing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Vitals {
+    /// The generation that this describes.
+    pub generation: u64,
+    /// Connections from visitors that are open now.
+    pub connections: u32,
+    /// Each upstream of the generation, and those of earlier ones that still have leases.
+    pub upstreams: Vec<UpstreamVitals>,
+    /// Totals for each app since the edge started.
+    pub totals: BTreeMap<AppKey, Totals>,
+}
+
+/// One listening socket. There is one for each address and worker (`SO_REUSEPORT`), and the set never shrinks:
+/// closing one would drop the connections in its accept queue.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListenerSpec {
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// HTTPS; plain HTTP only redirects to it.
+    pub tls: bool,
+    /// Which worker serves it, counted from 0; workers beyond the number that runs wrap around.
+    pub worker: usize,
+}
+
+/// Everything the edge needs to know to serve.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EdgeConfig {
+    /// Grows with each change.
+    pub generation: u64,
+    /// Where plain HTTP is sent: the port of HTTPS as visitors see it.
+    pub https_port: u16,
+    /// The certificates. The first one answers visitors that name no host.
+    pub certificates: Vec<Certificate>,
+    /// The apps.
+    pub sites: Vec<Site>,
+    /// Connections from visitors in all; more are closed at once.
+    pub connections_max: u32,
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The host names it is used for, exact (`localhost`) or with one leading wildcard label (`*.example.no`).
+    pub hosts: Vec<String>,
+    /// PEM, leaf first.
+    pub chain_pem: String,
+    /// PEM, PKCS#8.
+    pub key_pem: Secret<String>,
+}
+
+/// One app in one environment as the edge sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Site {
+    /// Which app.
+    pub app: AppKey,
+    /// The host names that lead to it, in lower case, without port.
+    pub hosts: Vec<String>,
+    /// Its routes, in any order: the most specific one wins (exact, then longest prefix, then `/*`).
+    pub routes: Vec<Route>,
+    /// The instances behind each service.
+    pub services: BTreeMap<ServiceName, Upstreams>,
+    /// Limits for each request.
+    pub limits: Limits,
+    /// The content security policy.
+    pub csp: Csp,
+}
+
+/// A path and where it leads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Route {
+    /// `/exact`, `/prefix/*` (which also takes `/prefix`) or `/*`.
+    pub pattern: String,
+    /// Where it leads.
+    pub target: Target,
+    /// A `POST` or `PATCH` with an `Idempotency-Key` may be sent again.
+    pub idempotent: bool,
+    /// Overrides [`Limits::timeout`].
+    pub timeout: Option<Duration>,
+    /// Overrides [`Limits::body_bytes`].
+    pub body_bytes: Option<u64>,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Target {
+    /// To an instance of a service.
+    Service {
+        /// Which.
+        service: ServiceName,
+    },
+    /// To the files in a folder.
+    Static {
+        /// Index among the descriptors that travel with the configuration: an open folder (`O_PATH`).
+        folder: usize,
+        /// Names the content: two configurations with the same value serve the same files.
+        release: ReleaseId,
+        /// Unknown paths that look like pages get `/index.html`.
+        spa: bool,
+    },
+}
+
+/// The instances behind a service.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Upstreams {
+    /// The instances.
+    pub upstreams: Vec<Upstream>,
+    /// The path that says whether an instance is well. `None`: any answer on a connection will do.
+    pub health: Option<String>,
+    /// Visitors stay with the instance that they were first sent to, for as long as it takes requests.
+    pub sticky: bool,
+    /// How long a request waits when there is no instance to send it to.
+    pub hold: Duration,
+}
+
+/// An instance as the edge sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Which instance.
+    pub id: InstanceId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of new requests in proportion to the others; 0 means none.
+    pub weight: u32,
+    /// The release that it runs.
+    pub release: ReleaseId,
+}
+
+/// Limits for each request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Limits {
+    /// The whole head of a request, in bytes. More: 431.
+    pub header_bytes: usize,
+    /// The body of a request, in bytes. More: 413.
+    pub body_bytes: u64,
+    /// From the first byte of a request to the last byte of its head. More: 408.
+    pub header_timeout: Duration,
+    /// From the end of the head to the head of the answer, over all attempts. More: 504.
+    pub timeout: Duration,
+    /// How long a body, in or out, may make no progress at all.
+    pub stall_timeout: Duration,
+    /// How long a connection may idle between requests.
+    pub idle_timeout: Duration,
+}
+
+/// The content security policy that is sent where the app sends none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Csp {
+    /// How it is sent.
+    pub mode: CspMode,
+    /// The policy.
+    pub policy: String,
+}
+
+/// How a content security policy is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CspMode {
+    /// `content-security-policy-report-only`: breaks nothing.
+    Report,
+    /// `content-security-policy`.
+    Enforce,
+    /// Not at all.
+    Off,
+}
