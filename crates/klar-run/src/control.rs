@@ -1,0 +1,81 @@
+//! What can be asked of a core: the verbs behind the control API and so behind the command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use klar_base::{AppKey, Secret, ServiceName};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::report::{Event, Failure, Finding, HostStatus, LogLine};
+
+/// Events of an operation as they happen; the last one is [`Event::Failed`] or [`Event::Done`]. The operation goes
+/// on when nobody listens any more.
+pub type Events = mpsc::Receiver<Event>;
+
+/// A new release to put in place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployRequest {
+    /// The id of an upload: a tar archive of the app's folder with `klar.toml` at its top.
+    pub upload: String,
+    /// Only for an app that is not up yet (`klar up`); `klar deploy` is for one that is.
+    pub first: bool,
+    /// The values behind `env:` and `file:` references of `klar.toml`, by reference as written there. They are read
+    /// by the command line, as the person who runs it.
+    pub secrets: BTreeMap<String, Secret<String>>,
+    /// A given certificate, where `klar.toml` names one.
+    pub certificate: Option<GivenCertificate>,
+}
+
+/// A certificate that klar did not make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GivenCertificate {
+    /// PEM, leaf first.
+    pub chain_pem: String,
+    /// PEM.
+    pub key_pem: Secret<String>,
+}
+
+/// Which lines of output are wanted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LogQuery {
+    /// Only this service or store.
+    pub service: Option<ServiceName>,
+    /// Only this instance: `api.7`.
+    pub instance: Option<String>,
+    /// How many lines from the past.
+    pub lines: usize,
+    /// Go on with new ones.
+    pub follow: bool,
+    /// Access records instead of output; `text` is then one JSON object.
+    pub access: bool,
+}
+
+/// What a core does when it is asked.
+#[allow(async_fn_in_trait)] // one thread, so nobody needs `Send`
+pub trait Control {
+    /// Everything at a glance, without waiting for anything.
+    async fn status(&self) -> HostStatus;
+    /// What this host can and cannot do.
+    async fn doctor(&self) -> Vec<Finding>;
+    /// The certificate of the local authority, in PEM.
+    async fn authority(&self) -> Result<String, Failure>;
+    /// The folder for uploads; the API puts the archive there under a name of its own, which is the upload's id.
+    fn uploads(&self) -> &Path;
+    /// Puts a release in place.
+    async fn deploy(&self, key: AppKey, request: DeployRequest) -> Events;
+    /// Goes back to the release before.
+    async fn rollback(&self, key: AppKey) -> Events;
+    /// Replaces instances by new ones of the same release, one after the other.
+    async fn restart(&self, key: AppKey, service: Option<ServiceName>) -> Events;
+    /// Sets the number of instances, until the next change of `klar.toml`.
+    async fn scale(&self, key: AppKey, service: ServiceName, instances: u32) -> Events;
+    /// Stops an app; `purge` also removes its releases, logs, folders and databases.
+    async fn down(&self, key: AppKey, purge: bool) -> Events;
+    /// Output of an app. Ends when it is not followed, or when the receiver is dropped.
+    async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure>;
+    /// `klar.toml` as it is in force for the release that serves, with where each value came from.
+    async fn loaded(&self, key: AppKey) -> Result<PathBuf, Failure>;
+    /// Stops every app, the edge and the core itself.
+    async fn stop(&self) -> Events;
+}

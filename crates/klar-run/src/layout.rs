@@ -1,0 +1,152 @@
+//! Where everything lies. One folder holds a host's whole state; everything of an app is below its [`AppKey`].
+//!
+//! ```text
+//! STATE/host.json                      the apps, their releases, ports: atomically replaced
+//! STATE/ledger.jsonl                   receipts of deploys and admin actions, append-only
+//! STATE/logs/klar.log                  what core, spawner, edge and shims say of themselves
+//! STATE/ca/                            the local certificate authority and given certificates
+//! STATE/run/klar.sock, edge.sock       control sockets
+//! STATE/run/i/HASH.{json,sock}         one pair for each running shim: enough to find it again
+//! STATE/apps/APP.ENV/releases/ID/      files/ (read-only), release.json (written last: the release is whole)
+//! STATE/apps/APP.ENV/writable/NAME     the declared folders, which outlive releases
+//! STATE/apps/APP.ENV/logs/SERVICE/     output of instances
+//! STATE/apps/APP.ENV/home, tmp/N       caches of builds; a private tmp for each instance
+//! STATE/data/APP.ENV/NAME/             the folder of a managed database, and its credentials beside it
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
+use sha2::{Digest, Sha256};
+
+/// The folders of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Everything below `root`, which should be absolute.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder that `klar` uses when none is named: `$KLAR_STATE`, then `/var/lib/klar` for root, then
+    /// `$XDG_STATE_HOME/klar`, then `~/.local/state/klar`.
+    pub fn default_for_user() -> Self {
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(folder) = from("KLAR_STATE") {
+            return Self::new(folder);
+        }
+        if nix::unistd::geteuid().is_root() {
+            return Self::new("/var/lib/klar");
+        }
+        let state = from("XDG_STATE_HOME")
+            .or_else(|| from("HOME").map(|home| home.join(".local/state")))
+            .unwrap_or_else(std::env::temp_dir);
+        Self::new(state.join("klar"))
+    }
+
+    /// The folder that holds everything.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// The durable state of the core.
+    pub fn host_file(&self) -> PathBuf {
+        self.root.join("host.json")
+    }
+    /// Receipts, one JSON object a line.
+    pub fn ledger(&self) -> PathBuf {
+        self.root.join("ledger.jsonl")
+    }
+    /// What klar's own processes say.
+    pub fn own_log(&self) -> PathBuf {
+        self.root.join("logs/klar.log")
+    }
+    /// The local certificate authority.
+    pub fn ca(&self) -> PathBuf {
+        self.root.join("ca")
+    }
+    /// Sockets and what is only true while processes live.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+    /// The control API.
+    pub fn control_socket(&self) -> PathBuf {
+        self.root.join("run/klar.sock")
+    }
+    /// The edge's control socket.
+    pub fn edge_socket(&self) -> PathBuf {
+        self.root.join("run/edge.sock")
+    }
+    /// The record and the socket of a running shim. Hashed: a socket's path may have 107 bytes in all.
+    pub fn shim(&self, id: &InstanceId) -> (PathBuf, PathBuf) {
+        let digest = Sha256::digest(id.to_string());
+        let name: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let folder = self.shims();
+        (folder.join(format!("{name}.json")), folder.join(format!("{name}.sock")))
+    }
+    /// The folder with the records of running shims.
+    pub fn shims(&self) -> PathBuf {
+        self.root.join("run/i")
+    }
+    /// All apps.
+    pub fn apps(&self) -> PathBuf {
+        self.root.join("apps")
+    }
+    /// All of one app, apart from its databases.
+    pub fn app(&self, key: &AppKey) -> PathBuf {
+        self.apps().join(key.to_string())
+    }
+    /// Its releases.
+    pub fn releases(&self, key: &AppKey) -> PathBuf {
+        self.app(key).join("releases")
+    }
+    /// One release.
+    pub fn release(&self, key: &AppKey, id: &ReleaseId) -> PathBuf {
+        self.releases(key).join(id.as_str())
+    }
+    /// The declared folders, which outlive releases.
+    pub fn writable(&self, key: &AppKey) -> PathBuf {
+        self.app(key).join("writable")
+    }
+    /// The home of builds and instances: caches, nothing precious.
+    pub fn home(&self, key: &AppKey) -> PathBuf {
+        self.app(key).join("home")
+    }
+    /// The private tmp of one instance.
+    pub fn tmp(&self, id: &InstanceId) -> PathBuf {
+        self.app(&id.key).join("tmp").join(format!("{}-{}", id.service, id.number))
+    }
+    /// The output of one service or store.
+    pub fn logs(&self, key: &AppKey, service: &ServiceName) -> PathBuf {
+        self.app(key).join("logs").join(service.as_str())
+    }
+    /// The access records of an app.
+    pub fn access_log(&self, key: &AppKey) -> PathBuf {
+        self.app(key).join("access/access.jsonl")
+    }
+    /// Everything of one managed store.
+    pub fn store(&self, key: &AppKey, name: &ServiceName) -> PathBuf {
+        self.root.join("data").join(key.to_string()).join(name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_environments_of_one_app_share_nothing() {
+        let layout = Layout::new("/s");
+        let (prod, staging): (AppKey, AppKey) = ("a.prod".parse().unwrap(), "a.staging".parse().unwrap());
+        let service: ServiceName = "api".parse().unwrap();
+        for of in [Layout::app, Layout::releases, Layout::writable, Layout::home] {
+            assert_ne!(of(&layout, &prod), of(&layout, &staging));
+        }
+        assert_ne!(layout.store(&prod, &service), layout.store(&staging, &service));
+        let longest = format!("{0}.{0}.{0}.18446744073709551615", "a".repeat(32));
+        let (_, socket) = layout.shim(&longest.parse().unwrap());
+        assert!(socket.as_os_str().len() < 40, "{socket:?}");
+    }
+}
