@@ -1,0 +1,98 @@
+// Starts the shop, and ends it: on SIGTERM it takes no more connections, lets
+// the requests in flight finish, and leaves with 0 within ten seconds.
+
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Cache } from './src/cache.js';
+import { checkout } from './src/checkout.js';
+import { ConfigError, readConfig } from './src/config.js';
+import { Database } from './src/database.js';
+import { answerLarge, answerSlowly, showVersion } from './src/drills.js';
+import { showHealth, showLiveness } from './src/health.js';
+import { createHttpServer } from './src/http.js';
+import { listLicenceKinds, listLicences } from './src/licences.js';
+import { createLog, reason } from './src/log.js';
+import { addNote } from './src/notes.js';
+import { listOrders, showOrder } from './src/orders.js';
+import { pageRoutes } from './src/pages.js';
+import { listUsers } from './src/users.js';
+
+// Still answering, but asking callers to leave: a request already on its way
+// on a kept-alive connection is not cut off.
+const LAME_DUCK_MS = 200;
+const DRAIN_LIMIT_MS = 9_500;
+
+const home = new URL('.', import.meta.url);
+const log = createLog();
+
+function start(config) {
+  let draining = false;
+  const isDraining = () => draining;
+  const database = new Database(config.databaseUrl, log);
+  const cache = new Cache(config.redisUrl, log);
+  const shop = { config, database, cache, log, home, isDraining };
+
+  const routes = [
+    ['GET', '/healthz', showHealth(shop)],
+    ['GET', '/livez', showLiveness()],
+    ['GET', '/api/orders', listOrders(shop)],
+    ['GET', '/api/orders/:id', showOrder(shop)],
+    ['GET', '/api/licences', listLicences(shop)],
+    ['GET', '/api/licence-kinds', listLicenceKinds(shop)],
+    ['GET', '/api/users', listUsers(shop)],
+    ['GET', '/api/version', showVersion(shop)],
+    ['POST', '/api/checkout', checkout(shop)],
+    ['POST', '/api/notes', addNote(shop)],
+    ['GET', '/api/slow', answerSlowly()],
+    ['GET', '/api/big', answerLarge()],
+    ...pageRoutes(home),
+  ];
+
+  const server = createHttpServer({ routes, log, isDraining });
+  server.on('error', (error) => fail(`cannot listen on ${config.host}:${config.port}: ${error.message}`));
+  server.listen(config.port, config.host, () => {
+    const { address, port } = server.address();
+    log.info('listening', { host: address, port, instance: config.instance, release: config.release });
+  });
+
+  async function drain(signal) {
+    if (draining) return;
+    draining = true;
+    log.info('draining', { signal });
+    const deadline = setTimeout(() => {
+      log.warn('requests still in flight after the drain limit', { limit_ms: DRAIN_LIMIT_MS });
+      process.exit(0);
+    }, DRAIN_LIMIT_MS);
+    await sleep(LAME_DUCK_MS);
+    const sweep = setInterval(() => server.closeIdleConnections(), 50);
+    await new Promise((resolve) => server.close(resolve));
+    clearInterval(sweep);
+    cache.close();
+    await database.close();
+    clearTimeout(deadline);
+    log.info('stopped');
+    process.exit(0);
+  }
+  process.on('SIGTERM', drain);
+  process.on('SIGINT', drain);
+}
+
+function fail(message) {
+  console.error(message);
+  process.exit(1);
+}
+
+// A fault we did not foresee leaves the process in an unknown state: say it, and let the supervisor start anew.
+process.on('uncaughtException', (error) => {
+  log.error('uncaught error', { reason: reason(error), stack: error.stack });
+  process.exit(1);
+});
+
+try {
+  const config = readConfig();
+  if (config.crash || existsSync(new URL('CRASH', home))) fail('cannot read licence register: register.json is missing');
+  start(config);
+} catch (error) {
+  if (!(error instanceof ConfigError)) throw error;
+  fail(error.message);
+}
