@@ -4,11 +4,18 @@
 //! **Invariant:** what must survive a kill is on disk before it is acted on, and what runs can be found again
 //! from the state folder alone.
 
+pub mod certs;
 pub mod control;
+pub mod core;
+pub mod durable;
 pub mod layout;
 pub mod limits;
 pub mod ports;
+mod probe;
+pub mod release;
 pub mod report;
 pub mod sandbox;
+mod settings;
 pub mod shim;
 pub mod spawn;
+pub mod store;

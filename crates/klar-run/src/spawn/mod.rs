@@ -20,6 +20,7 @@ use klar_base::{AppKey, wire};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{Backend, Limits};
+pub use process::reserve_descriptors;
 use users::Identity;
 
 /// A request to the privileged side.

@@ -1,0 +1,78 @@
+//! Access records on disk: one JSON object a line, for each app, rotated by size.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+use klar_base::AppKey;
+use klar_base::signal::AccessRecord;
+
+use crate::layout::Layout;
+
+const FILE_MAX: u64 = 16 << 20;
+const FILES: u32 = 4;
+
+/// Writes the records that the edge sends.
+#[derive(Debug)]
+pub(super) struct AccessLogs {
+    layout: Layout,
+    open: RefCell<BTreeMap<AppKey, (File, u64)>>,
+}
+
+impl AccessLogs {
+    pub(super) fn new(layout: Layout) -> Self {
+        Self { layout, open: RefCell::default() }
+    }
+
+    /// Writes each record to its app's file; those of no app are not kept.
+    pub(super) fn write(&self, records: &[AccessRecord]) {
+        let mut lines: BTreeMap<&AppKey, Vec<u8>> = BTreeMap::new();
+        for record in records {
+            let Some(key) = &record.app else { continue };
+            let line = lines.entry(key).or_default();
+            if serde_json::to_writer(&mut *line, record).is_ok() {
+                line.push(b'\n');
+            }
+        }
+        for (key, text) in lines {
+            if let Err(error) = self.append(key, &text) {
+                eprintln!("klar core: access records of {key} are lost: {error}");
+            }
+        }
+    }
+
+    fn append(&self, key: &AppKey, text: &[u8]) -> std::io::Result<()> {
+        let mut open = self.open.borrow_mut();
+        let path = self.layout.access_log(key);
+        let full = open.get(key).is_some_and(|(_, size)| size + text.len() as u64 > FILE_MAX);
+        if full {
+            open.remove(key);
+            for number in (1..FILES).rev() {
+                let from = if number == 1 {
+                    path.clone()
+                } else {
+                    path.with_extension(format!("jsonl.{}", number - 1))
+                };
+                // Older ones may not be there yet.
+                let _ = fs::rename(from, path.with_extension(format!("jsonl.{number}")));
+            }
+        }
+        if !open.contains_key(key) {
+            let file = File::options().create(true).append(true).mode(0o600).open(&path)?;
+            let size = file.metadata()?.len();
+            open.insert(key.clone(), (file, size));
+        }
+        if let Some((file, size)) = open.get_mut(key) {
+            file.write_all(text)?;
+            *size += text.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Forgets an app whose files are about to be removed.
+    pub(super) fn close(&self, key: &AppKey) {
+        self.open.borrow_mut().remove(key);
+    }
+}

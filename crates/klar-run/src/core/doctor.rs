@@ -1,0 +1,121 @@
+//! What this host can and cannot do, and what that means.
+
+use super::Core;
+use crate::report::{Finding, Grade};
+use crate::store::{self, Engine};
+
+fn finding(topic: &str, grade: Grade, what: impl Into<String>, hint: Option<&str>) -> Finding {
+    Finding { topic: topic.into(), grade, what: what.into(), hint: hint.map(Into::into) }
+}
+
+impl Core {
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let description = &self.description;
+        let mut found = vec![
+            if description.root {
+                finding("privilege", Grade::Good, "started as root: core, edge, each app and its databases have own users", None)
+            } else {
+                let hint = "start klar as root (`klar service install`) to give apps users of their own, process namespaces \
+                            and ports below 1024";
+                finding("privilege", Grade::Fair, "started without root: everything runs as one user", Some(hint))
+            },
+            finding(
+                "limits",
+                if description.limits.starts_with("cgroup") { Grade::Good } else { Grade::Fair },
+                &description.limits,
+                description.limits.starts_with("rlimits").then_some(
+                    "start klar as root, or in a systemd unit with `Delegate=yes`, for limits on whole instances",
+                ),
+            ),
+        ];
+        let landlock = crate::sandbox::available();
+        found.push(match landlock {
+            0 => finding(
+                "sandbox",
+                Grade::Fair,
+                "this kernel has no Landlock: apps may write wherever their user may",
+                Some("Linux 5.13 or newer, with `landlock` among the security modules"),
+            ),
+            version => finding(
+                "sandbox",
+                Grade::Good,
+                format!("Landlock version {version}: releases are read-only to apps"),
+                None,
+            ),
+        });
+        found.push(if description.namespaces {
+            finding(
+                "sandbox",
+                Grade::Good,
+                "each instance has a process namespace: nothing outlives it",
+                None,
+            )
+        } else {
+            finding(
+                "sandbox",
+                Grade::Fair,
+                "no process namespaces: what outlives a killed instance is swept up",
+                None,
+            )
+        });
+        found.extend(
+            self.edge_state.borrow().sandbox.iter().map(|line| finding("edge", Grade::Good, line, None)),
+        );
+        found.push(finding(
+            "state",
+            Grade::Good,
+            format!("everything is kept in {}", self.layout.root().display()),
+            None,
+        ));
+        found.extend(disk(self.layout.root()));
+        for engine in [Engine::Postgres, Engine::Redis] {
+            found.push(match store::installed(engine) {
+                Some(version) => {
+                    finding("databases", Grade::Good, format!("{}: {version}", engine.name()), None)
+                }
+                None => finding(
+                    "databases",
+                    Grade::Fair,
+                    format!(
+                        "{} is not installed: `{} = \"managed\"` cannot be used",
+                        engine.name(),
+                        engine.name()
+                    ),
+                    Some(match engine {
+                        Engine::Postgres => "apt-get install postgresql",
+                        Engine::Redis => "apt-get install redis-server",
+                    }),
+                ),
+            });
+        }
+        let dropped = self.edge_state.borrow().records_dropped;
+        if dropped > 0 {
+            found.push(finding(
+                "edge",
+                Grade::Fair,
+                format!("{dropped} access records were dropped under load"),
+                None,
+            ));
+        }
+        found
+    }
+}
+
+fn disk(path: &std::path::Path) -> Option<Finding> {
+    let stat = nix::sys::statvfs::statvfs(path).ok()?;
+    let free = stat.blocks_available() * stat.fragment_size();
+    let total = (stat.blocks() * stat.fragment_size()).max(1);
+    let percent = free * 100 / total;
+    let what = format!("{} GiB of {} GiB are free where klar keeps its state", free >> 30, total >> 30);
+    // The seeds' limits: a target of under 70 % used, an alert above 85 %.
+    Some(match percent {
+        30.. => finding("disk", Grade::Good, what, None),
+        15..30 => finding("disk", Grade::Fair, what, Some("free some space before it becomes urgent")),
+        _ => finding(
+            "disk",
+            Grade::Bad,
+            what,
+            Some("free some space now: a full disk stops deploys and databases"),
+        ),
+    })
+}

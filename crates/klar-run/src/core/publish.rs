@@ -1,0 +1,248 @@
+//! What the edge is told: one whole configuration after each change that concerns it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use klar_base::upstreams::{self, Certificate, EdgeConfig, Limits, Route, Site, Target, Upstream, Upstreams};
+use klar_base::{AppKey, Secret, ServiceName};
+
+use super::instance::{self};
+use super::{App, Core};
+use crate::release::Release;
+use crate::report::{Failure, InstanceState};
+use crate::settings::{self, ServiceSettings};
+
+/// The policy where `klar.toml` gives none: everything from the app itself.
+const CSP: &str = "default-src 'self'";
+
+/// Everything of a configuration but its number, to tell whether it has changed.
+pub(super) type Published = String;
+
+impl Core {
+    /// Starts the edge when there is something to serve and none runs.
+    pub(super) fn keep_edge(self: &Rc<Self>) {
+        let needed = self.host.borrow().apps.values().any(|app| app.wanted && app.current.is_some());
+        let mut edge = self.edge.borrow_mut();
+        if self.finishing.get() || !needed || edge.is_connected() || !edge.may_start() {
+            return;
+        }
+        // One that lost its core is still there after this core was started anew.
+        let result = match edge.adopt() {
+            Ok(true) => Ok(()),
+            _ => edge.start(),
+        };
+        if let Err(error) = result {
+            eprintln!("klar core: the edge could not be started: {error}");
+        }
+        edge.forget_published();
+    }
+
+    /// Tells the edge what to serve, when that has changed.
+    pub(super) fn publish(&self) {
+        if !self.edge.borrow().is_connected() {
+            return;
+        }
+        let (mut config, folders) = match self.edge_config() {
+            Ok(made) => made,
+            Err(error) => {
+                eprintln!("klar core: the edge keeps its old settings: {error}");
+                return;
+            }
+        };
+        let Ok(published) = serde_json::to_string(&config) else { return };
+        let mut edge = self.edge.borrow_mut();
+        if edge.is_published(&published) {
+            return;
+        }
+        self.generation.set(self.generation.get() + 1);
+        config.generation = self.generation.get();
+        match edge.publish(config, &folders) {
+            Ok(()) => edge.note_published(published),
+            Err(error) => eprintln!("klar core: the edge could not be told: {error}"),
+        }
+    }
+
+    /// Publishes, and waits until every worker of the edge has it.
+    pub(super) async fn publish_and_wait(&self) -> Result<(), Failure> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        self.publish();
+        let generation = self.generation.get();
+        let outcome = self.wait_for(PATIENCE, |core| {
+            let edge = core.edge_state.borrow();
+            match &edge.rejected {
+                Some((refused, reason)) if *refused >= generation => Some(Err(reason.clone())),
+                _ => (edge.applied >= generation || edge.pid.is_none()).then_some(Ok(())),
+            }
+        });
+        match outcome.await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(reason)) => Err(Failure::new(format!("the edge refused its settings: {reason}"))),
+            None => Err(Failure::new("the edge did not take its new settings within 10 s").hint(
+                "look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)",
+            )),
+        }
+    }
+
+    fn edge_config(&self) -> std::io::Result<(EdgeConfig, Vec<OwnedFd>)> {
+        let mut folders = Vec::new();
+        let mut sites = Vec::new();
+        let mut certificates = Vec::new();
+        let mut connections_max = 0;
+        let mut https_port = 443;
+        let host = self.host.borrow();
+        let apps = self.apps.borrow();
+        let mut taken: BTreeMap<String, AppKey> = BTreeMap::new();
+        for (key, remembered) in host.apps.iter().filter(|(_, app)| app.wanted) {
+            let Some(app) = apps.get(key) else { continue };
+            let Some(release) = remembered.current.as_ref().and_then(|id| app.releases.get(id)) else {
+                continue;
+            };
+            let settings = &release.config.edge;
+            https_port = settings.ports(self.description.root).0;
+            connections_max = connections_max.max(settings.connections);
+            let hosts: Vec<String> =
+                self.hosts(key, release).into_iter().filter(|name| !taken.contains_key(name)).collect();
+            taken.extend(hosts.iter().map(|name| (name.clone(), key.clone())));
+            certificates.extend(self.certificates(key, &hosts)?);
+            sites.push(self.site(key, app, release, hosts, &mut folders)?);
+        }
+        let config = EdgeConfig { generation: 0, https_port, certificates, sites, connections_max };
+        Ok((config, folders))
+    }
+
+    /// The host names of an app, its own first.
+    pub(super) fn hosts(&self, key: &AppKey, release: &Release) -> Vec<String> {
+        {
+            let _ = key;
+            release.config.app.domains.iter().map(ToString::to_string).collect()
+        }
+    }
+
+    /// The addresses that an app needs the edge to listen at: all of them, or loopback for local names.
+    pub(super) fn addresses(&self, key: &AppKey, release: &Release) -> Vec<(SocketAddr, bool)> {
+        let (https, http) = release.config.edge.ports(self.description.root);
+        let local = self.hosts(key, release).iter().all(|host| is_local(host));
+        let ips: [IpAddr; 2] = if local {
+            [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        } else {
+            [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
+        };
+        ips.into_iter()
+            .flat_map(|ip| [(SocketAddr::new(ip, https), true), (SocketAddr::new(ip, http), false)])
+            .collect()
+    }
+
+    /// Where to open an app.
+    pub(super) fn url(&self, key: &AppKey, release: &Release) -> String {
+        let hosts = self.hosts(key, release);
+        let host = hosts.first().map_or("localhost", String::as_str);
+        match release.config.edge.ports(self.description.root).0 {
+            443 => format!("https://{host}"),
+            port => format!("https://{host}:{port}"),
+        }
+    }
+
+    fn certificates(&self, key: &AppKey, hosts: &[String]) -> std::io::Result<Vec<Certificate>> {
+        let given = self.layout.ca().join(format!("given-{key}"));
+        if let (Ok(chain_pem), Ok(key_pem)) = (
+            std::fs::read_to_string(given.with_extension("pem")),
+            std::fs::read_to_string(given.with_extension("key")),
+        ) {
+            return Ok(vec![Certificate { hosts: hosts.to_vec(), chain_pem, key_pem: Secret::new(key_pem) }]);
+        }
+        hosts.iter().map(|host| self.authority.certificate(host)).collect()
+    }
+
+    fn site(
+        &self,
+        key: &AppKey,
+        app: &App,
+        release: &Release,
+        hosts: Vec<String>,
+        folders: &mut Vec<OwnedFd>,
+    ) -> std::io::Result<Site> {
+        let edge = &release.config.edge;
+        let mut routes = Vec::new();
+        for route in &release.config.routes {
+            let policy = &route.policy;
+            let Some(service) = release.config.services.get(&policy.to) else { continue };
+            let target = match &service.static_dir {
+                Some(folder) => {
+                    let path = self.layout.release(key, &release.id).join("files").join(folder.as_path());
+                    folders.push(instance::open_folder(&path)?);
+                    Target::Static {
+                        folder: folders.len() - 1,
+                        release: release.id.clone(),
+                        spa: service.spa,
+                    }
+                }
+                None => Target::Service { service: policy.to.clone() },
+            };
+            routes.push(Route {
+                pattern: route.pattern.to_string(),
+                target,
+                idempotent: policy.idempotent,
+                timeout: Some(policy.timeout.0),
+                body_bytes: Some(policy.body.0),
+            });
+        }
+        let services = release.config.services.iter().filter(|(_, service)| service.is_web());
+        let services: BTreeMap<ServiceName, Upstreams> = services
+            .map(|(name, service)| {
+                let upstreams = Upstreams {
+                    upstreams: upstreams_of(app, name),
+                    health: service.health.as_ref().map(ToString::to_string),
+                    sticky: service.sticky,
+                    hold: edge.hold.0,
+                };
+                (name.clone(), upstreams)
+            })
+            .collect();
+        Ok(Site {
+            app: key.clone(),
+            hosts,
+            routes,
+            services,
+            limits: Limits {
+                header_bytes: usize::try_from(edge.header_limit.0).unwrap_or(usize::MAX),
+                body_bytes: edge.body_limit.0,
+                header_timeout: edge.headers_timeout.0,
+                timeout: edge.timeout.0,
+                stall_timeout: Duration::from_secs(30),
+                idle_timeout: Duration::from_secs(60),
+            },
+            csp: upstreams::Csp {
+                mode: settings::csp_mode(edge.csp),
+                policy: edge.csp_policy.clone().unwrap_or_else(|| CSP.into()),
+            },
+        })
+    }
+
+    /// How often each app's totals stood at what, for receipts.
+    pub(super) fn totals(&self, key: &AppKey) -> klar_base::signal::Totals {
+        self.edge_state.borrow().vitals.totals.get(key).cloned().unwrap_or_default()
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+fn upstreams_of(app: &App, service: &ServiceName) -> Vec<Upstream> {
+    let ready = app.instances.values().filter(|instance| {
+        instance.record.id.service == *service && instance.state != InstanceState::Starting
+    });
+    ready
+        .filter_map(|instance| {
+            Some(Upstream {
+                id: instance.record.id.clone(),
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, instance.listening_port()?)),
+                weight: u32::from(instance.serving && instance.state == InstanceState::Ready),
+                release: instance.release()?.clone(),
+            })
+        })
+        .collect()
+}

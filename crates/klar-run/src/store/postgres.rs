@@ -1,0 +1,150 @@
+//! PostgreSQL: an own cluster with checksums, SCRAM passwords, TCP on loopback only.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use klar_base::AppKey;
+
+use super::{Invocation, NotReady, Store, find_program};
+use crate::report::Failure;
+
+const ADMIN: &str = "klar";
+
+/// Database and role of an app: identifiers that need no quotes anywhere.
+pub(super) fn database(key: &AppKey) -> String {
+    let name = if key.env.is_default() { key.app.to_string() } else { format!("{}_{}", key.app, key.env) };
+    name.replace('-', "_")
+}
+
+/// The newest server that is installed: Debian keeps one folder for each major version.
+pub(super) fn newest() -> Option<(u32, PathBuf)> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let folder = entry.path().join("bin");
+        folder.join("postgres").is_file().then_some((version, folder))
+    });
+    versions.max_by_key(|(version, _)| *version).or_else(|| {
+        let found = find_program("postgres", &[])?;
+        Some((0, found.parent()?.to_owned()))
+    })
+}
+
+fn programs() -> Result<PathBuf, Failure> {
+    newest().map(|(_, folder)| folder).ok_or_else(|| {
+        Failure::new("PostgreSQL's server is not installed").hint(
+            "run `apt-get install postgresql`; klar makes a cluster of its own and leaves Debian's alone",
+        )
+    })
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+pub(super) fn initialise(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
+    // Made under another name first, so that a kill in between leaves nothing that looks whole.
+    const SCRIPT: &str = r#"
+set -eu
+umask 077
+[ -e "$1/cluster/PG_VERSION" ] && exit 0
+rm -rf "$1/cluster.new"
+printf '%s' "$KLAR_PASSWORD" > "$1/password"
+"$2/initdb" -D "$1/cluster.new" -U klar --pwfile="$1/password" --data-checksums \
+    --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-instructions
+rm -f "$1/password"
+sync "$1/cluster.new"
+mv "$1/cluster.new" "$1/cluster"
+"#;
+    let command = ["/bin/sh", "-c", SCRIPT, "initdb", &text(folder), &text(&programs()?)];
+    Ok(Invocation {
+        command: command.map(String::from).to_vec(),
+        env: vec![("KLAR_PASSWORD".into(), store.admin_password.expose().clone())],
+    })
+}
+
+pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
+    let mut command = vec![text(&programs()?.join("postgres")), "-D".into(), text(&folder.join("cluster"))];
+    for setting in [
+        format!("port={}", store.port),
+        "listen_addresses=127.0.0.1".into(),
+        "unix_socket_directories=".into(),
+        // Ten instances with a pool of ten, twice during a deploy, and room for people.
+        "max_connections=250".into(),
+        "wal_level=replica".into(),
+        "log_line_prefix=%q%u@%d ".into(),
+        "log_min_duration_statement=1s".into(),
+        "log_lock_waits=on".into(),
+        "idle_in_transaction_session_timeout=10min".into(),
+    ] {
+        command.extend(["-c".into(), setting]);
+    }
+    Ok(Invocation { command, env: Vec::new() })
+}
+
+fn psql(store: &Store, sql: &str, database: &str) -> Result<String, NotReady> {
+    let folder = programs().map_err(NotReady::Never)?;
+    let program = find_program("psql", &[folder]).ok_or_else(|| {
+        NotReady::Never(
+            Failure::new("`psql` is not installed").hint("run `apt-get install postgresql-client`"),
+        )
+    })?;
+    let output = Command::new(program)
+        .args([
+            "--no-psqlrc",
+            "--no-align",
+            "--tuples-only",
+            "--quiet",
+            "--set=ON_ERROR_STOP=1",
+            "--command",
+            sql,
+        ])
+        .env_clear()
+        .env("PGHOST", "127.0.0.1")
+        .env("PGPORT", store.port.to_string())
+        .env("PGUSER", ADMIN)
+        .env("PGPASSWORD", store.admin_password.expose())
+        .env("PGDATABASE", database)
+        .env("PGCONNECT_TIMEOUT", "3")
+        .env("PGOPTIONS", "-c statement_timeout=5s")
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| NotReady::Later(format!("psql could not be run: {error}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    const NOT_OURS: [&str; 4] =
+        ["password authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry"];
+    if NOT_OURS.iter().any(|words| said.contains(words)) {
+        return Err(NotReady::someone_else(store, "it is a PostgreSQL that does not know klar's password"));
+    }
+    if said.contains("invalid response") || said.contains("received invalid") {
+        return Err(NotReady::someone_else(store, "it is not PostgreSQL"));
+    }
+    Err(NotReady::Later(said))
+}
+
+pub(super) fn verify(store: &Store, key: &AppKey) -> Result<String, NotReady> {
+    let identity = psql(store, "select system_identifier from pg_control_system()", "postgres")?;
+    if let Some(expected) = &store.identity
+        && *expected != identity
+    {
+        let what = format!("it is another cluster (system identifier {identity}, expected {expected})");
+        return Err(NotReady::someone_else(store, &what));
+    }
+    let (name, password) = (database(key), store.app_password.expose());
+    let role = format!(
+        "do $$ begin if not exists (select from pg_roles where rolname = '{name}') then \
+         create role {name} login; end if; end $$; alter role {name} password '{password}'"
+    );
+    let there = psql(store, &format!("select 1 from pg_roles where rolname = '{name}'"), "postgres")?;
+    if there.is_empty() {
+        psql(store, &role, "postgres")?;
+    }
+    let there = psql(store, &format!("select 1 from pg_database where datname = '{name}'"), "postgres")?;
+    if there.is_empty() {
+        psql(store, &format!("create database {name} owner {name}"), "postgres")?;
+    }
+    Ok(identity)
+}

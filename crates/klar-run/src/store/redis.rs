@@ -1,0 +1,118 @@
+//! Redis: an own folder with an append-only file, a password, loopback only.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Invocation, NotReady, Store, find_program};
+use crate::report::Failure;
+
+fn server() -> Result<String, Failure> {
+    find_program("redis-server", &[]).map(|path| path.to_string_lossy().into_owned()).ok_or_else(|| {
+        Failure::new("Redis' server is not installed").hint("run `apt-get install redis-server`")
+    })
+}
+
+pub(super) fn initialise(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
+    // The password is in a file of its own: arguments can be seen by everyone on the machine.
+    const SCRIPT: &str = r#"
+set -eu
+umask 077
+mkdir -p "$1/files"
+printf 'requirepass %s\n' "$KLAR_PASSWORD" > "$1/redis.conf.new"
+sync "$1/redis.conf.new"
+mv "$1/redis.conf.new" "$1/redis.conf"
+"#;
+    server()?;
+    let command = ["/bin/sh", "-c", SCRIPT, "init", &folder.to_string_lossy()];
+    Ok(Invocation {
+        command: command.map(String::from).to_vec(),
+        env: vec![("KLAR_PASSWORD".into(), store.app_password.expose().clone())],
+    })
+}
+
+pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
+    let mut command = vec![server()?, folder.join("redis.conf").to_string_lossy().into_owned()];
+    let files = folder.join("files").to_string_lossy().into_owned();
+    for (option, value) in [
+        ("--port", store.port.to_string().as_str()),
+        ("--bind", "127.0.0.1"),
+        ("--protected-mode", "yes"),
+        ("--dir", &files),
+        ("--appendonly", "yes"),
+        ("--appendfsync", "everysec"),
+        ("--daemonize", "no"),
+        ("--logfile", ""),
+    ] {
+        command.extend([option.to_owned(), value.to_owned()]);
+    }
+    Ok(Invocation { command, env: Vec::new() })
+}
+
+/// One command, one answer: arrays come back as their elements, everything else as one.
+fn command(stream: &mut TcpStream, words: &[&str]) -> std::io::Result<Vec<String>> {
+    let mut request = format!("*{}\r\n", words.len());
+    for word in words {
+        request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(request.as_bytes())?;
+    let first = line(stream)?;
+    let Some(count) = first.strip_prefix('*') else { return Ok(vec![value(stream, &first)?]) };
+    const ELEMENTS_MAX: usize = 64;
+    let count: usize = count.parse().unwrap_or(0);
+    (0..count.min(ELEMENTS_MAX)).map(|_| line(stream).and_then(|head| value(stream, &head))).collect()
+}
+
+fn value(stream: &mut TcpStream, head: &str) -> std::io::Result<String> {
+    const BULK_MAX: usize = 64 * 1024;
+    let Some(length) = head.strip_prefix('$') else { return Ok(head.to_owned()) };
+    let length: usize = length.parse().unwrap_or(0);
+    let mut bytes = vec![0; length.min(BULK_MAX) + 2];
+    stream.read_exact(&mut bytes)?;
+    bytes.truncate(bytes.len() - 2);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn line(stream: &mut TcpStream) -> std::io::Result<String> {
+    const LINE_MAX: usize = 1024;
+    let mut bytes = Vec::new();
+    let mut byte = [0u8];
+    while !bytes.ends_with(b"\r\n") && bytes.len() < LINE_MAX {
+        stream.read_exact(&mut byte)?;
+        bytes.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+}
+
+pub(super) fn verify(store: &Store, folder: &Path) -> Result<String, NotReady> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let later = |error: std::io::Error| NotReady::Later(error.to_string());
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, store.port));
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(later)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(later)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(later)?;
+    let answer = command(&mut stream, &["AUTH", store.app_password.expose()]).map_err(later)?;
+    match answer.first().map(String::as_str) {
+        Some("+OK") => {}
+        Some(loading) if loading.starts_with("-LOADING") => return Err(NotReady::Later(loading.into())),
+        Some(_) => {
+            return Err(NotReady::someone_else(store, "it is a Redis that does not know klar's password"));
+        }
+        None => return Err(NotReady::Later("no answer to AUTH".into())),
+    }
+    if let Some(loading) =
+        command(&mut stream, &["PING"]).map_err(later)?.first().filter(|said| *said != "+PONG")
+    {
+        return Err(NotReady::Later(loading.clone()));
+    }
+    let said = command(&mut stream, &["CONFIG", "GET", "dir"]).map_err(later)?;
+    let files = folder.join("files");
+    match said.get(1) {
+        Some(dir) if Path::new(dir) == files => Ok(format!("folder {dir}")),
+        _ => Err(NotReady::someone_else(
+            store,
+            &format!("it is a Redis with another folder than {}", files.display()),
+        )),
+    }
+}
