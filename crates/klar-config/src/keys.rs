@@ -1,0 +1,612 @@
+//! Every key of `klar.toml`: type, default, bounds, doc and example, once.
+//!
+//! This is the file to edit to add or change a key. `klar explain`, the schema for editors, the reference, the
+//! validator and the structs that other crates use all come from here (see [`crate::table`]).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use klar_base::{AppName, ByteSize, Period, ServiceName};
+use serde::{Deserialize, Serialize};
+
+use crate::read::{Computed, Reader};
+use crate::secret::SecretRef;
+use crate::table::{Section, section};
+use crate::tree::{Node, Table, toml_string};
+use crate::values::{
+    Command, Cores, Csp, EnvValue, HostName, Place, RelativePath, Role, Schedule, ServiceKind, UrlPath,
+    VarName,
+};
+
+/// A table at the top of the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Root {
+    /// Its name.
+    pub name: &'static str,
+    /// The keys of the table, or of each table in it.
+    pub section: &'static Section,
+    /// Whether the user names the tables in it: `[services.NAME]`.
+    pub named: bool,
+    /// What people call it who come from other tools.
+    pub aliases: &'static [&'static str],
+}
+
+/// The tables of a `klar.toml`, in the order in which they are best read.
+pub const ROOTS: [Root; 7] = [
+    Root { name: "app", section: App::SECTION, named: false, aliases: &["application", "project"] },
+    Root {
+        name: "services",
+        section: Service::SECTION,
+        named: true,
+        aliases: &["service", "processes", "process"],
+    },
+    Root {
+        name: "routes",
+        section: RoutePolicy::SECTION,
+        named: true,
+        aliases: &["route", "routing", "paths"],
+    },
+    Root {
+        name: "data",
+        section: StoreKeys::SECTION,
+        named: true,
+        aliases: &["database", "databases", "stores", "db"],
+    },
+    Root { name: "edge", section: Edge::SECTION, named: false, aliases: &["proxy", "http", "server"] },
+    Root { name: "logs", section: Logs::SECTION, named: false, aliases: &["log", "logging"] },
+    Root {
+        name: "deploy",
+        section: Deploy::SECTION,
+        named: false,
+        aliases: &["deployment", "rollout", "release"],
+    },
+];
+
+/// The name of the table that holds the environments.
+pub const ENV: &str = "env";
+
+/// What `[env.NAME]` does, for the docs.
+pub const ENV_DOC: &str = "Overrides any key above for one environment, which is chosen with `--env NAME`; without it \
+    klar means `prod`. Tables are merged key by key, lists and single values are replaced. Where keys exclude each \
+    other (`run` and `static`; `postgres`, `redis` and `url`), the one that the environment sets wins. `app.name` cannot \
+    be overridden, and the domains of `[app]` count for `prod` only.";
+
+const WEB: &[Role] = &[Role::Web];
+const STATIC: &[Role] = &[Role::Static];
+const CRON: &[Role] = &[Role::Cron];
+const LASTING: &[Role] = &[Role::Web, Role::Worker];
+const PROCESS: &[Role] = &[Role::Web, Role::Worker, Role::Cron];
+
+section! {
+    /// The app as a whole: what it is called, where it is reached, and what of its folder is left behind.
+    pub struct App in "app", "an app";
+
+    /// Names the app. Everything klar keeps carries this name: releases, backups, users, sockets. It cannot be
+    /// changed later without starting anew.
+    name as "name": AppName = required("everything klar keeps carries the app's name") {
+        example: r#"name = "shop""#,
+    };
+
+    /// The host names under which the app is reached. klar gets and renews a certificate for each. Left out, the
+    /// app answers on `localhost` with a certificate of klar's own authority. The domains in `[app]` belong to the
+    /// environment `prod`; another environment gets its own in `[env.NAME.app]`, so that staging never answers for
+    /// production.
+    domains as "domains": Vec<HostName> =
+        computed("`localhost` and `APP.localhost`; in another environment than prod `ENV.APP.localhost`", default_domains) {
+        example: r#"domains = ["shop.example", "www.shop.example"]"#,
+        aliases: &["domain", "host", "hosts", "hostname", "hostnames", "url"],
+    };
+
+    /// Files and folders that are left out of releases: a bare name wherever it occurs, a path with `/` as seen
+    /// from `klar.toml`. `.git`, `.hg`, `.svn` and `.klar` are always left out; where a service has a `build`, so
+    /// are `node_modules`, `.venv`, `__pycache__` and `target`, because the build makes them anew.
+    ignore as "ignore": Vec<RelativePath> = fixed("[]") {
+        example: r#"ignore = ["docs", "test/fixtures"]"#,
+        aliases: &["exclude", "excludes", "ignored"],
+    };
+}
+
+section! {
+    /// One part of the app: a command that klar keeps running (`run`), or a folder that the edge serves (`static`).
+    #[serde(default)]
+    pub struct Service in "services.*", "a service", alternatives &["run", "static"];
+
+    /// What kind of work the service does.
+    kind as "kind": ServiceKind = fixed("\"web\"") {
+        example: r#"kind = "worker""#,
+        aliases: &["type"],
+    };
+
+    /// The command that runs the service, in the folder of the release, by `/bin/sh`. It gets `PORT` (a web service
+    /// must listen on `127.0.0.1:$PORT`), the addresses of the stores in `[data]`, and the variables in `env`.
+    run as "run": Option<Command> = absent("a service without `run` needs `static`") {
+        example: r#"run = "node server.js""#,
+        only: PROCESS,
+        aliases: &["command", "cmd", "start", "exec", "entrypoint", "script"],
+    };
+
+    /// A folder that the edge serves itself, without a process, with compression and long caching for files whose
+    /// name carries a hash. It may be made by `build`.
+    static_dir as "static": Option<RelativePath> = absent("the service is a command") {
+        example: r#"static = "dist""#,
+        only: STATIC,
+        aliases: &["root", "folder", "dir", "public", "publish", "static_dir"],
+    };
+
+    /// A command that is run once for each release, in its folder, before anything of it starts. Its failure stops
+    /// the deploy and nothing changes.
+    build as "build": Option<Command> = absent("nothing is built") {
+        example: r#"build = "npm ci && npm run build""#,
+        aliases: &["install", "prebuild"],
+    };
+
+    /// A command that is run once after the build and before the switch to the new release, with the same variables
+    /// as `run`: the place for migrations of the database. Its failure stops the deploy, and the old release stays.
+    release as "release": Option<Command> = absent("nothing is run") {
+        example: r#"release = "npx prisma migrate deploy""#,
+        only: PROCESS,
+        aliases: &["migrate", "predeploy", "pre_deploy", "before"],
+    };
+
+    /// The path that klar asks to learn whether an instance can take requests: it must answer with a status below
+    /// 400. An instance that stops doing so gets no more requests and is replaced.
+    health as "health": Option<UrlPath> = absent("any answer below 500 on `/` counts as healthy") {
+        example: r#"health = "/healthz""#,
+        only: WEB,
+        aliases: &["healthcheck", "health_check", "health_path", "check", "probe", "readiness", "healthz"],
+    };
+
+    /// The port that the app insists on. Better left out: only one instance can listen on a fixed port, so there is
+    /// no second one to take over while a release changes.
+    port as "port": Option<u16> = absent("klar chooses a free port for each instance and hands it over as `PORT`") {
+        example: "port = 3000",
+        min: Some("1"),
+        max: Some("65535"),
+        only: WEB,
+        aliases: &["ports", "listen"],
+    };
+
+    /// How many instances run: a number, or the smallest and the largest between which klar chooses by load. Two
+    /// or more keep the app reachable while one is replaced.
+    instances as "instances": Instances =
+        computed(
+            "2 to 10 for web; 1 for a worker, with a fixed `port`, or where a SQLite file is found; none for cron and static",
+            default_instances
+        ) {
+        example: "instances = { min = 2, max = 10 }",
+        min: Some("1"),
+        max: Some("1000"),
+        only: LASTING,
+        aliases: &["replicas", "scale", "count", "workers", "concurrency"],
+    };
+
+    /// Whether a visitor is led to the same instance each time (by a cookie), for apps that keep sessions in memory.
+    /// Such sessions are lost when the instance ends.
+    sticky as "sticky": bool = fixed("false") {
+        example: "sticky = true",
+        only: WEB,
+        aliases: &["session_affinity", "affinity"],
+    };
+
+    /// When a cron service runs, in UTC: minute, hour, day of the month, month and weekday, or `@hourly`, `@daily`,
+    /// `@weekly`, `@monthly`, `@yearly`. A run that is still going when the next is due is not overtaken.
+    schedule as "schedule": Option<Schedule> = absent("needed for `kind = \"cron\"`") {
+        example: r#"schedule = "30 3 * * *""#,
+        only: CRON,
+        aliases: &["cron", "every", "when", "crontab"],
+    };
+
+    /// Folders inside the app that its instances may write to. They outlive releases, are shared by all instances
+    /// and are part of backups. All else is read-only, except a private folder for temporary files.
+    writable as "writable": Vec<RelativePath> = fixed("[]") {
+        example: r#"writable = ["uploads"]"#,
+        only: PROCESS,
+        aliases: &["volumes", "volume", "mounts", "persist", "persistent", "storage"],
+    };
+
+    /// Variables for the service. Secrets are written as references: `env:NAME` (klar's own environment),
+    /// `file:PATH` or `secret:NAME` (klar's vault). A text that only looks like one is written as
+    /// `{ plain = "..." }`.
+    env as "env": BTreeMap<VarName, EnvValue> = fixed("{}") {
+        example: r#"env = { LOG_LEVEL = "info", STRIPE_API_KEY = "secret:stripe" }"#,
+        aliases: &["environment", "envs", "vars", "variables", "env_vars"],
+    };
+
+    /// The memory that one instance may use. One that needs more is ended and started again, and klar says so.
+    memory as "memory": Option<ByteSize> = absent("half of the machine's memory for each instance") {
+        example: r#"memory = "512MiB""#,
+        min: Some("16MiB"),
+        only: PROCESS,
+        aliases: &["mem", "ram", "memory_limit"],
+    };
+
+    /// The processor cores that one instance may use; `0.5` is half of one.
+    cpu as "cpu": Option<Cores> = absent("no limit") {
+        example: "cpu = 1.5",
+        min: Some("0.01"),
+        max: Some("1024"),
+        only: PROCESS,
+        aliases: &["cpus", "cores", "cpu_limit"],
+    };
+
+    /// The processes and threads that one instance may have: what stops a fork bomb.
+    pids as "pids": u32 = fixed("1024") {
+        example: "pids = 256",
+        min: Some("8"),
+        max: Some("4194304"),
+        only: PROCESS,
+        aliases: &["processes", "threads", "nproc"],
+    };
+
+    /// How long an instance may take from its start to its first healthy answer. Then the deploy is given up and
+    /// the old release stays.
+    ready_timeout as "ready_timeout": Period = fixed("\"60s\"") {
+        example: r#"ready_timeout = "2m""#,
+        min: Some("1s"),
+        max: Some("1h"),
+        only: LASTING,
+        aliases: &["start_timeout", "startup_timeout", "boot_timeout"],
+    };
+
+    /// How long an instance may take to end after it was asked to (SIGTERM). Then it is killed (SIGKILL).
+    stop_timeout as "stop_timeout": Period = fixed("\"30s\"") {
+        example: r#"stop_timeout = "10s""#,
+        min: Some("0s"),
+        max: Some("1h"),
+        only: PROCESS,
+        aliases: &["kill_timeout", "grace_period", "shutdown_timeout", "stop_grace_period"],
+    };
+
+    /// How long an instance must stay healthy before klar trusts it and goes on.
+    stable as "stable": Period = fixed("\"2s\"") {
+        example: r#"stable = "10s""#,
+        min: Some("0s"),
+        max: Some("1h"),
+        only: LASTING,
+        aliases: &["min_uptime", "stable_for"],
+    };
+
+    /// Whether a path that is no file gets `index.html`, as apps need that draw their pages in the browser.
+    spa as "spa": bool = fixed("true") {
+        example: "spa = false",
+        only: STATIC,
+        aliases: &["fallback", "single_page"],
+    };
+}
+
+/// How many instances of a service run. Both are 0 for a service that has none (cron, static).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instances {
+    /// Never fewer.
+    pub min: u32,
+    /// Never more.
+    pub max: u32,
+}
+
+section! {
+    /// The smallest and the largest number of instances; klar chooses between them by load.
+    pub(crate) struct InstanceRange in "services.*.instances", "a range of instances";
+
+    /// Never fewer instances than this.
+    min as "min": u32 = computed("2 for web, 1 for a worker; never more than `max`", default_min) {
+        example: "min = 2",
+        min: Some("1"),
+        max: Some("1000"),
+    };
+
+    /// Never more instances than this.
+    max as "max": u32 = computed("10 for web, `min` for a worker; never less than `min`", default_max) {
+        example: "max = 10",
+        min: Some("1"),
+        max: Some("1000"),
+    };
+}
+
+section! {
+    /// Which path leads to which service. The key is the path: `"/pricing"` means that path alone, `"/api/*"` all
+    /// below it and `/api` itself, `"/*"` everything that no other route takes. The value is the name of a service,
+    /// or a table. Without routes, everything leads to the only service; with one web and one static service,
+    /// `/api/*` leads to the first and everything else to the second.
+    pub struct RoutePolicy in "routes.*", "a route";
+
+    /// The service that answers.
+    to as "to": ServiceName = required("a route must lead somewhere") {
+        example: r#"to = "api""#,
+        aliases: &["service", "target", "upstream"],
+    };
+
+    /// Whether every request on this route may be sent again to another instance when one fails, also POST and PATCH.
+    /// GET, HEAD, OPTIONS, PUT and DELETE always may (RFC 9110, 9.2.2).
+    idempotent as "idempotent": bool = fixed("false") {
+        example: "idempotent = true",
+        aliases: &["retry", "retries"],
+    };
+
+    /// How long a request on this route may take in all.
+    timeout as "timeout": Period = computed("`edge.timeout`", default_route_timeout) {
+        example: r#"timeout = "5m""#,
+        min: Some("100ms"),
+        max: Some("1d"),
+        aliases: &["deadline"],
+    };
+
+    /// How large the body of a request on this route may be.
+    body as "body": ByteSize = computed("`edge.body_limit`", default_route_body) {
+        example: r#"body = "100MiB""#,
+        aliases: &["body_limit", "max_body", "max_body_size", "upload_limit"],
+    };
+}
+
+section! {
+    /// A database or cache. klar runs it (`"managed"`: installed, backed up and restored for proof), or it runs
+    /// elsewhere and its address is a secret.
+    pub(crate) struct StoreKeys in "data.*", "a store", alternatives &["postgres", "redis", "url"];
+
+    /// PostgreSQL: `"managed"`, or a reference to its address.
+    postgres as "postgres": Option<Place> = absent("the store is something else") {
+        example: r#"postgres = "managed""#,
+        aliases: &["postgresql", "pg", "psql"],
+    };
+
+    /// Redis: `"managed"`, or a reference to its address.
+    redis as "redis": Option<Place> = absent("the store is something else") {
+        example: r#"redis = "managed""#,
+        aliases: &["valkey", "cache"],
+    };
+
+    /// The address of a store that runs elsewhere, as a reference to a secret. It is taken for Redis where the
+    /// store or the reference is named so, otherwise for PostgreSQL; `postgres = "env:NAME"` says it outright.
+    url as "url": Option<SecretRef> = absent("klar runs the store") {
+        example: r#"url = "env:DATABASE_URL""#,
+        aliases: &["uri", "dsn", "address", "connection", "connection_string"],
+    };
+
+    /// The variable in which services get the address.
+    env as "env": Option<VarName> = absent(
+        "`DATABASE_URL` for PostgreSQL, `REDIS_URL` for Redis; `NAME_URL` for further stores of a kind"
+    ) {
+        example: r#"env = "DATABASE_URL""#,
+        aliases: &["variable", "var", "as"],
+    };
+}
+
+section! {
+    /// What stands between visitors and the app: ports, certificate, limits and browser protections.
+    #[serde(default)]
+    pub struct Edge in "edge", "the edge";
+
+    /// The port for HTTPS.
+    https_port as "https_port": Option<u16> = absent("443 as root, otherwise 8443") {
+        example: "https_port = 443",
+        min: Some("1"),
+        max: Some("65535"),
+        aliases: &["port", "tls_port", "ssl_port"],
+    };
+
+    /// The port for HTTP, which only leads to HTTPS.
+    http_port as "http_port": Option<u16> = absent("80 as root, otherwise 8080") {
+        example: "http_port = 80",
+        min: Some("1"),
+        max: Some("65535"),
+    };
+
+    /// A file with the certificate chain (PEM), for a certificate of your own. Goes together with `key`.
+    certificate as "certificate": Option<PathBuf> = absent("klar gets certificates itself; for localhost from its own authority") {
+        example: r#"certificate = "/etc/ssl/shop.pem""#,
+        aliases: &["cert", "tls_cert", "ssl_certificate"],
+    };
+
+    /// The file with the private key (PEM) of `certificate`.
+    key as "key": Option<PathBuf> = absent("klar makes keys itself") {
+        example: r#"key = "/etc/ssl/shop.key""#,
+        aliases: &["private_key", "tls_key", "ssl_certificate_key"],
+    };
+
+    /// What klar does with the Content-Security-Policy header, which tells browsers what a page may load. A policy
+    /// that the app sends itself always wins.
+    csp as "csp": Csp = fixed("\"report\"") {
+        example: r#"csp = "enforce""#,
+        aliases: &["content_security_policy"],
+    };
+
+    /// The policy itself, in place of klar's.
+    csp_policy as "csp_policy": Option<String> = absent("a policy that allows what comes from the app's own domains") {
+        example: r#"csp_policy = "default-src 'self'; img-src *""#,
+    };
+
+    /// How large the head of a request may be. A larger one is answered with 431.
+    header_limit as "header_limit": ByteSize = fixed("\"32KiB\"") {
+        example: r#"header_limit = "64KiB""#,
+        min: Some("1KiB"),
+        max: Some("1MiB"),
+        aliases: &["max_header_size", "headers_limit"],
+    };
+
+    /// How large the body of a request may be. A larger one is answered with 413. A route may allow more (`body`).
+    body_limit as "body_limit": ByteSize = fixed("\"10MiB\"") {
+        example: r#"body_limit = "100MiB""#,
+        aliases: &["body", "max_body_size", "max_body", "client_max_body_size", "upload_limit"],
+    };
+
+    /// How long a request may take in all, repetitions included. Then it is answered with 504. A route may allow
+    /// more (`timeout`). Streams and WebSockets count until their first byte.
+    timeout as "timeout": Period = fixed("\"30s\"") {
+        example: r#"timeout = "60s""#,
+        min: Some("100ms"),
+        max: Some("1d"),
+        aliases: &["deadline", "request_timeout", "read_timeout"],
+    };
+
+    /// How long a visitor may take to send the head of a request: what stops slow attackers.
+    headers_timeout as "headers_timeout": Period = fixed("\"10s\"") {
+        example: r#"headers_timeout = "5s""#,
+        min: Some("100ms"),
+        max: Some("10m"),
+        aliases: &["header_timeout"],
+    };
+
+    /// How long a request waits for an instance to come up before it is answered with 503.
+    hold as "hold": Period = fixed("\"10s\"") {
+        example: r#"hold = "30s""#,
+        min: Some("0s"),
+        max: Some("10m"),
+        aliases: &["queue_timeout", "wait"],
+    };
+
+    /// How many connections a host name takes at once.
+    connections as "connections": u32 = fixed("10000") {
+        example: "connections = 50000",
+        min: Some("1"),
+        max: Some("10000000"),
+        aliases: &["max_connections", "worker_connections"],
+    };
+}
+
+section! {
+    /// What instances print: how much of it is kept on the machine.
+    #[serde(default)]
+    pub struct Logs in "logs", "the logs";
+
+    /// How much is kept of what one instance prints; the oldest goes first.
+    max_size as "max_size": ByteSize = fixed("\"64MiB\"") {
+        example: r#"max_size = "256MiB""#,
+        min: Some("1MiB"),
+        aliases: &["size", "limit"],
+    };
+
+    /// How long it is kept.
+    max_age as "max_age": Period = fixed("\"30d\"") {
+        example: r#"max_age = "7d""#,
+        min: Some("1h"),
+        aliases: &["age", "retention", "keep"],
+    };
+}
+
+section! {
+    /// How one release takes over from another, and how the way back is kept open.
+    #[serde(default)]
+    pub struct Deploy in "deploy", "a deploy";
+
+    /// How long the previous release is kept running after the switch, so that going back takes no start.
+    bake as "bake": Period = fixed("\"10m\"") {
+        example: r#"bake = "1h""#,
+        max: Some("7d"),
+        aliases: &["bake_time", "soak"],
+    };
+
+    /// How long an instance may take to finish the requests it has before it is asked to end.
+    drain as "drain": Period = fixed("\"30s\"") {
+        example: r#"drain = "2m""#,
+        max: Some("1h"),
+        aliases: &["drain_timeout"],
+    };
+
+    /// How many releases are kept on the machine, the running one included.
+    keep as "keep": u32 = fixed("5") {
+        example: "keep = 10",
+        min: Some("1"),
+        max: Some("1000"),
+        aliases: &["keep_releases", "history", "retention"],
+    };
+}
+
+/// The hosts of an app that names none.
+fn default_domains(table: &Table, cx: &Reader<'_>) -> Computed<Vec<HostName>> {
+    let app = table.get("name").and_then(Node::text).unwrap_or("app");
+    let (hosts, because) = if cx.facts.env.is_default() {
+        (vec!["localhost".into(), format!("{app}.localhost")], "no `app.domains` in the file".to_owned())
+    } else {
+        (
+            vec![format!("{}.{app}.localhost", cx.facts.env)],
+            format!("no domains for the environment `{}` in the file", cx.facts.env),
+        )
+    };
+    let toml = format!("[{}]", hosts.iter().map(|host| toml_string(host)).collect::<Vec<_>>().join(", "));
+    Computed { value: hosts.into_iter().map(HostName::local).collect(), toml, because }
+}
+
+/// How many instances a service gets whose file does not say.
+fn default_instances(table: &Table, cx: &Reader<'_>) -> Computed<Instances> {
+    let exactly = |number: u32, because: String| Computed {
+        value: Instances { min: number, max: number },
+        toml: number.to_string(),
+        because,
+    };
+    match Role::of(table) {
+        Role::Cron => exactly(0, "a cron service runs at its times only".into()),
+        Role::Static => exactly(0, "the edge serves the folder itself".into()),
+        Role::Worker => {
+            exactly(1, "one worker, because two would do the same work twice unless it is made for it".into())
+        }
+        Role::Web if table.get("port").is_some() => {
+            exactly(1, "only one can listen on a fixed `port`".into())
+        }
+        Role::Web => match cx.facts.sqlite_in_use().first() {
+            Some(file) => exactly(1, format!("a SQLite file was found at {}", file.display())),
+            None => Computed {
+                value: Instances { min: 2, max: 10 },
+                toml: "{ min = 2, max = 10 }".into(),
+                because: "two, so that one can be replaced; up to ten by load".into(),
+            },
+        },
+    }
+}
+
+/// The role of the service whose `instances` are being read.
+fn role_here(cx: &Reader<'_>) -> Role {
+    cx.path.get(1).map_or(Role::Web, |service| cx.facts.role(service))
+}
+
+fn number(table: &Table, key: &str) -> Option<u32> {
+    match table.get(key)?.data {
+        crate::tree::Data::Integer(number) => u32::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+fn default_min(table: &Table, cx: &Reader<'_>) -> Computed<u32> {
+    let usual = if role_here(cx) == Role::Web { 2 } else { 1 };
+    let value = usual.min(number(table, "max").unwrap_or(usual));
+    Computed { value, toml: value.to_string(), because: "as if `instances` were left out".into() }
+}
+
+fn default_max(table: &Table, cx: &Reader<'_>) -> Computed<u32> {
+    let usual = if role_here(cx) == Role::Web { 10 } else { 1 };
+    let value = usual.max(number(table, "min").unwrap_or(usual));
+    Computed { value, toml: value.to_string(), because: "as if `instances` were left out".into() }
+}
+
+/// The value of `edge.KEY` for a route that does not say; mistakes in it are reported where it stands.
+fn edge_value<T: std::str::FromStr + ToString>(cx: &Reader<'_>, key: &str, otherwise: T) -> Computed<T> {
+    let node = cx.facts.root.get_table("edge").and_then(|edge| edge.get(key));
+    let value = node.and_then(Node::text).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    Computed { toml: toml_string(&value.to_string()), value, because: format!("`edge.{key}`") }
+}
+
+fn default_route_timeout(_: &Table, cx: &Reader<'_>) -> Computed<Period> {
+    edge_value(cx, "timeout", Edge::default().timeout)
+}
+
+fn default_route_body(_: &Table, cx: &Reader<'_>) -> Computed<ByteSize> {
+    edge_value(cx, "body_limit", Edge::default().body_limit)
+}
+
+impl Service {
+    /// What the service is to klar.
+    pub fn role(&self) -> Role {
+        match self.kind {
+            ServiceKind::Worker => Role::Worker,
+            ServiceKind::Cron => Role::Cron,
+            ServiceKind::Web if self.static_dir.is_some() => Role::Static,
+            ServiceKind::Web => Role::Web,
+        }
+    }
+}
+
+impl Edge {
+    /// The ports for HTTPS and HTTP of a klar that may use low ports (`as_root`) or may not.
+    pub fn ports(&self, as_root: bool) -> (u16, u16) {
+        let (https, http) = if as_root { (443, 80) } else { (8443, 8080) };
+        (self.https_port.unwrap_or(https), self.http_port.unwrap_or(http))
+    }
+}
