@@ -1,0 +1,277 @@
+//! The API described for machines: OpenAPI 3.1, written from the table of routes.
+
+use serde_json::{Map, Value, json};
+
+use crate::query::LOG_PARAMETERS;
+use crate::route::{Action, Media, ROUTES, Route};
+
+/// The whole description.
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for route in &ROUTES {
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method.as_str().to_ascii_lowercase()] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "klar control API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "HTTP/1.1 over the Unix socket STATE/run/klar.sock. Who may ask is decided by the user id \
+                            of the process at the other end. Fields are only ever added.",
+        },
+        "paths": paths,
+        "components": { "schemas": schemas() },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let schema = reference(route.gives);
+    let status = if route.action == Action::Upload { "201" } else { "200" };
+    let mut answer =
+        json!({ "description": route.doc, "content": { route.media.name(): { "schema": schema } } });
+    if route.media == Media::Lines {
+        answer["description"] = json!(format!("{} One JSON object a line, each as it happens.", route.doc));
+    }
+    let failed = json!({
+        "description": "Refused, and why.",
+        "content": { Media::Json.name(): { "schema": reference("Failure") } },
+    });
+    let mut operation = json!({
+        "operationId": format!("{:?}", route.action).to_ascii_lowercase(),
+        "summary": route.doc,
+        "responses": { status: answer, "default": failed },
+    });
+    let mut parameters = Vec::new();
+    if route.path.contains("{app}") {
+        parameters.push(json!({
+            "name": "app", "in": "path", "required": true, "schema": { "type": "string" },
+            "description": "App and environment, for instance `shop.prod`; without the latter it is `prod`.",
+        }));
+    }
+    if route.action == Action::Logs {
+        parameters.extend(LOG_PARAMETERS.iter().map(|(name, doc)| {
+            json!({ "name": name, "in": "query", "schema": { "type": "string" }, "description": doc })
+        }));
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = json!(parameters);
+    }
+    if let Some(takes) = route.takes {
+        let media = if takes == "Archive" { "application/x-tar" } else { Media::Json.name() };
+        operation["requestBody"] = json!({ "content": { media: { "schema": reference(takes) } } });
+    }
+    operation
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// The shapes. A trailing `?` marks what may be null or absent, `[x]` a list.
+fn schemas() -> Value {
+    let mut all = Map::new();
+    for (name, fields) in OBJECTS {
+        let required: Vec<&str> =
+            fields.iter().filter(|(_, kind)| !kind.ends_with('?')).map(|(name, _)| *name).collect();
+        let properties: Map<String, Value> =
+            fields.iter().map(|(name, kind)| ((*name).into(), shape(kind))).collect();
+        all.insert(
+            (*name).into(),
+            json!({ "type": "object", "properties": properties, "required": required }),
+        );
+    }
+    for (name, words) in WORDS {
+        all.insert((*name).into(), json!({ "type": "string", "enum": words }));
+    }
+    let variants: Vec<Value> = ["Begin", "End", "Output", "Note", "Failed", "Done"]
+        .map(|name| reference(&format!("Event{name}")))
+        .into();
+    all.insert("Event".into(), json!({ "oneOf": variants, "discriminator": { "propertyName": "type" } }));
+    all.insert("Findings".into(), json!({ "type": "array", "items": reference("Finding") }));
+    all.insert("Archive".into(), json!({ "type": "string", "format": "binary" }));
+    all.insert("Pem".into(), json!({ "type": "string" }));
+    all.insert("Text".into(), json!({ "type": "string" }));
+    all.insert("Document".into(), json!({ "type": "object" }));
+    Value::Object(all)
+}
+
+fn shape(kind: &str) -> Value {
+    if let Some(inner) = kind.strip_suffix('?') {
+        return json!({ "anyOf": [shape(inner), { "type": "null" }] });
+    }
+    if let Some(inner) = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')) {
+        return json!({ "type": "array", "items": shape(inner) });
+    }
+    match kind {
+        "string" | "integer" | "boolean" => json!({ "type": kind }),
+        "strings" => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        name => reference(name),
+    }
+}
+
+type Fields = &'static [(&'static str, &'static str)];
+
+const OBJECTS: &[(&str, Fields)] = &[
+    (
+        "HostStatus",
+        &[
+            ("version", "string"),
+            ("core_pid", "integer"),
+            ("spawner_pid", "integer?"),
+            ("state_folder", "string"),
+            ("uptime_ms", "integer"),
+            ("edge", "EdgeStatus"),
+            ("apps", "[AppStatus]"),
+        ],
+    ),
+    (
+        "EdgeStatus",
+        &[
+            ("pid", "integer?"),
+            ("listens", "[string]"),
+            ("connections", "integer"),
+            ("records_dropped", "integer"),
+            ("restarts", "integer"),
+            ("sandbox", "[string]"),
+        ],
+    ),
+    (
+        "AppStatus",
+        &[
+            ("key", "string"),
+            ("health", "Health"),
+            ("url", "string"),
+            ("hosts", "[string]"),
+            ("release", "string?"),
+            ("live_since_unix_ms", "integer?"),
+            ("previous", "PreviousRelease?"),
+            ("deploying", "string?"),
+            ("services", "[ServiceStatus]"),
+            ("stores", "[StoreStatus]"),
+            ("problems", "[Problem]"),
+            ("notes", "[string]"),
+            ("totals", "Totals"),
+        ],
+    ),
+    ("PreviousRelease", &[("release", "string"), ("warm_until_unix_ms", "integer?")]),
+    ("Problem", &[("what", "string"), ("hint", "string?"), ("output", "[string]")]),
+    (
+        "ServiceStatus",
+        &[("name", "string"), ("kind", "string"), ("wanted", "integer"), ("instances", "[InstanceStatus]")],
+    ),
+    (
+        "InstanceStatus",
+        &[
+            ("id", "string"),
+            ("state", "InstanceState"),
+            ("release", "string"),
+            ("serving", "boolean"),
+            ("pid", "integer?"),
+            ("shim_pid", "integer?"),
+            ("port", "integer?"),
+            ("for_ms", "integer"),
+            ("restarts", "integer"),
+            ("memory_bytes", "integer?"),
+            ("leases", "integer"),
+            ("requests", "integer"),
+        ],
+    ),
+    (
+        "StoreStatus",
+        &[
+            ("name", "string"),
+            ("kind", "string"),
+            ("managed", "boolean"),
+            ("state", "InstanceState?"),
+            ("shim_pid", "integer?"),
+            ("pid", "integer?"),
+            ("port", "integer?"),
+            ("identity", "string?"),
+            ("restarts", "integer"),
+        ],
+    ),
+    (
+        "Totals",
+        &[
+            ("requests", "integer"),
+            ("app_errors", "integer"),
+            ("failed", "integer"),
+            ("refused", "integer"),
+            ("saved_by_retry", "integer"),
+            ("aborted", "integer"),
+        ],
+    ),
+    ("Finding", &[("topic", "string"), ("grade", "Grade"), ("what", "string"), ("hint", "string?")]),
+    ("Failure", &[("what", "string"), ("hint", "string?"), ("output", "[string]"), ("now", "string?")]),
+    (
+        "Receipt",
+        &[
+            ("operation", "string"),
+            ("key", "string"),
+            ("from", "string?"),
+            ("to", "string?"),
+            ("started_unix_ms", "integer"),
+            ("duration_ms", "integer"),
+            ("switch_ms", "integer?"),
+            ("requests", "integer"),
+            ("failed_requests", "integer"),
+            ("app_errors", "integer"),
+            ("url", "string"),
+            ("notes", "[string]"),
+        ],
+    ),
+    ("LogLine", &[("time", "string"), ("instance", "string"), ("stream", "string"), ("text", "string")]),
+    ("Uploaded", &[("upload", "string")]),
+    (
+        "DeployRequest",
+        &[
+            ("upload", "string"),
+            ("first", "boolean"),
+            ("secrets", "strings"),
+            ("certificate", "GivenCertificate?"),
+        ],
+    ),
+    ("GivenCertificate", &[("chain_pem", "string"), ("key_pem", "string")]),
+    ("Restart", &[("service", "string?")]),
+    ("Scale", &[("service", "string"), ("instances", "integer")]),
+    ("Down", &[("purge", "boolean?")]),
+    ("EventBegin", &[("type", "string"), ("step", "string"), ("detail", "string")]),
+    ("EventEnd", &[("type", "string"), ("step", "string"), ("detail", "string"), ("duration_ms", "integer")]),
+    ("EventOutput", &[("type", "string"), ("line", "string")]),
+    ("EventNote", &[("type", "string"), ("text", "string")]),
+    (
+        "EventFailed",
+        &[
+            ("type", "string"),
+            ("what", "string"),
+            ("hint", "string?"),
+            ("output", "[string]"),
+            ("now", "string?"),
+        ],
+    ),
+    (
+        "EventDone",
+        &[
+            ("type", "string"),
+            ("operation", "string"),
+            ("key", "string"),
+            ("from", "string?"),
+            ("to", "string?"),
+            ("started_unix_ms", "integer"),
+            ("duration_ms", "integer"),
+            ("switch_ms", "integer?"),
+            ("requests", "integer"),
+            ("failed_requests", "integer"),
+            ("app_errors", "integer"),
+            ("url", "string"),
+            ("notes", "[string]"),
+        ],
+    ),
+];
+
+const WORDS: &[(&str, &[&str])] = &[
+    ("Health", &["up", "starting", "degraded", "down", "stopped"]),
+    ("InstanceState", &["starting", "ready", "stopping", "waiting"]),
+    ("Grade", &["good", "fair", "bad"]),
+];

@@ -1,0 +1,95 @@
+//! The part of a URL behind the question mark, as far as this API needs it.
+
+use klar_run::control::LogQuery;
+
+/// What `/logs` understands.
+pub(crate) const LOG_PARAMETERS: [(&str, &str); 5] = [
+    ("service", "only this service or store"),
+    ("instance", "only this instance, for instance `api.7`"),
+    ("lines", "how many lines from the past, 100 when left out"),
+    ("follow", "`true` goes on with new lines"),
+    ("access", "`true` gives access records instead of output"),
+];
+
+/// How many lines from the past when nobody says.
+const LINES_DEFAULT: usize = 100;
+const LINES_MAX: usize = 1_000_000;
+
+/// Reads the query of `/logs`.
+pub(crate) fn logs(query: &str) -> Result<LogQuery, String> {
+    let mut wanted = LogQuery { lines: LINES_DEFAULT, ..LogQuery::default() };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if value.is_empty() {
+            continue;
+        }
+        match name {
+            "service" => wanted.service = Some(value.parse().map_err(|error| format!("`service`: {error}"))?),
+            "instance" if value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') => {
+                wanted.instance = Some(value.into());
+            }
+            "instance" => return Err(format!("`instance`: `{value}` is not written like `api.7`")),
+            "lines" => {
+                let lines = value.parse().map_err(|_| format!("`lines`: `{value}` is not a whole number"))?;
+                wanted.lines = LINES_MAX.min(lines);
+            }
+            "follow" => wanted.follow = switch(name, value)?,
+            "access" => wanted.access = switch(name, value)?,
+            other => {
+                let known: Vec<_> = LOG_PARAMETERS.iter().map(|(name, _)| *name).collect();
+                return Err(format!("`{other}` is unknown; there are {}", known.join(", ")));
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// Writes it. Nothing in it needs escaping: names and numbers only.
+pub(crate) fn of_logs(wanted: &LogQuery) -> String {
+    let mut query = format!("lines={}&follow={}&access={}", wanted.lines, wanted.follow, wanted.access);
+    if let Some(service) = &wanted.service {
+        query.push_str(&format!("&service={service}"));
+    }
+    if let Some(instance) = &wanted.instance {
+        query.push_str(&format!("&instance={instance}"));
+    }
+    query
+}
+
+fn switch(name: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("`{name}`: `{value}` is neither `true` nor `false`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_survives_the_way() {
+        let asked = LogQuery {
+            service: Some("api".parse().unwrap()),
+            instance: Some("api.7".into()),
+            lines: 20,
+            follow: true,
+            access: false,
+        };
+        assert_eq!(format!("{:?}", logs(&of_logs(&asked)).unwrap()), format!("{asked:?}"));
+        assert_eq!(logs("").unwrap().lines, LINES_DEFAULT);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        for (query, expected) in [
+            ("line=2", "`line` is unknown; there are service, instance, lines, follow, access"),
+            ("lines=many", "`lines`: `many` is not a whole number"),
+            ("follow=maybe", "`follow`: `maybe` is neither `true` nor `false`"),
+            ("instance=../x", "`instance`: `../x` is not written like `api.7`"),
+        ] {
+            assert_eq!(logs(query).unwrap_err(), expected);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The description says what is true: every route is in it, and its shapes are those of the report types.
+
+use klar_api::openapi::document;
+use klar_api::route::ROUTES;
+use klar_run::report::{
+    AppStatus, EdgeStatus, Failure, Finding, Grade, Health, HostStatus, InstanceState, InstanceStatus,
+    LogLine, PreviousRelease, Problem, ServiceStatus, StoreStatus,
+};
+use serde_json::Value;
+
+#[test]
+fn every_route_is_described() {
+    let document = document();
+    for route in &ROUTES {
+        let method = route.method.as_str().to_ascii_lowercase();
+        let operation = &document["paths"][route.path][&method];
+        assert_eq!(operation["summary"], route.doc, "{route}");
+    }
+    let described: usize =
+        document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+    assert_eq!(described, ROUTES.len());
+}
+
+#[test]
+fn references_lead_somewhere() {
+    fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let document = document();
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(found.len() > 20);
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+}
+
+/// The fields of a value are exactly those of its schema.
+fn same_fields(name: &str, value: impl serde::Serialize) {
+    let document = document();
+    let schema = &document["components"]["schemas"][name]["properties"];
+    let mut described: Vec<_> = schema.as_object().unwrap().keys().cloned().collect();
+    let value = serde_json::to_value(value).unwrap();
+    let mut real: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+    described.sort();
+    real.sort();
+    assert_eq!(described, real, "{name}");
+}
+
+#[test]
+fn shapes_are_those_of_the_reports() {
+    let release = "0123456789ab".parse().unwrap();
+    let service: klar_base::ServiceName = "api".parse().unwrap();
+    let key: klar_base::AppKey = "shop".parse().unwrap();
+    same_fields("EdgeStatus", EdgeStatus::default());
+    same_fields("Totals", klar_base::signal::Totals::default());
+    same_fields("Problem", Problem { what: String::new(), hint: None, output: Vec::new() });
+    same_fields("Failure", Failure::new(""));
+    same_fields("PreviousRelease", PreviousRelease { release, warm_until_unix_ms: None });
+    same_fields(
+        "Finding",
+        Finding { topic: String::new(), grade: Grade::Good, what: String::new(), hint: None },
+    );
+    let line =
+        LogLine { time: String::new(), instance: String::new(), stream: String::new(), text: String::new() };
+    same_fields("LogLine", line);
+    same_fields(
+        "StoreStatus",
+        StoreStatus {
+            name: service.clone(),
+            kind: String::new(),
+            managed: true,
+            state: Some(InstanceState::Ready),
+            shim_pid: None,
+            pid: None,
+            port: None,
+            identity: None,
+            restarts: 0,
+        },
+    );
+    same_fields(
+        "InstanceStatus",
+        InstanceStatus {
+            id: "shop.prod.api.1".parse().unwrap(),
+            state: InstanceState::Ready,
+            release: "0123456789ab".parse().unwrap(),
+            serving: true,
+            pid: None,
+            shim_pid: None,
+            port: None,
+            for_ms: 0,
+            restarts: 0,
+            memory_bytes: None,
+            leases: 0,
+            requests: 0,
+        },
+    );
+    same_fields(
+        "ServiceStatus",
+        ServiceStatus { name: service, kind: String::new(), wanted: 0, instances: Vec::new() },
+    );
+    same_fields(
+        "AppStatus",
+        AppStatus {
+            key,
+            health: Health::Up,
+            url: String::new(),
+            hosts: Vec::new(),
+            release: None,
+            live_since_unix_ms: None,
+            previous: None,
+            deploying: None,
+            services: Vec::new(),
+            stores: Vec::new(),
+            problems: Vec::new(),
+            notes: Vec::new(),
+            totals: Default::default(),
+        },
+    );
+    same_fields(
+        "HostStatus",
+        HostStatus {
+            version: String::new(),
+            core_pid: 0,
+            spawner_pid: None,
+            state_folder: String::new(),
+            uptime_ms: 0,
+            edge: EdgeStatus::default(),
+            apps: Vec::new(),
+        },
+    );
+}
