@@ -41,7 +41,7 @@ impl Fault {
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().trim_end().to_owned());
         self
     }
 }
@@ -96,8 +96,9 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     pub(crate) fn new(source: Source, mut faults: Vec<Fault>) -> Self {
         faults.sort_by_key(|fault| fault.span.as_ref().map_or((0, 0), |span| (span.start, span.end)));
+        // What an environment's table says is read twice: alone, and laid over the rest. The first one counts.
         let mut seen = std::collections::HashSet::new();
-        faults.retain(|fault| seen.insert((fault.span.clone(), fault.message.clone())));
+        faults.retain(|fault| fault.span.as_ref().is_none_or(|span| seen.insert((span.start, span.end))));
         let dropped = faults.len().saturating_sub(KEPT_MAX);
         faults.truncate(KEPT_MAX);
         let errors = faults.into_iter().map(|fault| ConfigError::new(&source, fault)).collect();

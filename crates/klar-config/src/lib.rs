@@ -13,11 +13,15 @@
 //! **Invariant:** no secret is ever held here. Values that look like one are refused and never quoted.
 //! **Invariant:** nothing here opens a socket, starts a process or writes a file.
 
+mod check;
+mod decide;
+mod environment;
 mod fault;
 pub mod keys;
 mod load;
 mod provenance;
 mod read;
+mod root;
 mod route;
 mod secret;
 mod source;

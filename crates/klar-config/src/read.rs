@@ -41,6 +41,9 @@ impl Facts {
     }
 }
 
+/// How many mistakes one reading collects.
+const FAULTS_MAX: usize = 200;
+
 /// The state of one reading: where we are, and what was found so far.
 pub(crate) struct Reader<'a> {
     pub(crate) facts: &'a Facts,
@@ -52,6 +55,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) hidden: Vec<Range<usize>>,
     /// Settings by path; the origin of those from the file is the span of their key.
     pub(crate) settings: BTreeMap<String, (Option<String>, Whence)>,
+    /// Whether the value being read is an item of a list.
+    pub(crate) in_list: bool,
     /// Names that were not known, but whose meaning is clear: the key they stand for is not missing.
     misspelt: Vec<(Vec<String>, &'static str)>,
 }
@@ -95,6 +100,7 @@ impl<'a> Reader<'a> {
             faults: Vec::new(),
             hidden: Vec::new(),
             settings: BTreeMap::new(),
+            in_list: false,
             misspelt: Vec::new(),
         }
     }
@@ -118,7 +124,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn fault(&mut self, fault: Fault) {
-        self.faults.push(fault);
+        if !self.is_full() {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Whether so much is wrong that more would help nobody.
+    fn is_full(&self) -> bool {
+        self.faults.len() >= FAULTS_MAX
     }
 
     /// Never quote the value of this node.
@@ -140,6 +153,9 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown(&mut self, entry: &Entry, section: &'static Section) {
+        if self.is_full() {
+            return;
+        }
         let meant = section
             .keys
             .iter()
@@ -170,18 +186,26 @@ impl<'a> Reader<'a> {
         self.misspelt.iter().any(|(path, meant)| *path == self.path && *meant == key)
     }
 
-    pub(crate) fn note_misspelt(&mut self, meant: &'static str) {
-        self.misspelt.push((self.path.clone(), meant));
+    /// `meant` was written in the table at `path`, under another name or in the wrong place.
+    pub(crate) fn note_misspelt(&mut self, path: Vec<String>, meant: &'static str) {
+        self.misspelt.push((path, meant));
+    }
+
+    fn expectation(&self, key: &Key) -> String {
+        let path = quote(&self.path_of(key.name));
+        match (self.in_list, key.kind) {
+            (true, Kind::List(item)) => format!("each item of {path} must be {}", item.words()),
+            _ => format!("{path} must be {}", key.expected()),
+        }
     }
 
     /// The value is of another type than the key takes.
     pub(crate) fn wrong_type(&mut self, key: &Key, node: &Node) {
-        let path = self.path_of(key.name);
         let name = key.name;
         let text = node.to_toml();
         let short = text.len() <= 60;
         let hint = match (&key.kind, &node.data) {
-            (Kind::Integer | Kind::Number, Data::Text(number)) if number.parse::<i64>().is_ok() => {
+            (kind, Data::Text(number)) if kind.is_number() && number.parse::<i64>().is_ok() => {
                 format!("remove the quotes: `{name} = {number}`")
             }
             (Kind::Bool, Data::Text(word)) if matches!(word.as_str(), "true" | "false") => {
@@ -191,17 +215,19 @@ impl<'a> Reader<'a> {
                 format!("say the unit: `{name} = \"{number}s\"`")
             }
             (Kind::Size, Data::Integer(number)) if *number >= 0 => {
-                format!("say the unit: `{name} = \"{number}B\"`, `\"{number}KiB\"` or `\"{number}MiB\"`")
+                let unit = if *number < 4096 { "MiB" } else { "B" };
+                format!("say the unit: `{name} = \"{number}{unit}\"`")
             }
             (Kind::List(item), Data::Text(_)) if short && item.is_text() => {
                 format!("put it in brackets: `{name} = [{text}]`")
             }
-            (kind, Data::Integer(_) | Data::Bool(_) | Data::Float(_)) if kind.is_text() => {
-                format!("put it in quotes: `{name} = \"{text}\"`")
+            (Kind::Text { what: "a command", .. }, Data::List(words)) if short => {
+                let words: Vec<&str> = words.iter().filter_map(Node::text).collect();
+                format!("write it as in a terminal: `{name} = {}`", tree::toml_string(&words.join(" ")))
             }
             _ => format!("for instance `{}`", key.example),
         };
-        let message = format!("{} must be {}", quote(&path), key.expected());
+        let message = self.expectation(key);
         self.fault(
             Fault::new(message).at(node.span.clone(), format!("this is {}", node.data.noun())).hint(hint),
         );
@@ -215,7 +241,7 @@ impl<'a> Reader<'a> {
         label: impl Into<String>,
         hint: Option<String>,
     ) {
-        let message = format!("{} must be {}", quote(&self.path_of(key.name)), key.expected());
+        let message = self.expectation(key);
         let hint = hint.unwrap_or_else(|| format!("for instance `{}`", key.example));
         self.fault(Fault::new(message).at(node.span.clone(), label).hint(hint));
     }

@@ -120,14 +120,19 @@ impl Key {
 
     /// What the value must be, in words that follow "must be".
     pub fn expected(&self) -> String {
-        let mut text = self.kind.words();
-        match (self.min, self.max) {
-            (Some(min), Some(max)) => text.push_str(&format!(" from {min} to {max}")),
-            (Some(min), None) => text.push_str(&format!(", {min} or more")),
-            (None, Some(max)) => text.push_str(&format!(", at most {max}")),
-            (None, None) => {}
+        let range = match (self.min, self.max) {
+            (Some(min), Some(max)) => format!(" from {min} to {max}"),
+            (Some(min), None) => format!(" of {min} or more"),
+            (None, Some(max)) => format!(" of at most {max}"),
+            (None, None) => String::new(),
+        };
+        match self.kind {
+            Kind::Either([first, others @ ..]) => {
+                let others = others.iter().map(|kind| format!(", or {}", kind.words())).collect::<String>();
+                format!("{}{range}{others}", first.words())
+            }
+            kind => format!("{}{range}", kind.words()),
         }
-        text
     }
 }
 
@@ -153,9 +158,18 @@ impl Kind {
             Self::Map { names, values, .. } => format!("a table from {names} to {}", values.words()),
             Self::Table(section) => {
                 let keys: Vec<String> = section.keys.iter().map(|key| format!("`{}`", key.name)).collect();
-                format!("a table with {}", keys.join(", "))
+                format!("a table with {}", keys.join(" and "))
             }
             Self::Either(kinds) => kinds.iter().map(Self::words).collect::<Vec<_>>().join(", or "),
+        }
+    }
+
+    /// Whether a number alone is a value of this kind.
+    pub(crate) fn is_number(&self) -> bool {
+        match self {
+            Self::Integer | Self::Number => true,
+            Self::Either(kinds) => kinds.iter().any(Self::is_number),
+            _ => false,
         }
     }
 

@@ -96,7 +96,9 @@ impl<T: Value> Value for Vec<T> {
             return None;
         };
         // Every item is read, so that every mistake is reported.
+        let outer = std::mem::replace(&mut cx.in_list, true);
         let values: Vec<Option<T>> = items.iter().map(|item| T::read(item, key, cx)).collect();
+        cx.in_list = outer;
         values.into_iter().collect()
     }
 }
@@ -970,19 +972,22 @@ fn literal_secret(path: &str, name: &str, node: &Node, text: &str, credential: C
         Credential::Key => "this is a private key",
     };
     let lower = name.to_ascii_lowercase().replace('_', "-");
-    let store = if text.starts_with("postgres") || text.starts_with("redis") {
-        "\nfor a database klar can do it all: `[data.db]` with `postgres = \"managed\"` or `url = \"env:DATABASE_URL\"`"
+    let ways = [
+        (format!("env:{name}"), "a variable of the environment klar runs in".to_owned()),
+        (format!("file:/run/secrets/{lower}"), "the content of a file".to_owned()),
+        (format!("secret:{lower}"), format!("klar's vault, filled by `klar secret set {lower}`")),
+    ];
+    let width = ways.iter().map(|(way, _)| way.len()).max().unwrap_or(0) + 2;
+    let mut hint = "write where it is kept, and replace it, since it has been in a file:".to_owned();
+    for (way, meaning) in ways {
+        hint.push_str(&format!("\n  {name} = {:width$}  # {meaning}", format!("\"{way}\"")));
+    }
+    if text.starts_with("postgres") || text.starts_with("redis") {
+        hint.push_str("\nfor a database, `[data.db]` with `postgres = \"managed\"` or `url = \"env:DATABASE_URL\"` does it all");
     } else if credential == Credential::Name {
-        "\nif it is no secret at all: `{ plain = \"...\" }`"
-    } else {
-        ""
-    };
-    Fault::new(format!("{path} holds a secret itself")).at(node.span.clone(), what).hint(format!(
-        "write where the secret is kept, and change it, since it was in a file:\n  \
-         {name} = \"env:{name}\"            a variable of the environment klar runs in\n  \
-         {name} = \"file:/run/secrets/{lower}\"   the content of a file\n  \
-         {name} = \"secret:{lower}\"         klar's vault, after `klar secret set {lower}`{store}"
-    ))
+        hint.push_str("\nif it is no secret at all, write `{ plain = \"...\" }`");
+    }
+    Fault::new(format!("{path} holds a secret itself")).at(node.span.clone(), what).hint(hint)
 }
 
 #[cfg(test)]

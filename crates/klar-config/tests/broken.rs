@@ -3,6 +3,8 @@
 //! One file in `broken/` per mistake; what klar says about it stands beside it in a `.snap`. The first line may
 //! say `# env: NAME` to choose an environment.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 use std::fs;
 use std::path::Path;
 

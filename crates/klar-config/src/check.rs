@@ -1,0 +1,158 @@
+//! What keys say about each other: a static service with a health path, a cron service without a schedule.
+
+use std::collections::BTreeMap;
+
+use crate::fault::Fault;
+use crate::keys::Service;
+use crate::read::Reader;
+use crate::suggest::quote;
+use crate::table::Kind;
+use crate::tree::{Data, Entry, Node, Table};
+use crate::values::Role;
+
+/// What the keys of one service say about each other.
+pub(crate) fn check_services(root: &Table, cx: &mut Reader<'_>) {
+    let services = root.get_table("services").map(|services| services.entries.as_slice()).unwrap_or_default();
+    if services.is_empty()
+        && root.get("services").is_none_or(|node| node.table().is_some())
+        && !cx.is_misspelt("services")
+    {
+        let hint = "add one that runs a command:\n\n[services.web]\nrun = \"node server.js\"\n";
+        cx.fault(Fault::new("there is no service, so nothing would run").hint(hint));
+    }
+    for entry in services {
+        let Some(table) = entry.node.table() else { continue };
+        cx.path = vec!["services".into(), entry.key.clone()];
+        check_service(entry, table, cx);
+        cx.path.clear();
+    }
+    let mut ports: BTreeMap<i64, &Entry> = BTreeMap::new();
+    for entry in services {
+        let Some(Node { data: Data::Integer(port), span, .. }) =
+            entry.node.table().and_then(|table| table.get("port"))
+        else {
+            continue;
+        };
+        if let Some(first) = ports.insert(*port, entry) {
+            let fault = Fault::new(format!(
+                "services {} and {} insist on the same port",
+                quote(&first.key),
+                quote(&entry.key)
+            ))
+            .at(span.clone(), "taken already")
+            .hint("remove `port` from one and let it listen on `$PORT`");
+            cx.fault(fault);
+        }
+    }
+}
+
+fn check_service(entry: &Entry, table: &Table, cx: &mut Reader<'_>) {
+    let name = quote(&entry.key);
+    let kind_is_known = table.get("kind").is_none_or(|kind| {
+        let Some(Kind::Choice(choices)) = Service::SECTION.key("kind").map(|key| key.kind) else {
+            return true;
+        };
+        kind.text().is_some_and(|text| choices.iter().any(|choice| choice.name == text))
+    });
+    if !kind_is_known {
+        return;
+    }
+    let role = Role::of(table);
+    let (run, folder) = (table.entry("run"), table.entry("static"));
+    if let (Some(run), Some(folder)) = (run, folder) {
+        let fault = Fault::new(format!("service {name} has both `run` and `static`"))
+            .at(run.key_span.clone(), "a command")
+            .and(folder.key_span.clone(), "a folder")
+            .hint("make two services of it and say in `[routes]` which path leads to which");
+        cx.fault(fault);
+        return;
+    }
+    if run.is_none() && folder.is_none() && !cx.is_misspelt("run") && !cx.is_misspelt("static") {
+        let header = if table.span.is_empty() { entry.key_span.clone() } else { table.span.clone() };
+        let example = if role == Role::Web { "node server.js" } else { "node worker.js" };
+        let other = if role == Role::Web { ", or `static = \"dist\"` to serve a folder" } else { "" };
+        let fault = Fault::new(format!("service {name} has nothing to run"))
+            .at(header, if role == Role::Web { "neither `run` nor `static`" } else { "no `run`" })
+            .hint(format!("add the command that starts it, `run = \"{example}\"`{other}"));
+        cx.fault(fault);
+    }
+    for set in &table.entries {
+        let Some(key) = Service::SECTION.key(&set.key) else { continue };
+        if key.only.is_empty() || key.only.contains(&role) || key.name == "run" {
+            continue;
+        }
+        let hint = match (key.name, role) {
+            ("schedule", _) => "add `kind = \"cron\"`, or remove the line".to_owned(),
+            ("static", _) => "remove `kind`: a folder is served by the edge".to_owned(),
+            _ => "remove the line".to_owned(),
+        };
+        let fault = Fault::new(format!("`{}` means nothing here: {name} is {}", key.name, role.noun()))
+            .at(set.key_span.clone(), format!("only for {}", roles(key.only)))
+            .hint(hint);
+        cx.fault(fault);
+    }
+    if role == Role::Cron && table.get("schedule").is_none() && !cx.is_misspelt("schedule") {
+        let kind = table.get("kind").map_or(entry.key_span.clone(), |kind| kind.span.clone());
+        let fault = Fault::new(format!("cron service {name} has no `schedule`"))
+            .at(kind, "runs at set times")
+            .hint("say when: `schedule = \"30 3 * * *\"` (every night at half past three, UTC) or `schedule = \"@hourly\"`");
+        cx.fault(fault);
+    }
+    if let (Some(port), Some(instances)) = (table.entry("port"), table.entry("instances")) {
+        let above_one = |node: &Node| matches!(node.data, Data::Integer(number) if number > 1);
+        let several = above_one(&instances.node)
+            || instances
+                .node
+                .table()
+                .is_some_and(|range| range.entries.iter().any(|entry| above_one(&entry.node)));
+        if several && role == Role::Web {
+            let fault = Fault::new(format!("service {name} has a fixed port and several instances"))
+                .at(port.key_span.clone(), "only one can listen on it")
+                .and(instances.key_span.clone(), "more than one")
+                .hint("remove `port` and let the app listen on `$PORT`, or set `instances = 1`");
+            cx.fault(fault);
+        }
+    }
+}
+
+fn roles(roles: &[Role]) -> String {
+    let names: Vec<&str> = roles
+        .iter()
+        .map(|role| match role {
+            Role::Web => "web",
+            Role::Static => "static",
+            Role::Worker => "worker",
+            Role::Cron => "cron",
+        })
+        .collect();
+    match &names[..] {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last} services", first.join(", ")),
+        _ => format!("{} services", names.concat()),
+    }
+}
+
+pub(crate) fn check_edge(root: &Table, cx: &mut Reader<'_>) {
+    let Some(edge) = root.get_table("edge") else { return };
+    for (one, other, example) in
+        [("certificate", "key", "/etc/ssl/shop.key"), ("key", "certificate", "/etc/ssl/shop.pem")]
+    {
+        if let (Some(set), None) = (edge.entry(one), edge.entry(other)) {
+            let fault = Fault::new(format!("`edge.{one}` needs `edge.{other}`"))
+                .at(set.key_span.clone(), "one without the other")
+                .hint(format!(
+                    "add `{other} = \"{example}\"`, or remove this line and let klar get a certificate"
+                ));
+            cx.fault(fault);
+        }
+    }
+    if let (Some(https), Some(http)) = (edge.get("https_port"), edge.get("http_port"))
+        && let (Data::Integer(one), Data::Integer(two)) = (&https.data, &http.data)
+        && one == two
+    {
+        let fault = Fault::new("HTTPS and HTTP cannot share a port")
+            .at(https.span.clone(), "HTTPS")
+            .and(http.span.clone(), "HTTP")
+            .hint("remove one of the two lines");
+        cx.fault(fault);
+    }
+}
