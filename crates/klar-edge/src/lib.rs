@@ -1,1 +1,141 @@
-//! In preparation.
+//! The edge: the process that reads strangers' bytes. TLS, limits, routes, static files, balancing, retries.
+//!
+//! It is one process for all apps of a host, with one thread for each core. It knows what the core told it last
+//! ([`klar_base::upstreams`]), and goes on with that when the core is gone.
+//!
+//! A request passes through these files, in this order: `guard.rs` lets only well-framed bytes through
+//! (`framing.rs` judges heads and `chunked.rs` chunks), `handle.rs` finds the site and the route (`table.rs`),
+//! `forward.rs` sends it to an instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps
+//! connections), or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
+//! `story.rs` writes the record.
+//!
+//! **Invariant:** a request never reaches an upstream that got weight 0 before it was picked: a lease is taken
+//! first, then the weight is read (both `SeqCst`), and the control thread does it the other way round.
+//! **Invariant:** nothing on the way of a request waits for the core, for a file on a network, or for a lock that
+//! is held across a system call.
+
+mod answer;
+mod chunked;
+mod control;
+mod files;
+mod forward;
+mod framing;
+mod guard;
+mod handle;
+mod headers;
+mod health;
+mod page;
+mod pool;
+mod sandbox;
+mod serve;
+mod story;
+mod table;
+mod tls;
+mod tunnel;
+mod upstream;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// How to run an edge.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Only a process of this user may be its core.
+    pub core_uid: u32,
+    /// The folders beneath which static files may be read.
+    pub static_roots: Vec<PathBuf>,
+    /// Threads that serve; `None` means one for each core.
+    pub workers: Option<usize>,
+    /// Give up every right that serving does not need. Off only in tests that run inside another program.
+    pub sandbox: bool,
+}
+
+/// Why an edge could not run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EdgeError {
+    /// Something that the kernel refused.
+    #[error("the edge cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The sandbox could not be set up.
+    #[error("the edge cannot lock itself in: {0}")]
+    Sandbox(String),
+}
+
+impl EdgeError {
+    fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}
+
+/// How long requests may take to finish when nobody says so.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Serves until a core says stop, or SIGTERM or SIGINT comes.
+///
+/// `control` is a listening Unix socket; a core connects to it, and after it died the next one does.
+///
+/// # Errors
+/// When a thread cannot be started or the sandbox cannot be closed.
+pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    if options.sandbox {
+        // Before the first thread: they all inherit it.
+        signals
+            .thread_block()
+            .map_err(io::Error::from)
+            .map_err(EdgeError::system("take charge of its signals"))?;
+    }
+    let sandbox = if options.sandbox {
+        sandbox::close(&options.static_roots)?
+    } else {
+        vec!["off: this edge runs inside another program".to_owned()]
+    };
+
+    let (shared, notes) = table::Shared::new();
+    let count =
+        options.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let mut workers = Vec::with_capacity(count);
+    for number in 0..count {
+        workers
+            .push(serve::Worker::start(number, shared.clone()).map_err(EdgeError::system("start a worker"))?);
+    }
+    let (stop, stopped) = mpsc::channel();
+    if options.sandbox {
+        let stop = stop.clone();
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                if signals.wait().is_ok() {
+                    // The main thread is gone only when the process is.
+                    let _ = stop.send(PATIENCE);
+                }
+            })
+            .map_err(EdgeError::system("start its signal thread"))?;
+    }
+    let orders = workers.iter().map(serve::Worker::orders).collect();
+    let link = Arc::new(control::Link::new(shared, orders, sandbox, options.core_uid, stop));
+    link.clone().start(control.into(), notes).map_err(EdgeError::system("start its control thread"))?;
+    let patience = stopped.recv().unwrap_or(PATIENCE);
+    for worker in &workers {
+        worker.stop(patience);
+    }
+    for worker in workers {
+        worker.join();
+    }
+    link.flush();
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! The body of an answer, on its way to the visitor, with everything that ends when it ends: the record, the
+//! lease, the connection to the app.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use klar_base::signal::DecidedBy;
+use tokio::time::{Instant, Sleep};
+
+use crate::pool::{Connection, Pool};
+use crate::story::Story;
+use crate::upstream::Lease;
+
+/// How much of a file is read at once.
+const PIECE: u64 = 64 * 1024;
+
+/// An answer before the last word is said on it.
+pub type Answer = Response<Source>;
+
+/// Where the bytes come from.
+#[derive(Debug)]
+pub enum Source {
+    /// They are here.
+    Full(Bytes),
+    /// From the app.
+    App(Box<AppBody>),
+    /// From a file.
+    File(FileBody),
+}
+
+impl Source {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self::Full(Bytes::new())
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::App(body) => body.ended,
+            Self::File(body) => body.left == 0,
+        }
+    }
+}
+
+/// Part of a file.
+#[derive(Debug)]
+pub struct FileBody {
+    pub file: File,
+    pub offset: u64,
+    pub left: u64,
+}
+
+/// A body that an app is still sending.
+#[derive(Debug)]
+pub struct AppBody {
+    incoming: Incoming,
+    ended: bool,
+    /// How long the app may be silent; an event stream may be so for ever.
+    stall: Option<Duration>,
+    clock: Option<Pin<Box<Sleep>>>,
+    lease: Lease,
+    connection: Option<Connection>,
+    pool: Rc<Pool>,
+}
+
+impl AppBody {
+    /// The rest of an answer from the instance of `lease` over `connection`, which goes back to `pool` afterwards.
+    pub fn new(
+        incoming: Incoming,
+        lease: Lease,
+        connection: Connection,
+        pool: Rc<Pool>,
+        stall: Option<Duration>,
+    ) -> Self {
+        let ended = incoming.is_end_stream();
+        Self { incoming, ended, stall, clock: None, lease, connection: Some(connection), pool }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(None) => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(frame)) => {
+                self.clock = None;
+                self.ended = frame.is_ok() && self.incoming.is_end_stream();
+                Poll::Ready(Some(frame.map_err(io::Error::other)))
+            }
+            Poll::Pending => {
+                let Some(stall) = self.stall else { return Poll::Pending };
+                let clock = self
+                    .clock
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + stall)));
+                match clock.as_mut().poll(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(()) => Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
+                }
+            }
+        }
+    }
+
+    /// Everything that has come already, up to `max` bytes; `None` with what was read when that is not all.
+    ///
+    /// # Errors
+    /// When the app breaks off.
+    pub async fn collect(&mut self, max: usize) -> io::Result<Bytes> {
+        let mut all = bytes::BytesMut::new();
+        while !self.ended {
+            match std::future::poll_fn(|cx| self.poll(cx)).await {
+                None => break,
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        if all.len() + data.len() > max {
+                            return Err(io::Error::new(
+                                io::ErrorKind::InvalidData,
+                                "more bytes than announced",
+                            ));
+                        }
+                        all.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+        Ok(all.freeze())
+    }
+}
+
+impl Drop for AppBody {
+    fn drop(&mut self) {
+        if let (true, Some(connection)) = (self.ended, self.connection.take()) {
+            self.pool.put(&self.lease, connection);
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct OutBody {
+    source: Source,
+    story: Story,
+}
+
+impl OutBody {
+    /// Sends `source` and then ends `story`. `bodiless`: no body is sent whatever the headers say (`HEAD`, 304).
+    pub fn new(source: Source, mut story: Story, bodiless: bool) -> Self {
+        let source = if bodiless { Source::empty() } else { source };
+        story.record.aborted = !source.is_end();
+        Self { source, story }
+    }
+
+    fn frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut self.source {
+            Source::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::App(body) => body.poll(cx),
+            Source::File(body) if body.left == 0 => Poll::Ready(None),
+            Source::File(body) => {
+                let mut piece = vec![0; body.left.min(PIECE) as usize];
+                Poll::Ready(Some(match body.file.read_at(&mut piece, body.offset) {
+                    Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(read) => {
+                        piece.truncate(read);
+                        body.offset += read as u64;
+                        body.left -= read as u64;
+                        Ok(Frame::data(piece.into()))
+                    }
+                    Err(error) => Err(error),
+                }))
+            }
+        }
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let polled = std::task::ready!(this.frame(cx));
+        let record = &mut this.story.record;
+        match &polled {
+            Some(Ok(frame)) => record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(error)) => {
+                record.aborted = false;
+                record.decided_by = DecidedBy::Failed;
+                record.error = Some(format!("the answer broke off: {error}"));
+                if let Source::App(body) = &this.source {
+                    body.lease.count_failure();
+                }
+                return Poll::Ready(polled);
+            }
+            None => {}
+        }
+        if this.source.is_end() {
+            record.aborted = false;
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::App(body) => body.incoming.size_hint(),
+            Source::File(body) => SizeHint::with_exact(body.left),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The link to the core: what to serve comes in, what happened goes out.
+//!
+//! Two threads: one reads, and serves one core after the other; one writes vitals and records. Both block, neither
+//! is ever waited for by a request.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use klar_base::upstreams::{FromEdge, ListenerSpec, ToEdge};
+use klar_base::wire;
+use nix::sys::socket::{getsockopt, sockopt};
+
+use crate::serve::{Order, Orders};
+use crate::table::{Note, Shared};
+
+/// How often the core hears how everything is.
+const VITALS: Duration = Duration::from_secs(1);
+/// How long records are gathered.
+const GATHER: Duration = Duration::from_millis(100);
+/// The most records in one message.
+const BATCH: usize = 1024;
+/// How long the core may take to read a message.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Link {
+    shared: Arc<Shared>,
+    workers: Vec<Orders>,
+    sandbox: Vec<String>,
+    core_uid: u32,
+    stop: Sender<Duration>,
+    listeners: Mutex<Vec<(ListenerSpec, OwnedFd)>>,
+    core: Mutex<Option<Arc<UnixStream>>>,
+    connected: Condvar,
+    notes: Mutex<Option<Receiver<Note>>>,
+}
+
+impl Link {
+    /// Nothing is started yet.
+    pub fn new(
+        shared: Arc<Shared>,
+        workers: Vec<Orders>,
+        sandbox: Vec<String>,
+        core_uid: u32,
+        stop: Sender<Duration>,
+    ) -> Self {
+        Self {
+            shared,
+            workers,
+            sandbox,
+            core_uid,
+            stop,
+            listeners: Mutex::default(),
+            core: Mutex::default(),
+            connected: Condvar::new(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// Starts both threads.
+    ///
+    /// # Errors
+    /// When there is no thread for them.
+    pub fn start(self: Arc<Self>, listener: UnixListener, notes: Receiver<Note>) -> io::Result<()> {
+        *lock(&self.notes) = Some(notes);
+        let reader = self.clone();
+        std::thread::Builder::new().name("control".into()).spawn(move || {
+            for stream in listener.incoming() {
+                match stream.and_then(|stream| reader.serve(stream)) {
+                    Ok(()) => {}
+                    Err(error) => eprintln!("edge: the core is gone: {error}"),
+                }
+                *lock(&reader.core) = None;
+            }
+        })?;
+        std::thread::Builder::new().name("report".into()).spawn(move || {
+            let notes = lock(&self.notes).take();
+            if let Some(notes) = notes {
+                self.report(&notes);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Gives the report thread the time to hand over what there is.
+    pub fn flush(&self) {
+        if lock(&self.core).is_some() {
+            std::thread::sleep(GATHER * 2);
+        }
+    }
+
+    fn serve(&self, stream: UnixStream) -> io::Result<()> {
+        let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
+        if peer.uid() != self.core_uid && peer.uid() != 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user called"));
+        }
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = Arc::new(stream);
+        {
+            let listeners = lock(&self.listeners);
+            let hello = FromEdge::Hello {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                generation: self.shared.table.load().generation,
+                listeners: listeners.iter().map(|(spec, _)| spec.clone()).collect(),
+                sandbox: self.sandbox.clone(),
+            };
+            let descriptors: Vec<_> = listeners.iter().map(|(_, socket)| socket.as_fd()).collect();
+            wire::send(&stream, &hello, &descriptors)?;
+        }
+        *lock(&self.core) = Some(stream.clone());
+        self.connected.notify_all();
+        while let Some((message, descriptors)) = wire::receive::<ToEdge>(&stream)? {
+            match message {
+                ToEdge::Listen { listeners } => self.listen(listeners, descriptors)?,
+                ToEdge::Config(config) => {
+                    let generation = config.generation;
+                    let said = match self.shared.apply(*config, descriptors) {
+                        Ok(()) => FromEdge::Applied { generation },
+                        Err(reason) => FromEdge::Rejected { generation, reason },
+                    };
+                    self.say(&stream, &said)?;
+                    // The core waits for those that are drained already.
+                    self.shared.tell_drained();
+                }
+                // The main thread is gone only when the process is.
+                ToEdge::Stop { patience } => drop(self.stop.send(patience)),
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&self, specs: Vec<ListenerSpec>, sockets: Vec<OwnedFd>) -> io::Result<()> {
+        let mut held = lock(&self.listeners);
+        for (spec, socket) in specs.into_iter().zip(sockets) {
+            if held.iter().any(|(known, _)| *known == spec) {
+                continue;
+            }
+            let listener = TcpListener::from(socket.try_clone()?);
+            if let Some(worker) = self.workers.get(spec.worker % self.workers.len().max(1)) {
+                // A worker that has ended was told to.
+                let _ = worker.send(Order::Listen(listener, spec.clone()));
+            }
+            held.push((spec, socket));
+        }
+        Ok(())
+    }
+
+    /// One writer at a time: a message must not be torn by another.
+    fn say(&self, stream: &Arc<UnixStream>, message: &FromEdge) -> io::Result<()> {
+        let _turn = lock(&self.core);
+        wire::send(stream, message, &[])
+    }
+
+    fn report(&self, notes: &Receiver<Note>) {
+        let mut next_vitals = Instant::now();
+        let mut records = Vec::new();
+        let mut first = None;
+        loop {
+            // While there is no core the queue fills, and then counts what it drops.
+            let stream = {
+                let mut core = lock(&self.core);
+                loop {
+                    match &*core {
+                        Some(stream) => break stream.clone(),
+                        None => core = self.connected.wait(core).unwrap_or_else(PoisonError::into_inner),
+                    }
+                }
+            };
+            let mut drained = false;
+            let due = first.map_or(next_vitals, |first: Instant| next_vitals.min(first + GATHER));
+            match notes.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Note::Record(record)) => {
+                    records.push(*record);
+                    first.get_or_insert_with(Instant::now);
+                }
+                Ok(Note::Drained) => drained = true,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if records.len() >= BATCH || first.is_some_and(|first| now >= first + GATHER) {
+                let dropped = self.shared.records_dropped.load(Ordering::Relaxed);
+                let message = FromEdge::Records { records: std::mem::take(&mut records), dropped };
+                if self.say(&stream, &message).is_err() {
+                    let FromEdge::Records { records: unsent, .. } = message else { continue };
+                    records = unsent;
+                    self.hang_up(&stream);
+                    continue;
+                }
+                first = None;
+            }
+            if drained || now >= next_vitals {
+                if self.say(&stream, &FromEdge::Vitals(self.shared.vitals())).is_err() {
+                    self.hang_up(&stream);
+                }
+                if now >= next_vitals {
+                    next_vitals = now + VITALS;
+                }
+            }
+        }
+    }
+
+    /// A core that does not read is as good as gone, and the reading thread has to hear of it.
+    fn hang_up(&self, stream: &Arc<UnixStream>) {
+        let mut core = lock(&self.core);
+        if core.as_ref().is_some_and(|core| Arc::ptr_eq(core, stream)) {
+            *core = None;
+            // Gone already is what was wanted.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,481 @@
+//! A request on its way to an instance, and to another one when that is safe.
+//!
+//! There is one deadline for all attempts, and at most [`ATTEMPTS`] of them. What never reached an instance may
+//! always be sent again. What may have reached it is sent again only when the method says that twice is as good as
+//! once (RFC 9110 section 9.2.2), or when the app has promised it: a `POST` or `PATCH` with an `Idempotency-Key` on a
+//! route that is declared idempotent. The next attempt goes at once to another instance; when there is none, to the
+//! same one after a pause that doubles.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::upgrade::OnUpgrade;
+use klar_base::ServiceName;
+use klar_base::signal::DecidedBy;
+use tokio::time::{Instant, timeout_at};
+
+use crate::answer::{Answer, AppBody, Source};
+use crate::headers;
+use crate::page::Reason;
+use crate::pool::{self, Connection, Pool};
+use crate::story::Story;
+use crate::table::{RouteTable, ServiceTable, Shared, SiteTable, Table};
+use crate::tunnel;
+use crate::upstream::{self, Lease, UpstreamState, Wish};
+
+/// A request is sent so often at most.
+const ATTEMPTS: u32 = 3;
+/// Bodies up to this size, in bytes, are held in memory: that of a request to send it again, that of an answer to
+/// be sure of it before the visitor sees its first byte.
+const HELD_MAX: usize = 64 * 1024;
+/// An instance on this host accepts in microseconds or not at all.
+const CONNECT: Duration = Duration::from_secs(1);
+/// The first pause before the same instance is tried again; it doubles.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The cookie that remembers the instance of a sticky service.
+const STICKY: &str = "__klar_instance";
+
+/// What forwarding needs to know of where it runs.
+#[derive(Debug, Clone)]
+pub struct Road {
+    pub shared: Arc<Shared>,
+    pub pool: Rc<Pool>,
+    /// Where the request was sent to.
+    pub site: Arc<SiteTable>,
+    pub tls: bool,
+    /// It asks for another protocol.
+    pub upgrade: bool,
+}
+
+/// Why there is no answer from the app.
+#[derive(Debug)]
+pub struct Failure {
+    pub reason: Reason,
+    pub decided_by: DecidedBy,
+    /// For the record.
+    pub error: String,
+}
+
+impl Failure {
+    fn failed(status: StatusCode, detail: &'static str, error: impl Into<String>) -> Self {
+        Self { reason: Reason::new(status, detail), decided_by: DecidedBy::Failed, error: error.into() }
+    }
+
+    fn refused(status: StatusCode, detail: &'static str) -> Self {
+        Self { reason: Reason::new(status, detail), decided_by: DecidedBy::Refused, error: detail.into() }
+    }
+}
+
+/// Gets the answer for a request from an instance of `service`.
+///
+/// # Errors
+/// What to say instead.
+pub async fn forward(
+    road: &Road,
+    route: &RouteTable,
+    service: &ServiceName,
+    request: Request<Incoming>,
+    story: &mut Story,
+) -> Result<Answer, Failure> {
+    let begun = Instant::now();
+    let deadline = begun + route.timeout;
+    let (mut parts, incoming) = request.into_parts();
+    let repeatable = !road.upgrade && is_repeatable(&parts, route.idempotent);
+    let fault = Arc::new(AtomicU8::new(0));
+    let body = Metered { incoming, left: route.body_bytes, read: story.read.clone(), fault: fault.clone() };
+    let held = hold(body, repeatable);
+    let mut body = match timeout_at(deadline, held).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(())) => return Err(visitors_fault(&fault).unwrap_or_else(late_body)),
+        Err(_) => return Err(late_body()),
+    };
+    let tag = headers::cookie(&parts.headers, STICKY).map(str::to_owned);
+    let mut visitors_side = parts.extensions.remove::<OnUpgrade>().filter(|_| road.upgrade);
+    prepare(&mut parts, road, story);
+
+    let mut wish = Wish { tried: Vec::new(), tag: tag.clone() };
+    let find = |table: &Table| table.service(&road.site.app, service);
+    let end = |service: &ServiceTable| deadline.min(begun + service.hold);
+    let mut pause = PAUSE;
+    loop {
+        let mut lease = upstream::acquire(&road.shared, find, &wish, end).await.ok_or_else(nobody)?;
+        if wish.tried.contains(&lease.serial) {
+            drop(lease);
+            tokio::time::sleep(pause / 2 + pause.mul_f64(fastrand::f64() / 2.0)).await;
+            pause *= 2;
+            lease = upstream::acquire(&road.shared, find, &wish, end).await.ok_or_else(nobody)?;
+        }
+        story.record.attempts += 1;
+        story.record.upstream = Some(lease.id.clone());
+        let upstream = Arc::clone(&lease);
+        let attempt = async {
+            let (response, connection) = send(road, &parts, &mut body, &upstream, repeatable).await?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return match visitors_side.take() {
+                    Some(visitor) => Ok(tunnel::open(visitor, response, lease)),
+                    None => Err(Miss::Sent("the app changed protocols unasked".into())),
+                };
+            }
+            settle(road, response, connection, lease, repeatable && parts.method != Method::HEAD).await
+        };
+        let miss = match timeout_at(deadline, attempt).await {
+            Ok(Ok(mut answer)) => {
+                upstream.note_well(&road.shared);
+                if answer.status().is_server_error() {
+                    upstream.count_failure();
+                }
+                stick(&mut answer, find(&road.shared.table.load()).as_deref(), tag.as_deref(), &upstream);
+                return Ok(answer);
+            }
+            Ok(Err(miss)) => miss,
+            Err(_) => Miss::Late,
+        };
+        upstream.count_failure();
+        if let Some(failure) = visitors_fault(&fault) {
+            return Err(failure);
+        }
+        upstream.note_miss(matches!(miss, Miss::Unsent { gone: true, .. }), &road.shared);
+        wish.tried.push(upstream.serial);
+        let may_again = match &miss {
+            Miss::Unsent { .. } => true,
+            Miss::Sent(_) => repeatable,
+            Miss::Late => false,
+        };
+        if !may_again || !body.is_whole() || story.record.attempts >= ATTEMPTS {
+            return Err(miss.into_failure(&upstream.id, body.is_whole(), route.timeout));
+        }
+    }
+}
+
+/// Whether twice is as good as once.
+fn is_repeatable(parts: &Parts, promised: bool) -> bool {
+    match parts.method {
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE => true,
+        Method::POST | Method::PATCH => promised && parts.headers.contains_key(headers::IDEMPOTENCY_KEY),
+        _ => false,
+    }
+}
+
+/// Makes the head what an app should get; its framing is regenerated from the body.
+fn prepare(parts: &mut Parts, road: &Road, story: &Story) {
+    headers::to_app(&mut parts.headers, story.record.client, road.tls, &story.record.request_id);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if road.upgrade {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    parts.version = Version::HTTP_11;
+    if let Some(path) = parts.uri.path_and_query().cloned() {
+        parts.uri = Uri::from(path);
+    }
+}
+
+/// Why an attempt came to nothing.
+#[derive(Debug)]
+enum Miss {
+    /// The instance never saw the request. `gone`: nobody listens there.
+    Unsent { gone: bool, error: String },
+    /// It may have seen it.
+    Sent(String),
+    /// The time is up.
+    Late,
+}
+
+impl Miss {
+    fn into_failure(self, id: &klar_base::InstanceId, whole: bool, timeout: Duration) -> Failure {
+        match self {
+            Self::Unsent { error, .. } => Failure::failed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no instance of the app could be reached",
+                format!("{id} could not be reached: {error}"),
+            ),
+            Self::Sent(error) => Failure::failed(
+                StatusCode::BAD_GATEWAY,
+                "the app broke off, and the request is not one that can safely be repeated",
+                format!("{id} broke off: {error}"),
+            ),
+            Self::Late if !whole => late_body(),
+            Self::Late => Failure::failed(
+                StatusCode::GATEWAY_TIMEOUT,
+                "the app did not answer in time",
+                format!("{id} did not answer within {timeout:?}"),
+            ),
+        }
+    }
+}
+
+fn nobody() -> Failure {
+    Failure::failed(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no instance of the app is ready",
+        "no instance is ready",
+    )
+}
+
+fn late_body() -> Failure {
+    Failure::refused(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time")
+}
+
+/// What the visitor did wrong with the body, as [`Metered`] noted it.
+fn visitors_fault(fault: &AtomicU8) -> Option<Failure> {
+    match fault.load(Ordering::Relaxed) {
+        0 => None,
+        TOO_LARGE => Some(Failure::refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body of the request is larger than this route takes",
+        )),
+        STALLED => Some(late_body()),
+        _ => Some(Failure::refused(
+            StatusCode::BAD_REQUEST,
+            "the body of the request broke off or is malformed",
+        )),
+    }
+}
+
+/// Sends the request over an idle connection or a new one, and waits for the head of the answer.
+async fn send(
+    road: &Road,
+    parts: &Parts,
+    body: &mut Outgoing,
+    upstream: &UpstreamState,
+    repeatable: bool,
+) -> Result<(Response<Incoming>, Connection), Miss> {
+    let idle = if repeatable { pool::IDLE } else { pool::IDLE_UNREPEATABLE };
+    loop {
+        let (mut connection, fresh) = match road.pool.take(upstream, idle) {
+            Some(connection) => (connection, false),
+            None => (connect(upstream).await?, true),
+        };
+        let mut request = Request::new(body.take());
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = parts.uri.clone();
+        *request.headers_mut() = parts.headers.clone();
+        match connection.try_send_request(request).await {
+            Ok(response) => return Ok((response, connection)),
+            Err(mut error) => {
+                let unsent = error.take_message().map(Request::into_body);
+                let error = describe(&error.into_error());
+                match unsent {
+                    None => return Err(Miss::Sent(error)),
+                    Some(unsent) => body.put_back(unsent),
+                }
+                if fresh {
+                    return Err(Miss::Unsent { gone: false, error });
+                }
+                // The instance had closed a connection that idled; the next one is another story.
+            }
+        }
+    }
+}
+
+async fn connect(upstream: &UpstreamState) -> Result<Connection, Miss> {
+    match tokio::time::timeout(CONNECT, pool::connect(upstream)).await {
+        Ok(Ok((connection, driver))) => {
+            tokio::task::spawn_local(driver);
+            Ok(connection)
+        }
+        Ok(Err(error)) => Err(Miss::Unsent {
+            gone: error.kind() == io::ErrorKind::ConnectionRefused,
+            error: error.to_string(),
+        }),
+        Err(_) => Err(Miss::Unsent { gone: false, error: format!("no connection within {CONNECT:?}") }),
+    }
+}
+
+/// An error of hyper with what is behind it, on one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+/// Makes an answer of the app's response. A short one to a request that can be repeated is read to its end first.
+async fn settle(
+    road: &Road,
+    response: Response<Incoming>,
+    connection: Connection,
+    lease: Lease,
+    check: bool,
+) -> Result<Answer, Miss> {
+    let (mut parts, incoming) = response.into_parts();
+    let length = incoming.size_hint().exact();
+    let is_stream = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    headers::from_app(&mut parts.headers);
+    let stall = (!is_stream).then_some(road.site.limits.stall_timeout);
+    let mut body = AppBody::new(incoming, lease, connection, road.pool.clone(), stall);
+    let source = if check && length.is_some_and(|length| length <= HELD_MAX as u64) {
+        let whole = body.collect(HELD_MAX).await;
+        Source::Full(whole.map_err(|error| Miss::Sent(describe(&error)))?)
+    } else {
+        Source::App(Box::new(body))
+    };
+    Ok(Response::from_parts(parts, source))
+}
+
+/// Remembers with the visitor which instance answered, for a sticky service.
+fn stick(answer: &mut Answer, service: Option<&ServiceTable>, tag: Option<&str>, upstream: &UpstreamState) {
+    let mine = upstream.tag();
+    if service.is_some_and(|service| service.sticky) && tag != Some(&mine) {
+        let cookie = format!("{STICKY}={mine}; Path=/; HttpOnly; Secure; SameSite=Lax");
+        if let Ok(cookie) = HeaderValue::try_from(cookie) {
+            answer.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+}
+
+/// Reads what may have to be sent twice, or is so short that an instance should not have to wait for it.
+async fn hold(mut body: Metered, repeatable: bool) -> Result<Outgoing, ()> {
+    let length = body.incoming.size_hint().exact();
+    let is_short = length.is_some_and(|length| length <= HELD_MAX as u64);
+    let mut held = BytesMut::new();
+    if is_short || repeatable {
+        while held.len() <= HELD_MAX {
+            match body.frame().await {
+                None => return Ok(Outgoing::Whole(held.freeze())),
+                Some(frame) => {
+                    if let Ok(data) = frame.map_err(|_| ())?.into_data() {
+                        held.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+    Ok(Outgoing::Stream(Some(ToApp { first: held.freeze(), rest: Some(body) })))
+}
+
+/// The body of a request between attempts.
+#[derive(Debug)]
+enum Outgoing {
+    /// All of it is here, as often as it is wanted.
+    Whole(Bytes),
+    /// It comes as it is sent, so it can be sent once. `None`: it was.
+    Stream(Option<ToApp>),
+}
+
+impl Outgoing {
+    fn take(&mut self) -> ToApp {
+        match self {
+            Self::Whole(bytes) => ToApp { first: bytes.clone(), rest: None },
+            Self::Stream(body) => body.take().unwrap_or_default(),
+        }
+    }
+
+    /// It was not sent after all.
+    fn put_back(&mut self, body: ToApp) {
+        if let Self::Stream(slot) = self {
+            *slot = Some(body);
+        }
+    }
+
+    /// Whether it can be sent, from its first byte.
+    fn is_whole(&self) -> bool {
+        !matches!(self, Self::Stream(None))
+    }
+}
+
+/// The body of a request as an instance gets it.
+#[derive(Debug, Default)]
+pub struct ToApp {
+    first: Bytes,
+    rest: Option<Metered>,
+}
+
+impl Body for ToApp {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        if !this.first.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.first)))));
+        }
+        this.rest.as_mut().map_or(Poll::Ready(None), |rest| Pin::new(rest).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let first = self.first.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + first);
+        }
+        hint.set_lower(hint.lower() + first);
+        hint
+    }
+}
+
+const TOO_LARGE: u8 = 1;
+const STALLED: u8 = 2;
+const BROKEN: u8 = 3;
+
+/// The body of a visitor's request, counted and held to its limit.
+#[derive(Debug)]
+struct Metered {
+    incoming: Incoming,
+    left: u64,
+    read: Arc<AtomicU64>,
+    /// What the visitor did wrong: the error itself gets lost on its way through the connection to the app.
+    fault: Arc<AtomicU8>,
+}
+
+impl Body for Metered {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let failed = |this: &Self, fault, error: io::Error| {
+            this.fault.store(fault, Ordering::Relaxed);
+            Poll::Ready(Some(Err(error)))
+        };
+        match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
+            None => Poll::Ready(None),
+            Some(Ok(frame)) => {
+                // Trailers of a request could contradict its head; nobody needs them.
+                let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
+                let length = data.len() as u64;
+                if length > this.left {
+                    return failed(this, TOO_LARGE, io::ErrorKind::FileTooLarge.into());
+                }
+                this.left -= length;
+                this.read.fetch_add(length, Ordering::Relaxed);
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(error)) => {
+                let late = std::error::Error::source(&error)
+                    .and_then(|source| source.downcast_ref::<io::Error>())
+                    .is_some_and(|source| source.kind() == io::ErrorKind::TimedOut);
+                failed(this, if late { STALLED } else { BROKEN }, io::Error::other(error))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

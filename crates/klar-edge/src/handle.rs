@@ -1,0 +1,248 @@
+//! One request, from its head to the answer on its way out.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{self, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+use klar_base::signal::DecidedBy;
+use klar_base::upstreams::{Csp, CspMode};
+
+use crate::answer::{Answer, OutBody, Source};
+use crate::files;
+use crate::forward::{Failure, Road, forward};
+use crate::guard::{HeadNote, Heads};
+use crate::headers;
+use crate::page::{self, Reason};
+use crate::pool::Pool;
+use crate::story::Story;
+use crate::table::{Destination, Shared, SiteTable};
+
+/// A connection, as its requests see it.
+#[derive(Debug)]
+pub struct Visit {
+    pub shared: Arc<Shared>,
+    pub pool: Rc<Pool>,
+    pub heads: Heads,
+    pub client: IpAddr,
+    pub tls: bool,
+}
+
+/// The longest `user-agent` that is kept.
+const AGENT_MAX: usize = 256;
+
+impl Visit {
+    /// Answers a request.
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<OutBody> {
+        let head = self.heads.take().unwrap_or_else(|| HeadNote {
+            begun: Instant::now(),
+            length: 0,
+            refusal: None,
+            upgrade: false,
+        });
+        let mut story = Story::begin(self.shared.clone(), head.begun, self.client, self.tls);
+        let asked = request.headers().clone();
+        let method = request.method().clone();
+        let mut csp = None;
+        let mut host = String::new();
+
+        let answer = match head.refusal {
+            Some(refusal) => Err(refused(Reason::from(refusal))),
+            None => {
+                host = host_of(&request);
+                note(&mut story, &request, &host);
+                let site = self.shared.table.load().site(&host).cloned();
+                match site {
+                    None => {
+                        Err(refused(Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name")))
+                    }
+                    Some(site) => {
+                        story.record.app = Some(site.app.clone());
+                        story.totals = Some(site.totals.clone());
+                        csp = Some(site.csp.clone());
+                        self.answer(site, head, request, &host, &mut story).await
+                    }
+                }
+            }
+        };
+        let (mut answer, must_close) = match answer {
+            Ok(answer) => (answer, false),
+            Err(failure) => {
+                story.record.decided_by = failure.decided_by;
+                story.record.error = Some(failure.error);
+                let reason = failure.reason;
+                // Its body may still be on its way.
+                let must_close = head.refusal.is_some() || may_have_body(reason.status);
+                (page::answer(reason, &asked, &story.record.request_id), must_close)
+            }
+        };
+        let is_tunnel = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        story.record.status = answer.status().as_u16();
+        let out = answer.headers_mut();
+        if !is_tunnel {
+            let none = Csp { mode: CspMode::Off, policy: String::new() };
+            headers::protect(out, csp.as_ref().unwrap_or(&none), &host, self.tls);
+            if must_close || head.upgrade {
+                out.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        if let Ok(id) = HeaderValue::try_from(&story.record.request_id) {
+            out.insert(headers::REQUEST_ID, id);
+        }
+        let status = answer.status();
+        let bodiless = method == Method::HEAD
+            || is_tunnel
+            || status == StatusCode::NOT_MODIFIED
+            || status == StatusCode::NO_CONTENT;
+        if method == Method::HEAD && !answer.headers().contains_key(header::CONTENT_LENGTH) {
+            if let Source::Full(bytes) = answer.body() {
+                let length = HeaderValue::from(bytes.len());
+                answer.headers_mut().insert(header::CONTENT_LENGTH, length);
+            }
+        }
+        answer.map(|source| OutBody::new(source, story, bodiless))
+    }
+
+    async fn answer(
+        &self,
+        site: Arc<SiteTable>,
+        head: HeadNote,
+        request: Request<Incoming>,
+        host: &str,
+        story: &mut Story,
+    ) -> Result<Answer, Failure> {
+        if !self.tls {
+            return Ok(to_https(host, self.shared.table.load().https_port, request.uri().path_and_query()));
+        }
+        // The visitor may have named another app in the handshake, with wider limits.
+        if head.length > site.limits.header_bytes {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Err(refused(Reason::new(status, "the head of the request is too large")));
+        }
+        let path = request.uri().path();
+        if is_dangerous(path) {
+            return Err(refused(Reason::new(
+                StatusCode::BAD_REQUEST,
+                "the path climbs, or hides what it means",
+            )));
+        }
+        let nothing = || refused(Reason::new(StatusCode::NOT_FOUND, "no route leads here"));
+        let route = site.route(path).ok_or_else(nothing)?;
+        story.record.route = Some(route.pattern.clone());
+        if request.body().size_hint().lower() > route.body_bytes {
+            let reason = "the body of the request is larger than this route takes";
+            return Err(refused(Reason::new(StatusCode::PAYLOAD_TOO_LARGE, reason)));
+        }
+        match &route.target {
+            Destination::Static { folder, release, spa } => {
+                let below = route.pattern.strip_suffix("/*").unwrap_or_default();
+                let folder = files::Folder { folder, release, spa: *spa, below };
+                folder.answer(&request).map_err(refused)
+            }
+            Destination::Service(service) => {
+                let road = Road {
+                    shared: self.shared.clone(),
+                    pool: self.pool.clone(),
+                    site: site.clone(),
+                    tls: self.tls,
+                    upgrade: head.upgrade,
+                };
+                story.record.decided_by = DecidedBy::App;
+                forward(&road, route, service, request, story).await
+            }
+        }
+    }
+}
+
+fn refused(reason: Reason) -> Failure {
+    Failure { reason, decided_by: DecidedBy::Refused, error: reason.detail.into() }
+}
+
+/// Statuses after which the rest of a request's body may still be coming.
+fn may_have_body(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 408 | 413)
+}
+
+fn host_of(request: &Request<Incoming>) -> String {
+    let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = match host.rfind(']') {
+        Some(end) => &host[..=end],
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.to_ascii_lowercase()
+}
+
+fn note(story: &mut Story, request: &Request<Incoming>, host: &str) {
+    let record = &mut story.record;
+    record.method = request.method().to_string();
+    record.host = host.into();
+    record.path = request.uri().path().into();
+    record.user_agent = request.headers().get(header::USER_AGENT).map(|value| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        value.chars().take(AGENT_MAX).filter(|char| !char.is_control()).collect()
+    });
+}
+
+fn to_https(host: &str, port: u16, path: Option<&PathAndQuery>) -> Answer {
+    let path = path.map_or("/", PathAndQuery::as_str);
+    let target = match port {
+        443 => format!("https://{host}{path}"),
+        port => format!("https://{host}:{port}{path}"),
+    };
+    let mut answer = Response::new(Source::empty());
+    *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    if let Ok(target) = HeaderValue::try_from(target) {
+        answer.headers_mut().insert(header::LOCATION, target);
+    }
+    answer
+}
+
+/// Whether two programs could disagree on where a path leads: it has `.` or `..` for a part, plain or escaped, an
+/// escaped slash beside one, a backslash, or a zero byte.
+fn is_dangerous(path: &str) -> bool {
+    let plain = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
+    plain.contains('\\')
+        || plain.contains("%00")
+        || plain.split('/').any(|part| {
+            let part = part.split(';').next().unwrap_or_default();
+            part == "." || part == ".."
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_climb_are_seen() {
+        for path in [
+            "/..",
+            "/a/../b",
+            "/%2e%2e/etc",
+            "/a%2f..%2fb",
+            "/.%2E/x",
+            "/a\\b",
+            "/a%5Cb",
+            "/x%00",
+            "/..;/a",
+            "/./a",
+        ] {
+            assert!(is_dangerous(path), "{path}");
+        }
+        for path in ["/", "/a/b", "/.well-known/x", "/a..b", "/a%2fb", "/a/..b", "/@scope%2fname", "/-/all"] {
+            assert!(!is_dangerous(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn plain_http_leads_to_https() {
+        let path = PathAndQuery::from_static("/a?b=c");
+        let location = |port| to_https("shop.example", port, Some(&path)).headers()["location"].clone();
+        assert_eq!(location(443), "https://shop.example/a?b=c");
+        assert_eq!(location(8443), "https://shop.example:8443/a?b=c");
+    }
+}

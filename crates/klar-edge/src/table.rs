@@ -1,0 +1,369 @@
+//! What to serve, made ready for lookups; and what all workers share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use klar_base::signal::{AccessRecord, Totals};
+use klar_base::upstreams::{Csp, EdgeConfig, Limits, Target, Vitals};
+use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
+use tokio::sync::watch;
+
+use crate::guard::Clocks;
+use crate::tls::Certificates;
+use crate::upstream::UpstreamState;
+
+/// One configuration, ready for use.
+#[derive(Debug)]
+pub struct Table {
+    pub generation: u64,
+    pub https_port: u16,
+    pub certificates: Certificates,
+    pub connections_max: u32,
+    hosts: HashMap<String, Arc<SiteTable>>,
+    apps: BTreeMap<AppKey, Arc<SiteTable>>,
+}
+
+/// One app.
+#[derive(Debug)]
+pub struct SiteTable {
+    pub app: AppKey,
+    pub limits: Limits,
+    pub csp: Csp,
+    pub totals: Arc<AppTotals>,
+    pub services: BTreeMap<ServiceName, Arc<ServiceTable>>,
+    pub first_host: String,
+    /// The most specific first.
+    routes: Vec<RouteTable>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct RouteTable {
+    pub pattern: String,
+    pub target: Destination,
+    pub idempotent: bool,
+    pub timeout: Duration,
+    pub body_bytes: u64,
+}
+
+/// Where a route leads.
+#[derive(Debug)]
+pub enum Destination {
+    Service(ServiceName),
+    Static { folder: Arc<OwnedFd>, release: ReleaseId, spa: bool },
+}
+
+/// The instances of a service.
+#[derive(Debug)]
+pub struct ServiceTable {
+    pub upstreams: Vec<Arc<UpstreamState>>,
+    pub health: Option<String>,
+    pub sticky: bool,
+    pub hold: Duration,
+}
+
+impl Table {
+    fn empty() -> Self {
+        Self {
+            generation: 0,
+            https_port: 443,
+            certificates: Certificates::default(),
+            connections_max: u32::MAX,
+            hosts: HashMap::new(),
+            apps: BTreeMap::new(),
+        }
+    }
+
+    /// The site for a host name in lower case.
+    pub fn site(&self, host: &str) -> Option<&Arc<SiteTable>> {
+        self.hosts.get(host.strip_suffix('.').unwrap_or(host)).or_else(|| {
+            let (_, parent) = host.split_once('.')?;
+            self.hosts.get(&format!("*.{parent}"))
+        })
+    }
+
+    /// A service of an app.
+    pub fn service(&self, app: &AppKey, service: &ServiceName) -> Option<Arc<ServiceTable>> {
+        self.apps.get(app)?.services.get(service).cloned()
+    }
+
+    /// Every service, with its site.
+    pub fn services(&self) -> impl Iterator<Item = (&SiteTable, &ServiceTable)> {
+        self.apps.values().flat_map(|site| site.services.values().map(move |service| (&**site, &**service)))
+    }
+
+    /// The limits of a connection, by the name that its visitor gave in the handshake.
+    pub fn clocks(&self, name: Option<&str>) -> Clocks {
+        let named = name.and_then(|name| self.site(name));
+        let limits = named.or_else(|| self.apps.values().next()).map(|site| &site.limits);
+        limits.map_or(
+            Clocks {
+                head_bytes: 16 << 10,
+                head: Duration::from_secs(10),
+                stall: Duration::from_secs(30),
+                idle: Duration::from_secs(60),
+            },
+            |limits| Clocks {
+                head_bytes: limits.header_bytes,
+                head: limits.header_timeout,
+                stall: limits.stall_timeout,
+                idle: limits.idle_timeout,
+            },
+        )
+    }
+}
+
+impl SiteTable {
+    /// The most specific route for a path.
+    pub fn route(&self, path: &str) -> Option<&RouteTable> {
+        self.routes.iter().find(|route| matches(&route.pattern, path))
+    }
+}
+
+/// `/exact`, `/prefix/*` (which also takes `/prefix`), or `/*`.
+fn matches(pattern: &str, path: &str) -> bool {
+    match pattern.strip_suffix("/*") {
+        None => pattern == path,
+        Some(prefix) => {
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+    }
+}
+
+/// Running totals of an app, over all configurations.
+#[derive(Debug, Default)]
+pub struct AppTotals {
+    pub requests: AtomicU64,
+    pub app_errors: AtomicU64,
+    pub failed: AtomicU64,
+    pub refused: AtomicU64,
+    pub saved_by_retry: AtomicU64,
+    pub aborted: AtomicU64,
+}
+
+impl AppTotals {
+    fn read(&self) -> Totals {
+        Totals {
+            requests: self.requests.load(Ordering::Relaxed),
+            app_errors: self.app_errors.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            saved_by_retry: self.saved_by_retry.load(Ordering::Relaxed),
+            aborted: self.aborted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// For the thread that talks to the core.
+#[derive(Debug)]
+pub enum Note {
+    /// A request is over.
+    Record(Box<AccessRecord>),
+    /// An instance without weight lost its last lease.
+    Drained,
+}
+
+/// Notes that wait for the core; more are dropped and counted.
+const NOTES_MAX: usize = 65_536;
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    pub table: ArcSwap<Table>,
+    pub connections: AtomicU32,
+    pub records_dropped: AtomicU64,
+    notes: SyncSender<Note>,
+    changes: watch::Sender<()>,
+    memory: Mutex<Memory>,
+}
+
+/// What outlives a configuration. Only the control thread takes the lock.
+#[derive(Debug, Default)]
+struct Memory {
+    serial: u64,
+    upstreams: BTreeMap<(InstanceId, SocketAddr), Arc<UpstreamState>>,
+    totals: BTreeMap<AppKey, Arc<AppTotals>>,
+}
+
+impl Shared {
+    /// Nothing to serve yet; and the notes for the core.
+    pub fn new() -> (Arc<Self>, Receiver<Note>) {
+        let (notes, taken) = sync_channel(NOTES_MAX);
+        let shared = Self {
+            table: ArcSwap::from_pointee(Table::empty()),
+            connections: AtomicU32::new(0),
+            records_dropped: AtomicU64::new(0),
+            notes,
+            changes: watch::Sender::new(()),
+            memory: Mutex::default(),
+        };
+        (Arc::new(shared), taken)
+    }
+
+    /// Wakes those who wait for an instance.
+    pub fn tell_waiting(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// Changes of the table, or of somebody's health.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Tells the core soon that an instance has no leases left. When the queue is full the next vitals say so.
+    pub fn tell_drained(&self) {
+        let _ = self.notes.try_send(Note::Drained);
+    }
+
+    /// Hands a record over, or counts it as dropped.
+    pub fn record(&self, record: AccessRecord) {
+        if let Err(TrySendError::Full(_)) = self.notes.try_send(Note::Record(Box::new(record))) {
+            self.records_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How everything is.
+    pub fn vitals(&self) -> Vitals {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.upstreams.retain(|_, upstream| Arc::strong_count(upstream) > 1 || upstream.leases() > 0);
+        Vitals {
+            generation: self.table.load().generation,
+            connections: self.connections.load(Ordering::Relaxed),
+            upstreams: memory.upstreams.values().map(|upstream| upstream.vitals()).collect(),
+            totals: memory.totals.iter().map(|(app, totals)| (app.clone(), totals.read())).collect(),
+        }
+    }
+
+    /// Puts a configuration in force. When this returns, no request can be sent to an instance that it leaves out
+    /// or gives weight 0, unless it has its lease already.
+    ///
+    /// # Errors
+    /// Why it cannot be used; nothing has changed then.
+    pub fn apply(&self, config: EdgeConfig, folders: Vec<OwnedFd>) -> Result<(), String> {
+        let certificates = Certificates::new(&config.certificates)?;
+        let folders: Vec<Arc<OwnedFd>> = folders.into_iter().map(Arc::new).collect();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut hosts, mut apps, mut kept) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut weights = Vec::new();
+        for site in config.sites {
+            let mut services = BTreeMap::new();
+            for (name, upstreams) in site.services {
+                let mut states = Vec::with_capacity(upstreams.upstreams.len());
+                for upstream in &upstreams.upstreams {
+                    let key = (upstream.id.clone(), upstream.address);
+                    let known = memory.upstreams.get(&key).filter(|known| known.release == upstream.release);
+                    let state = match known {
+                        Some(known) => known.clone(),
+                        None => {
+                            memory.serial += 1;
+                            Arc::new(UpstreamState::new(memory.serial, upstream))
+                        }
+                    };
+                    weights.push((state.clone(), upstream.weight));
+                    kept.insert(key, state.clone());
+                    states.push(state);
+                }
+                let table = ServiceTable {
+                    upstreams: states,
+                    health: upstreams.health,
+                    sticky: upstreams.sticky,
+                    hold: upstreams.hold,
+                };
+                services.insert(name, Arc::new(table));
+            }
+            let mut routes = Vec::with_capacity(site.routes.len());
+            for route in site.routes {
+                let target = match route.target {
+                    Target::Service { service } if services.contains_key(&service) => {
+                        Destination::Service(service)
+                    }
+                    Target::Service { service } => {
+                        return Err(format!(
+                            "route {} of {} leads to {service}, which is not there",
+                            route.pattern, site.app
+                        ));
+                    }
+                    Target::Static { folder, release, spa } => {
+                        let folder = folders.get(folder).ok_or_else(|| {
+                            format!("folder {folder} of route {} did not come along", route.pattern)
+                        })?;
+                        Destination::Static { folder: folder.clone(), release, spa }
+                    }
+                };
+                routes.push(RouteTable {
+                    pattern: route.pattern,
+                    target,
+                    idempotent: route.idempotent,
+                    timeout: route.timeout.unwrap_or(site.limits.timeout),
+                    body_bytes: route.body_bytes.unwrap_or(site.limits.body_bytes),
+                });
+            }
+            // Exact patterns first, then by length: the first that matches is the most specific.
+            routes.sort_by_key(|route| (route.pattern.ends_with("/*"), usize::MAX - route.pattern.len()));
+            let totals = memory.totals.entry(site.app.clone()).or_default().clone();
+            let table = Arc::new(SiteTable {
+                app: site.app.clone(),
+                limits: site.limits,
+                csp: site.csp,
+                totals,
+                services,
+                first_host: site.hosts.first().cloned().unwrap_or_default(),
+                routes,
+            });
+            hosts.extend(site.hosts.into_iter().map(|host| (host, table.clone())));
+            apps.insert(site.app, table);
+        }
+        let table = Table {
+            generation: config.generation,
+            https_port: config.https_port,
+            certificates,
+            connections_max: config.connections_max,
+            hosts,
+            apps,
+        };
+        for (upstream, weight) in weights {
+            upstream.set_weight(weight);
+        }
+        self.table.store(Arc::new(table));
+        for (key, upstream) in std::mem::take(&mut memory.upstreams) {
+            let is_kept = kept.get(&key).is_some_and(|kept| kept.serial == upstream.serial);
+            if !is_kept {
+                upstream.set_weight(0);
+                if upstream.leases() > 0 {
+                    kept.entry(key).or_insert(upstream);
+                }
+            }
+        }
+        memory.upstreams = kept;
+        drop(memory);
+        self.tell_waiting();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        let table = [
+            ("/a", "/a", true),
+            ("/a", "/a/", false),
+            ("/a/*", "/a", true),
+            ("/a/*", "/a/b/c", true),
+            ("/a/*", "/ab", false),
+            ("/*", "/", true),
+            ("/*", "/x/y", true),
+        ];
+        for (pattern, path, wanted) in table {
+            assert_eq!(matches(pattern, path), wanted, "{pattern} {path}");
+        }
+    }
+}
