@@ -18,6 +18,7 @@ use crate::EdgeError;
 const CALLS: &[i64] = &[
     // sockets
     libc::SYS_socket,
+    libc::SYS_socketpair,
     libc::SYS_connect,
     libc::SYS_accept4,
     libc::SYS_getsockopt,

@@ -51,6 +51,8 @@ pub struct EdgeLink {
     connection: u64,
     /// What it was last told.
     published: Option<super::publish::Published>,
+    /// Where it could not listen when it last tried.
+    trouble: Vec<String>,
     /// When it was last started, so that one that dies at once is not started in a circle.
     started: Option<Instant>,
 }
@@ -80,6 +82,7 @@ impl EdgeLink {
             messages,
             connection: 0,
             published: None,
+            trouble: Vec::new(),
             started: None,
         }
     }
@@ -244,6 +247,24 @@ impl EdgeLink {
         }
         self.listeners.extend(bound);
         self.hand_over()
+    }
+
+    /// Listens at all of these, as far as it can; what it cannot is tried again the next time.
+    pub fn keep_listening(&mut self, addresses: &[(SocketAddr, bool)]) {
+        let mut trouble = Vec::new();
+        for &(address, tls) in addresses {
+            match self.listen(address, tls) {
+                // A machine without IPv6 is served over IPv4.
+                Err(error) if !(address.is_ipv6() && error.kind() == io::ErrorKind::AddrNotAvailable) => {
+                    trouble.push(format!("{address}: {error}"));
+                }
+                _ => {}
+            }
+        }
+        if trouble != self.trouble {
+            trouble.iter().for_each(|line| eprintln!("klar core: cannot listen at {line}"));
+            self.trouble = trouble;
+        }
     }
 
     /// Sends a configuration; the folders of its static routes travel along.

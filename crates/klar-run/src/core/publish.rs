@@ -22,11 +22,18 @@ const CSP: &str = "default-src 'self'";
 pub(super) type Published = String;
 
 impl Core {
-    /// Starts the edge when there is something to serve and none runs.
+    /// Starts the edge when there is something to serve and none runs, and keeps it listening.
     pub(super) fn keep_edge(self: &Rc<Self>) {
-        let needed = self.host.borrow().apps.values().any(|app| app.wanted && app.current.is_some());
+        let addresses = self.wanted_addresses();
         let mut edge = self.edge.borrow_mut();
-        if self.finishing.get() || !needed || edge.is_connected() || !edge.may_start() {
+        if self.finishing.get() || addresses.is_empty() {
+            return;
+        }
+        if edge.is_connected() {
+            edge.keep_listening(&addresses);
+            return;
+        }
+        if !edge.may_start() {
             return;
         }
         // One that lost its core is still there after this core was started anew.
@@ -34,10 +41,23 @@ impl Core {
             Ok(true) => Ok(()),
             _ => edge.start(),
         };
-        if let Err(error) = result {
-            eprintln!("klar core: the edge could not be started: {error}");
+        match result {
+            Ok(()) => edge.keep_listening(&addresses),
+            Err(error) => eprintln!("klar core: the edge could not be started: {error}"),
         }
         edge.forget_published();
+    }
+
+    /// Where the apps that are up want to be reached.
+    fn wanted_addresses(&self) -> Vec<(SocketAddr, bool)> {
+        let host = self.host.borrow();
+        let apps = self.apps.borrow();
+        let wanted = host.apps.iter().filter(|(_, app)| app.wanted);
+        let releases = wanted.filter_map(|(key, app)| {
+            let release = apps.get(key)?.releases.get(app.current.as_ref()?)?;
+            Some((key, release))
+        });
+        releases.flat_map(|(key, release)| self.addresses(key, release)).collect()
     }
 
     /// Tells the edge what to serve, when that has changed.
@@ -68,19 +88,20 @@ impl Core {
     /// Publishes, and waits until every worker of the edge has it.
     pub(super) async fn publish_and_wait(&self) -> Result<(), Failure> {
         const PATIENCE: Duration = Duration::from_secs(10);
-        self.publish();
-        let generation = self.generation.get();
         let outcome = self.wait_for(PATIENCE, |core| {
+            // An edge that was just started, or came back, is told by this.
+            core.publish();
+            let generation = core.generation.get();
             let edge = core.edge_state.borrow();
             match &edge.rejected {
                 Some((refused, reason)) if *refused >= generation => Some(Err(reason.clone())),
-                _ => (edge.applied >= generation || edge.pid.is_none()).then_some(Ok(())),
+                _ => (edge.pid.is_some() && edge.applied >= generation).then_some(Ok(())),
             }
         });
         match outcome.await {
             Some(Ok(())) => Ok(()),
             Some(Err(reason)) => Err(Failure::new(format!("the edge refused its settings: {reason}"))),
-            None => Err(Failure::new("the edge did not take its new settings within 10 s").hint(
+            None => Err(Failure::new("the edge did not start, or did not take its new settings, within 10 s").hint(
                 "look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)",
             )),
         }
