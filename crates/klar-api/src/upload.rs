@@ -29,13 +29,13 @@ impl Drop for Partial {
 
 /// Whether `id` may be the name of an upload: it becomes part of a path.
 pub(crate) fn is_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+    !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn new_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("{:x}-{:x}", since.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed))
+    format!("{:x}{:04x}", since.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Writes `body` to a new file in `folder` and gives its name.

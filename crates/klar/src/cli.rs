@@ -1,0 +1,264 @@
+//! The command line: what can be typed, and an example of each.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use klar_base::{EnvName, ServiceName};
+
+/// Runs your web app in production: behind a hardened edge, supervised, deployed without losing a request.
+#[derive(Debug, Parser)]
+#[command(
+    name = "klar",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  klar init && klar up     from a folder with an app to an address that answers\n  klar                     what runs on this machine, at a glance\n  klar deploy              ship your changes\n  klar rollback            take them back, at once\n\nklar.toml describes the app; `klar explain` tells what is in force and why."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// What every verb understands.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The folder that holds everything of this machine's klar [default: /var/lib/klar as root, else
+    /// ~/.local/state/klar]
+    #[arg(long, global = true, env = "KLAR_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// The folder of the app [default: the nearest one with a klar.toml, from here upwards]
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub app: Option<PathBuf>,
+    /// The environment of the app
+    #[arg(long, global = true, value_name = "NAME", default_value = "prod")]
+    pub env: EnvName,
+    /// Print JSON: one value, or one on each line while something goes on
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Say only what was asked for, and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What klar can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Write a klar.toml for the app in this folder, and say what was guessed and why
+    #[command(after_help = "Examples:\n  klar init            write klar.toml\n  klar init --print    only show it\n  klar -C ../shop init")]
+    Init(Init),
+    /// Put the app in place; starts klar itself where it does not run
+    #[command(after_help = "Examples:\n  klar up\n  klar --env staging up    a second one of the same app, beside prod")]
+    Up,
+    /// Replace the running release by the files as they are now, without losing a request
+    #[command(after_help = "Examples:\n  klar deploy\n  klar deploy --json | jq -r .type    follow it from a script")]
+    Deploy,
+    /// Go back to the release before, at once
+    #[command(after_help = "Examples:\n  klar rollback\n  klar --env staging rollback")]
+    Rollback,
+    /// Show what runs (also: `klar` alone)
+    #[command(after_help = "Examples:\n  klar status\n  klar status --json | jq '.apps[].health'")]
+    Status,
+    /// List instances and databases, with process ids and ports
+    #[command(after_help = "Examples:\n  klar ps\n  klar ps --json | jq -r '.apps[].services[].instances[].pid'")]
+    Ps,
+    /// Show what the app says
+    #[command(after_help = "Examples:\n  klar logs                 the last lines of everything\n  klar logs web -f          follow one service\n  klar logs -n 500 --instance web.3\n  klar logs --access -f     requests instead of output")]
+    Logs(Logs),
+    /// Replace instances by new ones of the same release, one after the other
+    #[command(after_help = "Examples:\n  klar restart\n  klar restart worker")]
+    Restart {
+        /// Only this service
+        service: Option<ServiceName>,
+    },
+    /// Set how many instances a service has, until klar.toml changes
+    #[command(after_help = "Examples:\n  klar scale web=4")]
+    Scale {
+        /// The service and the number
+        #[arg(value_name = "SERVICE=N", value_parser = parse_scale)]
+        wanted: (ServiceName, u32),
+    },
+    /// Stop the app
+    #[command(after_help = "Examples:\n  klar down                    stop the app; its data stays\n  klar down --purge            also remove releases, logs and databases\n  klar down --all              stop every app and klar itself")]
+    Down(Down),
+    /// Say what this machine can and cannot do
+    #[command(after_help = "Examples:\n  klar doctor\n  klar doctor --json | jq '.[] | select(.grade == \"bad\")'")]
+    Doctor,
+    /// Open the app in a browser, or print its address
+    #[command(after_help = "Examples:\n  klar open\n  curl \"$(klar open --print)\"")]
+    Open {
+        /// Only print the address
+        #[arg(long)]
+        print: bool,
+    },
+    /// Say what a key of klar.toml means, what is in force, and where that comes from
+    #[command(after_help = "Examples:\n  klar explain                        everything in force, defaults too\n  klar explain health\n  klar explain services.web.instances")]
+    Explain {
+        /// A key or a table
+        key: Option<String>,
+    },
+    /// Make this machine trust the certificates of klar's local authority
+    #[command(after_help = "Examples:\n  sudo klar trust\n  klar trust --print > klar-ca.pem    the certificate itself, for elsewhere")]
+    Trust {
+        /// Only print the certificate (PEM)
+        #[arg(long)]
+        print: bool,
+    },
+    /// Start klar with the machine (systemd)
+    #[command(after_help = "Examples:\n  sudo klar service install\n  klar service show\n  sudo klar service uninstall")]
+    Service {
+        #[command(subcommand)]
+        what: Service,
+    },
+    /// Print the JSON schema of klar.toml, for editors
+    #[command(after_help = "Examples:\n  klar schema > klar.schema.json")]
+    Schema,
+    /// Print completions for a shell
+    #[command(after_help = "Examples:\n  klar completions bash > /etc/bash_completion.d/klar\n  klar completions fish > ~/.config/fish/completions/klar.fish")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Examples:\n  klar man | man -l -\n  klar man --out /usr/local/share/man/man1    one page for each verb")]
+    Man {
+        /// Write the pages into this folder instead
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Print the version, and that of the klar that runs
+    #[command(after_help = "Examples:\n  klar version\n  klar version --json")]
+    Version,
+
+    /// Everything below the command line: what `klar up` and the systemd unit start
+    #[command(hide = true, after_help = "Examples:\n  klar host --state /var/lib/klar")]
+    Host,
+    #[command(hide = true, after_help = "Examples: started by `klar host`")]
+    Spawn,
+    #[command(hide = true, after_help = "Examples: started by `klar host`")]
+    Core {
+        #[arg(long)]
+        spawner_fd: Option<i32>,
+    },
+    #[command(hide = true, after_help = "Examples: started by `klar core`")]
+    Edge {
+        #[arg(long)]
+        core_uid: u32,
+        #[arg(long)]
+        static_root: Vec<PathBuf>,
+    },
+    #[command(hide = true, after_help = "Examples: started by `klar core`")]
+    Shim { id: String },
+}
+
+/// `klar init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Only print it
+    #[arg(long)]
+    pub print: bool,
+    /// Replace the klar.toml that is there
+    #[arg(long, conflicts_with = "print")]
+    pub force: bool,
+}
+
+/// `klar logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Only this service or database
+    pub service: Option<ServiceName>,
+    /// Go on with new lines as they come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many lines from the past
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+    /// Only this instance: `web.3`
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+    /// Requests instead of output
+    #[arg(long, conflicts_with_all = ["service", "instance"])]
+    pub access: bool,
+}
+
+/// `klar down`.
+#[derive(Debug, Args)]
+pub struct Down {
+    /// Also remove its releases, logs, folders and databases
+    #[arg(long)]
+    pub purge: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Stop every app, the edge and klar itself
+    #[arg(long, conflicts_with = "purge")]
+    pub all: bool,
+}
+
+/// `klar service`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Service {
+    /// Write the unit and start it
+    #[command(after_help = "Examples:\n  sudo klar service install")]
+    Install,
+    /// Stop it and remove the unit; apps stop with it
+    #[command(after_help = "Examples:\n  sudo klar service uninstall")]
+    Uninstall,
+    /// Print the unit
+    #[command(after_help = "Examples:\n  klar service show > /etc/systemd/system/klar.service")]
+    Show,
+}
+
+fn parse_scale(text: &str) -> Result<(ServiceName, u32), String> {
+    let wanted = || "write it as SERVICE=N, for instance web=3".to_owned();
+    let (service, number) = text.split_once('=').ok_or_else(wanted)?;
+    let service = service.parse().map_err(|error| format!("{error}"))?;
+    Ok((service, number.parse().map_err(|_| wanted())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn each(command: &clap::Command, look: &mut impl FnMut(&clap::Command)) {
+        look(command);
+        command.get_subcommands().for_each(|command| each(command, look));
+    }
+
+    #[test]
+    fn every_help_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        each(&command, &mut |command| {
+            if command.get_name() == "help" || command.has_subcommands() && command.get_name() != "klar" {
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:"), "{}: {help}", command.get_name());
+        });
+    }
+
+    #[test]
+    fn scale_is_said_in_one_word() {
+        assert_eq!(parse_scale("web=3").map(|(name, number)| (name.to_string(), number)), Ok(("web".into(), 3)));
+        for text in ["web", "web=", "web=-1", "=3", "Web=3"] {
+            assert!(parse_scale(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The host at a glance, and its instances row by row.
+
+use anstyle::Style;
+use klar_run::report::{AppStatus, Health, HostStatus, InstanceState, InstanceStatus, Problem, StoreStatus};
+
+use super::receipt::name;
+use super::table::{Cell, align, cell};
+use super::{BAD, FAIR, GOOD, MOVING, PLAIN, QUIET, STRONG, paint, render_hint, render_output, words};
+
+/// A shape, a word and a colour for each health.
+pub fn health(health: Health) -> (Style, &'static str) {
+    match health {
+        Health::Up => (GOOD, "● up"),
+        Health::Starting => (MOVING, "◐ starting"),
+        Health::Degraded => (FAIR, "▲ degraded"),
+        Health::Down => (BAD, "✗ down"),
+        Health::Stopped => (QUIET, "○ stopped"),
+    }
+}
+
+fn state(state: InstanceState, serving: bool) -> (Style, &'static str) {
+    match state {
+        InstanceState::Starting => (MOVING, "◐ starting"),
+        InstanceState::Ready if serving => (GOOD, "● ready"),
+        InstanceState::Ready => (PLAIN, "○ warm"),
+        InstanceState::Stopping => (QUIET, "◌ stopping"),
+        InstanceState::Waiting => (FAIR, "▲ waiting"),
+    }
+}
+
+/// Everything on one screen. `now_unix_ms` is when it was asked for.
+pub fn render(host: &HostStatus, now_unix_ms: u64) -> String {
+    let mut head = vec![format!("klar {}", host.version), format!("up {}", words::age(host.uptime_ms))];
+    match host.edge.pid {
+        Some(_) => {
+            head.extend(host.edge.listens.iter().cloned());
+            head.push(words::things(u64::from(host.edge.connections), "connection"));
+        }
+        None => head.push("no edge".into()),
+    }
+    let mut text = format!("{}\n", paint(QUIET, head.join(" · ")));
+    if host.edge.records_dropped > 0 {
+        let dropped = words::count(host.edge.records_dropped);
+        text.push_str(&format!("{} {dropped} access records were dropped under load\n", paint(FAIR, "▲")));
+    }
+    for app in &host.apps {
+        text.push('\n');
+        text.push_str(&render_app(app, now_unix_ms));
+    }
+    if host.apps.is_empty() {
+        text.push_str("\nno apps yet: run `klar up` in the folder of one\n");
+    }
+    text
+}
+
+fn render_app(app: &AppStatus, now_unix_ms: u64) -> String {
+    let (style, word) = health(app.health);
+    let mut text = format!("{}  {}  {}\n", paint(style, word), paint(STRONG, name(&app.key)), app.url);
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    let mut row = |word: &str, what: String| rows.push(vec![cell(QUIET, word), what.into()]);
+    if let Some(what) = &app.deploying {
+        row("going on", what.clone());
+    }
+    if let Some(release) = &app.release {
+        let mut what = release.short().to_owned();
+        if let Some(since) = app.live_since_unix_ms {
+            what.push_str(&format!(", live for {}", words::age(now_unix_ms.saturating_sub(since))));
+        }
+        if let Some(previous) = &app.previous {
+            what.push_str(&format!(" (before: {}", previous.release.short()));
+            let left = previous.warm_until_unix_ms.and_then(|until| until.checked_sub(now_unix_ms));
+            if let Some(left) = left {
+                what.push_str(&format!(", warm for another {}", words::age(left)));
+            }
+            what.push(')');
+        }
+        row("release", what);
+    }
+    let services: Vec<String> = app.services.iter().map(|service| {
+        let ready = service.instances.iter().filter(|one| one.state == InstanceState::Ready && one.serving);
+        match service.kind.as_str() {
+            "static" | "cron" => format!("{} ({})", service.name, service.kind),
+            "web" => format!("{} {}/{}", service.name, ready.count(), service.wanted),
+            // A worker gets no requests, so it is never "serving".
+            kind => {
+                let ready = service.instances.iter().filter(|one| one.state == InstanceState::Ready);
+                format!("{} {}/{} ({kind})", service.name, ready.count(), service.wanted)
+            }
+        }
+    }).collect();
+    if !services.is_empty() {
+        row("services", services.join(" · "));
+    }
+    if !app.stores.is_empty() {
+        row("data", app.stores.iter().map(store).collect::<Vec<_>>().join(" · "));
+    }
+    row("requests", requests(app));
+    text.push_str(&align(&rows, &[], "  "));
+    for problem in &app.problems {
+        text.push_str(&render_problem(problem));
+    }
+    for note in &app.notes {
+        text.push_str(&format!("  {} {note}\n", paint(QUIET, "note:")));
+    }
+    text
+}
+
+fn store(store: &StoreStatus) -> String {
+    let state = match store.state {
+        Some(InstanceState::Ready) => "ready",
+        Some(InstanceState::Starting) => "starting",
+        Some(InstanceState::Stopping) => "stopping",
+        Some(InstanceState::Waiting) => "waits for its next start",
+        None if store.managed => "stopped",
+        None => "elsewhere",
+    };
+    format!("{} {} {state}", store.name, store.kind)
+}
+
+fn requests(app: &AppStatus) -> String {
+    let totals = &app.totals;
+    let mut text = format!("{}, {} failed", words::count(totals.requests), words::count(totals.failed));
+    for (number, what) in [
+        (totals.app_errors, "errors of the app"),
+        (totals.saved_by_retry, "saved by a retry"),
+        (totals.refused, "refused"),
+        (totals.aborted, "left early"),
+    ] {
+        if number > 0 {
+            text.push_str(&format!(", {} {what}", words::count(number)));
+        }
+    }
+    text
+}
+
+fn render_problem(problem: &Problem) -> String {
+    let mut text = format!("  {} {}\n", paint(BAD, "✗"), words::tame(&problem.what));
+    text.push_str(&render_output(&problem.output, "    "));
+    if let Some(hint) = &problem.hint {
+        text.push_str(&render_hint(hint, "    "));
+    }
+    text
+}
+
+/// One row for each instance and store.
+pub fn render_instances(apps: &[AppStatus]) -> String {
+    let titles =
+        ["INSTANCE", "STATE", "RELEASE", "SERVING", "PID", "PORT", "MEMORY", "FOR", "RESTARTS", "LEASES"];
+    let mut rows: Vec<Vec<Cell>> = vec![titles.iter().map(|title| cell(QUIET, *title)).collect()];
+    for app in apps {
+        let instances = app.services.iter().flat_map(|service| &service.instances);
+        rows.extend(instances.map(instance_row));
+        rows.extend(app.stores.iter().filter(|store| store.managed).map(|store| store_row(app, store)));
+    }
+    if rows.len() == 1 {
+        return "nothing runs\n".into();
+    }
+    align(&rows, &[4, 5, 6, 7, 8, 9], "")
+}
+
+fn instance_row(instance: &InstanceStatus) -> Vec<Cell> {
+    let (style, word) = state(instance.state, instance.serving);
+    vec![
+        format!("{}.{}", name(&instance.id.key), instance.id.short()).into(),
+        cell(style, word),
+        instance.release.short().into(),
+        if instance.serving { "yes" } else { "no" }.into(),
+        number(instance.pid),
+        number(instance.port),
+        instance.memory_bytes.map_or("-".into(), words::bytes).into(),
+        words::age(instance.for_ms).into(),
+        instance.restarts.to_string().into(),
+        instance.leases.to_string().into(),
+    ]
+}
+
+fn store_row(app: &AppStatus, store: &StoreStatus) -> Vec<Cell> {
+    let (style, word) = store.state.map_or((QUIET, "○ stopped"), |now| state(now, true));
+    vec![
+        format!("{}.{}", name(&app.key), store.name).into(),
+        cell(style, word),
+        cell(QUIET, store.kind.clone()),
+        "-".into(),
+        number(store.pid),
+        number(store.port),
+        "-".into(),
+        "-".into(),
+        store.restarts.to_string().into(),
+        "-".into(),
+    ]
+}
+
+fn number(value: Option<impl ToString>) -> Cell {
+    value.map_or_else(|| "-".into(), |value| value.to_string()).into()
+}

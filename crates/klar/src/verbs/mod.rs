@@ -1,0 +1,9 @@
+//! What each verb does, by group.
+
+pub mod host;
+pub mod learn;
+pub mod operate;
+pub mod see;
+pub mod service;
+pub mod trust;
+pub mod up;

@@ -1,0 +1,97 @@
+//! Verbs that change what runs, without new files.
+
+use std::io::{IsTerminal, Write};
+
+use klar_api::ClientError;
+use klar_base::ServiceName;
+use klar_run::report::{Event, Failure, Receipt};
+
+use crate::cli::Down;
+use crate::context::{Context, Trouble, wait};
+use crate::out::events::Steps;
+use crate::out::receipt;
+
+/// Shows an operation while it goes on, and what came of it.
+pub fn follow<F>(context: &Context, steps: &mut Steps, operation: impl FnOnce(&mut Steps) -> F) -> Result<Receipt, Trouble>
+where
+    F: Future<Output = Result<Receipt, ClientError>>,
+{
+    let _ = context;
+    match wait(operation(steps))? {
+        Ok(receipt) => Ok(receipt),
+        Err(error) => {
+            steps.break_off();
+            Err(error.into())
+        }
+    }
+}
+
+/// The last line of an operation.
+pub fn conclude(context: &Context, receipt: &Receipt) {
+    // With `--json` the last event was the receipt itself.
+    if !context.printer.json {
+        context.printer.data(receipt::render(receipt).trim_end_matches('\n'));
+    }
+}
+
+fn operate(
+    context: &Context,
+    operation: impl AsyncFnOnce(&mut dyn FnMut(&Event)) -> Result<Receipt, ClientError>,
+) -> Result<(), Trouble> {
+    let mut steps = Steps::new(context.printer);
+    let outcome = wait(operation(&mut |event| steps.hear(event)))?;
+    match outcome {
+        Ok(receipt) => {
+            conclude(context, &receipt);
+            Ok(())
+        }
+        Err(error) => {
+            steps.break_off();
+            Err(error.into())
+        }
+    }
+}
+
+/// `klar rollback`.
+pub fn rollback(context: &Context) -> Result<(), Trouble> {
+    let key = context.key()?;
+    operate(context, async |tell| context.client().rollback(&key, tell).await)
+}
+
+/// `klar restart`.
+pub fn restart(context: &Context, service: Option<ServiceName>) -> Result<(), Trouble> {
+    let key = context.key()?;
+    operate(context, async |tell| context.client().restart(&key, service, tell).await)
+}
+
+/// `klar scale`.
+pub fn scale(context: &Context, service: ServiceName, number: u32) -> Result<(), Trouble> {
+    let key = context.key()?;
+    operate(context, async |tell| context.client().scale(&key, service, number, tell).await)
+}
+
+/// `klar down`.
+pub fn down(context: &Context, wanted: &Down) -> Result<(), Trouble> {
+    if wanted.all {
+        return operate(context, async |tell| context.client().stop(tell).await);
+    }
+    let key = context.key()?;
+    if wanted.purge && !wanted.yes && !confirmed(&format!("remove {key} with its releases, logs and databases?"))? {
+        return Err(Failure::new("nothing was removed").into());
+    }
+    operate(context, async |tell| context.client().down(&key, wanted.purge, tell).await)
+}
+
+/// Asks on a terminal; where nobody can answer, the answer must have been given.
+fn confirmed(question: &str) -> Result<bool, Trouble> {
+    if !std::io::stdin().is_terminal() {
+        let failure = Failure::new(format!("{question} Nobody is there to answer")).hint("say it with `--yes`");
+        return Err(Trouble::usage(failure));
+    }
+    eprint!("{question} [y/N] ");
+    // What cannot be shown need not be waited for.
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(Trouble::system("reading your answer"))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "j" | "J" | "ja"))
+}
