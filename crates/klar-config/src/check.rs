@@ -115,7 +115,7 @@ fn check_service(entry: &Entry, table: &Table, cx: &mut Reader<'_>) {
     }
 }
 
-fn roles(roles: &[Role]) -> String {
+pub(crate) fn roles(roles: &[Role]) -> String {
     let names: Vec<&str> = roles
         .iter()
         .map(|role| match role {

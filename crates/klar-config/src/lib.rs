@@ -1,7 +1,7 @@
 //! `klar.toml`: type, default, doc, check and source position of every key, in one place.
 //!
 //! One file describes an app. This crate reads it ([`Config::load`]), says everything that is wrong with it at
-//! once ([`ConfigErrors`]), explains every key ([`explain`]), and writes the first version of the file for an app
+//! once ([`ConfigErrors`]), explains every key ([`explain()`]), and writes the first version of the file for an app
 //! that has none ([`init`]).
 //!
 //! Where to look: `keys.rs` declares every key and is the file to edit; `table.rs` is the machinery that turns a
@@ -16,6 +16,7 @@
 mod check;
 mod decide;
 mod environment;
+mod explain;
 mod fault;
 pub mod keys;
 mod load;
@@ -32,6 +33,7 @@ pub mod table;
 mod tree;
 mod values;
 
+pub use explain::{Explanation, InForce, UnknownKey, explain, explain_all};
 pub use fault::{ConfigError, ConfigErrors};
 pub use keys::{App, Deploy, Edge, Instances, Logs, RoutePolicy, Service};
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
