@@ -24,8 +24,8 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The folder that holds everything of this machine's klar [default: /var/lib/klar as root, else
-    /// ~/.local/state/klar]
-    #[arg(long, global = true, env = "KLAR_STATE", value_name = "DIR")]
+    /// ~/.local/state/klar; $KLAR_STATE comes first]
+    #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// The folder of the app [default: the nearest one with a klar.toml, from here upwards]
     #[arg(short = 'C', long, global = true, value_name = "DIR")]

@@ -11,21 +11,6 @@ use crate::context::{Context, Trouble, wait};
 use crate::out::events::Steps;
 use crate::out::receipt;
 
-/// Shows an operation while it goes on, and what came of it.
-pub fn follow<F>(context: &Context, steps: &mut Steps, operation: impl FnOnce(&mut Steps) -> F) -> Result<Receipt, Trouble>
-where
-    F: Future<Output = Result<Receipt, ClientError>>,
-{
-    let _ = context;
-    match wait(operation(steps))? {
-        Ok(receipt) => Ok(receipt),
-        Err(error) => {
-            steps.break_off();
-            Err(error.into())
-        }
-    }
-}
-
 /// The last line of an operation.
 pub fn conclude(context: &Context, receipt: &Receipt) {
     // With `--json` the last event was the receipt itself.
