@@ -1,1 +1,66 @@
-fn main() {}
+//! What the repository can do: `cargo xtask demo`, `test` and `soak`.
+
+mod demo;
+mod install;
+mod load;
+mod shell;
+mod soak;
+mod test;
+mod tour;
+mod world;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Sets up, runs and tests klar.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Set up and run the demo: a licence shop with PostgreSQL and Redis behind klar
+    #[command(
+        after_help = "Examples:\n  cargo xtask demo            set up, start, print the address; Ctrl-C stops it\n  cargo xtask demo --once     the whole tour, unattended: kills, deploys, rollbacks under load"
+    )]
+    Demo {
+        /// Do the whole tour unattended, then exit
+        #[arg(long)]
+        once: bool,
+    },
+    /// The one test command: formatting, lints, tests, doc tests, the demo tour
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --fast     without the demo tour"
+    )]
+    Test {
+        /// Leave out the demo tour
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Shoot at klar for as long as it takes, and write what happened into bench/FAULTS.md
+    #[command(
+        after_help = "Examples:\n  cargo xtask soak\n  cargo xtask soak --kills 20 --seed 7 --dry-run    a short one; the report is only printed"
+    )]
+    Soak {
+        /// How many processes to kill
+        #[arg(long, default_value_t = 100)]
+        kills: u32,
+        /// Where the random numbers start
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Print the report, write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().task {
+        Task::Demo { once } => demo::demo(once),
+        Task::Test { fast } => test::test(fast),
+        Task::Soak { kills, seed, dry_run } => soak::soak(kills, seed, dry_run),
+    }
+}

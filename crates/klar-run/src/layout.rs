@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/host.json                      the apps, their releases, ports: atomically replaced
 //! STATE/ledger.jsonl                   receipts of deploys and admin actions, append-only
+//! STATE/bin/klar                       as root: the program that everything runs from
 //! STATE/logs/klar.log                  what core, spawner, edge and shims say of themselves
 //! STATE/ca/                            the local certificate authority and given certificates
 //! STATE/run/klar.sock, edge.sock       control sockets

@@ -59,13 +59,19 @@ pub enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Write a klar.toml for the app in this folder, and say what was guessed and why
-    #[command(after_help = "Examples:\n  klar init            write klar.toml\n  klar init --print    only show it\n  klar -C ../shop init")]
+    #[command(
+        after_help = "Examples:\n  klar init            write klar.toml\n  klar init --print    only show it\n  klar -C ../shop init"
+    )]
     Init(Init),
     /// Put the app in place; starts klar itself where it does not run
-    #[command(after_help = "Examples:\n  klar up\n  klar --env staging up    a second one of the same app, beside prod")]
+    #[command(
+        after_help = "Examples:\n  klar up\n  klar --env staging up    a second one of the same app, beside prod"
+    )]
     Up,
     /// Replace the running release by the files as they are now, without losing a request
-    #[command(after_help = "Examples:\n  klar deploy\n  klar deploy --json | jq -r .type    follow it from a script")]
+    #[command(
+        after_help = "Examples:\n  klar deploy\n  klar deploy --json | jq -r .type    follow it from a script"
+    )]
     Deploy,
     /// Go back to the release before, at once
     #[command(after_help = "Examples:\n  klar rollback\n  klar --env staging rollback")]
@@ -74,10 +80,14 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  klar status\n  klar status --json | jq '.apps[].health'")]
     Status,
     /// List instances and databases, with process ids and ports
-    #[command(after_help = "Examples:\n  klar ps\n  klar ps --json | jq -r '.apps[].services[].instances[].pid'")]
+    #[command(
+        after_help = "Examples:\n  klar ps\n  klar ps --json | jq -r '.apps[].services[].instances[].pid'"
+    )]
     Ps,
     /// Show what the app says
-    #[command(after_help = "Examples:\n  klar logs                 the last lines of everything\n  klar logs web -f          follow one service\n  klar logs -n 500 --instance web.3\n  klar logs --access -f     requests instead of output")]
+    #[command(
+        after_help = "Examples:\n  klar logs                 the last lines of everything\n  klar logs web -f          follow one service\n  klar logs -n 500 --instance web.3\n  klar logs --access -f     requests instead of output"
+    )]
     Logs(Logs),
     /// Replace instances by new ones of the same release, one after the other
     #[command(after_help = "Examples:\n  klar restart\n  klar restart worker")]
@@ -93,10 +103,14 @@ pub enum Verb {
         wanted: (ServiceName, u32),
     },
     /// Stop the app
-    #[command(after_help = "Examples:\n  klar down                    stop the app; its data stays\n  klar down --purge            also remove releases, logs and databases\n  klar down --all              stop every app and klar itself")]
+    #[command(
+        after_help = "Examples:\n  klar down                    stop the app; its data stays\n  klar down --purge            also remove releases, logs and databases\n  klar down --all              stop every app and klar itself"
+    )]
     Down(Down),
     /// Say what this machine can and cannot do
-    #[command(after_help = "Examples:\n  klar doctor\n  klar doctor --json | jq '.[] | select(.grade == \"bad\")'")]
+    #[command(
+        after_help = "Examples:\n  klar doctor\n  klar doctor --json | jq '.[] | select(.grade == \"bad\")'"
+    )]
     Doctor,
     /// Open the app in a browser, or print its address
     #[command(after_help = "Examples:\n  klar open\n  curl \"$(klar open --print)\"")]
@@ -106,20 +120,26 @@ pub enum Verb {
         print: bool,
     },
     /// Say what a key of klar.toml means, what is in force, and where that comes from
-    #[command(after_help = "Examples:\n  klar explain                        everything in force, defaults too\n  klar explain health\n  klar explain services.web.instances")]
+    #[command(
+        after_help = "Examples:\n  klar explain                        everything in force, defaults too\n  klar explain health\n  klar explain services.web.instances"
+    )]
     Explain {
         /// A key or a table
         key: Option<String>,
     },
     /// Make this machine trust the certificates of klar's local authority
-    #[command(after_help = "Examples:\n  sudo klar trust\n  klar trust --print > klar-ca.pem    the certificate itself, for elsewhere")]
+    #[command(
+        after_help = "Examples:\n  sudo klar trust\n  klar trust --print > klar-ca.pem    the certificate itself, for elsewhere"
+    )]
     Trust {
         /// Only print the certificate (PEM)
         #[arg(long)]
         print: bool,
     },
     /// Start klar with the machine (systemd)
-    #[command(after_help = "Examples:\n  sudo klar service install\n  klar service show\n  sudo klar service uninstall")]
+    #[command(
+        after_help = "Examples:\n  sudo klar service install\n  klar service show\n  sudo klar service uninstall"
+    )]
     Service {
         #[command(subcommand)]
         what: Service,
@@ -128,13 +148,17 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  klar schema > klar.schema.json")]
     Schema,
     /// Print completions for a shell
-    #[command(after_help = "Examples:\n  klar completions bash > /etc/bash_completion.d/klar\n  klar completions fish > ~/.config/fish/completions/klar.fish")]
+    #[command(
+        after_help = "Examples:\n  klar completions bash > /etc/bash_completion.d/klar\n  klar completions fish > ~/.config/fish/completions/klar.fish"
+    )]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page
-    #[command(after_help = "Examples:\n  klar man | man -l -\n  klar man --out /usr/local/share/man/man1    one page for each verb")]
+    #[command(
+        after_help = "Examples:\n  klar man | man -l -\n  klar man --out /usr/local/share/man/man1    one page for each verb"
+    )]
     Man {
         /// Write the pages into this folder instead
         #[arg(long, value_name = "DIR")]
@@ -256,7 +280,10 @@ mod tests {
 
     #[test]
     fn scale_is_said_in_one_word() {
-        assert_eq!(parse_scale("web=3").map(|(name, number)| (name.to_string(), number)), Ok(("web".into(), 3)));
+        assert_eq!(
+            parse_scale("web=3").map(|(name, number)| (name.to_string(), number)),
+            Ok(("web".into(), 3))
+        );
         for text in ["web", "web=", "web=-1", "=3", "Web=3"] {
             assert!(parse_scale(text).is_err(), "{text}");
         }

@@ -60,9 +60,12 @@ fn add<W: Write>(
     packed: &mut Packed,
 ) -> io::Result<()> {
     let here = folder.join(below);
-    let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let named =
+        |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let mut names: Vec<_> = std::fs::read_dir(&here)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<_>>())
+        .and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<_>>()
+        })
         .map_err(|error| named(&here, error))?;
     names.sort();
     for name in names {
@@ -133,7 +136,15 @@ mod tests {
     #[test]
     fn what_is_left_out_stays_out() {
         let folder = std::env::temp_dir().join(format!("klar-pack-{}", std::process::id()));
-        for path in ["klar.toml", "server.js", "src/a.js", "node_modules/x/index.js", "docs/a.md", "src/docs/b.md", ".git/config"] {
+        for path in [
+            "klar.toml",
+            "server.js",
+            "src/a.js",
+            "node_modules/x/index.js",
+            "docs/a.md",
+            "src/docs/b.md",
+            ".git/config",
+        ] {
             let path = folder.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();

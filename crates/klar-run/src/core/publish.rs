@@ -101,9 +101,10 @@ impl Core {
         match outcome.await {
             Some(Ok(())) => Ok(()),
             Some(Err(reason)) => Err(Failure::new(format!("the edge refused its settings: {reason}"))),
-            None => Err(Failure::new("the edge did not start, or did not take its new settings, within 10 s").hint(
-                "look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)",
-            )),
+            None => Err(Failure::new(
+                "the edge did not start, or did not take its new settings, within 10 s",
+            )
+            .hint("look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)")),
         }
     }
 

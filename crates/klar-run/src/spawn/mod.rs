@@ -168,13 +168,38 @@ pub struct Privileged {
     limits: Backend,
 }
 
+/// A copy of this program that every user may run: the original may lie in root's home, and may be replaced while
+/// this one runs.
+fn own_copy(root: &Path) -> io::Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let parents = root.ancestors().skip(1).filter(|folder| folder.exists());
+    for folder in parents {
+        if std::fs::metadata(folder)?.permissions().mode() & 0o001 == 0 {
+            let what = format!(
+                "the state folder {} lies in {}, which only its owner may enter; choose another with `--state DIR`",
+                root.display(),
+                folder.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+        }
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root)?;
+    let folder = root.join("bin");
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
+    let (new, path) = (folder.join("klar.new"), folder.join("klar"));
+    std::fs::copy("/proc/self/exe", &new)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
+    std::fs::rename(&new, &path)?;
+    Ok(path)
+}
+
 impl Privileged {
     /// Prepares to serve the host whose state lies in `root`.
     pub fn new(root: &Path) -> io::Result<Self> {
         let is_root = nix::unistd::geteuid().is_root();
         Ok(Self {
             root: root.to_owned(),
-            executable: std::env::current_exe()?,
+            executable: if is_root { own_copy(root)? } else { std::env::current_exe()? },
             is_root,
             limits: Backend::detect(&host_name(root)),
         })

@@ -75,7 +75,11 @@ impl Steps {
                 }
                 self.output.push_back(line.clone());
                 if let Some(Open { bar: Some(bar), step, detail }) = &self.open {
-                    bar.set_message(format!("{}  {}", doing(step, detail), paint(QUIET, cut(&words::tame(line)))));
+                    bar.set_message(format!(
+                        "{}  {}",
+                        doing(step, detail),
+                        paint(QUIET, cut(&words::tame(line)))
+                    ));
                 }
             }
             Event::Note { text } => self.aside(text),

@@ -17,7 +17,9 @@ pub fn render(receipt: &Receipt) -> String {
     if let Some(to) = &receipt.to {
         let release = match &receipt.from {
             Some(from) if from != to => format!("{} (was {})", to.short(), from.short()),
-            Some(_) if receipt.operation == "deploy" => format!("{}, as before: nothing has changed", to.short()),
+            Some(_) if receipt.operation == "deploy" => {
+                format!("{}, as before: nothing has changed", to.short())
+            }
             _ => to.short().to_owned(),
         };
         text.push_str(&line("live", &release, took, undo));

@@ -76,18 +76,23 @@ fn render_app(app: &AppStatus, now_unix_ms: u64) -> String {
         }
         row("release", what);
     }
-    let services: Vec<String> = app.services.iter().map(|service| {
-        let ready = service.instances.iter().filter(|one| one.state == InstanceState::Ready && one.serving);
-        match service.kind.as_str() {
-            "static" | "cron" => format!("{} ({})", service.name, service.kind),
-            "web" => format!("{} {}/{}", service.name, ready.count(), service.wanted),
-            // A worker gets no requests, so it is never "serving".
-            kind => {
-                let ready = service.instances.iter().filter(|one| one.state == InstanceState::Ready);
-                format!("{} {}/{} ({kind})", service.name, ready.count(), service.wanted)
+    let services: Vec<String> = app
+        .services
+        .iter()
+        .map(|service| {
+            let ready =
+                service.instances.iter().filter(|one| one.state == InstanceState::Ready && one.serving);
+            match service.kind.as_str() {
+                "static" | "cron" => format!("{} ({})", service.name, service.kind),
+                "web" => format!("{} {}/{}", service.name, ready.count(), service.wanted),
+                // A worker gets no requests, so it is never "serving".
+                kind => {
+                    let ready = service.instances.iter().filter(|one| one.state == InstanceState::Ready);
+                    format!("{} {}/{} ({kind})", service.name, ready.count(), service.wanted)
+                }
             }
-        }
-    }).collect();
+        })
+        .collect();
     if !services.is_empty() {
         row("services", services.join(" · "));
     }

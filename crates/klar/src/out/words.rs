@@ -85,9 +85,13 @@ mod tests {
         ] {
             assert_eq!(took(ms), expected, "{ms}");
         }
-        for (ms, expected) in
-            [(999, "0s"), (61_000, "1m"), (11_520_000, "3h 12m"), (446_400_000, "5d 4h"), (86_400_000, "1d 0h")]
-        {
+        for (ms, expected) in [
+            (999, "0s"),
+            (61_000, "1m"),
+            (11_520_000, "3h 12m"),
+            (446_400_000, "5d 4h"),
+            (86_400_000, "1d 0h"),
+        ] {
             assert_eq!(age(ms), expected, "{ms}");
         }
     }
@@ -97,9 +101,13 @@ mod tests {
         for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(count(number), expected);
         }
-        for (number, expected) in
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (35_756_441, "34.1 MiB"), (u64::MAX, "1677721.5 TiB")]
-        {
+        for (number, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (35_756_441, "34.1 MiB"),
+            (u64::MAX, "1677721.5 TiB"),
+        ] {
             assert_eq!(bytes(number), expected);
         }
         assert_eq!((things(1, "file"), things(2, "file")), ("1 file".into(), "2 files".into()));

@@ -71,7 +71,11 @@ fn one(explanation: &Explanation) -> String {
     for (word, value) in rows {
         let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
         let mut lines = value.lines();
-        text.push_str(&format!("  {}  {}\n", paint(QUIET, format_args!("{word:<8}")), lines.next().unwrap_or_default()));
+        text.push_str(&format!(
+            "  {}  {}\n",
+            paint(QUIET, format_args!("{word:<8}")),
+            lines.next().unwrap_or_default()
+        ));
         lines.for_each(|line| text.push_str(&format!("            {line}\n")));
     }
     for each in &explanation.each {

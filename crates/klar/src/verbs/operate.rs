@@ -61,7 +61,10 @@ pub fn down(context: &Context, wanted: &Down) -> Result<(), Trouble> {
         return operate(context, async |tell| context.client().stop(tell).await);
     }
     let key = context.key()?;
-    if wanted.purge && !wanted.yes && !confirmed(&format!("remove {key} with its releases, logs and databases?"))? {
+    if wanted.purge
+        && !wanted.yes
+        && !confirmed(&format!("remove {key} with its releases, logs and databases?"))?
+    {
         return Err(Failure::new("nothing was removed").into());
     }
     operate(context, async |tell| context.client().down(&key, wanted.purge, tell).await)
@@ -70,7 +73,8 @@ pub fn down(context: &Context, wanted: &Down) -> Result<(), Trouble> {
 /// Asks on a terminal; where nobody can answer, the answer must have been given.
 fn confirmed(question: &str) -> Result<bool, Trouble> {
     if !std::io::stdin().is_terminal() {
-        let failure = Failure::new(format!("{question} Nobody is there to answer")).hint("say it with `--yes`");
+        let failure =
+            Failure::new(format!("{question} Nobody is there to answer")).hint("say it with `--yes`");
         return Err(Trouble::usage(failure));
     }
     eprint!("{question} [y/N] ");

@@ -38,7 +38,9 @@ pub fn status(context: &Context) -> Result<(), Trouble> {
     match ask(context)? {
         None => not_running(context),
         Some(host) if context.printer.json => context.printer.value(&host),
-        Some(host) => context.printer.data(status::render(&host, words::now_unix_ms()).trim_end_matches('\n')),
+        Some(host) => {
+            context.printer.data(status::render(&host, words::now_unix_ms()).trim_end_matches('\n'))
+        }
     }
     Ok(())
 }
@@ -102,7 +104,9 @@ pub fn logs(context: &Context, wanted: Logs) -> Result<(), Trouble> {
 
 /// An access record on a line for people.
 fn access(text: &str) -> String {
-    let Ok(record) = serde_json::from_str::<klar_base::signal::AccessRecord>(text) else { return text.into() };
+    let Ok(record) = serde_json::from_str::<klar_base::signal::AccessRecord>(text) else {
+        return text.into();
+    };
     let style = match record.status {
         500.. => BAD,
         400.. => FAIR,

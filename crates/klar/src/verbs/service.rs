@@ -41,17 +41,21 @@ pub fn service(context: &Context, what: Service) -> Result<(), Trouble> {
 
 fn needs_root_and_systemd() -> Result<(), Trouble> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(Failure::new("only root may change what starts with this machine").hint("use sudo").into());
+        return Err(Failure::new("only root may change what starts with this machine")
+            .hint("use sudo")
+            .into());
     }
     if !Path::new("/run/systemd/system").is_dir() {
-        let hint = "`klar service show` prints the unit; other init systems need `klar host` to be started and kept";
+        let hint =
+            "`klar service show` prints the unit; other init systems need `klar host` to be started and kept";
         return Err(Failure::new("this machine does not run systemd").hint(hint).into());
     }
     Ok(())
 }
 
 fn systemctl(args: &[&str]) -> Result<(), Trouble> {
-    let status = Command::new("systemctl").args(args).status().map_err(Trouble::system("running systemctl"))?;
+    let status =
+        Command::new("systemctl").args(args).status().map_err(Trouble::system("running systemctl"))?;
     if status.success() {
         return Ok(());
     }

@@ -18,7 +18,8 @@ pub fn trust(context: &Context, print: bool) -> Result<(), Trouble> {
         return Ok(());
     }
     if !Path::new(ANCHORS).is_dir() {
-        let hint = "`klar trust --print > klar-ca.pem` gives the certificate, for the way this system does it";
+        let hint =
+            "`klar trust --print > klar-ca.pem` gives the certificate, for the way this system does it";
         return Err(Failure::new(format!("there is no {ANCHORS} on this machine")).hint(hint).into());
     }
     let file = Path::new(ANCHORS).join("klar-local.crt");

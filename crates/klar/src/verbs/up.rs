@@ -63,7 +63,9 @@ fn ship(context: &Context, loaded: &Loaded, first: bool, steps: &mut Steps) -> R
         let packed = packing.join().unwrap_or_else(|_| Err(std::io::Error::other("packing broke off")));
         // A file that cannot be read is the reason also when the upload is what broke.
         let packed = match (packed, &upload) {
-            (Err(error), _) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(ClientError::Source(error)),
+            (Err(error), _) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                return Err(ClientError::Source(error));
+            }
             (packed, _) => packed.unwrap_or_default(),
         };
         let upload = upload?;
@@ -104,7 +106,10 @@ fn secrets(config: &Config, folder: &Path) -> Result<BTreeMap<String, Secret<Str
 fn secret(reference: &SecretRef, folder: &Path) -> Result<String, (String, String)> {
     match reference {
         SecretRef::Env(name) => std::env::var(name).map_err(|_| {
-            (format!("the variable {name} is not set here"), format!("set it for this command: `{name}=... klar deploy`"))
+            (
+                format!("the variable {name} is not set here"),
+                format!("set it for this command: `{name}=... klar deploy`"),
+            )
         }),
         SecretRef::File(path) => {
             let path = folder.join(path);
@@ -126,7 +131,9 @@ fn certificate(config: &Config, folder: &Path) -> Result<Option<GivenCertificate
         let path = folder.join(path);
         read(&path).map_err(|error| {
             let what = format!("the certificate cannot be read: {}: {error}", path.display());
-            Trouble::usage(Failure::new(what).hint("`[edge] certificate` and `key` name PEM files that you may read"))
+            Trouble::usage(
+                Failure::new(what).hint("`[edge] certificate` and `key` name PEM files that you may read"),
+            )
         })
     };
     Ok(Some(GivenCertificate { chain_pem: read(chain)?, key_pem: Secret::new(read(key)?) }))

@@ -1,0 +1,107 @@
+//! What the demo needs of Debian: asked for once, and only what is missing.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::shell::{has, output, run, say};
+
+/// The oldest Node that the demo app runs on.
+const NODE: u32 = 20;
+
+/// Something that is missing, and the commands that mend it.
+struct Missing {
+    what: &'static str,
+    packages: &'static [&'static str],
+}
+
+/// Installs what is missing.
+///
+/// Debian's packages start servers of their own when they are installed; those are not started here, and a cluster
+/// that is there already is never touched: klar runs its own.
+pub fn ensure(reason: &str) -> Result<()> {
+    let mut missing = Vec::new();
+    if !Path::new("/usr/lib/postgresql").is_dir() {
+        missing.push(Missing { what: "PostgreSQL (package postgresql)", packages: &["postgresql"] });
+    }
+    if !has("redis-server") {
+        missing.push(Missing { what: "Redis (package redis-server)", packages: &["redis-server"] });
+    }
+    if node_version().is_none() || !has("npm") {
+        missing.push(Missing { what: "Node (packages nodejs and npm)", packages: &["nodejs", "npm"] });
+    }
+    let packages: Vec<&str> = missing.iter().flat_map(|missing| missing.packages.iter().copied()).collect();
+    let is_root = nix::unistd::geteuid().is_root();
+    if !missing.is_empty() {
+        println!("{reason} needs, and this machine does not have:");
+        missing.iter().for_each(|missing| println!("  - {}", missing.what));
+        println!(
+            "It is installed with apt-get{}. Databases that are here already are left alone.",
+            if is_root { "" } else { " (through sudo)" }
+        );
+        if !agreed()? {
+            bail!("nothing was installed; install {} yourself and run this again", packages.join(" "));
+        }
+        say(format!("installing {}", packages.join(" ")));
+        install(&packages, is_root)?;
+    }
+    match node_version() {
+        Some(version) if version >= NODE => Ok(()),
+        found => {
+            let found = found.map_or("none".into(), |version| version.to_string());
+            say(format!("Node {NODE} or later is needed, found {found}: installing the npm package `node`"));
+            run(&mut privileged(
+                is_root,
+                "npm",
+                &["install", "--global", "--no-audit", "--no-fund", "node@22"],
+            ))
+        }
+    }
+}
+
+fn install(packages: &[&str], is_root: bool) -> Result<()> {
+    // A package that starts its server right away would take the standard port, and memory, for nothing.
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    let hold = is_root && !policy.exists();
+    if hold {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(policy, "#!/bin/sh\nexit 101\n")?;
+        std::fs::set_permissions(policy, std::fs::Permissions::from_mode(0o755))?;
+    }
+    let result = run(&mut privileged(is_root, "apt-get", &["update", "-qq"])).and_then(|()| {
+        let args = [&["install", "-y", "-qq", "--no-install-recommends"], packages].concat();
+        run(&mut privileged(is_root, "apt-get", &args))
+    });
+    if hold {
+        std::fs::remove_file(policy)?;
+    }
+    result
+}
+
+fn privileged(is_root: bool, program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(if is_root { program } else { "sudo" });
+    if !is_root {
+        command.arg(program);
+    }
+    command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// Asks once on a terminal; Enter means yes. Without a terminal it goes ahead.
+fn agreed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    print!("Go ahead? [Y/n] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(!answer.trim().to_ascii_lowercase().starts_with('n'))
+}
+
+fn node_version() -> Option<u32> {
+    let version = output(Command::new("node").arg("--version")).ok()?;
+    version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+}

@@ -1,0 +1,349 @@
+//! Constant load on the demo app: reads, checkouts and plain writes, on kept connections and on new ones.
+//!
+//! The schedule does not wait for answers, as visitors do not: an app that hangs is not spared (an open model). Each
+//! request is sent once; nothing is repeated here, so what klar does not save is counted as failed.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+use tokio_rustls::TlsConnector;
+
+/// Requests per second.
+pub const RATE: u32 = 240;
+/// A visitor gives up after this.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Errors that are kept as examples.
+const EXAMPLES: usize = 12;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A page of orders.
+    Orders,
+    /// One order.
+    Order,
+    /// A checkout with an `Idempotency-Key`.
+    Checkout,
+    /// A plain write, which must not be sent twice.
+    Note,
+}
+
+impl Kind {
+    /// Whether klar may send it again.
+    pub fn is_repeatable(self) -> bool {
+        self != Self::Note
+    }
+}
+
+/// How the requests of one kind went.
+#[derive(Debug, Clone, Default)]
+pub struct Count {
+    pub sent: u64,
+    pub good: u64,
+    /// 502, 503 or 504 from klar.
+    pub honest: u64,
+    /// Another answer of 500 and above, or none at all.
+    pub broken: u64,
+}
+
+/// How everything went.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    pub kinds: BTreeMap<Kind, Count>,
+    pub fresh_connections: u64,
+    pub latency_us: Histogram<u64>,
+    pub examples: Vec<String>,
+    /// Orders that were acknowledged, by their key.
+    pub orders: BTreeMap<String, u64>,
+    /// Answers, newest last good one.
+    pub last_good: Instant,
+}
+
+impl Tally {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            kinds: BTreeMap::new(),
+            fresh_connections: 0,
+            latency_us: Histogram::new_with_bounds(1, 60_000_000, 3)?,
+            examples: Vec::new(),
+            orders: BTreeMap::new(),
+            last_good: Instant::now(),
+        })
+    }
+
+    /// All that were sent.
+    pub fn sent(&self) -> u64 {
+        self.kinds.values().map(|count| count.sent).sum()
+    }
+
+    /// Those of a kind that may be repeated and failed all the same.
+    pub fn repeatable_failed(&self) -> u64 {
+        let repeatable = self.kinds.iter().filter(|(kind, _)| kind.is_repeatable());
+        repeatable.map(|(_, count)| count.honest + count.broken).sum()
+    }
+
+    /// Those that failed.
+    pub fn failed(&self) -> u64 {
+        self.kinds.values().map(|count| count.honest + count.broken).sum()
+    }
+
+    /// Plain writes that got a 502, 503 or 504.
+    pub fn honest(&self) -> u64 {
+        self.kinds.values().map(|count| count.honest).sum()
+    }
+
+    /// Those that got neither a good answer nor an honest one.
+    pub fn broken(&self) -> u64 {
+        self.kinds.values().map(|count| count.broken).sum()
+    }
+
+    /// In a line.
+    pub fn line(&self) -> String {
+        let part = |quantile| self.latency_us.value_at_quantile(quantile) as f64 / 1000.0;
+        format!(
+            "{} requests ({} on new connections), {} failed; p50 {:.1} ms, p99 {:.1} ms, max {:.0} ms",
+            self.sent(),
+            self.fresh_connections,
+            self.failed(),
+            part(0.5),
+            part(0.99),
+            self.latency_us.max() as f64 / 1000.0
+        )
+    }
+
+    /// Why some failed.
+    pub fn reasons(&self) -> String {
+        self.examples.iter().map(|example| format!("\n      {example}")).collect()
+    }
+}
+
+/// Who sends.
+#[derive(Clone)]
+pub struct Client {
+    port: u16,
+    tls: TlsConnector,
+}
+
+type Connection = SendRequest<Full<Bytes>>;
+
+impl Client {
+    /// For the app at this port, trusting this authority (PEM) and no other.
+    pub fn new(port: u16, authority: &str) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            roots.add(certificate.map_err(|error| anyhow::anyhow!("klar's authority: {error}"))?)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { port, tls: TlsConnector::from(Arc::new(config)) })
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.context("connecting")?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        let stream = self.tls.connect(name, stream).await.context("TLS handshake")?;
+        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(async move {
+            // How it ends is told to who waits for the answer.
+            let _ = driver.await;
+        });
+        Ok(connection)
+    }
+
+    /// Gets a path once, from outside of any load.
+    pub fn get(&self, path: &str) -> Result<(StatusCode, String)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, async {
+            let asked = async {
+                let mut connection = self.connect().await?;
+                ask(&mut connection, get(path)?).await
+            };
+            tokio::time::timeout(PATIENCE, asked).await.context("no answer")?
+        })
+    }
+}
+
+fn get(path: &str) -> Result<Request<Full<Bytes>>> {
+    Ok(Request::get(path).header("host", "localhost").body(Full::default())?)
+}
+
+fn post(path: &str, key: Option<&str>, body: String) -> Result<Request<Full<Bytes>>> {
+    let mut request =
+        Request::post(path).header("host", "localhost").header("content-type", "application/json");
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    Ok(request.body(Full::from(body))?)
+}
+
+async fn ask(connection: &mut Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, String)> {
+    connection.ready().await?;
+    let response = connection.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await.context("reading the answer")?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// A load that goes on until it is stopped.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    tally: Arc<Mutex<Tally>>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Load {
+    /// Begins.
+    pub fn start(client: Client, seed: u64) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tally = Arc::new(Mutex::new(Tally::new()?));
+        let (stopped, counted) = (stop.clone(), tally.clone());
+        let thread = std::thread::Builder::new().name("load".into()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            LocalSet::new().block_on(&runtime, send_all(client, seed, stopped, counted));
+            Ok(())
+        })?;
+        Ok(Self { stop, tally, thread })
+    }
+
+    /// How it has gone so far.
+    pub fn so_far(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends, after the last answer, and tells how it went.
+    pub fn stop(self) -> Result<Tally> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(result) => result?,
+            Err(_) => bail!("the load generator broke"),
+        }
+        Ok(self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+struct Sender {
+    client: Client,
+    idle: std::cell::RefCell<Vec<Connection>>,
+    tally: Arc<Mutex<Tally>>,
+    number: AtomicU64,
+    run: String,
+}
+
+async fn send_all(client: Client, seed: u64, stop: Arc<AtomicBool>, tally: Arc<Mutex<Tally>>) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let run = format!("{}-{seed}", std::process::id());
+    let sender = Rc::new(Sender { client, idle: Default::default(), tally, number: AtomicU64::new(0), run });
+    let mut clock = tokio::time::interval(Duration::from_secs(1) / RATE);
+    let mut open = tokio::task::JoinSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        clock.tick().await;
+        let kind = match random.u32(..100) {
+            0..50 => Kind::Orders,
+            50..75 => Kind::Order,
+            75..92 => Kind::Checkout,
+            _ => Kind::Note,
+        };
+        let fresh = random.u32(..10) == 0;
+        let order = random.u64(1..=100_000);
+        let sender = sender.clone();
+        open.spawn_local(async move { sender.send(kind, fresh, order).await });
+        while open.try_join_next().is_some() {}
+    }
+    while open.join_next().await.is_some() {}
+}
+
+impl Sender {
+    async fn send(&self, kind: Kind, fresh: bool, order: u64) {
+        let begun = Instant::now();
+        let key = format!("{}-{}", self.run, self.number.fetch_add(1, Ordering::Relaxed));
+        let outcome = tokio::time::timeout(PATIENCE, self.try_send(kind, fresh, order, &key)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {PATIENCE:?}")));
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.fresh_connections += u64::from(fresh);
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tally.latency_us.saturating_record(took);
+        let count = tally.kinds.entry(kind).or_default();
+        count.sent += 1;
+        let example = match &outcome {
+            Ok((status, _)) if status.as_u16() < 500 => {
+                count.good += 1;
+                None
+            }
+            Ok((status, body)) if matches!(status.as_u16(), 502..=504) => {
+                count.honest += 1;
+                Some(format!("{status} {}", body.trim()))
+            }
+            Ok((status, body)) => {
+                count.broken += 1;
+                Some(format!("{status} {}", body.trim()))
+            }
+            Err(error) => {
+                count.broken += 1;
+                Some(format!("{error:#}"))
+            }
+        };
+        if let Some(example) = example {
+            if tally.examples.len() < EXAMPLES {
+                let fresh = if fresh { "new" } else { "kept" };
+                tally.examples.push(format!("{kind:?} on a {fresh} connection: {example}"));
+            }
+            return;
+        }
+        tally.last_good = Instant::now();
+        if let (Kind::Checkout, Ok((status, body))) = (kind, &outcome)
+            && status.is_success()
+        {
+            let answer: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+            let id = answer["order"]["id"]
+                .as_u64()
+                .or_else(|| answer["id"].as_u64())
+                .or_else(|| answer["order_id"].as_u64());
+            tally.orders.insert(key, id.unwrap_or(0));
+        }
+    }
+
+    async fn try_send(&self, kind: Kind, fresh: bool, order: u64, key: &str) -> Result<(StatusCode, String)> {
+        let request = match kind {
+            Kind::Orders => get("/api/orders?limit=20")?,
+            Kind::Order => get(&format!("/api/orders/{order}"))?,
+            Kind::Checkout => {
+                let body = r#"{"user_id":1,"items":[{"licence_kind":"KIND","quantity":1}]}"#;
+                post("/api/checkout", Some(key), body.replace("KIND", LICENCE))?
+            }
+            Kind::Note => post("/api/notes", None, format!(r#"{{"order_id":{order},"text":"{key}"}}"#))?,
+        };
+        let kept = if fresh { None } else { self.idle.borrow_mut().pop().filter(|kept| !kept.is_closed()) };
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => self.client.connect().await?,
+        };
+        let answer = ask(&mut connection, request).await?;
+        if !fresh && !connection.is_closed() {
+            self.idle.borrow_mut().push(connection);
+        }
+        Ok(answer)
+    }
+}
+
+/// What every checkout buys.
+const LICENCE: &str = "ledsager";

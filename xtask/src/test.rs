@@ -1,0 +1,42 @@
+//! `cargo xtask test`: the one test command.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::shell::{cargo, has, repository, run, say};
+use crate::{install, tour, world};
+
+/// Formatting, lints, all tests, doc tests, the demo app's own tests, the tour.
+pub fn test(fast: bool) -> Result<()> {
+    let begun = Instant::now();
+    install::ensure("The tests")?;
+    say("formatting");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    say("lints");
+    run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    if !has("cargo-nextest") {
+        say("installing cargo-nextest");
+        run(cargo().args(["install", "--quiet", "--locked", "cargo-nextest"]))?;
+    }
+    say("tests");
+    run(cargo().args(["build", "--quiet", "--package", "klar"]))?;
+    run(cargo().args(["nextest", "run", "--workspace", "--no-fail-fast", "--status-level", "slow"]))?;
+    say("doc tests");
+    run(cargo().args(["test", "--quiet", "--workspace", "--doc"]))?;
+    say("the demo app's own tests");
+    demo_app()?;
+    if !fast {
+        tour::tour(world::build()?)?;
+    }
+    say(format!("all good ({} s)", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+/// With a PostgreSQL and a Redis that klar runs, as the app would have them.
+fn demo_app() -> Result<()> {
+    let folder = repository().join("demo/lisens");
+    run(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&folder))?;
+    run(Command::new("node").args(["--check", "server.js"]).current_dir(&folder))
+}

@@ -1,0 +1,155 @@
+//! The tour: what klar promises, shown on the demo app under constant load, unattended.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::load::{Client, Load, RATE, Tally};
+use crate::shell::{run, say};
+use crate::world::{World, serving};
+
+/// Instances that are shot.
+const KILLS: u32 = 5;
+/// Deploys, and as many rollbacks.
+const DEPLOYS: u32 = 20;
+/// An instance that was shot is replaced within this.
+const BACK: Duration = Duration::from_secs(30);
+
+/// Does it all.
+pub fn tour(klar: PathBuf) -> Result<()> {
+    let begun = Instant::now();
+    let mut world = World::fleeting("tour", klar)?;
+    let result = stages(&world);
+    if result.is_err() {
+        eprintln!("\nwhat klar says of itself:");
+        // The error that brought us here matters more than one of these.
+        let log = std::fs::read_to_string(world.state.join("logs/klar.log")).unwrap_or_default();
+        log.lines().rev().take(20).collect::<Vec<_>>().iter().rev().for_each(|line| eprintln!("  {line}"));
+        let _ = run(&mut world.klar(&["status"]));
+    }
+    world.stop()?;
+    result?;
+    say(format!("the tour is complete ({} s)", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+fn stages(world: &World) -> Result<()> {
+    say("klar up: build, migrate, start, serve");
+    run(&mut world.klar(&["up"]))?;
+    let client = Client::new(world.https, &world.authority()?)?;
+    let (status, orders) = client.get("/api/orders?limit=3")?;
+    ensure!(status == 200, "orders answered {status}: {orders}");
+    let orders: serde_json::Value = serde_json::from_str(&orders)?;
+    let orders = orders["orders"].as_array().context("no list of orders")?;
+    ensure!(orders.len() == 3, "3 orders were asked for, {} came", orders.len());
+    for order in orders {
+        println!("  order {} for {}, {} øre", order["id"], order["user_name"], order["total_ore"]);
+    }
+    println!("  ... from PostgreSQL, over HTTPS at {}", world.url());
+
+    shoot(world, &client)?;
+    ship(world, &client)?;
+    refuse(world, &client)
+}
+
+fn shoot(world: &World, client: &Client) -> Result<()> {
+    say(format!("kill -9 on {KILLS} instances, one after the other, under {RATE} requests/s"));
+    let before = failed_at_the_edge(world)?;
+    let load = Load::start(client.clone(), 1)?;
+    std::thread::sleep(Duration::from_secs(2));
+    for _ in 0..KILLS {
+        let status = world.until("two instances serve", BACK, |status| serving(status).len() >= 2)?;
+        let victim = &serving(&status)[0];
+        let pid = victim["pid"].as_i64().context("an instance without a process")?;
+        println!("  kill -9 {} (pid {pid})", victim["id"].as_str().unwrap_or("?"));
+        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL)?;
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    world.until("two instances serve again", BACK, |status| serving(status).len() >= 2)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let tally = finish(load)?;
+    let repeatable = tally.repeatable_failed();
+    ensure!(
+        repeatable == 0,
+        "{repeatable} requests failed that could have been repeated:{}",
+        tally.reasons()
+    );
+    ensure!(tally.broken() == 0, "{} requests got no honest answer:{}", tally.broken(), tally.reasons());
+    let counted = until_counted(world, before + tally.honest())? - before;
+    ensure!(counted == tally.honest(), "visitors saw {} errors, klar counted {counted}", tally.honest());
+    println!(
+        "  0 of those that can be repeated failed, {} checkouts included; {} plain writes in flight on a shot \
+         instance got an honest 502 or 503, and klar counted each",
+        tally.orders.len(),
+        tally.honest()
+    );
+    Ok(())
+}
+
+fn ship(world: &World, client: &Client) -> Result<()> {
+    say(format!("{DEPLOYS} deploys and {DEPLOYS} rollbacks under {RATE} requests/s"));
+    let load = Load::start(client.clone(), 2)?;
+    for number in 1..=DEPLOYS {
+        world.set_version(&format!("tour {number}"))?;
+        let deploy = world.ask(&["deploy"])?;
+        let rollback = world.ask(&["rollback"])?;
+        let seconds = |receipt: &serde_json::Value| receipt["duration_ms"].as_f64().unwrap_or(0.0) / 1000.0;
+        println!(
+            "  {number:>2}. deployed {} in {:.1} s, rolled back in {:.1} s; {} requests meanwhile, {} failed",
+            deploy["to"].as_str().unwrap_or("?"),
+            seconds(&deploy),
+            seconds(&rollback),
+            deploy["requests"].as_u64().unwrap_or(0) + rollback["requests"].as_u64().unwrap_or(0),
+            deploy["failed_requests"].as_u64().unwrap_or(0)
+                + rollback["failed_requests"].as_u64().unwrap_or(0),
+        );
+        ensure!(deploy["to"] != deploy["from"], "nothing was deployed: {deploy}");
+        ensure!(rollback["to"] == deploy["from"], "not rolled back to what was there: {rollback}");
+    }
+    let tally = finish(load)?;
+    ensure!(tally.failed() == 0, "{} requests failed:{}", tally.failed(), tally.reasons());
+    Ok(())
+}
+
+fn refuse(world: &World, client: &Client) -> Result<()> {
+    say("a release that crashes at its start is refused");
+    let before = world.status()?["apps"][0]["release"].clone();
+    let load = Load::start(client.clone(), 3)?;
+    std::fs::write(world.app.join("CRASH"), "")?;
+    let output = world.try_klar(&["deploy"])?;
+    print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    std::fs::remove_file(world.app.join("CRASH"))?;
+    let tally = finish(load)?;
+    ensure!(output.status.code() == Some(1), "the deploy ended with {}", output.status);
+    let after = world.status()?["apps"][0]["release"].clone();
+    ensure!(after == before, "release {before} served before, {after} after");
+    ensure!(tally.failed() == 0, "{} requests failed meanwhile:{}", tally.failed(), tally.reasons());
+    Ok(())
+}
+
+fn finish(load: Load) -> Result<Tally> {
+    let tally = load.stop()?;
+    println!("  {}", tally.line());
+    ensure!(tally.sent() > 0, "the load generator sent nothing");
+    Ok(tally)
+}
+
+fn failed_at_the_edge(world: &World) -> Result<u64> {
+    world.status()?["apps"][0]["totals"]["failed"].as_u64().context("no totals")
+}
+
+/// The edge tells its totals once a second.
+fn until_counted(world: &World, wanted: u64) -> Result<u64> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let begun = Instant::now();
+    loop {
+        let counted = failed_at_the_edge(world)?;
+        if counted >= wanted || begun.elapsed() > PATIENCE {
+            return Ok(counted);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
