@@ -18,6 +18,7 @@ mod decide;
 mod environment;
 mod explain;
 mod fault;
+pub mod init;
 pub mod keys;
 mod load;
 mod provenance;
