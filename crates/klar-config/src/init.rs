@@ -18,7 +18,7 @@ use klar_base::{AppName, EnvName, ServiceName};
 use serde::Serialize;
 
 use self::folder::Folder;
-use crate::keys::{ROOTS, Service};
+use crate::keys::ROOTS;
 use crate::load::{Config, TEMPLATE};
 use crate::tree::{toml_key, toml_string};
 
@@ -119,6 +119,8 @@ struct Found {
     knows_port: bool,
     packages: BTreeSet<String>,
     asks: Vec<String>,
+    /// What is rarely amiss.
+    last_ask: Option<String>,
 }
 
 /// The draft before it is text: tables, each with keys in TOML and reasons.
@@ -162,6 +164,7 @@ pub fn guess(dir: &Path) -> Result<Draft, InitError> {
         plan_static_beside(&folder, &mut plan);
     }
     plan_secrets(&folder, &mut plan);
+    plan.asks.extend(found.last_ask);
 
     let (toml, guesses) = write(&plan);
     match Config::parse(&toml, "klar.toml", &EnvName::default()) {
@@ -616,11 +619,11 @@ fn write(plan: &Plan) -> (String, Vec<Guess>) {
     for (table, keys) in tables {
         toml.push_str(&format!("\n[{table}]\n"));
         let mut keys: Vec<_> = keys.iter().collect();
-        let order = |key: &str| Service::SECTION.keys.iter().position(|known| known.name == key);
-        if table.starts_with("services.") {
-            keys.sort_by_key(|(key, _)| order(key));
-        } else if table == "routes" {
+        if table == "routes" {
+            // The one for everything else comes last.
             keys.reverse();
+        } else if let Some(root) = rank(table).and_then(|at| ROOTS.get(at)) {
+            keys.sort_by_key(|(key, _)| root.section.keys.iter().position(|known| known.name == **key));
         }
         for (key, said) in keys {
             let line = format!("{} = {}", toml_key(key), said.value);

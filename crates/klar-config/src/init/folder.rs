@@ -149,7 +149,8 @@ impl Folder {
         }
         self.sources.iter().find_map(|(file, source)| {
             source.match_indices("listen(").find_map(|(at, call)| {
-                let rest = source[at + call.len()..].trim_start();
+                let rest = source[at + call.len()..].trim_start_matches(['{', ' ', '\n']);
+                let rest = rest.strip_prefix("port:").unwrap_or(rest).trim_start();
                 let digits: String = rest.chars().take_while(char::is_ascii_digit).take(6).collect();
                 let port = digits.parse().ok().filter(|port| *port > 0)?;
                 Some((port, file.as_path()))

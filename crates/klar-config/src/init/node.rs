@@ -100,11 +100,10 @@ pub(super) fn look(folder: &Folder) -> Option<Found> {
             "Node's packages are slower and show more of themselves without it".into(),
         ));
     }
-    if let Some(node) = package["engines"]["node"].as_str() {
-        found
-            .asks
-            .push(format!("package.json wants Node {node}: see that `node --version` on the machine fits"));
-    }
+    found.release = found.release.take().or_else(|| migration(folder, &script));
+    found.last_ask = package["engines"]["node"]
+        .as_str()
+        .map(|node| format!("package.json wants Node {node}: see that `node --version` on the machine fits"));
     Some(found)
 }
 
@@ -202,6 +201,7 @@ fn start(
         found.asks.push(format!(
             "tell `{bin}` to listen on 127.0.0.1:$PORT in `run`: klar does not know how it is told"
         ));
+        found.knows_port = true;
     }
 }
 
@@ -266,6 +266,17 @@ fn command_of(folder: &Folder, package: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// A script that brings the database up to date.
+fn migration<'a>(folder: &Folder, script: &impl Fn(&str) -> Option<&'a str>) -> Option<Said> {
+    let (name, text) = ["migrate:deploy", "db:migrate", "migrate"]
+        .into_iter()
+        .find_map(|name| Some((name, script(name)?)))
+        .filter(|(_, text)| !text.contains(" dev") && !text.contains("reset"))?;
+    let plain = text.starts_with("node ") && !text.contains(['&', '|', ';', '>', '<', '`', '\n']);
+    let command = if plain { text.to_owned() } else { format!("{} run {name}", manager(folder).0) };
+    Some(Said::new(command, format!("package.json has a script `{name}`")))
 }
 
 /// The package manager, its lock file, how it installs what was locked, and the same with tools for development.
