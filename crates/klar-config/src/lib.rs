@@ -25,6 +25,7 @@ mod provenance;
 mod read;
 mod root;
 mod route;
+mod schema;
 mod secret;
 mod source;
 mod sqlite;
@@ -40,6 +41,7 @@ pub use keys::{App, Deploy, Edge, Instances, Logs, RoutePolicy, Service};
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
 pub use provenance::{Origin, Provenance, Setting};
 pub use route::{Pattern, PatternError, Route};
+pub use schema::json_schema;
 pub use secret::{SecretRef, SecretRefError};
 pub use values::{
     Command, Cores, Csp, EnvValue, HostName, Place, RelativePath, Role, Schedule, ServiceKind, UrlPath,

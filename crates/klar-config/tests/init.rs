@@ -245,9 +245,13 @@ fn what_cannot_be_guessed_says_what_to_do() {
 fn the_demos_are_recognised() {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo/lisens");
     let draft = guess(&demo).unwrap();
-    for line in
-        ["run = \"node server.js\"", "health = \"/healthz\"", "postgres = \"managed\"", "redis = \"managed\""]
-    {
+    for line in [
+        "release = \"node migrate.js\"",
+        "run = \"node server.js\"",
+        "health = \"/healthz\"",
+        "postgres = \"managed\"",
+        "redis = \"managed\"",
+    ] {
         assert!(draft.toml.contains(line), "{line} is not in\n{}", draft.toml);
     }
 }
