@@ -5,7 +5,7 @@
 //! this file joins what they found with what is true of any app (Procfile, databases, health path) and writes it.
 //!
 //! **Invariant:** a draft is a file that [`Config::parse`] accepts.
-//! **Invariant:** no process is started, nothing is written, and nothing outside of the folder is read.
+//! **Invariant:** no process is started, nothing is written, and no file behind a link is read.
 
 mod folder;
 mod node;

@@ -47,6 +47,7 @@ pub fn reference_markdown() -> String {
             "[{ENV}.staging.app]\ndomains = [\"staging.shop.example\"]\n\n[{ENV}.staging.services.web]\ninstances = 1\n"
         ),
     );
+    let mut out = out.replace("\n\n\n", "\n\n");
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
@@ -130,9 +131,6 @@ fn cell(text: &str) -> String {
 
 fn fence(out: &mut String, toml: &str) {
     out.push_str(&format!("```toml\n{}\n```\n\n", toml.trim_end()));
-    // One empty line between blocks, whatever follows.
-    out.truncate(out.trim_end().len());
-    out.push_str("\n\n");
 }
 
 #[cfg(test)]

@@ -240,6 +240,14 @@ fn what_cannot_be_guessed_says_what_to_do() {
     assert!(matches!(guess(&empty.join("nowhere")), Err(InitError::Unreadable { .. })));
 }
 
+#[test]
+fn links_are_not_followed() {
+    let dir = folder("links", &[("elsewhere/real.json", r#"{"scripts":{"start":"node x.js"}}"#)]);
+    std::os::unix::fs::symlink("elsewhere/real.json", dir.join("package.json")).unwrap();
+    std::os::unix::fs::symlink(".", dir.join("circle")).unwrap();
+    assert!(matches!(guess(&dir), Err(InitError::Unknown(_))));
+}
+
 /// The apps of this repository: what klar guesses differs from what is written only where a person knows more.
 #[test]
 fn the_demos_are_recognised() {

@@ -199,13 +199,13 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let file = File::open(path).ok()?;
-    let metadata = file.metadata().ok()?;
+    // Before it is opened: a link may lead out of the folder, and opening a pipe waits for its other end.
+    let metadata = fs::symlink_metadata(path).ok()?;
     if !metadata.is_file() || metadata.len() > BYTES_MAX {
         return None;
     }
     let mut text = String::new();
-    file.take(BYTES_MAX).read_to_string(&mut text).ok()?;
+    File::open(path).ok()?.take(BYTES_MAX).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
