@@ -1,4 +1,7 @@
 //! Apps for Node: what `package.json` and the lock file say.
+//!
+//! Commands of packages are run from `node_modules/.bin`, not by `npx`: that stays as a process of its own, and when
+//! it is asked to end (SIGTERM), it ends without the app.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +13,7 @@ use super::{Found, Said};
 /// Packages that are a whole app, or serve a folder: the command, its port, and what it needs.
 struct Known {
     package: &'static str,
-    /// What follows `npx --no-install`.
+    /// What follows `node_modules/.bin/`.
     command: &'static str,
     health: Option<&'static str>,
     /// A folder that it writes to, and the command that fills it before the first start.
@@ -135,7 +138,7 @@ fn start(
         found.run = Some(match first {
             "node" if plain && !hooked => Said::new(script, because),
             "nodemon" | "ts-node-dev" if plain && !hooked => {
-                let runner = if first == "nodemon" { "node" } else { "npx --no-install ts-node" };
+                let runner = if first == "nodemon" { "node" } else { "node_modules/.bin/ts-node" };
                 Said::new(
                     format!("{runner}{rest}"),
                     format!("{because}, which restarts when files change; klar does not need that"),
@@ -197,7 +200,7 @@ fn start(
         && let Some(bin) = command_of(folder, only)
     {
         let because = format!("{only} is the only dependency, and installs this command");
-        found.run = Some(Said::new(format!("npx --no-install {}", word(&bin)), because));
+        found.run = Some(Said::new(format!("node_modules/.bin/{}", word(&bin)), because));
         found.asks.push(format!(
             "tell `{bin}` to listen on 127.0.0.1:$PORT in `run`: klar does not know how it is told"
         ));
@@ -241,7 +244,7 @@ fn use_known(known: &Known, folder: &Folder, because: String, found: &mut Found)
         };
         found.writable.push((dir, format!("{} keeps its data there", known.package)));
     }
-    found.run = Some(Said::new(format!("npx --no-install {command}"), because));
+    found.run = Some(Said::new(format!("node_modules/.bin/{command}"), because));
 }
 
 /// `storage: ./storage` in the settings of verdaccio.
