@@ -201,11 +201,17 @@ pub fn explain_all(loaded: &Loaded) -> Vec<Explanation> {
         let parts = split(path);
         let Some(at) = keys.iter().position(|key| matches(&key.path(), &parts)) else { continue };
         let key = keys[at];
-        // The parts of a table say more than the table: which of them are defaults.
+        // The parts of a table say more than the table: which of them are defaults. A map is shown as a whole.
         let has_parts = inner_sections(&key.kind).iter().flat_map(|section| section.keys).any(|inner| {
             loaded.provenance.get(&join(parts.iter().map(String::as_str).chain([inner.name]))).is_some()
         });
-        if has_parts || !means_something(&loaded.config, key, &parts) {
+        let in_map = keys.iter().any(|outer| {
+            let depth = outer.path().split('.').count();
+            matches!(outer.kind, Kind::Map { .. })
+                && depth < parts.len()
+                && matches(&outer.path(), &parts[..depth])
+        });
+        if has_parts || in_map || !means_something(&loaded.config, key, &parts) {
             continue;
         }
         let root = ROOTS.iter().position(|root| parts.first().is_some_and(|part| part == root.name));

@@ -18,12 +18,15 @@ mod decide;
 mod environment;
 mod explain;
 mod fault;
+pub mod init;
 pub mod keys;
 mod load;
 mod provenance;
 mod read;
+mod reference;
 mod root;
 mod route;
+mod schema;
 mod secret;
 mod source;
 mod sqlite;
@@ -38,7 +41,9 @@ pub use fault::{ConfigError, ConfigErrors};
 pub use keys::{App, Deploy, Edge, Instances, Logs, RoutePolicy, Service};
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
 pub use provenance::{Origin, Provenance, Setting};
+pub use reference::reference_markdown;
 pub use route::{Pattern, PatternError, Route};
+pub use schema::json_schema;
 pub use secret::{SecretRef, SecretRefError};
 pub use values::{
     Command, Cores, Csp, EnvValue, HostName, Place, RelativePath, Role, Schedule, ServiceKind, UrlPath,

@@ -1,6 +1,6 @@
 //! The table of keys: what a key, a kind and a section are, and the macro that declares them.
 //!
-//! A section is declared once, with [`section!`], as a struct whose fields carry their type, default, bounds,
+//! A section is declared once, with `section!`, as a struct whose fields carry their type, default, bounds,
 //! example and doc. From that one declaration come the typed struct, the validator with spans, the defaults,
 //! `klar explain`, the JSON schema and the reference. To add a key, add a field in `keys.rs`; if its type is new,
 //! say in `values.rs` how the type is read. Nothing else has to change.
