@@ -11,7 +11,7 @@ use crate::{install, tour};
 /// Sets up, starts, and waits for Ctrl-C; or does the whole tour.
 pub fn demo(once: bool) -> Result<()> {
     install::ensure("The demo (a shop with PostgreSQL and Redis)")?;
-    let klar = world::build()?;
+    let klar = world::build(false)?;
     if once {
         return tour::tour(klar);
     }

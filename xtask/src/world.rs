@@ -23,11 +23,16 @@ pub struct World {
     stopped: bool,
 }
 
-/// Builds klar, optimised, and gives the program.
-pub fn build() -> Result<PathBuf> {
+/// Builds klar and gives the program; optimised where it is measured or has to last.
+pub fn build(optimised: bool) -> Result<PathBuf> {
     say("building klar");
-    run(cargo().args(["build", "--quiet", "--release", "--package", "klar"]))?;
-    program("release")
+    let mut command = cargo();
+    command.args(["build", "--package", "klar"]);
+    if optimised {
+        command.arg("--release");
+    }
+    run(&mut command)?;
+    program(if optimised { "release" } else { "debug" })
 }
 
 fn program(profile: &str) -> Result<PathBuf> {

@@ -74,14 +74,14 @@ impl Core {
             started_unix_ms: unix_ms(),
             from: self.current(key),
             totals: self.totals(key),
-            edge_starts: self.edge_state.borrow().starts,
+            edge_starts: self.edge_now().starts,
         }
     }
 
     /// The receipt, written to the ledger as well.
     pub(super) async fn receipt(&self, key: &AppKey, before: Before, switch: Option<Duration>) -> Receipt {
         let now = self.settled_totals(key).await;
-        let same_edge = before.edge_starts == self.edge_state.borrow().starts;
+        let same_edge = before.edge_starts == self.edge_now().starts;
         // A new edge counts from zero.
         let base = if same_edge { before.totals } else { klar_base::signal::Totals::default() };
         let current = self.current(key);

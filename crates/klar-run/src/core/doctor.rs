@@ -58,9 +58,7 @@ impl Core {
                 None,
             )
         });
-        found.extend(
-            self.edge_state.borrow().sandbox.iter().map(|line| finding("edge", Grade::Good, line, None)),
-        );
+        found.extend(self.edge_now().sandbox.iter().map(|line| finding("edge", Grade::Good, line, None)));
         found.push(finding(
             "state",
             Grade::Good,
@@ -88,7 +86,7 @@ impl Core {
                 ),
             });
         }
-        let dropped = self.edge_state.borrow().records_dropped;
+        let dropped = self.edge_now().records_dropped;
         if dropped > 0 {
             found.push(finding(
                 "edge",

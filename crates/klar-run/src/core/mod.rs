@@ -293,6 +293,12 @@ impl Core {
         self.changes.send_modify(|count| *count += 1);
     }
 
+    /// What the edge has said last: a copy, because a reader that holds the original while the edge speaks, and
+    /// reads again, waits for itself.
+    fn edge_now(&self) -> EdgeState {
+        self.edge_state.borrow().clone()
+    }
+
     /// Waits until `look` finds something, at most for `patience`.
     async fn wait_for<T>(&self, patience: Duration, mut look: impl FnMut(&Self) -> Option<T>) -> Option<T> {
         let mut changes = self.changes.subscribe();

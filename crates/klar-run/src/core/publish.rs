@@ -92,7 +92,7 @@ impl Core {
             // An edge that was just started, or came back, is told by this.
             core.publish();
             let generation = core.generation.get();
-            let edge = core.edge_state.borrow();
+            let edge = core.edge_now();
             match &edge.rejected {
                 Some((refused, reason)) if *refused >= generation => Some(Err(reason.clone())),
                 _ => (edge.pid.is_some() && edge.applied >= generation).then_some(Ok(())),
@@ -245,7 +245,7 @@ impl Core {
 
     /// How often each app's totals stood at what, for receipts.
     pub(super) fn totals(&self, key: &AppKey) -> klar_base::signal::Totals {
-        self.edge_state.borrow().vitals.totals.get(key).cloned().unwrap_or_default()
+        self.edge_now().vitals.totals.get(key).cloned().unwrap_or_default()
     }
 }
 

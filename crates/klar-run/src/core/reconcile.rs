@@ -196,7 +196,7 @@ impl Core {
     pub(super) async fn drained(&self, id: &InstanceId, patience: Duration) -> bool {
         let generation = self.generation.get();
         let empty = |core: &Self| {
-            let edge = core.edge_state.borrow();
+            let edge = core.edge_now();
             if edge.pid.is_none() {
                 return Some(());
             }

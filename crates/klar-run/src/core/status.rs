@@ -18,7 +18,7 @@ impl Core {
     pub(super) fn status_now(&self, memory: &BTreeMap<InstanceId, u64>) -> HostStatus {
         let host = self.host.borrow();
         let apps = self.apps.borrow();
-        let edge = self.edge_state.borrow();
+        let edge = self.edge_now();
         let known = host.apps.iter().filter_map(|(key, remembered)| Some((key, remembered, apps.get(key)?)));
         HostStatus {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -95,7 +95,7 @@ impl Core {
         app: &App,
         memory: &BTreeMap<InstanceId, u64>,
     ) -> ServiceStatus {
-        let edge = self.edge_state.borrow();
+        let edge = self.edge_now();
         let of = |instance: &Instance| {
             let id = &instance.record.id;
             let vitals = edge.vitals.upstreams.iter().find(|upstream| upstream.id == *id);

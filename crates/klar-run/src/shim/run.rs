@@ -20,6 +20,10 @@ use nix::unistd::Pid;
 use super::{Exit, FromShim, Spec, ToShim, log, tree};
 
 const POLL: Duration = Duration::from_millis(250);
+/// Looking for the ports of an app means reading a lot of /proc. One that has its port, or has been up for so long
+/// without, is looked at now and then only.
+const SETTLED: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long what an app left behind may take after its first process is gone, unless it was asked to stop.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 /// More cores than this at once cannot be: the newest win.
@@ -160,7 +164,8 @@ enum Ready {
 
 impl Shim {
     fn serve(&mut self, listener: &UnixListener, signals: &SignalFd) -> io::Result<()> {
-        let mut looked_at_ports = Instant::now();
+        let started = Instant::now();
+        let mut looked_at_ports = started;
         loop {
             for ready in self.wait(listener, signals)?.into_iter().rev() {
                 match ready {
@@ -177,7 +182,9 @@ impl Shim {
             }
             self.reap();
             let now = Instant::now();
-            if self.ended.is_none() && !self.spec.once && now - looked_at_ports > POLL {
+            let settled = now - started > SETTLED || !self.ports.is_empty();
+            let pause = if settled { LOOK_AGAIN } else { POLL };
+            if self.ended.is_none() && !self.spec.once && now - looked_at_ports > pause {
                 looked_at_ports = now;
                 self.look_at_ports();
             }
@@ -400,6 +407,7 @@ fn denied_write(line: &str) -> Option<FromShim> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
 
     #[test]
     fn denied_writes_are_recognised() {

@@ -1,6 +1,5 @@
 //! A long operation as it goes by: one line for each step with its time, live on a terminal.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,14 +20,12 @@ struct Open {
 pub struct Steps {
     printer: Printer,
     open: Option<Open>,
-    /// What the build or the migration printed last.
-    output: VecDeque<String>,
 }
 
 impl Steps {
     /// Nothing has happened yet.
     pub fn new(printer: Printer) -> Self {
-        Self { printer, open: None, output: VecDeque::new() }
+        Self { printer, open: None }
     }
 
     /// A step of the command line's own.
@@ -42,13 +39,6 @@ impl Steps {
         self.hear(&Event::End { step: step.into(), detail: detail.into(), duration_ms });
     }
 
-    /// How far the step has come; only a terminal shows it.
-    pub fn progress(&self, detail: impl Into<String>) {
-        if let Some(Open { bar: Some(bar), step, .. }) = &self.open {
-            bar.set_message(doing(step, &detail.into()));
-        }
-    }
-
     /// Shows one event. A failure is not shown here but where the operation ends, with all that helps.
     pub fn hear(&mut self, event: &Event) {
         if self.printer.json {
@@ -60,7 +50,6 @@ impl Steps {
         match event {
             Event::Begin { step, detail } => {
                 self.close();
-                self.output.clear();
                 let bar = self.printer.is_live().then(|| spinner(doing(step, detail)));
                 self.open = Some(Open { step: step.clone(), detail: detail.clone(), bar });
             }
@@ -69,11 +58,6 @@ impl Steps {
                 self.printer.story(line(past(step), detail, Some(*duration_ms), ""));
             }
             Event::Output { line } => {
-                const KEPT: usize = 20;
-                if self.output.len() == KEPT {
-                    self.output.pop_front();
-                }
-                self.output.push_back(line.clone());
                 if let Some(Open { bar: Some(bar), step, detail }) = &self.open {
                     bar.set_message(format!(
                         "{}  {}",
@@ -109,11 +93,6 @@ impl Steps {
             }
             self.printer.story(format!("{} {:<9} {detail}", paint(BAD, "✗"), step));
         }
-    }
-
-    /// The last lines that a build or a migration printed in the step that went on last.
-    pub fn output(&self) -> Vec<String> {
-        self.output.iter().cloned().collect()
     }
 
     fn close(&mut self) {

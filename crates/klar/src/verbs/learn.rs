@@ -14,8 +14,43 @@ use crate::out::table::{Cell, align, cell};
 use crate::out::{GOOD, PLAIN, QUIET, STRONG, paint};
 
 /// `klar init`.
-pub fn init(_: &Context, _: &Init) -> Result<(), Trouble> {
-    Err(Failure::new("not there yet").into())
+pub fn init(context: &Context, wanted: &Init) -> Result<(), Trouble> {
+    let folder = context.global.app.clone().unwrap_or_else(|| ".".into());
+    let file = folder.join(FILE_NAME);
+    if !wanted.print && !wanted.force && file.exists() {
+        let hint =
+            "change it by hand, see another with `klar init --print`, or replace it with `klar init --force`";
+        return Err(Failure::new(format!("{} is there already", file.display())).hint(hint).into());
+    }
+    let draft = klar_config::init::guess(&folder).map_err(|error| Trouble::from(failure(&error)))?;
+    if context.printer.json {
+        context.printer.value(&draft);
+    }
+    if wanted.print {
+        if !context.printer.json {
+            context.printer.data(draft.toml.trim_end());
+        }
+        return Ok(());
+    }
+    write(&file, &draft.toml, wanted.force)
+        .map_err(Trouble::system(format!("writing {}", file.display())))?;
+    context.printer.story(format!("{} {}", paint(GOOD, "wrote"), file.display()));
+    let rows: Vec<Vec<Cell>> = draft
+        .guesses
+        .iter()
+        .map(|guess| vec![cell(STRONG, &guess.what), cell(QUIET, format!("because {}", guess.because))])
+        .collect();
+    context.printer.story(align(&rows, &[], "  ").trim_end_matches('\n'));
+    for ask in &draft.asks {
+        context.printer.story(format!("  {} {ask}", paint(STRONG, "please check:")));
+    }
+    context.printer.story(format!("next: {}", paint(STRONG, "klar up")));
+    Ok(())
+}
+
+fn write(file: &Path, text: &str, replace: bool) -> std::io::Result<()> {
+    let mut file = if replace { File::create(file)? } else { File::create_new(file)? };
+    file.write_all(text.as_bytes())
 }
 
 /// `klar explain`.
@@ -87,7 +122,7 @@ fn one(explanation: &Explanation) -> String {
 
 /// `klar schema`.
 pub fn schema(context: &Context) -> Result<(), Trouble> {
-    let schema = serde_json::json!({});
+    let schema = klar_config::json_schema();
     match serde_json::to_string_pretty(&schema) {
         Ok(text) => context.printer.data(text),
         Err(error) => return Err(Failure::new(error.to_string()).into()),
