@@ -70,8 +70,6 @@ pub struct Tally {
     pub examples: Vec<String>,
     /// Orders that were acknowledged, by their key.
     pub orders: BTreeMap<String, u64>,
-    /// Answers, newest last good one.
-    pub last_good: Instant,
 }
 
 impl Tally {
@@ -82,7 +80,6 @@ impl Tally {
             latency_us: Histogram::new_with_bounds(1, 60_000_000, 3)?,
             examples: Vec::new(),
             orders: BTreeMap::new(),
-            last_good: Instant::now(),
         })
     }
 
@@ -309,15 +306,11 @@ impl Sender {
             }
             return;
         }
-        tally.last_good = Instant::now();
         if let (Kind::Checkout, Ok((status, body))) = (kind, &outcome)
             && status.is_success()
         {
             let answer: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-            let id = answer["order"]["id"]
-                .as_u64()
-                .or_else(|| answer["id"].as_u64())
-                .or_else(|| answer["order_id"].as_u64());
+            let id = answer["id"].as_u64();
             tally.orders.insert(key, id.unwrap_or(0));
         }
     }

@@ -139,6 +139,11 @@ impl World {
         }
     }
 
+    /// Waits until a core answers.
+    pub fn until_running(&self, patience: Duration) -> Result<()> {
+        self.until("klar answers", patience, |status| status["core_pid"].is_i64()).map(|_| ())
+    }
+
     /// The certificate of the local authority.
     pub fn authority(&self) -> Result<String> {
         crate::shell::output(&mut self.klar(&["trust", "--print"]))

@@ -13,6 +13,7 @@ use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
 use klar_config::Config;
 
 use super::Core;
+use super::jobs::Job;
 use super::progress::Progress;
 use super::state::{Previous, millis, unix_ms};
 use crate::control::DeployRequest;
@@ -382,17 +383,9 @@ impl Core {
                 Ok(spec)
             };
             let what = format!("the build of `{name}`");
-            self.run_job(
-                key,
-                name,
-                app_identity(key),
-                crate::limits::Limits::default(),
-                &what,
-                Some(progress),
-                spec,
-            )
-            .await
-            .map_err(|failure| {
+            let limits = crate::limits::Limits::default();
+            let job = Job { key, service: name, identity: app_identity(key), limits, what: &what };
+            self.run_job(job, Some(progress), spec).await.map_err(|failure| {
                 hint_unless(failure, format!("run `{command}` yourself in the app's folder to see why"))
             })?;
             step.end(command.to_string());
@@ -493,9 +486,9 @@ impl Core {
                 Ok(self.spec(id, release, service, shell(&command.for_shell()), env))
             };
             let what = format!("the release command of `{name}`");
-            self.run_job(key, name, app_identity(key), service.limits(), &what, Some(progress), spec)
-                .await
-                .map_err(|failure| {
+            let limits = service.limits();
+            let job = Job { key, service: name, identity: app_identity(key), limits, what: &what };
+            self.run_job(job, Some(progress), spec).await.map_err(|failure| {
                 hint_unless(
                     failure,
                     "mend the migration and deploy again; the new release was not started".into(),

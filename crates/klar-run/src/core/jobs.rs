@@ -19,6 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Lines of a job's output that are passed on for each look at its log.
 const LINES_AT_ONCE: usize = 200;
 
+/// A command that is run once, to its end.
+pub(super) struct Job<'a> {
+    pub key: &'a AppKey,
+    pub service: &'a ServiceName,
+    pub identity: Identity,
+    pub limits: Limits,
+    /// What it is, for errors.
+    pub what: &'a str,
+}
+
 impl Core {
     /// Runs a command to its end; what it prints is passed on as it comes.
     ///
@@ -26,14 +36,11 @@ impl Core {
     /// It could not be started, was ended, or exited with something else than 0.
     pub(super) async fn run_job(
         self: &Rc<Self>,
-        key: &AppKey,
-        service: &ServiceName,
-        identity: Identity,
-        limits: Limits,
-        what: &str,
+        job: Job<'_>,
         progress: Option<&Progress>,
         spec: impl FnOnce(&InstanceId) -> Result<Spec, Failure>,
     ) -> Result<(), Failure> {
+        let Job { key, service, identity, limits, what } = job;
         let id = self
             .plan_instance(key, service, Role::Job)
             .map_err(|error| Failure::new(format!("{what}: {error}")))?;
@@ -130,7 +137,8 @@ impl Core {
             spec.stop_group = true;
             Ok(spec)
         };
-        self.run_job(key, name, identity, Limits::default(), &what, None, spec).await?;
+        let job = Job { key, service: name, identity, limits: Limits::default(), what: &what };
+        self.run_job(job, None, spec).await?;
         self.remember(|host| {
             if let Some(store) = host.apps.get_mut(key).and_then(|app| app.stores.get_mut(name)) {
                 store.initialised = true;
@@ -183,7 +191,8 @@ impl Core {
                 };
                 let identity = crate::spawn::app_identity(&key);
                 let what = format!("the cron run of `{name}`");
-                let result = core.run_job(&key, &name, identity, service.limits(), &what, None, spec).await;
+                let job = Job { key: &key, service: &name, identity, limits: service.limits(), what: &what };
+                let result = core.run_job(job, None, spec).await;
                 let topic = format!("cron {name}");
                 match result {
                     Ok(()) => {
