@@ -40,7 +40,7 @@ export function connectionOptions(databaseUrl) {
   return {
     connectionString: databaseUrl,
     application_name: 'lisens',
-    connectionTimeoutMillis: 2_000,
+    connectionTimeoutMillis: 5_000, // also how long a request waits for its turn in the pool
     keepAlive: true,
     types,
   };
