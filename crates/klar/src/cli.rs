@@ -239,7 +239,7 @@ pub enum Service {
     /// Write the unit and start it
     #[command(after_help = "Examples:\n  sudo klar service install")]
     Install,
-    /// Stop it and remove the unit; apps stop with it
+    /// Remove the unit; what runs goes on until `klar down --all`
     #[command(after_help = "Examples:\n  sudo klar service uninstall")]
     Uninstall,
     /// Print the unit

@@ -125,13 +125,33 @@ impl Context {
         Config::load(&folder, &self.global.env)
     }
 
-    /// The app that is meant.
+    /// The app that is meant, for verbs that need no more of its `klar.toml` than the name: a file that is being
+    /// edited must not stand in the way of a rollback.
     ///
     /// # Errors
-    /// Everything that is wrong with its `klar.toml`.
+    /// Everything that is wrong with its `klar.toml`, when not even the name can be read.
     pub fn key(&self) -> Result<AppKey, ConfigErrors> {
-        Ok(self.load()?.config.key())
+        self.load().map(|loaded| loaded.config.key()).or_else(|errors| {
+            let text = std::fs::read_to_string(self.folder().join(FILE_NAME)).unwrap_or_default();
+            let name = name_in(&text).and_then(|name| name.parse().ok());
+            name.map(|app| AppKey { app, env: self.global.env.clone() }).ok_or(errors)
+        })
     }
+}
+
+/// The name in a file that has mistakes elsewhere: `name = "shop"` below `[app]`, or `app.name = "shop"`.
+fn name_in(text: &str) -> Option<&str> {
+    let mut table = "";
+    for line in text.lines().map(str::trim) {
+        if let Some(header) = line.strip_prefix('[') {
+            table = header.split(']').next().unwrap_or_default().trim();
+        } else if let Some((key, value)) = line.split_once('=')
+            && matches!((table, key.trim()), ("app", "name") | ("", "app.name"))
+        {
+            return value.split(['"', '\'']).nth(1);
+        }
+    }
+    None
 }
 
 /// Waits for an answer of the core.
@@ -146,4 +166,22 @@ pub fn wait<T>(future: impl Future<Output = T>) -> Result<T, Trouble> {
 /// A failure from an error with a hint.
 pub fn failure(error: &(impl std::fmt::Display + Hint)) -> Failure {
     Failure { hint: error.hint(), ..Failure::new(error.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_in_a_broken_file() {
+        let table = [
+            ("[app]\nname = \"shop\"\n[services.web\nrun = ", Some("shop")),
+            ("app.name = 'shop' # ours\n[[[", Some("shop")),
+            ("[services.web]\nname = \"web\"\n", None),
+            ("", None),
+        ];
+        for (text, wanted) in table {
+            assert_eq!(name_in(text), wanted, "{text}");
+        }
+    }
 }

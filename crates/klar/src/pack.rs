@@ -1,6 +1,7 @@
 //! The app's folder as a tar stream: what a release is made of.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -25,10 +26,10 @@ pub struct Packed {
     pub bytes: u64,
 }
 
-/// Packs `folder` in a thread of its own, without what `config` leaves out.
-pub fn pack(folder: PathBuf, config: &Config) -> (Archive, JoinHandle<io::Result<Packed>>) {
+/// Packs `folder` in a thread of its own, without what `config` leaves out, and without klar's own `state`.
+pub fn pack(folder: PathBuf, config: &Config, state: &Path) -> (Archive, JoinHandle<io::Result<Packed>>) {
     let (pieces, archive) = mpsc::channel(WAITING);
-    let left_out = config.left_out();
+    let left_out = LeftOut { patterns: config.left_out(), state: state.canonicalize().unwrap_or_default() };
     let thread = std::thread::spawn(move || {
         let mut out = Pieces { pieces: pieces.clone(), buffer: BytesMut::with_capacity(PIECE) };
         let packed = write(&folder, &left_out, &mut out).and_then(|packed| out.flush().map(|()| packed));
@@ -41,12 +42,12 @@ pub fn pack(folder: PathBuf, config: &Config) -> (Archive, JoinHandle<io::Result
     (archive, thread)
 }
 
-fn write(folder: &Path, left_out: &[RelativePath], out: &mut impl Write) -> io::Result<Packed> {
+fn write(folder: &Path, left_out: &LeftOut, out: &mut impl Write) -> io::Result<Packed> {
     let mut tar = tar::Builder::new(out);
     tar.follow_symlinks(false);
     let mut packed = Packed::default();
     // klar.toml comes first, so that a mistake in it is found before the rest has travelled.
-    tar.append_path_with_name(folder.join(FILE_NAME), FILE_NAME)?;
+    add_file(&folder.join(FILE_NAME), Path::new(FILE_NAME), &mut tar)?;
     add(folder, Path::new(""), left_out, &mut tar, &mut packed)?;
     tar.finish()?;
     Ok(packed)
@@ -55,7 +56,7 @@ fn write(folder: &Path, left_out: &[RelativePath], out: &mut impl Write) -> io::
 fn add<W: Write>(
     folder: &Path,
     below: &Path,
-    left_out: &[RelativePath],
+    left_out: &LeftOut,
     tar: &mut tar::Builder<W>,
     packed: &mut Packed,
 ) -> io::Result<()> {
@@ -70,10 +71,10 @@ fn add<W: Write>(
     names.sort();
     for name in names {
         let path = below.join(&name);
-        if is_left_out(&path, left_out) || path == Path::new(FILE_NAME) {
+        let full = folder.join(&path);
+        if left_out.has(&path, &full) || path == Path::new(FILE_NAME) {
             continue;
         }
-        let full = folder.join(&path);
         let kind = full.symlink_metadata().map_err(|error| named(&full, error))?;
         if kind.is_dir() {
             tar.append_path_with_name(&full, &path).map_err(|error| named(&full, error))?;
@@ -87,22 +88,57 @@ fn add<W: Write>(
                     folder.display()
                 )));
             }
-            tar.append_path_with_name(&full, &path).map_err(|error| named(&full, error))?;
+            let added = if kind.is_file() {
+                add_file(&full, &path, tar)
+            } else {
+                tar.append_path_with_name(&full, &path)
+            };
+            added.map_err(|error| named(&full, error))?;
         }
         // Sockets, pipes and devices are nothing that could be shipped.
     }
     Ok(())
 }
 
-/// A bare name is left out wherever it occurs, a path with `/` as seen from `klar.toml`.
-fn is_left_out(path: &Path, left_out: &[RelativePath]) -> bool {
-    left_out.iter().map(RelativePath::as_path).any(|pattern| {
-        if pattern.components().count() == 1 {
-            path.file_name() == pattern.file_name()
-        } else {
-            path == pattern
-        }
-    })
+/// A file may grow or shrink while it is read; what follows it in the archive must stay where its header says.
+fn add_file<W: Write>(full: &Path, path: &Path, tar: &mut tar::Builder<W>) -> io::Result<()> {
+    let file = File::open(full)?;
+    let known = file.metadata()?;
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(&known);
+    let length = known.len();
+    tar.append_data(&mut header, path, file.take(length).chain(Refuse).take(length))
+}
+
+/// Stands behind a file that was said to be longer.
+struct Refuse;
+
+impl Read for Refuse {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other(
+            "it became shorter while it was read; try again, or leave it out with `[app] ignore`",
+        ))
+    }
+}
+
+struct LeftOut {
+    patterns: Vec<RelativePath>,
+    /// klar's own folder, which holds keys; empty when there is none yet.
+    state: PathBuf,
+}
+
+impl LeftOut {
+    /// A bare name is left out wherever it occurs, a path with `/` as seen from `klar.toml`.
+    fn has(&self, path: &Path, full: &Path) -> bool {
+        let by_name = self.patterns.iter().map(RelativePath::as_path).any(|pattern| {
+            if pattern.components().count() == 1 {
+                path.file_name() == pattern.file_name()
+            } else {
+                path == pattern
+            }
+        });
+        by_name || full.canonicalize().is_ok_and(|full| full == self.state)
+    }
 }
 
 struct Pieces {
@@ -152,7 +188,7 @@ mod tests {
         let text = "[app]\nname = \"a\"\nignore = [\"src/docs\", \"node_modules\"]\n[services.web]\nrun = \"node server.js\"\n";
         std::fs::write(folder.join("klar.toml"), text).unwrap();
         let loaded = Config::load(&folder, &"prod".parse().unwrap()).unwrap();
-        let (mut archive, thread) = pack(folder.clone(), &loaded.config);
+        let (mut archive, thread) = pack(folder.clone(), &loaded.config, &folder.join("state"));
         let mut bytes = Vec::new();
         while let Some(piece) = archive.blocking_recv() {
             bytes.extend_from_slice(&piece.unwrap());

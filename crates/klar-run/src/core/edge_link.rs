@@ -249,6 +249,13 @@ impl EdgeLink {
         self.hand_over()
     }
 
+    /// Gives ports back that nobody serves: a visitor is better refused than kept waiting.
+    pub fn forget_listeners(&mut self) {
+        if !self.is_connected() {
+            self.listeners.clear();
+        }
+    }
+
     /// Listens at all of these, as far as it can; what it cannot is tried again the next time.
     pub fn keep_listening(&mut self, addresses: &[(SocketAddr, bool)]) {
         let mut trouble = Vec::new();

@@ -26,7 +26,11 @@ impl Core {
     pub(super) fn keep_edge(self: &Rc<Self>) {
         let addresses = self.wanted_addresses();
         let mut edge = self.edge.borrow_mut();
-        if self.finishing.get() || addresses.is_empty() {
+        if self.finishing.get() {
+            return;
+        }
+        if addresses.is_empty() {
+            edge.forget_listeners();
             return;
         }
         if edge.is_connected() {

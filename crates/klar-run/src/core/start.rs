@@ -116,6 +116,11 @@ impl Core {
         self.with_instance(id, |instance| {
             instance.shim = Some(shim);
             instance.pid = Some(pid);
+            // It may have become unwanted while it was being started, when there was nobody to tell yet.
+            if instance.state == InstanceState::Stopping {
+                const UNWANTED: Duration = Duration::from_secs(5);
+                instance.ask_to_stop(UNWANTED);
+            }
         });
         Ok(())
     }

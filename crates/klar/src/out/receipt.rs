@@ -14,7 +14,9 @@ pub fn render(receipt: &Receipt) -> String {
         _ => "",
     };
     let took = Some(receipt.duration_ms);
-    if let Some(to) = &receipt.to {
+    if receipt.operation == "down" {
+        text.push_str(&line("stopped", &receipt.key.to_string(), took, "start again: klar up"));
+    } else if let Some(to) = &receipt.to {
         let release = match &receipt.from {
             Some(from) if from != to => format!("{} (was {})", to.short(), from.short()),
             Some(_) if receipt.operation == "deploy" => {

@@ -14,6 +14,8 @@ use crate::context::Trouble;
 /// The pause before a core is started again that did not live long; it doubles up to the second one.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A core that cannot start gets so many tries.
+const REFUSALS: u32 = 5;
 /// A core that lived so long gets another one at once.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -35,7 +37,7 @@ pub fn host(layout: &Layout) -> Result<(), Trouble> {
         return spawn(layout);
     }
     let me = std::env::current_exe().map_err(Trouble::system("finding klar's own program"))?;
-    let mut pause = PAUSE;
+    let (mut pause, mut refusals) = (PAUSE, 0);
     loop {
         let begun = Instant::now();
         let status = Command::new(&me)
@@ -48,9 +50,10 @@ pub fn host(layout: &Layout) -> Result<(), Trouble> {
         if status.success() {
             return Ok(());
         }
-        // A core that says itself why it cannot start would say it again.
-        if status.code().is_some() && begun.elapsed() < PAUSE_MAX && pause > PAUSE * 8 {
-            return Err(Failure::new(format!("the core ended again and again: {status}")).into());
+        // One that was killed has no exit code. One that says itself why it cannot go on would say it again.
+        refusals = if status.code().is_some() { refusals + 1 } else { 0 };
+        if refusals == REFUSALS {
+            return Err(Failure::new(format!("the core ended {refusals} times in a row: {status}")).into());
         }
         pause = if begun.elapsed() > STEADY { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
         eprintln!("klar host: the core is gone ({status}); starting it again in {pause:?}");

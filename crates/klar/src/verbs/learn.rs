@@ -140,7 +140,8 @@ pub fn completions(shell: clap_complete::Shell) -> Result<(), Trouble> {
 pub fn man(folder: Option<&Path>) -> Result<(), Trouble> {
     let command = Cli::command();
     match folder {
-        Some(folder) => clap_mangen::generate_to(command, folder)
+        Some(folder) => std::fs::create_dir_all(folder)
+            .and_then(|()| clap_mangen::generate_to(command, folder))
             .map_err(Trouble::system(format!("writing manual pages into {}", folder.display()))),
         None => clap_mangen::Man::new(command)
             .render(&mut std::io::stdout())

@@ -1,6 +1,7 @@
 //! Verbs that change what runs, without new files.
 
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use klar_api::ClientError;
 use klar_base::ServiceName;
@@ -58,7 +59,7 @@ pub fn scale(context: &Context, service: ServiceName, number: u32) -> Result<(),
 /// `klar down`.
 pub fn down(context: &Context, wanted: &Down) -> Result<(), Trouble> {
     if wanted.all {
-        return operate(context, async |tell| context.client().stop(tell).await);
+        return stop_all(context);
     }
     let key = context.key()?;
     if wanted.purge
@@ -68,6 +69,33 @@ pub fn down(context: &Context, wanted: &Down) -> Result<(), Trouble> {
         return Err(Failure::new("nothing was removed").into());
     }
     operate(context, async |tell| context.client().down(&key, wanted.purge, tell).await)
+}
+
+/// Stops everything, and waits until it is gone: whoever starts klar again finds the ports free.
+fn stop_all(context: &Context) -> Result<(), Trouble> {
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let host = wait(context.client().status())??;
+    let mut steps = Steps::new(context.printer);
+    if let Err(error) = wait(context.client().stop(|event| steps.hear(event)))? {
+        steps.break_off();
+        return Err(error.into());
+    }
+    let begun = Instant::now();
+    let pids: Vec<u32> =
+        [Some(host.core_pid), host.spawner_pid, host.edge.pid].into_iter().flatten().collect();
+    while pids.iter().any(|pid| is_running(*pid)) && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    if !context.printer.json {
+        context.printer.data("klar has ended, and all apps with it; their data stays");
+    }
+    Ok(())
+}
+
+/// A process that has ended but was not collected yet holds nothing any more.
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
 /// Asks on a terminal; where nobody can answer, the answer must have been given.

@@ -63,7 +63,9 @@ fn systemctl(args: &[&str]) -> Result<(), Trouble> {
 }
 
 /// Only the main process is stopped and started with the unit: instances, databases and the edge outlive it, and
-/// the next core finds them again. `Delegate` gives klar its own part of the cgroup tree.
+/// the next core finds them again. `Delegate` gives klar its own part of the cgroup tree. After `klar down --all`,
+/// which ends with 0, it stays down. The `PATH` is that of who installs it, so that a Node from a version manager is
+/// found.
 fn unit(context: &Context) -> Result<String, Trouble> {
     let me = std::env::current_exe().map_err(Trouble::system("finding klar's own program"))?;
     Ok(format!(
@@ -76,7 +78,9 @@ fn unit(context: &Context) -> Result<String, Trouble> {
          \n\
          [Service]\n\
          ExecStart={} --state {} host\n\
+         Environment={}\n\
          Restart=always\n\
+         RestartPreventExitStatus=0\n\
          RestartSec=100ms\n\
          KillMode=process\n\
          Delegate=yes\n\
@@ -85,7 +89,13 @@ fn unit(context: &Context) -> Result<String, Trouble> {
          \n\
          [Install]\n\
          WantedBy=multi-user.target\n",
-        me.display(),
-        context.layout.root().display()
+        quoted(&me.to_string_lossy()),
+        quoted(&context.layout.root().to_string_lossy()),
+        quoted(&format!("PATH={}", std::env::var("PATH").unwrap_or_default())),
     ))
+}
+
+/// As systemd reads it: quotes and backslashes escaped, `%` doubled (systemd.syntax(7), systemd.unit(5)).
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }

@@ -11,11 +11,11 @@ use klar_api::ClientError;
 use klar_base::Secret;
 use klar_config::{Config, EnvValue, Loaded, Place, SecretRef};
 use klar_run::control::{DeployRequest, GivenCertificate};
-use klar_run::report::{Failure, Receipt};
+use klar_run::report::{AppStatus, Failure, Health, Receipt};
 
 use crate::context::{Context, Trouble, wait};
 use crate::out::events::Steps;
-use crate::out::{receipt, words};
+use crate::out::{GOOD, STRONG, paint, receipt, words};
 use crate::pack::pack;
 use crate::verbs::operate::conclude;
 
@@ -30,7 +30,9 @@ const SECRET_MAX: u64 = 1 << 20;
 pub fn up(context: &Context) -> Result<(), Trouble> {
     let loaded = context.load()?;
     let mut steps = Steps::new(context.printer);
-    start_core(context, &mut steps)?;
+    if start_core(context, &mut steps)? && is_back(context, &loaded, &mut steps)? {
+        return Ok(());
+    }
     let receipt = ship(context, &loaded, true, &mut steps)?;
     if !context.printer.json {
         context.printer.data(receipt::render_up(&receipt).trim_end_matches('\n'));
@@ -47,6 +49,32 @@ pub fn deploy(context: &Context) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// A klar that was just started brings back what was up when it ended. Then that is what `up` is for.
+fn is_back(context: &Context, loaded: &Loaded, steps: &mut Steps) -> Result<bool, Trouble> {
+    let key = loaded.config.key();
+    let begun = Instant::now();
+    let find = || -> Result<Option<AppStatus>, Trouble> {
+        Ok(wait(context.client().status())??.apps.into_iter().find(|app| app.key == key))
+    };
+    let brought_back = |app: &AppStatus| app.release.is_some() && app.health != Health::Stopped;
+    let Some(mut app) = find()?.filter(brought_back) else { return Ok(false) };
+    steps.begin("start", "what was up before");
+    while app.health != Health::Up && begun.elapsed() < START {
+        std::thread::sleep(Duration::from_millis(100));
+        let Some(now) = find()? else { break };
+        app = now;
+    }
+    steps.end("start", "what was up before", begun.elapsed());
+    if context.printer.json {
+        context.printer.value(&app);
+    } else {
+        let key = receipt::name(&key);
+        context.printer.data(format!("\n{} {key} is back at {}", paint(GOOD, "●"), paint(STRONG, &app.url)));
+        context.printer.story("  what has changed in its folder since then is shipped by `klar deploy`");
+    }
+    Ok(true)
+}
+
 fn ship(context: &Context, loaded: &Loaded, first: bool, steps: &mut Steps) -> Result<Receipt, Trouble> {
     let config = &loaded.config;
     let folder = context.folder();
@@ -58,7 +86,7 @@ fn ship(context: &Context, loaded: &Loaded, first: bool, steps: &mut Steps) -> R
         client.status().await?;
         let begun = Instant::now();
         steps.begin("pack", folder.display().to_string());
-        let (archive, packing) = pack(folder.clone(), config);
+        let (archive, packing) = pack(folder.clone(), config, context.layout.root());
         let upload = client.upload(archive).await;
         let packed = packing.join().unwrap_or_else(|_| Err(std::io::Error::other("packing broke off")));
         // A file that cannot be read is the reason also when the upload is what broke.
@@ -141,15 +169,20 @@ fn certificate(config: &Config, folder: &Path) -> Result<Option<GivenCertificate
 
 fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(SECRET_MAX).read_to_string(&mut text)?;
+    File::open(path)?.take(SECRET_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > SECRET_MAX {
+        return Err(std::io::Error::other(format!(
+            "it is larger than the {SECRET_MAX} bytes that klar reads"
+        )));
+    }
     Ok(text)
 }
 
-/// Starts a core in the background, unless one answers.
-fn start_core(context: &Context, steps: &mut Steps) -> Result<(), Trouble> {
+/// Starts a core in the background, unless one answers. Says whether it did.
+fn start_core(context: &Context, steps: &mut Steps) -> Result<bool, Trouble> {
     let client = context.client();
     match wait(client.status())? {
-        Ok(_) => return Ok(()),
+        Ok(_) => return Ok(false),
         Err(ClientError::NotRunning { .. }) => {}
         Err(error) => return Err(error.into()),
     }
@@ -175,7 +208,7 @@ fn start_core(context: &Context, steps: &mut Steps) -> Result<(), Trouble> {
         std::thread::sleep(Duration::from_millis(20));
     }
     steps.end("klar", "runs in the background", begun.elapsed());
-    Ok(())
+    Ok(true)
 }
 
 fn host_process(context: &Context) -> Result<Child, Trouble> {

@@ -1,0 +1,68 @@
+//! Three lines are enough, and several apps and environments live on one host.
+#![allow(clippy::unwrap_used)] // a test that cannot go on should stop where it is
+
+mod common;
+
+use common::{App, Host, SERVER};
+
+#[test]
+fn three_lines_run_an_app_with_every_default() {
+    let host = Host::new();
+    let toml = "app.name = \"shop\"\n[services.web]\nrun = \"node server.js\"\n";
+    assert_eq!(toml.lines().count(), 3);
+    let app = host.app("shop", &[("klar.toml", toml), ("server.js", SERVER)]);
+    app.klar(&["up"]);
+    let (status, body) = app.get("/");
+    assert_eq!(status, 200);
+    assert!(body.starts_with("hello from web."), "{body}");
+    assert_eq!(app.status()["services"][0]["instances"].as_array().unwrap().len(), 2);
+
+    let all = app.klar(&["explain"]);
+    for key in [
+        "services.web.instances",
+        "services.web.pids",
+        "edge.timeout",
+        "edge.csp",
+        "deploy.bake",
+        "logs.max_size",
+    ] {
+        assert!(all.contains(key), "{key} is not explained:\n{all}");
+    }
+    let one = app.klar(&["explain", "services.web.pids"]);
+    assert!(one.contains("in force  1024"), "{one}");
+}
+
+fn staging<'a>(app: &App<'a>) -> App<'a> {
+    App { host: app.host, folder: app.folder.clone(), https: app.https, env: "staging".into() }
+}
+
+#[test]
+fn two_apps_and_two_environments_share_a_host() {
+    let host = Host::new();
+    let toml = |name: &str| {
+        format!("[app]\nname = \"{name}\"\n[services.web]\nrun = \"node server.js\"\ninstances = 1\n")
+    };
+    let server = |says: &str| SERVER.replace("hello from ", &format!("{says} "));
+    let shop = host.app("shop", &[("klar.toml", &toml("shop")), ("server.js", &server("shop"))]);
+    let mut blog = host.app("blog", &[("klar.toml", &toml("blog")), ("server.js", &server("blog"))]);
+    // One edge, one port for all of them.
+    blog.write(
+        "klar.toml",
+        &std::fs::read_to_string(shop.folder.join("klar.toml")).unwrap().replace("\"shop\"", "\"blog\""),
+    );
+    blog.https = shop.https;
+    shop.klar(&["up"]);
+    blog.klar(&["up"]);
+    shop.write("server.js", &server("shop-staging"));
+    staging(&shop).klar(&["up"]);
+
+    assert!(shop.get_as("shop.localhost", "/").1.starts_with("shop web."));
+    assert!(shop.get_as("blog.localhost", "/").1.starts_with("blog web."));
+    assert!(shop.get_as("staging.shop.localhost", "/").1.starts_with("shop-staging web."));
+    assert_eq!(shop.get_as("nobody.localhost", "/").0, 404, "unknown hosts are nobody's");
+
+    staging(&shop).klar(&["down"]);
+    assert_eq!(shop.get_as("staging.shop.localhost", "/").0, 404);
+    assert!(shop.get_as("shop.localhost", "/").1.starts_with("shop web."), "the others go on");
+    assert!(shop.get_as("blog.localhost", "/").1.starts_with("blog web."));
+}
