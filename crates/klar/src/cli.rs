@@ -261,7 +261,8 @@ mod tests {
 
     fn each(command: &clap::Command, look: &mut impl FnMut(&clap::Command)) {
         look(command);
-        command.get_subcommands().for_each(|command| each(command, look));
+        let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
+        verbs.for_each(|verb| each(verb, look));
     }
 
     #[test]
@@ -270,9 +271,6 @@ mod tests {
         command.build();
         command.clone().debug_assert();
         each(&command, &mut |command| {
-            if command.get_name() == "help" || command.has_subcommands() && command.get_name() != "klar" {
-                return;
-            }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:"), "{}: {help}", command.get_name());
         });

@@ -22,7 +22,7 @@ fn httpbin_with_gunicorn() {
     app.klar(&["up"]);
     let (status, body) = app.get("/get?a=b");
     assert_eq!(status, 200);
-    assert!(body.contains(r#""a": "b""#), "{body}");
+    assert!(body.contains(r#""args":{"a":"b"}"#), "{body}");
     assert!(
         body.contains(&format!("https://localhost:{}/get", app.https)),
         "it knows how it is reached: {body}"

@@ -16,11 +16,13 @@ use klar_run::report::{AppStatus, Failure, Health, Receipt};
 use crate::context::{Context, Trouble, wait};
 use crate::out::events::Steps;
 use crate::out::{GOOD, STRONG, paint, receipt, words};
-use crate::pack::pack;
+use crate::pack::{Packed, pack};
 use crate::verbs::operate::conclude;
 
 /// How long a core may take to answer after it was started.
 const START: Duration = Duration::from_secs(20);
+/// How long a packing that broke off may take to say why.
+const REFUSED: Duration = Duration::from_millis(100);
 /// So much of its log is shown when it does not.
 const LOG_TAIL: u64 = 4 * 1024;
 /// A secret or a certificate is not larger than this, in bytes.
@@ -88,13 +90,20 @@ fn ship(context: &Context, loaded: &Loaded, first: bool, steps: &mut Steps) -> R
         steps.begin("pack", folder.display().to_string());
         let (archive, packing) = pack(folder.clone(), config, context.layout.root());
         let upload = client.upload(archive).await;
-        let packed = packing.join().unwrap_or_else(|_| Err(std::io::Error::other("packing broke off")));
-        // A file that cannot be read is the reason also when the upload is what broke.
-        let packed = match (packed, &upload) {
-            (Err(error), _) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                return Err(ClientError::Source(error));
-            }
-            (packed, _) => packed.unwrap_or_default(),
+        // A file that cannot be read is the reason also when the upload is what broke. A core that has refused the
+        // rest leaves the packing unfinished, and then it is not waited for.
+        let refused_at = Instant::now();
+        while upload.is_err() && !packing.is_finished() && refused_at.elapsed() < REFUSED {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let packed = if upload.is_ok() || packing.is_finished() {
+            packing.join().unwrap_or_else(|_| Err(std::io::Error::other("packing broke off")))
+        } else {
+            Ok(Packed::default())
+        };
+        let packed = match packed {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(ClientError::Source(error)),
+            packed => packed.unwrap_or_default(),
         };
         let upload = upload?;
         let what = format!("{}, {}", words::things(packed.files, "file"), words::bytes(packed.bytes));

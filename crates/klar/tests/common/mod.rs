@@ -155,7 +155,20 @@ impl App<'_> {
         self.get_as("localhost", path)
     }
 
+    /// Whether there is a good answer, with a certificate for that name.
+    pub fn answers(&self, host: &str) -> bool {
+        self.curl(host, "/").status.success()
+    }
+
     pub fn get_as(&self, host: &str, path: &str) -> (u16, String) {
+        let output = self.curl(host, path);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let (body, code) = said.rsplit_once('\n').unwrap();
+        (code.parse().unwrap(), body.into())
+    }
+
+    fn curl(&self, host: &str, path: &str) -> Output {
         let authority = self.host.folder.join("ca.pem");
         std::fs::write(&authority, self.klar(&["trust", "--print"])).unwrap();
         let output = Command::new("curl")
@@ -164,11 +177,7 @@ impl App<'_> {
             .args(["--resolve", &format!("{host}:{}:127.0.0.1", self.https)])
             .arg(format!("https://{host}:{}{path}", self.https))
             .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let (body, code) = said.rsplit_once('\n').unwrap();
-        (code.parse().unwrap(), body.into())
+            .unwrap()
     }
 
     /// Waits until something is so.
@@ -210,6 +219,15 @@ impl App<'_> {
                     && core.chars().all(|char| char.is_ascii_hexdigit())
                     && core.chars().any(|char| char.is_ascii_digit());
                 let is_number = core.len() >= 4 && core.chars().all(|char| char.is_ascii_digit());
+                let port = |mark: char| {
+                    let (before, number) = core.rsplit_once(mark)?;
+                    let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+                    (digits.len() >= 4).then(|| format!("{lead}{before}{mark}NUMBER{}{tail}", &number[digits.len()..]))
+                };
+                if let Some(word) = port(':').or_else(|| port('=')) {
+                    words.push(word);
+                    continue;
+                }
                 words.push(match () {
                     () if is_time => "TIME".into(),
                     () if is_release => format!("{lead}RELEASE{tail}"),
