@@ -425,9 +425,13 @@ impl App {
         Self::start(|_, _| Then::Close)
     }
 
-    /// The address of nobody.
+    /// An address where nobody listens, and nobody else will.
     pub fn nobody() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        std::mem::forget(socket);
+        address
     }
 
     pub fn got(&self) -> Vec<Got> {
