@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use klar_base::signal::{AccessRecord, UpstreamVitals};
@@ -149,6 +149,7 @@ pub struct Edge {
     pub folders: Vec<OwnedFd>,
     pub https: SocketAddr,
     pub http: SocketAddr,
+    thread: JoinHandle<()>,
     folder: Folder,
 }
 
@@ -164,7 +165,7 @@ impl Edge {
             workers: Some(WORKERS),
             sandbox: false,
         };
-        thread::spawn(move || klar_edge::run(listener.into(), options).unwrap());
+        let thread = thread::spawn(move || klar_edge::run(listener.into(), options).unwrap());
         let core = Core::connect(&control);
         assert_eq!((core.generation, core.listeners.len()), (0, 0), "nothing is served yet");
         let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
@@ -181,7 +182,7 @@ impl Edge {
         let (https, http) = (bind(true), bind(false));
         core.send(&ToEdge::Listen { listeners }, &sockets);
         let config = config(https.port());
-        Self { core: Some(core), control, config, folders: Vec::new(), https, http, folder }
+        Self { core: Some(core), control, config, folders: Vec::new(), https, http, thread, folder }
     }
 
     /// An edge that serves `apps` as the instances of `web`, numbered from 1, with what `change` says.
@@ -227,6 +228,20 @@ impl Edge {
 
     pub fn plain_visitor(&self) -> Visitor {
         Visitor::plain(self.http)
+    }
+
+    /// Whether it runs no more.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until it runs no more.
+    pub fn wait_end(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.has_ended() {
+            assert!(Instant::now() < end, "waited in vain for the end of the edge");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// `GET path` on a connection of its own.
