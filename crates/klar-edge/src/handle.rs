@@ -99,11 +99,12 @@ impl Visit {
             || is_tunnel
             || status == StatusCode::NOT_MODIFIED
             || status == StatusCode::NO_CONTENT;
-        if method == Method::HEAD && !answer.headers().contains_key(header::CONTENT_LENGTH) {
-            if let Source::Full(bytes) = answer.body() {
-                let length = HeaderValue::from(bytes.len());
-                answer.headers_mut().insert(header::CONTENT_LENGTH, length);
-            }
+        if method == Method::HEAD
+            && !answer.headers().contains_key(header::CONTENT_LENGTH)
+            && let Source::Full(bytes) = answer.body()
+        {
+            let length = HeaderValue::from(bytes.len());
+            answer.headers_mut().insert(header::CONTENT_LENGTH, length);
         }
         answer.map(|source| OutBody::new(source, story, answering, bodiless))
     }

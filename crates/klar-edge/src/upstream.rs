@@ -175,7 +175,7 @@ pub struct Wish {
 pub fn pick(service: &ServiceTable, wish: &Wish, shared: &Arc<Shared>) -> Option<Lease> {
     let all = &service.upstreams;
     let start = if all.len() > 1 { fastrand::usize(..all.len()) } else { 0 };
-    let mut best: Option<(&Arc<UpstreamState>, (Health, bool), u64, u64)> = None;
+    let mut best = None;
     for upstream in all[start..].iter().chain(&all[..start]) {
         let (weight, health) = (u64::from(upstream.weight()), upstream.health());
         if weight == 0 || health == Health::Gone {
