@@ -170,7 +170,8 @@ fn records_say_what_happened() {
     edge.core().wait("the totals", |heard| {
         (heard.vitals.last()?.totals.values().next() == Some(&wanted)).then_some(())
     });
-    edge.core().wait("the records", |heard| Some(assert_eq!(heard.records.len(), table.len())));
+    let count = edge.core().wait("the records", |heard| Some(heard.records.len()));
+    assert_eq!(count, table.len());
 }
 
 /// A visitor that goes away is on the record, and its lease is given back.
