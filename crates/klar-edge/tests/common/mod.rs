@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,8 @@ impl Core {
         let stream = Arc::new(stream);
         let ears = Ears::default();
         let (reader, heard) = (stream.clone(), ears.clone());
-        thread::spawn(move || {
+        let ears_thread = thread::Builder::new().name("ears".into());
+        let reading = ears_thread.spawn(move || {
             while let Ok(Some((message, _))) = wire::receive::<FromEdge>(&reader) {
                 let mut ears = heard.0.lock().unwrap();
                 match message {
@@ -101,6 +102,7 @@ impl Core {
                 heard.1.notify_all();
             }
         });
+        reading.unwrap();
         Self { stream, ears, generation, listeners: listeners.into_iter().zip(descriptors).collect() }
     }
 
@@ -138,6 +140,22 @@ impl Drop for Core {
 // ---------------------------------------------------------------------------------------------------------------
 // The edge
 
+/// A thread that is not the test's own has panicked: of the edge, where nobody else would notice, or of its core.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+fn watch_for_panics() {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let name = thread::current().name().unwrap_or_default().to_owned();
+            let ours = ["control", "report", "ears"].contains(&name.as_str()) || name.starts_with("edge-");
+            PANICKED.fetch_or(ours, Ordering::SeqCst);
+            tell(info);
+        }));
+    });
+}
+
 /// A running edge with its core.
 pub struct Edge {
     /// `None` while the core is gone.
@@ -156,6 +174,7 @@ pub struct Edge {
 impl Edge {
     /// Starts one that serves [`HOST`], with a route for everything to the service `web`, which has no instance.
     pub fn start() -> Self {
+        watch_for_panics();
         let folder = Folder::new();
         let control = folder.path("control");
         let listener = UnixListener::bind(&control).unwrap();
@@ -286,6 +305,7 @@ impl Drop for Edge {
             // A test that ended the edge itself has nothing to stop.
             let _ = wire::send(&core.stream, &ToEdge::Stop { patience: Duration::ZERO }, &[]);
         }
+        assert!(thread::panicking() || !PANICKED.load(Ordering::SeqCst), "an edge has panicked");
     }
 }
 
@@ -398,6 +418,16 @@ pub struct App {
     pub address: SocketAddr,
     got: Arc<Mutex<Vec<Got>>>,
     stop: Arc<AtomicBool>,
+    failed: Arc<AtomicBool>,
+}
+
+/// Notes a script that panics: its thread is nobody's to join.
+struct Watch(Arc<AtomicBool>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.fetch_or(thread::panicking(), Ordering::SeqCst);
+    }
 }
 
 impl App {
@@ -407,13 +437,17 @@ impl App {
         let (got, stop) = (Arc::<Mutex<Vec<Got>>>::default(), Arc::new(AtomicBool::new(false)));
         let (seen, stopped, script) =
             (got.clone(), stop.clone(), Arc::<Script>::from(Box::new(script) as Box<Script>));
+        let failed = Arc::new(AtomicBool::new(false));
+        let watched = failed.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
                 let (mut stream, seen, script) = (stream.unwrap(), seen.clone(), script.clone());
+                let watch = Watch(watched.clone());
                 thread::spawn(move || {
+                    let _watch = watch;
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
                     stream.set_nodelay(true).unwrap();
                     let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -427,7 +461,7 @@ impl App {
                 });
             }
         });
-        Self { address, got, stop }
+        Self { address, got, stop, failed }
     }
 
     /// Answers 200 with `name`, and the method and the target it got.
@@ -473,6 +507,8 @@ impl Drop for App {
         self.stop.store(true, Ordering::SeqCst);
         // Wakes it up; it may be gone already.
         let _ = TcpStream::connect(self.address);
+        let failed = self.failed.load(Ordering::SeqCst);
+        assert!(thread::panicking() || !failed, "a script of an app has panicked");
     }
 }
 
