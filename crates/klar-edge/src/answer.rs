@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use klar_base::signal::DecidedBy;
 use tokio::time::{Instant, Sleep};
 
+use crate::guard::Answering;
 use crate::pool::{Connection, Pool};
 use crate::story::Story;
 use crate::upstream::Lease;
@@ -148,14 +149,15 @@ impl Drop for AppBody {
 pub struct OutBody {
     source: Source,
     story: Story,
+    _answering: Answering,
 }
 
 impl OutBody {
     /// Sends `source` and then ends `story`. `bodiless`: no body is sent whatever the headers say (`HEAD`, 304).
-    pub fn new(source: Source, mut story: Story, bodiless: bool) -> Self {
+    pub fn new(source: Source, mut story: Story, answering: Answering, bodiless: bool) -> Self {
         let source = if bodiless { Source::empty() } else { source };
         story.record.aborted = !source.is_end();
-        Self { source, story }
+        Self { source, story, _answering: answering }
     }
 
     fn frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {

@@ -73,14 +73,14 @@ impl Folder<'_> {
             if path.is_empty() || path.ends_with('/') { format!("{path}index.html") } else { path.into() };
         let headers = request.headers();
         match self.find(&wanted, headers) {
-            Ok(Some(found)) => self.send(found, headers),
+            Ok(Some(found)) => self.send(found, request),
             Ok(None)
                 if self.find(&format!("{wanted}/index.html"), headers).is_ok_and(|found| found.is_some()) =>
             {
                 Ok(to_folder(asked, request.uri().query()))
             }
             Ok(None) if self.spa && is_page(&wanted, headers) => match self.find("index.html", headers) {
-                Ok(Some(found)) => self.send(found, headers),
+                Ok(Some(found)) => self.send(found, request),
                 _ => Err(NOT_FOUND),
             },
             _ => Err(NOT_FOUND),
@@ -144,8 +144,9 @@ impl Folder<'_> {
         Ok(tag)
     }
 
-    fn send(&self, found: Found, headers: &HeaderMap) -> Result<Answer, Reason> {
+    fn send<T>(&self, found: Found, request: &Request<T>) -> Result<Answer, Reason> {
         const UNREADABLE: Reason = Reason::new(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read");
+        let headers = request.headers();
         let tag = self.tag(&found).map_err(|_| UNREADABLE)?;
         // A disk that fails is found out before the head is sent.
         found.file.read_at(&mut [0; 1], 0).map_err(|_| UNREADABLE)?;
@@ -168,7 +169,9 @@ impl Folder<'_> {
         if let Some(encoding) = found.encoding {
             out.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
-        let same = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == tag.as_bytes());
+        // RFC 9110 section 14.2: a range is for GET only.
+        let same = request.method() == Method::GET
+            && headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == tag.as_bytes());
         let range = headers.get(header::RANGE).filter(|_| same).and_then(|value| value.to_str().ok());
         let (offset, left) = match range.map_or(Range::All, |range| Range::read(range, found.length)) {
             Range::All => (0, found.length),

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -53,18 +53,59 @@ pub struct HeadNote {
     pub upgrade: bool,
 }
 
-/// The heads that were let through and not yet handled, oldest first.
+/// The requests of a connection that were let through and not yet answered.
 #[derive(Debug, Clone, Default)]
-pub struct Heads(Arc<Mutex<VecDeque<HeadNote>>>);
+pub struct Heads(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    /// Not yet handled, oldest first.
+    notes: VecDeque<HeadNote>,
+    answering: u32,
+    /// Who starts the clock of an idle connection.
+    waiting: Option<Waker>,
+}
 
 impl Heads {
     /// The note of the request that comes next.
     pub fn take(&self) -> Option<HeadNote> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.lock().notes.pop_front()
+    }
+
+    /// A request is being answered, for as long as this is kept.
+    pub fn answering(&self) -> Answering {
+        self.lock().answering += 1;
+        Answering(self.clone())
     }
 
     fn push(&self, note: HeadNote) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(note);
+        self.lock().notes.push_back(note);
+    }
+
+    /// Whether nothing is being answered; otherwise who asks is woken when that has changed.
+    fn are_answered(&self, cx: &Context<'_>) -> bool {
+        let mut open = self.lock();
+        let answered = open.answering == 0 && open.notes.is_empty();
+        open.waiting = (!answered).then(|| cx.waker().clone());
+        answered
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a connection from idling.
+#[derive(Debug)]
+pub struct Answering(Heads);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut open = self.0.lock();
+        open.answering -= 1;
+        if let Some(waiting) = open.waiting.take() {
+            waiting.wake();
+        }
     }
 }
 
@@ -309,6 +350,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 Poll::Pending => {
                     let (time, since) = match this.reading {
                         Reading::Head { begun: Some(begun), .. } => (this.clocks.head, Some(begun)),
+                        // Waiting for an answer is not idling: an end here would abort it.
+                        Reading::Head { begun: None, .. }
+                            if this.write_clock.running || !this.heads.are_answered(cx) =>
+                        {
+                            return Poll::Pending;
+                        }
                         Reading::Head { begun: None, .. } => (this.clocks.idle, None),
                         Reading::Length(_) | Reading::Chunked(_) => (this.clocks.stall, None),
                         Reading::Raw | Reading::Refused => return Poll::Pending,
@@ -328,7 +375,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     fn written(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if poll.is_ready() {
-            self.write_clock.stop();
+            if self.write_clock.running {
+                self.write_clock.stop();
+                // Only now the clock of an idle connection may start.
+                cx.waker().wake_by_ref();
+            }
             return poll;
         }
         if matches!(self.reading, Reading::Raw) {

@@ -38,6 +38,7 @@ const AGENT_MAX: usize = 256;
 impl Visit {
     /// Answers a request.
     pub async fn handle(&self, request: Request<Incoming>) -> Response<OutBody> {
+        let answering = self.heads.answering();
         let head = self.heads.take().unwrap_or_else(|| HeadNote {
             begun: Instant::now(),
             length: 0,
@@ -105,7 +106,7 @@ impl Visit {
             let length = HeaderValue::from(bytes.len());
             answer.headers_mut().insert(header::CONTENT_LENGTH, length);
         }
-        answer.map(|source| OutBody::new(source, story, bodiless))
+        answer.map(|source| OutBody::new(source, story, answering, bodiless))
     }
 
     async fn answer(

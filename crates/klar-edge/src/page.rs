@@ -152,6 +152,10 @@ pub fn answer(reason: Reason, headers: &HeaderMap, request_id: &str) -> Answer {
     if reason.status == StatusCode::SERVICE_UNAVAILABLE {
         out.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
     }
+    if reason.status == StatusCode::METHOD_NOT_ALLOWED {
+        // Only a folder says so.
+        out.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
     // The page is ours alone, so it can be held to the strictest rules there are.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
     out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));

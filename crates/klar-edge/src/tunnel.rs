@@ -1,10 +1,15 @@
 //! WebSockets: once both sides have changed protocols the edge only carries bytes.
 
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
 use http::HeaderValue;
 use http::{Response, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::answer::{Answer, Source};
 use crate::headers;
@@ -16,9 +21,7 @@ pub fn open(visitor: OnUpgrade, mut response: Response<Incoming>, lease: Lease) 
     tokio::task::spawn_local(async move {
         let _lease = lease;
         if let (Ok(visitor), Ok(app)) = tokio::join!(visitor, app) {
-            let (mut visitor, mut app) = (TokioIo::new(visitor), TokioIo::new(app));
-            // Either end may hang up at any time, and how is nobody's concern.
-            let _ = tokio::io::copy_bidirectional(&mut visitor, &mut app).await;
+            carry(TokioIo::new(visitor), TokioIo::new(app)).await;
         }
     });
     let (mut parts, _) = response.into_parts();
@@ -27,4 +30,24 @@ pub fn open(visitor: OnUpgrade, mut response: Response<Incoming>, lease: Lease) 
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, protocol.unwrap_or(HeaderValue::from_static("websocket")));
     Response::from_parts(parts, Source::empty())
+}
+
+/// How long one side may go on when the other one has ended: an instance that is gone must not keep its lease for as
+/// long as a visitor likes.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Carries bytes both ways until both sides have ended. How they end is nobody's concern.
+async fn carry(visitor: impl AsyncRead + AsyncWrite, app: impl AsyncRead + AsyncWrite) {
+    let (from_visitor, to_visitor) = tokio::io::split(visitor);
+    let (from_app, to_app) = tokio::io::split(app);
+    let (mut up, mut down) = (pin!(one_way(from_visitor, to_app)), pin!(one_way(from_app, to_visitor)));
+    tokio::select! {
+        ended = &mut up => if ended.is_ok() { drop(tokio::time::timeout(GRACE, down).await) },
+        ended = &mut down => if ended.is_ok() { drop(tokio::time::timeout(GRACE, up).await) },
+    }
+}
+
+async fn one_way(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    tokio::io::copy(&mut from, &mut to).await?;
+    to.shutdown().await
 }

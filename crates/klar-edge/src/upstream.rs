@@ -171,14 +171,11 @@ pub struct Wish {
     pub tag: Option<String>,
 }
 
-/// An instance, how well it would do, its load and its weight.
-type Candidate<'a> = (&'a Arc<UpstreamState>, (Health, bool), u64, u64);
-
 /// Takes a lease on the best instance there is, if there is one.
 pub fn pick(service: &ServiceTable, wish: &Wish, shared: &Arc<Shared>) -> Option<Lease> {
     let all = &service.upstreams;
     let start = if all.len() > 1 { fastrand::usize(..all.len()) } else { 0 };
-    let mut best: Option<Candidate<'_>> = None;
+    let mut best = None;
     for upstream in all[start..].iter().chain(&all[..start]) {
         let (weight, health) = (u64::from(upstream.weight()), upstream.health());
         if weight == 0 || health == Health::Gone {
