@@ -48,13 +48,13 @@ pub fn bytes(number: u64) -> String {
     if number < 1024 {
         return format!("{number} B");
     }
-    let mut tenths = number.saturating_mul(10) / 1024;
+    let mut size = number as f64 / 1024.0;
     let mut unit = 0;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
+    while size >= 1023.95 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
         unit += 1;
     }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    format!("{size:.1} {}", UNITS[unit])
 }
 
 /// Somebody else's text, which may try to move the cursor or to change colours.
@@ -106,7 +106,7 @@ mod tests {
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
             (35_756_441, "34.1 MiB"),
-            (u64::MAX, "1677721.5 TiB"),
+            (u64::MAX, "16777216.0 TiB"),
         ] {
             assert_eq!(bytes(number), expected);
         }

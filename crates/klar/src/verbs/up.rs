@@ -102,7 +102,9 @@ fn ship(context: &Context, loaded: &Loaded, first: bool, steps: &mut Steps) -> R
             Ok(Packed::default())
         };
         let packed = match packed {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(ClientError::Source(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                return Err(ClientError::Source(error));
+            }
             packed => packed.unwrap_or_default(),
         };
         let upload = upload?;

@@ -171,7 +171,7 @@ impl App<'_> {
     fn curl(&self, host: &str, path: &str) -> Output {
         let authority = self.host.folder.join("ca.pem");
         std::fs::write(&authority, self.klar(&["trust", "--print"])).unwrap();
-        let output = Command::new("curl")
+        Command::new("curl")
             .args(["-sS", "--max-time", "20", "-w", "\n%{http_code}", "--cacert"])
             .arg(&authority)
             .args(["--resolve", &format!("{host}:{}:127.0.0.1", self.https)])
@@ -222,7 +222,8 @@ impl App<'_> {
                 let port = |mark: char| {
                     let (before, number) = core.rsplit_once(mark)?;
                     let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
-                    (digits.len() >= 4).then(|| format!("{lead}{before}{mark}NUMBER{}{tail}", &number[digits.len()..]))
+                    (digits.len() >= 4)
+                        .then(|| format!("{lead}{before}{mark}NUMBER{}{tail}", &number[digits.len()..]))
                 };
                 if let Some(word) = port(':').or_else(|| port('=')) {
                     words.push(word);
