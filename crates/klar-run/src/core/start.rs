@@ -196,7 +196,7 @@ impl Core {
         let tmp =
             if self.has_private_tmp() { "/tmp".into() } else { self.layout.tmp(id).display().to_string() };
         let mut env: Vec<(String, String)> = [
-            ("PATH", std::env::var("PATH").unwrap_or_default()),
+            ("PATH", search_path()),
             ("HOME", self.layout.home(key).display().to_string()),
             ("TMPDIR", tmp),
             ("LANG", "C.UTF-8".into()),
@@ -263,7 +263,7 @@ impl Core {
         stop_signal: i32,
     ) -> Spec {
         let mut env = vec![
-            ("PATH".to_owned(), std::env::var("PATH").unwrap_or_default()),
+            ("PATH".to_owned(), search_path()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
             ("HOME".to_owned(), folder.display().to_string()),
             ("KLAR_ID".to_owned(), id.to_string()),
@@ -573,8 +573,23 @@ impl Core {
                 "a service is expected to keep running; say `kind = \"cron\"` in [services.{service}] when it is meant \
                  to end"
             )),
-            _ => failure.hint(format!("look at what the app says: `klar logs {service}`")),
+            _ => match self.denied_write_of(id) {
+                Some(Problem { what, hint, .. }) => failure.hint(match hint {
+                    Some(hint) => format!("{what}\n{hint}"),
+                    None => what,
+                }),
+                None => failure.hint(format!("look at what the app says: `klar logs {service}`")),
+            },
         }
+    }
+
+    /// What a service was not allowed to write: often the reason for its end.
+    fn denied_write_of(&self, id: &InstanceId) -> Option<Problem> {
+        let apps = self.apps.borrow();
+        let problems = &apps.get(&id.key)?.problems;
+        let topic = format!("write {} ", id.service);
+        // The topic of one that names a path sorts behind that of one that does not.
+        problems.iter().rfind(|(known, _)| known.starts_with(&topic)).map(|(_, problem)| problem.clone())
     }
 
     /// The log itself says where something may be missing.
@@ -668,6 +683,15 @@ impl Release {
         self.own_ports.contains_key(name.as_str())
             || self.config.services.get(name).is_some_and(|service| service.port.is_some())
     }
+}
+
+/// The search path of who started klar, without the folders that the users of apps may not enter: a shell that meets
+/// one of those says "permission denied" of a program that is nowhere.
+fn search_path() -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let open = std::env::split_paths(&path).filter(|folder| std::fs::metadata(folder).is_ok());
+    let folders: Vec<String> = open.map(|folder| folder.to_string_lossy().into_owned()).collect();
+    folders.join(":")
 }
 
 fn resolve(release: &Release, reference: &str) -> Result<String, Failure> {
