@@ -640,6 +640,10 @@ impl Core {
             ),
         };
         let topic = format!("write {service} {}", path.unwrap_or_default());
+        let is_known = |app: &App| app.problems.contains_key(&topic);
+        if self.apps.borrow().get(&id.key).is_some_and(is_known) {
+            return;
+        }
         self.problem(&id.key, &topic, Problem { what, hint: Some(hint), output: Vec::new() });
     }
 

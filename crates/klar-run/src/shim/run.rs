@@ -406,7 +406,7 @@ fn denied_write(line: &str) -> Option<FromShim> {
     let quoted = |open: char, close: char| {
         let from = line.find(open)? + open.len_utf8();
         let path = &line[from..from + line[from..].find(close)?];
-        path.contains('/').then(|| path.to_owned())
+        path.contains(['/', '.']).then(|| path.to_owned())
     };
     let path = quoted('\'', '\'').or_else(|| quoted('"', '"')).or_else(|| quoted('(', ')')).or_else(|| {
         line.split_whitespace()
