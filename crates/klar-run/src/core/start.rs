@@ -8,7 +8,7 @@ use klar_base::{AppKey, InstanceId, Period, ReleaseId, ServiceName};
 use klar_config::{EnvValue, Place, Service};
 
 use super::instance::{self, Instance, Role};
-use super::{Core, state};
+use super::{App, Core, state};
 use crate::limits::Limits;
 use crate::probe;
 use crate::release::Release;
