@@ -2,6 +2,8 @@
 
 mod demo;
 mod install;
+#[cfg(test)]
+mod layers;
 mod load;
 mod shell;
 mod soak;

@@ -79,7 +79,8 @@ setInterval(() => {
 /// Runs it and writes `bench/FAULTS.md`.
 pub fn soak(kills: u32, seed: u64, dry_run: bool) -> Result<()> {
     install::ensure("The soak")?;
-    let klar = world::build(true)?;
+    // A trial needs no optimised build.
+    let klar = world::build(!dry_run)?;
     let mut world = World::fleeting("soak", klar)?;
     std::fs::write(world.app.join("ticker.mjs"), TICKER)?;
     let file = world.app.join("klar.toml");
@@ -96,6 +97,7 @@ pub fn soak(kills: u32, seed: u64, dry_run: bool) -> Result<()> {
         let log = std::fs::read_to_string(world.state.join("logs/klar.log")).unwrap_or_default();
         log.lines().rev().take(30).collect::<Vec<_>>().iter().rev().for_each(|line| eprintln!("  {line}"));
         let _ = run(&mut world.klar(&["status"]));
+        let _ = run(&mut world.klar(&["logs", "db", "-n", "40"]));
     }
     host.let_end();
     world.stop()?;
@@ -213,10 +215,9 @@ fn shoot(
 
 fn find(status: &Value, target: Target) -> Option<i32> {
     let of_service = |name: &str, what: &str| {
-        let instance = instances(status).into_iter().find(|instance| {
-            instance["id"].as_str().is_some_and(|id| id.contains(&format!(".{name}.")))
-                && instance["state"] == "ready"
-        })?;
+        let instance = instances(status)
+            .into_iter()
+            .find(|instance| is_of(instance, name) && instance["state"] == "ready")?;
         instance[what].as_i64()
     };
     let of_store = |name: &str| {
@@ -236,11 +237,15 @@ fn find(status: &Value, target: Target) -> Option<i32> {
     i32::try_from(pid?).ok()
 }
 
+fn is_of(instance: &Value, service: &str) -> bool {
+    instance["id"].as_str().is_some_and(|id| id.contains(&format!(".{service}.")))
+}
+
 fn is_whole(status: &Value) -> bool {
     let ready = |store: &Value| store["state"] == "ready" && store["pid"].is_i64();
     let stores = status["apps"][0]["stores"].as_array();
     status["edge"]["pid"].is_i64()
-        && serving(status).len() >= 2
+        && serving(status).iter().filter(|instance| is_of(instance, "api")).count() == 2
         && find(status, Target::TickerShim).is_some()
         && stores.is_some_and(|stores| stores.len() == 2 && stores.iter().all(ready))
 }

@@ -595,12 +595,11 @@ fn plan_secrets(folder: &Folder, plan: &mut Plan) {
     if folder.has(".env") {
         let because = "secrets do not belong into releases";
         plan.set("app", "ignore", Said::new("[\".env\"]", because));
-        plan.ask("what .env sets is not part of a release: add it as `env = { NAME = \"...\" }` to the service, secrets as `\"secret:name\"`");
+        plan.ask("what .env sets is not part of a release: add it as `env = { NAME = \"...\" }` to the service, secrets as `\"env:NAME\"`");
     }
     for name in folder.wanted_secrets().iter().take(16) {
-        let lower = name.to_ascii_lowercase().replace('_', "-");
         plan.ask(format!(
-            "the app reads {name}: run `klar secret set {lower}` and add `{name} = \"secret:{lower}\"` to `env` of the service"
+            "the app reads {name}: set it in the shell that deploys, and add `{name} = \"env:{name}\"` to `env` of the service"
         ));
     }
 }

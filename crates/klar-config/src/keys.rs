@@ -87,10 +87,10 @@ section! {
         example: r#"name = "shop""#,
     };
 
-    /// The host names under which the app is reached. klar gets and renews a certificate for each. Left out, the
-    /// app answers on `localhost` with a certificate of klar's own authority. The domains in `[app]` belong to the
-    /// environment `prod`; another environment gets its own in `[env.NAME.app]`, so that staging never answers for
-    /// production.
+    /// The host names under which the app is reached. Left out, the app answers on `localhost` with a certificate of
+    /// klar's own authority; a public name needs a certificate of your own (`edge.certificate`). The domains in `[app]`
+    /// belong to the environment `prod`; another environment gets its own in `[env.NAME.app]`, so that staging never
+    /// answers for production.
     domains as "domains": Vec<HostName> =
         computed("`localhost` and `APP.localhost`; in another environment than prod `ENV.APP.localhost`", default_domains) {
         example: r#"domains = ["shop.example", "www.shop.example"]"#,
@@ -125,8 +125,9 @@ section! {
         aliases: &["command", "cmd", "start", "exec", "entrypoint", "script"],
     };
 
-    /// A folder that the edge serves itself, without a process, with compression and long caching for files whose
-    /// name carries a hash. It may be made by `build`.
+    /// A folder that the edge serves itself, without a process, with long caching for files whose name carries a
+    /// hash, and compressed where a compressed copy (`app.js.br`, `app.js.gz`) lies beside a file. It may be made by
+    /// `build`.
     static_dir as "static": Option<RelativePath> = absent("the service is a command") {
         example: r#"static = "dist""#,
         only: STATIC,
@@ -166,8 +167,8 @@ section! {
         aliases: &["ports", "listen"],
     };
 
-    /// How many instances run: a number, or the smallest and the largest between which klar chooses by load. Two
-    /// or more keep the app reachable while one is replaced.
+    /// How many instances run: a number, or the smallest and the largest that there may be. The smallest number runs
+    /// until `klar scale` says otherwise. Two or more keep the app reachable while one is replaced.
     instances as "instances": Instances =
         computed(
             "2 to 10 for web; 1 for a worker, with a fixed `port`, or where a SQLite file is found; none for cron and static",
@@ -204,11 +205,10 @@ section! {
         aliases: &["volumes", "volume", "mounts", "persist", "persistent", "storage"],
     };
 
-    /// Variables for the service. Secrets are written as references: `env:NAME` (klar's own environment),
-    /// `file:PATH` or `secret:NAME` (klar's vault). A text that only looks like one is written as
-    /// `{ plain = "..." }`.
+    /// Variables for the service. Secrets are written as references: `env:NAME` (the environment of the shell that
+    /// deploys) or `file:PATH`. A text that only looks like one is written as `{ plain = "..." }`.
     env as "env": BTreeMap<VarName, EnvValue> = fixed("{}") {
-        example: r#"env = { LOG_LEVEL = "info", STRIPE_API_KEY = "secret:stripe" }"#,
+        example: r#"env = { LOG_LEVEL = "info", STRIPE_API_KEY = "env:STRIPE_API_KEY" }"#,
         aliases: &["environment", "envs", "vars", "variables", "env_vars"],
     };
 
@@ -284,7 +284,7 @@ pub struct Instances {
 }
 
 section! {
-    /// The smallest and the largest number of instances; klar chooses between them by load.
+    /// The smallest and the largest number of instances.
     pub(crate) struct InstanceRange in "services.*.instances", "a range of instances";
 
     /// Never fewer instances than this.
@@ -338,8 +338,8 @@ section! {
 }
 
 section! {
-    /// A database or cache. klar runs it (`"managed"`: installed, backed up and restored for proof), or it runs
-    /// elsewhere and its address is a secret.
+    /// A database or cache. klar runs it (`"managed"`: Debian's server in a folder of its own), or it runs elsewhere
+    /// and its address is a secret.
     pub(crate) struct StoreKeys in "data.*", "a store", alternatives &["postgres", "redis", "url"];
 
     /// PostgreSQL: `"managed"`, or a reference to its address.
@@ -391,7 +391,7 @@ section! {
     };
 
     /// A file with the certificate chain (PEM), for a certificate of your own. Goes together with `key`.
-    certificate as "certificate": Option<PathBuf> = absent("klar gets certificates itself; for localhost from its own authority") {
+    certificate as "certificate": Option<PathBuf> = absent("klar's own authority signs for names of this machine") {
         example: r#"certificate = "/etc/ssl/shop.pem""#,
         aliases: &["cert", "tls_cert", "ssl_certificate"],
     };
@@ -546,7 +546,7 @@ fn default_instances(table: &Table, cx: &Reader<'_>) -> Computed<Instances> {
             None => Computed {
                 value: Instances { min: 2, max: 10 },
                 toml: "{ min = 2, max = 10 }".into(),
-                because: "two, so that one can be replaced; up to ten by load".into(),
+                because: "two, so that one can be replaced".into(),
             },
         },
     }

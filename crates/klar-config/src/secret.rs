@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::source;
 use crate::suggest;
 
-/// Where a secret is kept. klar reads it when an instance starts and never stores the value with a release.
+/// Where a secret is kept. The command line reads it, as the person who deploys; the value travels with the release
+/// and is readable to klar alone.
 ///
-/// Written `env:NAME` (a variable of klar's own environment), `file:PATH` (the content of a file, without a
-/// trailing line break) or `secret:NAME` (klar's vault, filled with `klar secret set NAME`).
+/// Written `env:NAME` (a variable of the shell that deploys), `file:PATH` (the content of a file, without a
+/// trailing line break) or `secret:NAME` (reserved for a vault, which is not
+/// there yet).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SecretRef {
@@ -30,7 +32,7 @@ pub enum SecretRef {
 
 /// The three ways to write a reference, each with what it means.
 pub(crate) const SCHEMES: [(&str, &str); 3] = [
-    ("env", "a variable of the environment klar runs in"),
+    ("env", "a variable of the shell that deploys"),
     ("file", "the content of a file"),
     ("secret", "a name in klar's vault"),
 ];

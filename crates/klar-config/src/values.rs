@@ -801,7 +801,7 @@ impl Value for Instances {
 pub enum EnvValue {
     /// A setting, shown wherever settings are shown.
     Plain(String),
-    /// A secret, read when an instance starts.
+    /// A secret, read when the app is deployed.
     Secret(SecretRef),
 }
 
@@ -973,9 +973,8 @@ fn literal_secret(path: &str, name: &str, node: &Node, text: &str, credential: C
     };
     let lower = name.to_ascii_lowercase().replace('_', "-");
     let ways = [
-        (format!("env:{name}"), "a variable of the environment klar runs in".to_owned()),
+        (format!("env:{name}"), "a variable of the shell that deploys".to_owned()),
         (format!("file:/run/secrets/{lower}"), "the content of a file".to_owned()),
-        (format!("secret:{lower}"), format!("klar's vault, filled by `klar secret set {lower}`")),
     ];
     let width = ways.iter().map(|(way, _)| way.len()).max().unwrap_or(0) + 2;
     let mut hint = "write where it is kept, and replace it, since it has been in a file:".to_owned();

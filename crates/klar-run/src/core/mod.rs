@@ -246,6 +246,7 @@ impl Core {
         for key in keys {
             self.apps.borrow_mut().insert(key.clone(), App::default());
             self.load_releases(&key);
+            self.load_stores(&key);
         }
         self.adopt_instances().await;
         let adopted = self.edge.borrow_mut().adopt();
@@ -357,11 +358,25 @@ impl Core {
                         app.releases.insert(release.id.clone(), Rc::new(release));
                     }
                 }
-                // Half a release, or one that no longer reads: it is of no use and nothing points at it.
-                Ok(None) | Err(_) => {
+                // Half a release: a deploy was cut short, and nothing points at it.
+                Ok(None) => {
                     let _ = self.spawner.ask_blocking(Request::Remove { path: entry.path() }, &[]);
                 }
+                // It may be the disk that does not read today.
+                Err(error) => eprintln!("klar core: {}: {error}", entry.path().display()),
             }
+        }
+    }
+
+    /// The databases of the release that serves belong to the app from the first moment, or they would be taken for
+    /// some that nobody wants.
+    fn load_stores(&self, key: &AppKey) {
+        let current = self.host.borrow().apps.get(key).and_then(|app| app.current.clone());
+        if let Some(app) = self.apps.borrow_mut().get_mut(key)
+            && let Some(release) = current.and_then(|id| app.releases.get(&id))
+        {
+            let stores = crate::settings::managed_stores(&release.config);
+            app.stores = stores.into_iter().map(|(name, _)| name).collect();
         }
     }
 

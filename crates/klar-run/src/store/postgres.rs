@@ -71,6 +71,12 @@ pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
         // Ten instances with a pool of ten, twice during a deploy, and room for people.
         "max_connections=250".into(),
         "wal_level=replica".into(),
+        // What bounds the time to come back after a crash: how much has to be replayed, and how the folder is
+        // flushed before (one call for the file system instead of one for each file).
+        "checkpoint_timeout=1min".into(),
+        "max_wal_size=256MB".into(),
+        "wal_compression=on".into(),
+        "recovery_init_sync_method=syncfs".into(),
         "log_line_prefix=%q%u@%d ".into(),
         "log_min_duration_statement=1s".into(),
         "log_lock_waits=on".into(),
