@@ -68,16 +68,20 @@ impl Core {
         if let Some(port) = port
             && !crate::ports::is_free(port)
         {
-            return Err(self.port_taken(port, &id.service).await);
+            return Err(self.port_taken(port, &id.service, role == Role::Store).await);
         }
         self.launch_spec(id, spec, identity, limits, port).await
     }
 
-    async fn port_taken(&self, port: u16, service: &ServiceName) -> Failure {
+    async fn port_taken(&self, port: u16, service: &ServiceName, is_store: bool) -> Failure {
         let owner = super::edge_link::port_owner(&self.spawner, port).await;
         let owner = owner.unwrap_or_else(|| "another process".into());
-        Failure::new(format!("port {port}, which `{service}` needs, is taken by {owner}"))
-            .hint(format!("stop {owner}, or let klar choose the port: remove `port` and listen on $PORT"))
+        let hint = if is_store {
+            format!("stop {owner}: it is not the `{service}` that klar runs. Then klar goes on by itself")
+        } else {
+            format!("stop {owner}, or let klar choose the port: remove `port` and listen on $PORT")
+        };
+        Failure::new(format!("port {port}, which `{service}` needs, is taken by {owner}")).hint(hint)
     }
 
     /// The part of a start that is the same for services, stores and jobs.
