@@ -25,7 +25,9 @@ async function migrate(client) {
   const { rows } = await client.query('SELECT name, checksum FROM schema_migrations');
   const applied = new Map(rows.map((row) => [row.name, row.checksum]));
   let count = 0;
-  for (const name of readdirSync(folder).filter((each) => each.endsWith('.sql')).sort()) {
+  for (const name of readdirSync(folder)
+    .filter((each) => each.endsWith('.sql'))
+    .sort()) {
     const sql = readFileSync(new URL(name, folder), 'utf8');
     const checksum = createHash('sha256').update(sql).digest('hex');
     if (applied.get(name) === checksum) continue;

@@ -55,26 +55,28 @@ export const checkout = {
     }),
   },
   errors: [409],
-  handle: ({ database, cache, metrics }) => async ({ request, body, user, log }) => {
-    const buyer = body.user_id ?? user.id;
-    if (buyer !== user.id && !seesAll(user)) throw new HttpError(403, 'forbidden', 'You can buy for yourself only.');
-    let soldLimited = false;
-    const answer = await once({ database, operation: 'checkout', user, request, wish: body, log }, 201, async (query) => {
-      const [known] = await query(USER, [buyer]);
-      if (!known) throw new HttpError(422, 'unknown_user', `There is no user ${buyer}.`);
-      if (body.reservation_id) return placeOrder(query, buyer, await claimReservation(query, body.reservation_id, user.id));
-      const { lines, limited } = await priced(query, body.items);
-      if (limited.length > 0) {
-        soldLimited = true;
-        await giveBack(query, []);
-        await takePlaces(query, lines, limited);
-      }
-      return placeOrder(query, buyer, lines);
-    });
-    if (!answer.replayed) metrics.orderPlaced();
-    if (soldLimited) await cache.drop([KINDS_KEY]);
-    return answer;
-  },
+  handle:
+    ({ database, cache, metrics }) =>
+    async ({ request, body, user, log }) => {
+      const buyer = body.user_id ?? user.id;
+      if (buyer !== user.id && !seesAll(user)) throw new HttpError(403, 'forbidden', 'You can buy for yourself only.');
+      let soldLimited = false;
+      const answer = await once({ database, operation: 'checkout', user, request, wish: body, log }, 201, async (query) => {
+        const [known] = await query(USER, [buyer]);
+        if (!known) throw new HttpError(422, 'unknown_user', `There is no user ${buyer}.`);
+        if (body.reservation_id) return placeOrder(query, buyer, await claimReservation(query, body.reservation_id, user.id));
+        const { lines, limited } = await priced(query, body.items);
+        if (limited.length > 0) {
+          soldLimited = true;
+          await giveBack(query, []);
+          await takePlaces(query, lines, limited);
+        }
+        return placeOrder(query, buyer, lines);
+      });
+      if (!answer.replayed) metrics.orderPlaced();
+      if (soldLimited) await cache.drop([KINDS_KEY]);
+      return answer;
+    },
 };
 
 async function placeOrder(query, buyer, lines) {

@@ -34,11 +34,13 @@ export const answerSlowly = {
   summary: 'Waits so many milliseconds',
   query: { ms: amount(MOST_MS) },
   answers: { 200: object({ waited_ms: { type: 'integer' } }) },
-  handle: () => async ({ query }) => {
-    const ms = Math.min(query.ms ?? 0, MOST_MS);
-    await sleep(ms);
-    return { body: { waited_ms: ms } };
-  },
+  handle:
+    () =>
+    async ({ query }) => {
+      const ms = Math.min(query.ms ?? 0, MOST_MS);
+      await sleep(ms);
+      return { body: { waited_ms: ms } };
+    },
 };
 
 export const answerLarge = {
@@ -49,11 +51,13 @@ export const answerLarge = {
   summary: 'So many KiB of text',
   query: { kb: amount(MOST_KB) },
   answers: { 200: null },
-  handle: () => async ({ query }) => {
-    const kb = Math.min(query.kb ?? 0, MOST_KB);
-    const headers = { 'content-type': 'text/plain; charset=utf-8', 'content-length': kb * ONE_KB.length };
-    return { headers, stream: Readable.from(repeat(ONE_KB, kb)) };
-  },
+  handle:
+    () =>
+    async ({ query }) => {
+      const kb = Math.min(query.kb ?? 0, MOST_KB);
+      const headers = { 'content-type': 'text/plain; charset=utf-8', 'content-length': kb * ONE_KB.length };
+      return { headers, stream: Readable.from(repeat(ONE_KB, kb)) };
+    },
 };
 
 function* repeat(chunk, times) {

@@ -6,7 +6,14 @@ import { reason } from './log.js';
 import { kind, list, money, object } from './schema.js';
 
 // The rule, and the bounds of what can be believed.
-const PRICE_ORE = { helarslisens: 145_000, engangslisens: 35_000, mekaniker: 30_000, barnelisens: 25_000, ungdomslisens: 65_000, kartleser: 98_000 };
+const PRICE_ORE = {
+  helarslisens: 145_000,
+  engangslisens: 35_000,
+  mekaniker: 30_000,
+  barnelisens: 25_000,
+  ungdomslisens: 65_000,
+  kartleser: 98_000,
+};
 const RULE_SPREAD = 0.25;
 // From here on a licence for the year is cheaper than one for each race.
 const RACES_FOR_A_YEAR = 5;
@@ -46,7 +53,8 @@ export function estimate(model, wish) {
   const byRule_ore = items.reduce((sum, item) => sum + item.quantity * PRICE_ORE[item.licence_kind], 0);
   const byModel_ore = model && predict(model, featuresOf(wish));
   // A model that is far off what the licences cost is worse than none.
-  const isBelieved = Number.isFinite(byModel_ore) && byModel_ore > byRule_ore / MOST_BELIEVED_FACTOR && byModel_ore < byRule_ore * MOST_BELIEVED_FACTOR;
+  const isBelieved =
+    Number.isFinite(byModel_ore) && byModel_ore > byRule_ore / MOST_BELIEVED_FACTOR && byModel_ore < byRule_ore * MOST_BELIEVED_FACTOR;
   const [estimate_ore, spread] = isBelieved ? [byModel_ore, model.spread] : [byRule_ore, RULE_SPREAD];
   const rounded = (ore) => Math.round(ore / 1_000) * 1_000;
   return {
@@ -92,7 +100,11 @@ function predict({ intercept, features }, values) {
 export function readModel(home, log) {
   try {
     const model = JSON.parse(readFileSync(new URL('models/season-cost.json', home), 'utf8'));
-    const numbers = [model.intercept, model.spread, ...Object.values(model.features).flatMap((each) => [each.coefficient, each.least, each.most])];
+    const numbers = [
+      model.intercept,
+      model.spread,
+      ...Object.values(model.features).flatMap((each) => [each.coefficient, each.least, each.most]),
+    ];
     if (!numbers.every(Number.isFinite)) throw new Error('a number of it is missing');
     return model;
   } catch (error) {

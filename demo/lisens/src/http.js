@@ -69,7 +69,8 @@ function asRoute({ method, path, who, query = {}, params = { id }, body, bodyLim
     pattern: new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{(\w+)\}/g, '(?<$1>[^/]+)')}$`),
     readParams: (groups) => {
       const values = {};
-      for (const name of names) values[name] = params[name].type === 'integer' && /^[1-9]\d{0,14}$/.test(groups[name]) ? Number(groups[name]) : groups[name];
+      for (const name of names)
+        values[name] = params[name].type === 'integer' && /^[1-9]\d{0,14}$/.test(groups[name]) ? Number(groups[name]) : groups[name];
       isParams(values);
       return values;
     },

@@ -77,19 +77,23 @@ export const listLicences = {
     valid_on: date,
   },
   answers: {
-    200: object({ licences: list(object(columns, Object.keys(columns))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, ['total']),
+    200: object({ licences: list(object(columns, Object.keys(columns))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, [
+      'total',
+    ]),
   },
-  handle: ({ database }) => async ({ query, user, log }) => {
-    const { limit, after } = readPage(query);
-    const { number, words } = readSearch(query.q);
-    const filters = [ownerFilter(user, query.user_id), query.kind ?? null, query.status ?? null, query.valid_on ?? null, number, words];
-    const [rows, [count]] = await Promise.all([
-      database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
-      query.total ? database.read(TOTAL, filters, log) : [],
-    ]);
-    const { items, next } = asPage(rows, limit, query.fields);
-    return { body: { licences: items, next, ...count } };
-  },
+  handle:
+    ({ database }) =>
+    async ({ query, user, log }) => {
+      const { limit, after } = readPage(query);
+      const { number, words } = readSearch(query.q);
+      const filters = [ownerFilter(user, query.user_id), query.kind ?? null, query.status ?? null, query.valid_on ?? null, number, words];
+      const [rows, [count]] = await Promise.all([
+        database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
+        query.total ? database.read(TOTAL, filters, log) : [],
+      ]);
+      const { items, next } = asPage(rows, limit, query.fields);
+      return { body: { licences: items, next, ...count } };
+    },
 };
 
 export const changeLicences = {
@@ -107,11 +111,13 @@ export const changeLicences = {
       results: list(object({ id, outcome: { enum: ['updated', 'unchanged', 'not_found', 'named_twice'] } })),
     }),
   },
-  handle: ({ database }) => async ({ request, body, user, log }) => {
-    const answer = await once({ database, operation: 'bulk', user, request, wish: body, log }, 200, (query) => change(query, body.items));
-    if (!answer.replayed) log.info('licences changed', { count: body.items.length, by_user_id: user.id });
-    return answer;
-  },
+  handle:
+    ({ database }) =>
+    async ({ request, body, user, log }) => {
+      const answer = await once({ database, operation: 'bulk', user, request, wish: body, log }, 200, (query) => change(query, body.items));
+      if (!answer.replayed) log.info('licences changed', { count: body.items.length, by_user_id: user.id });
+      return answer;
+    },
 };
 
 async function change(query, items) {
@@ -149,11 +155,13 @@ export const listLicenceKinds = {
     }),
   },
   errors: [503],
-  handle: ({ database, cache }) => async ({ log }) => {
-    const cached = await cache.get(KINDS_KEY);
-    if (cached) return { headers: { 'x-cache': 'hit' }, body: { licence_kinds: cached } };
-    const kinds = await database.read(KINDS, [], log);
-    await cache.put(KINDS_KEY, kinds, KINDS_LIFETIME_S);
-    return { headers: { 'x-cache': 'miss' }, body: { licence_kinds: kinds } };
-  },
+  handle:
+    ({ database, cache }) =>
+    async ({ log }) => {
+      const cached = await cache.get(KINDS_KEY);
+      if (cached) return { headers: { 'x-cache': 'hit' }, body: { licence_kinds: cached } };
+      const kinds = await database.read(KINDS, [], log);
+      await cache.put(KINDS_KEY, kinds, KINDS_LIFETIME_S);
+      return { headers: { 'x-cache': 'miss' }, body: { licence_kinds: kinds } };
+    },
 };

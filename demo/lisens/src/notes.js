@@ -22,15 +22,17 @@ export const addNote = {
   headers: [{ ...keyHeader, required: false }],
   body: object({ order_id: id, text: text(MOST_CHARACTERS) }),
   answers: { 201: object({ id, order_id: id, text: { type: 'string' }, created_at: moment }) },
-  handle: ({ database }) => async ({ request, body, user, log }) => {
-    const write = async (query) => {
-      const [note] = await query(NEW_NOTE, [body.order_id, body.text, seesAll(user) ? null : user.id]);
-      if (!note) throw new HttpError(422, 'unknown_order', `There is no order ${body.order_id}, or it is not yours.`);
-      return note;
-    };
-    if (request.headers['idempotency-key'] !== undefined) {
-      return once({ database, operation: 'note', user, request, wish: body, log }, 201, write);
-    }
-    return { status: 201, body: await database.transaction(write, log) };
-  },
+  handle:
+    ({ database }) =>
+    async ({ request, body, user, log }) => {
+      const write = async (query) => {
+        const [note] = await query(NEW_NOTE, [body.order_id, body.text, seesAll(user) ? null : user.id]);
+        if (!note) throw new HttpError(422, 'unknown_order', `There is no order ${body.order_id}, or it is not yours.`);
+        return note;
+      };
+      if (request.headers['idempotency-key'] !== undefined) {
+        return once({ database, operation: 'note', user, request, wish: body, log }, 201, write);
+      }
+      return { status: 201, body: await database.transaction(write, log) };
+    },
 };

@@ -74,19 +74,23 @@ export const listOrders = {
     to: { ...date, description: 'placed on this day or earlier' },
   },
   answers: {
-    200: object({ orders: list(object(summary, Object.keys(summary))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, ['total']),
+    200: object({ orders: list(object(summary, Object.keys(summary))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, [
+      'total',
+    ]),
   },
-  handle: ({ database }) => async ({ query, user, log }) => {
-    const { limit, after } = readPage(query);
-    const { number, words } = readSearch(query.q);
-    const filters = [ownerFilter(user, query.user_id), query.status ?? null, query.from ?? null, query.to ?? null, number, words];
-    const [rows, [count]] = await Promise.all([
-      database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
-      query.total ? database.read(TOTAL, filters, log) : [],
-    ]);
-    const { items, next } = asPage(rows, limit, query.fields);
-    return { body: { orders: items, next, ...count } };
-  },
+  handle:
+    ({ database }) =>
+    async ({ query, user, log }) => {
+      const { limit, after } = readPage(query);
+      const { number, words } = readSearch(query.q);
+      const filters = [ownerFilter(user, query.user_id), query.status ?? null, query.from ?? null, query.to ?? null, number, words];
+      const [rows, [count]] = await Promise.all([
+        database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
+        query.total ? database.read(TOTAL, filters, log) : [],
+      ]);
+      const { items, next } = asPage(rows, limit, query.fields);
+      return { body: { orders: items, next, ...count } };
+    },
 };
 
 export const showOrder = {
@@ -103,11 +107,13 @@ export const showOrder = {
       notes: list(object({ id, text: { type: 'string' }, created_at: moment })),
     }),
   },
-  handle: ({ database }) => async ({ params, user, log }) => {
-    const [order] = await database.read(ONE, [params.id, seesAll(user) ? null : user.id], log);
-    if (!order) throw noSuchOrder();
-    return { body: order };
-  },
+  handle:
+    ({ database }) =>
+    async ({ params, user, log }) => {
+      const [order] = await database.read(ONE, [params.id, seesAll(user) ? null : user.id], log);
+      if (!order) throw noSuchOrder();
+      return { body: order };
+    },
 };
 
 export const refundOrder = {
@@ -117,12 +123,14 @@ export const refundOrder = {
   who: 'official',
   summary: 'Gives the money back; again changes nothing',
   answers: { 200: object({ id, status: { enum: ORDER_STATUSES } }) },
-  handle: ({ database }) => async ({ params, user, log }) => {
-    const [order] = await database.transaction((query) => query(REFUND, [params.id]), log);
-    if (!order) throw noSuchOrder();
-    log.info('order refunded', { order_id: order.id, by_user_id: user.id });
-    return { body: order };
-  },
+  handle:
+    ({ database }) =>
+    async ({ params, user, log }) => {
+      const [order] = await database.transaction((query) => query(REFUND, [params.id]), log);
+      if (!order) throw noSuchOrder();
+      log.info('order refunded', { order_id: order.id, by_user_id: user.id });
+      return { body: order };
+    },
 };
 
 function noSuchOrder() {

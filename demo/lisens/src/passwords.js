@@ -19,7 +19,9 @@ const waiting = [];
 async function inTurn(work) {
   if (running >= MOST_AT_ONCE) {
     if (waiting.length >= MOST_WAITING) {
-      throw new HttpError(503, 'busy', 'Very many are signing in just now. Try again in a few seconds.', { headers: { 'retry-after': '5' } });
+      throw new HttpError(503, 'busy', 'Very many are signing in just now. Try again in a few seconds.', {
+        headers: { 'retry-after': '5' },
+      });
     }
     await new Promise((resolve) => waiting.push(resolve));
   }

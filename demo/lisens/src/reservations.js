@@ -32,25 +32,30 @@ export const reserve = {
   body: object({ items }),
   answers: { 201: object({ id: reservationId, items, total_ore: money, expires_at: moment }) },
   errors: [409],
-  handle: ({ database, cache }) => async ({ body, user, log }) => {
-    const { held, lines, isLimited } = await database.transaction(async (query) => {
-      const { lines, limited } = await priced(query, body.items);
-      const values = [user.id, JSON.stringify(lines), HELD_S];
-      const isLimited = limited.length > 0;
-      // Most baskets take no places and replace nothing: they wait for nobody.
-      const [free] = isLimited ? [] : await query(HOLD, values);
-      if (free) return { held: free, lines, isLimited };
-      // The quotas first, then the reservations: the same order everywhere.
-      await giveBack(query, []);
-      const older = await query(DROP_OLDER, [user.id]);
-      await giveBack(query, older.map((row) => row.lines));
-      if (isLimited) await takePlaces(query, lines, limited);
-      const [held] = await query(HOLD_INSTEAD, values);
-      return { held, lines, isLimited };
-    }, log);
-    if (isLimited) await cache.drop([KINDS_KEY]);
-    return { status: 201, body: { id: held.id, items: body.items, total_ore: totalOf(lines), expires_at: held.expires_at } };
-  },
+  handle:
+    ({ database, cache }) =>
+    async ({ body, user, log }) => {
+      const { held, lines, isLimited } = await database.transaction(async (query) => {
+        const { lines, limited } = await priced(query, body.items);
+        const values = [user.id, JSON.stringify(lines), HELD_S];
+        const isLimited = limited.length > 0;
+        // Most baskets take no places and replace nothing: they wait for nobody.
+        const [free] = isLimited ? [] : await query(HOLD, values);
+        if (free) return { held: free, lines, isLimited };
+        // The quotas first, then the reservations: the same order everywhere.
+        await giveBack(query, []);
+        const older = await query(DROP_OLDER, [user.id]);
+        await giveBack(
+          query,
+          older.map((row) => row.lines),
+        );
+        if (isLimited) await takePlaces(query, lines, limited);
+        const [held] = await query(HOLD_INSTEAD, values);
+        return { held, lines, isLimited };
+      }, log);
+      if (isLimited) await cache.drop([KINDS_KEY]);
+      return { status: 201, body: { id: held.id, items: body.items, total_ore: totalOf(lines), expires_at: held.expires_at } };
+    },
 };
 
 export const dropReservation = {
@@ -61,21 +66,27 @@ export const dropReservation = {
   who: 'user',
   summary: 'Lets one’s reservation go',
   answers: { 204: null },
-  handle: ({ database, cache }) => async ({ params, user, log }) => {
-    await database.transaction(async (query) => {
-      await giveBack(query, []);
-      const dropped = await query(DROP, [params.reservation_id, user.id]);
-      if (dropped.length === 0) throw new HttpError(404, 'reservation_not_found', 'There is no such reservation, or it is not yours.');
-      await giveBack(query, dropped.map((row) => row.lines));
-    }, log);
-    await cache.drop([KINDS_KEY]);
-    return { status: 204 };
-  },
+  handle:
+    ({ database, cache }) =>
+    async ({ params, user, log }) => {
+      await database.transaction(async (query) => {
+        await giveBack(query, []);
+        const dropped = await query(DROP, [params.reservation_id, user.id]);
+        if (dropped.length === 0) throw new HttpError(404, 'reservation_not_found', 'There is no such reservation, or it is not yours.');
+        await giveBack(
+          query,
+          dropped.map((row) => row.lines),
+        );
+      }, log);
+      await cache.drop([KINDS_KEY]);
+      return { status: 204 };
+    },
 };
 
 /** The lines of a reservation that is now bought: its places stay taken. */
 export async function claimReservation(query, wantedId, userId) {
   const [held] = await query(CLAIM, [wantedId, userId]);
-  if (!held) throw new HttpError(409, 'reservation_gone', 'This reservation has run out or was replaced. Nothing was bought; reserve again.');
+  if (!held)
+    throw new HttpError(409, 'reservation_gone', 'This reservation has run out or was replaced. Nothing was bought; reserve again.');
   return held.lines;
 }

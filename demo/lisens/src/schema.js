@@ -78,7 +78,8 @@ export function queryReader(properties) {
   return (searchParams) => {
     const values = {};
     for (const [name, value] of searchParams) {
-      if (Object.hasOwn(values, name)) throw new HttpError(400, 'invalid_query', `The query has ${JSON.stringify(name.slice(0, 40))} twice.`);
+      if (Object.hasOwn(values, name))
+        throw new HttpError(400, 'invalid_query', `The query has ${JSON.stringify(name.slice(0, 40))} twice.`);
       values[name] = fromText(value, Object.hasOwn(properties, name) ? properties[name].type : 'string');
     }
     check(values);

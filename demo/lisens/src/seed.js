@@ -24,12 +24,30 @@ const FAMILY_NAMES = `Hansen Johansen Olsen Larsen Andersen Pedersen Nilsen Kris
   Bakken Solberg Lie Moen Strand Lund Dahl Ødegård Sæther Brekke Tangen Myhre Aasen Fjeld Nygård Rønning Skogen Vik
   Kvam Løken Bråten Engen`.split(/\s+/);
 const CLUBS = [
-  'NMK Fjellbygda', 'KNA Mjøsbyen', 'NMK Nordfjorden', 'Skogsveien Motorklubb', 'NMK Innherredsdalen', 'KNA Skjærgården',
-  'Vidda Rallyklubb', 'NMK Østre Elvedal', 'Lyngheia Bilcrossklubb', 'NMK Vestre Sundet', 'Nordlys Motorsport', 'KNA Åsmarka',
+  'NMK Fjellbygda',
+  'KNA Mjøsbyen',
+  'NMK Nordfjorden',
+  'Skogsveien Motorklubb',
+  'NMK Innherredsdalen',
+  'KNA Skjærgården',
+  'Vidda Rallyklubb',
+  'NMK Østre Elvedal',
+  'Lyngheia Bilcrossklubb',
+  'NMK Vestre Sundet',
+  'Nordlys Motorsport',
+  'KNA Åsmarka',
 ];
 // How often each kind is bought, in percent.
 const KIND_SHARES = {
-  engangslisens: 30, helarslisens: 24, mekaniker: 14, barnelisens: 9, ungdomslisens: 8, kartleser: 6, funksjonaer: 4, ledsager: 3, anmelder: 2,
+  engangslisens: 30,
+  helarslisens: 24,
+  mekaniker: 14,
+  barnelisens: 9,
+  ungdomslisens: 8,
+  kartleser: 6,
+  funksjonaer: 4,
+  ledsager: 3,
+  anmelder: 2,
 };
 
 const INSERT_USERS = `

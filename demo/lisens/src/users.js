@@ -41,19 +41,23 @@ export const listUsers = {
   summary: 'Users, newest first',
   query: { ...pageParameters(Object.keys(columns)), q: searchParameter, role: { enum: ROLES } },
   answers: {
-    200: object({ users: list(object(columns, Object.keys(columns))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, ['total']),
+    200: object({ users: list(object(columns, Object.keys(columns))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, [
+      'total',
+    ]),
   },
-  handle: ({ database }) => async ({ query, log }) => {
-    const { limit, after } = readPage(query);
-    const { number, words } = readSearch(query.q);
-    const filters = [query.role ?? null, number, words];
-    const [rows, [count]] = await Promise.all([
-      database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
-      query.total ? database.read(TOTAL, filters, log) : [],
-    ]);
-    const { items, next } = asPage(rows, limit, query.fields);
-    return { body: { users: items, next, ...count } };
-  },
+  handle:
+    ({ database }) =>
+    async ({ query, log }) => {
+      const { limit, after } = readPage(query);
+      const { number, words } = readSearch(query.q);
+      const filters = [query.role ?? null, number, words];
+      const [rows, [count]] = await Promise.all([
+        database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
+        query.total ? database.read(TOTAL, filters, log) : [],
+      ]);
+      const { items, next } = asPage(rows, limit, query.fields);
+      return { body: { users: items, next, ...count } };
+    },
 };
 
 export const showUser = {
@@ -63,12 +67,14 @@ export const showUser = {
   who: 'user',
   summary: 'One user; others than officials see themselves only',
   answers: { 200: one },
-  handle: ({ database }) => async ({ params, user, log }) => {
-    if (params.id !== user.id && !seesAll(user)) throw noSuchUser();
-    const [found] = await database.read(ONE, [params.id], log);
-    if (!found) throw noSuchUser();
-    return { body: asSeenBy(user, found) };
-  },
+  handle:
+    ({ database }) =>
+    async ({ params, user, log }) => {
+      if (params.id !== user.id && !seesAll(user)) throw noSuchUser();
+      const [found] = await database.read(ONE, [params.id], log);
+      if (!found) throw noSuchUser();
+      return { body: asSeenBy(user, found) };
+    },
 };
 
 export const changeUser = {
@@ -79,21 +85,23 @@ export const changeUser = {
   summary: 'Changes name and club, one’s own or as an admin; the role as an admin',
   body: { ...object({ name: text(120), club: text(120), role: { enum: ROLES } }, ['name', 'club', 'role']), minProperties: 1 },
   answers: { 200: one },
-  handle: ({ database, sessions }) => async ({ params, body, user, log }) => {
-    const isAdmin = user.role === 'admin';
-    if (params.id !== user.id && !isAdmin) {
-      if (seesAll(user)) throw new HttpError(403, 'forbidden', 'Another user is changed by an admin.');
-      throw noSuchUser();
-    }
-    if (body.role !== undefined && !isAdmin) throw new HttpError(403, 'forbidden', 'A role is changed by an admin.');
-    const values = [params.id, body.name ?? null, body.club ?? null, body.role ?? null];
-    const [changed] = await database.transaction((query) => query(CHANGE, values), log);
-    if (!changed) throw noSuchUser();
-    log.info('user changed', { user_id: changed.id, by_user_id: user.id, what: Object.keys(body) });
-    // Sessions say what a user may do: with another role they begin anew. One's own stays for a new name.
-    if (body.role !== undefined) await sessions.endAllOf(changed.id, log);
-    return { body: asSeenBy(user, changed) };
-  },
+  handle:
+    ({ database, sessions }) =>
+    async ({ params, body, user, log }) => {
+      const isAdmin = user.role === 'admin';
+      if (params.id !== user.id && !isAdmin) {
+        if (seesAll(user)) throw new HttpError(403, 'forbidden', 'Another user is changed by an admin.');
+        throw noSuchUser();
+      }
+      if (body.role !== undefined && !isAdmin) throw new HttpError(403, 'forbidden', 'A role is changed by an admin.');
+      const values = [params.id, body.name ?? null, body.club ?? null, body.role ?? null];
+      const [changed] = await database.transaction((query) => query(CHANGE, values), log);
+      if (!changed) throw noSuchUser();
+      log.info('user changed', { user_id: changed.id, by_user_id: user.id, what: Object.keys(body) });
+      // Sessions say what a user may do: with another role they begin anew. One's own stays for a new name.
+      if (body.role !== undefined) await sessions.endAllOf(changed.id, log);
+      return { body: asSeenBy(user, changed) };
+    },
 };
 
 function asSeenBy(user, { email, ...found }) {
