@@ -76,7 +76,7 @@ function problem({ keyword, params, message }) {
 export function queryReader(properties) {
   const check = checker(object(properties, Object.keys(properties)), { status: 400, code: 'invalid_query', what: 'The query' });
   return (searchParams) => {
-    const values = {};
+    const values = Object.create(null); // so that __proto__ is a name like any other
     for (const [name, value] of searchParams) {
       if (Object.hasOwn(values, name))
         throw new HttpError(400, 'invalid_query', `The query has ${JSON.stringify(name.slice(0, 40))} twice.`);

@@ -93,7 +93,10 @@ describe('access', { skip }, () => {
   };
 
   test('everybody against every operation', async (context) => {
-    assert.deepEqual(Object.keys(MATRIX), operations.map((operation) => operation.id));
+    assert.deepEqual(
+      Object.keys(MATRIX),
+      operations.map((operation) => operation.id),
+    );
     people.owner.name = 'user';
     for (const name of ['other', 'official', 'admin']) people[name].name = name;
     for (const { id, path } of operations) {
@@ -123,7 +126,10 @@ describe('access', { skip }, () => {
   });
 
   test('a list without a filter holds one’s own only', async () => {
-    for (const [path, list] of [['/api/orders', 'orders'], ['/api/licences', 'licences']]) {
+    for (const [path, list] of [
+      ['/api/orders', 'orders'],
+      ['/api/licences', 'licences'],
+    ]) {
       const { json } = await people.other.get(`${path}?limit=100&total=true`);
       assert.ok(json[list].length > 10);
       assert.ok(json[list].every((each) => each.user_id === people.other.user.id));
@@ -169,7 +175,14 @@ describe('access', { skip }, () => {
     const { cookie } = people.owner;
     const [name, token] = cookie.split('=');
     const flipped = (token[0] === 'A' ? 'B' : 'A') + token.slice(1);
-    for (const forged of [`${name}=`, `${name}=admin`, `${name}=${flipped}`, `${name}=${'A'.repeat(43)}`, `lisens=${token}`, `${name}=${token}x`]) {
+    for (const forged of [
+      `${name}=`,
+      `${name}=admin`,
+      `${name}=${flipped}`,
+      `${name}=${'A'.repeat(43)}`,
+      `lisens=${token}`,
+      `${name}=${token}x`,
+    ]) {
       assert.equal((await ask(forged)).status, 401, forged);
     }
     assert.equal((await ask(`other=1; ${cookie}`)).status, 200);
@@ -201,7 +214,11 @@ describe('access', { skip }, () => {
     for (const { method, path } of writes) {
       const target = path.replace(/\{\w+\}/, '1');
       for (const token of [undefined, '', 'x', people.other.csrf]) {
-        const headers = { cookie: people.admin.cookie, 'content-type': 'application/json', ...(token !== undefined && { 'x-csrf-token': token }) };
+        const headers = {
+          cookie: people.admin.cookie,
+          'content-type': 'application/json',
+          ...(token !== undefined && { 'x-csrf-token': token }),
+        };
         const answer = await shop.get(target, { method, headers, ...(method !== 'DELETE' && { body: '{}' }) });
         assert.deepEqual([answer.status, answer.json.error], [403, 'csrf'], `${method} ${target}`);
       }
@@ -225,7 +242,10 @@ describe('access', { skip }, () => {
     for (let attempt = 0; attempt < 10; attempt += 1) statuses.push((await guess(ACCOUNTS.admin.toUpperCase())).status);
     assert.deepEqual(statuses, [...Array(9).fill(401), 429]);
     // From where its owner sits the account is open.
-    assert.equal((await shop.post('/api/session', { email: ACCOUNTS.admin, password: PASSWORD }, { 'x-forwarded-for': '198.51.100.7' })).status, 201);
+    assert.equal(
+      (await shop.post('/api/session', { email: ACCOUNTS.admin, password: PASSWORD }, { 'x-forwarded-for': '198.51.100.7' })).status,
+      201,
+    );
   });
 
   test('passwords and tokens are in no log line', async () => {

@@ -9,7 +9,6 @@ describe('the shop', { skip }, () => {
   let schema;
   let shop;
   let official;
-  let user;
   let env;
 
   before(async () => {
@@ -19,7 +18,6 @@ describe('the shop', { skip }, () => {
     assert.equal(code, 0, stderr);
     shop = await startShop(env);
     official = await shop.signIn(ACCOUNTS.official);
-    user = await shop.signIn(ACCOUNTS.user);
   });
 
   after(async () => {
@@ -28,7 +26,13 @@ describe('the shop', { skip }, () => {
   });
 
   const buy = (key, body) => official.post('/api/checkout', body, key === null ? {} : { 'idempotency-key': key });
-  const purchase = { user_id: 7, items: [{ licence_kind: 'helarslisens', quantity: 1 }, { licence_kind: 'mekaniker', quantity: 2 }] };
+  const purchase = {
+    user_id: 7,
+    items: [
+      { licence_kind: 'helarslisens', quantity: 1 },
+      { licence_kind: 'mekaniker', quantity: 2 },
+    ],
+  };
 
   async function walk(path, list, betweenPages = async () => {}) {
     const seen = [];
@@ -57,7 +61,11 @@ describe('the shop', { skip }, () => {
     const other = await openSchema();
     const otherEnv = { DATABASE_URL: other.url, SEED_ORDERS: '200' };
     const results = await Promise.all([run('migrate.js', otherEnv), run('migrate.js', otherEnv)]);
-    assert.deepEqual(results.map((result) => result.code), [0, 0], results.map((result) => result.stderr).join());
+    assert.deepEqual(
+      results.map((result) => result.code),
+      [0, 0],
+      results.map((result) => result.stderr).join(),
+    );
     assert.equal((await other.query('SELECT count(*) FROM orders'))[0].count, '200');
     await other.close();
   });
@@ -77,13 +85,27 @@ describe('the shop', { skip }, () => {
     assert.deepEqual((await shop.get('/api/version')).json, { version: 'dev', instance: 'api-1', release: 'r7' });
   });
 
-  for (const [path, list] of [['/api/orders', 'orders'], ['/api/licences', 'licences'], ['/api/users', 'users']]) {
+  for (const [path, list] of [
+    ['/api/orders', 'orders'],
+    ['/api/licences', 'licences'],
+    ['/api/users', 'users'],
+  ]) {
     test(`${path} gives 20, at most 100, and says what is wrong with a limit or cursor`, async () => {
       assert.equal((await official.get(path)).json[list].length, 20);
       assert.equal((await official.get(`${path}?limit=5`)).json[list].length, 5);
       assert.equal((await official.get(`${path}?limit=5000`)).json[list].length, 100);
       const cursors = ['', 'x', '%00', 'MjAyNS0wMi0zMVQwMDowMDowMC4wMDAwMDBaLDE', "'; DROP TABLE orders; --"]; // the fourth is 31 February
-      for (const bad of ['limit=0', 'limit=-1', 'limit=ten', 'limit=1e3', 'limit=1&limit=2', 'page=2', 'fields=password_hash', 'total=yes', ...cursors.map((each) => `cursor=${encodeURIComponent(each)}`)]) {
+      for (const bad of [
+        'limit=0',
+        'limit=-1',
+        'limit=ten',
+        'limit=1e3',
+        'limit=1&limit=2',
+        'page=2',
+        'fields=password_hash',
+        'total=yes',
+        ...cursors.map((each) => `cursor=${encodeURIComponent(each)}`),
+      ]) {
         const { status, json } = await official.get(`${path}?${bad}`);
         assert.equal(status, 400, bad);
         assert.match(json.error, /^invalid_(query|cursor)$/);
@@ -100,11 +122,16 @@ describe('the shop', { skip }, () => {
     });
     assert.ok(sold > 5);
     assert.equal(new Set(seen).size, seen.length);
-    assert.deepEqual(before.filter((id) => !seen.includes(id)), []);
+    assert.deepEqual(
+      before.filter((id) => !seen.includes(id)),
+      [],
+    );
   });
 
   test('rows created in the same microsecond are neither skipped nor repeated', async () => {
-    await schema.query("INSERT INTO users (name, email, club) SELECT 'Kari Nordby', 'kari.' || n || '@example.com', 'NMK Fjellbygda' FROM generate_series(1, 150) n");
+    await schema.query(
+      "INSERT INTO users (name, email, club) SELECT 'Kari Nordby', 'kari.' || n || '@example.com', 'NMK Fjellbygda' FROM generate_series(1, 150) n",
+    );
     const seen = await walk('/api/users', 'users');
     const [{ count }] = await schema.query('SELECT count(*) FROM users');
     assert.equal(seen.length, Number(count));
@@ -130,7 +157,7 @@ describe('the shop', { skip }, () => {
     await shop.get('/api/licence-kinds');
     const { headers, json } = await shop.get('/api/licence-kinds');
     assert.equal(headers.get('x-cache'), 'hit');
-    assert.equal(json.licence_kinds.length, 9);
+    assert.equal(json.licence_kinds.length, 10);
   });
 
   test('a purchase makes an order with its licences; the same again is a replay', async () => {
@@ -157,7 +184,10 @@ describe('the shop', { skip }, () => {
   test('fifty purchases at once with one key are one order', async () => {
     const [{ count: before }] = await schema.query('SELECT count(*) FROM orders');
     const answers = await Promise.all(Array.from({ length: 50 }, () => buy('at-once', purchase)));
-    assert.deepEqual(answers.filter((each) => each.status !== 201).map((each) => each.text), []);
+    assert.deepEqual(
+      answers.filter((each) => each.status !== 201).map((each) => each.text),
+      [],
+    );
     assert.equal(new Set(answers.map((each) => each.json.id)).size, 1);
     assert.equal(answers.filter((each) => each.headers.get('idempotent-replayed') !== 'true').length, 1);
     const [{ count: after }] = await schema.query('SELECT count(*) FROM orders');
@@ -200,7 +230,13 @@ describe('the shop', { skip }, () => {
       assert.deepEqual([status, json.order_id, json.text], [201, 3, text]);
     }
     assert.equal((await official.get('/api/orders/3')).json.notes.length, 2);
-    for (const bad of [{ order_id: 3 }, { order_id: 3, text: ' ' }, { order_id: 3, text: 'a\0b' }, { order_id: 3, text: 'å'.repeat(1001) }, { order_id: 9e15, text: 'x' }]) {
+    for (const bad of [
+      { order_id: 3 },
+      { order_id: 3, text: ' ' },
+      { order_id: 3, text: 'a\0b' },
+      { order_id: 3, text: 'å'.repeat(1001) },
+      { order_id: 9e15, text: 'x' },
+    ]) {
       assert.equal((await official.post('/api/notes', bad)).status, 422);
     }
   });
@@ -239,8 +275,15 @@ describe('the shop', { skip }, () => {
   });
 
   test('a large body without a length is refused too', async () => {
-    const parts = async function* () { for (let part = 0; part < 100; part += 1) yield Buffer.alloc(1024, 'x'); };
-    const answer = await shop.get('/api/notes', { method: 'POST', headers: { 'content-type': 'application/json' }, body: parts(), duplex: 'half' });
+    const parts = async function* () {
+      for (let part = 0; part < 100; part += 1) yield Buffer.alloc(1024, 'x');
+    };
+    const answer = await official.get('/api/notes', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: parts(),
+      duplex: 'half',
+    });
     assert.equal(answer.status, 413);
   });
 
@@ -254,8 +297,40 @@ describe('the shop', { skip }, () => {
     assert.equal((await shop.get('/api/slow?ms=soon')).status, 400);
   });
 
+  test('metrics are for the machine, not for visitors', async () => {
+    await official.get('/api/orders/1');
+    const { text, headers } = await shop.get('/metrics');
+    assert.match(headers.get('content-type'), /^text\/plain; version=0.0.4/);
+    assert.match(text, /^http_request_duration_seconds_count\{method="GET",route="\/api\/orders\/\{id\}",status="200"\} \d+$/m);
+    assert.match(text, /^lisens_orders_total [1-9]\d*$/m);
+    assert.match(text, /^lisens_database_connections\{state="idle"\} \d+$/m);
+    assert.doesNotMatch(text, /route="\/api\/orders\/\d/);
+    assert.equal((await shop.get('/metrics', { headers: { 'x-forwarded-for': '203.0.113.9' } })).status, 404);
+  });
+
+  test('the OpenAPI document is served', async () => {
+    const { status, json } = await shop.get('/openapi.json');
+    assert.deepEqual([status, json.openapi, json.info.title], [200, '3.1.0', 'lisens']);
+  });
+
+  test('an error in a browser gets a number and a line in the log, with what was sent kept apart', async () => {
+    const { status, json } = await shop.post('/api/client-errors', {
+      message: 'x is undefined',
+      where: 'orders',
+      route: '/orders',
+      stack: 'at y',
+    });
+    assert.equal(status, 202);
+    const line = shop.log.find((each) => each.event_id === json.event_id);
+    assert.deepEqual([line.level, line.msg, line.browser.where], ['error', 'error in a browser', 'orders']);
+    assert.equal((await shop.post('/api/client-errors', { message: 'x'.repeat(1_001), where: 'a', route: '/' })).status, 422);
+    assert.equal((await shop.post('/api/client-errors', { message: 'x', where: 'a', route: '/', stack: 'x'.repeat(17_000) })).status, 413);
+  });
+
   test('every log line is structured and names the request', async () => {
-    await official.get('/api/users?limit=1', { headers: { 'x-request-id': 'seek-me', traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01` } });
+    await official.get('/api/users?limit=1', {
+      headers: { 'x-request-id': 'seek-me', traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01` },
+    });
     const find = () => shop.log.find((each) => each.request_id === 'seek-me');
     while (!find()) await sleep(5); // the line is written after the answer
     const line = find();

@@ -83,9 +83,17 @@ export class Wire {
       this.#pairs.add(socket);
       socket.on('error', () => {});
     }
-    near.on('close', () => { this.#pairs.delete(near); far.end(); });
-    far.on('close', () => { this.#pairs.delete(far); near.destroy(); });
-    far.on('data', (chunk) => { if (!this.#frozen && !near.destroyed) near.write(chunk); });
+    near.on('close', () => {
+      this.#pairs.delete(near);
+      far.end();
+    });
+    far.on('close', () => {
+      this.#pairs.delete(far);
+      near.destroy();
+    });
+    far.on('data', (chunk) => {
+      if (!this.#frozen && !near.destroyed) near.write(chunk);
+    });
     near.on('data', (chunk) => {
       if (this.#frozen) return;
       this.statements += countParse(chunk);
@@ -129,7 +137,12 @@ export async function openWires() {
 
 /** What the accounts of the seeds are given in tests. */
 export const PASSWORD = 'a password for tests';
-export const ACCOUNTS = { user: 'user@lisens.example', other: 'other@lisens.example', official: 'official@lisens.example', admin: 'admin@lisens.example' };
+export const ACCOUNTS = {
+  user: 'user@lisens.example',
+  other: 'other@lisens.example',
+  official: 'official@lisens.example',
+  admin: 'admin@lisens.example',
+};
 
 /** An empty schema, a client in it, and the URL that leads a shop there. */
 export async function openSchema(databaseUrl = process.env.DATABASE_URL) {
@@ -153,8 +166,12 @@ export async function run(script, env) {
   const child = spawn(process.execPath, [script], { cwd: home, env: { ...process.env, ...env } });
   let stdout = '';
   let stderr = '';
-  child.stdout.on('data', (chunk) => { stdout += chunk; });
-  child.stderr.on('data', (chunk) => { stderr += chunk; });
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
   const [code] = await once(child, 'close');
   return { code, stdout, stderr };
 }
@@ -203,8 +220,10 @@ export async function startShop(env) {
 }
 
 function client(ask) {
-  const write = (method) => (path, body, headers = {}) =>
-    ask(path, { method, headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+  const write =
+    (method) =>
+    (path, body, headers = {}) =>
+      ask(path, { method, headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
   return { get: ask, post: write('POST'), patch: write('PATCH'), delete: (path, headers) => ask(path, { method: 'DELETE', headers }) };
 }
 
