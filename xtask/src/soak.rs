@@ -117,7 +117,7 @@ fn stages(world: &World, kills: u32, seed: u64) -> Result<String> {
     world.until_running(Duration::from_secs(20))?;
     say("klar up");
     run(&mut world.klar(&["up"]))?;
-    let client = Client::new(world.https, &world.authority()?)?;
+    let client = Client::sign_in(world.https, &world.authority()?)?;
     let begun = Instant::now();
     let load = Load::start(client.clone(), seed)?;
     std::thread::sleep(Duration::from_secs(2));

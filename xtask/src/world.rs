@@ -79,10 +79,14 @@ impl World {
         if app.exists() {
             std::fs::remove_dir_all(&app)?;
         }
-        copy(&repository().join("demo/lisens"), &app).context("copying demo/lisens")?;
+        let source = repository().join("demo/lisens");
+        // Once and not for each release: a release whose front end is built already skips it.
+        run(Command::new("node").arg("web/build.js").current_dir(&source))?;
+        copy(&source, &app).context("copying demo/lisens")?;
         let file = app.join("klar.toml");
         let text = std::fs::read_to_string(&file)?;
-        std::fs::write(&file, format!("{text}\n[edge]\nhttps_port = {https}\nhttp_port = {http}\n"))?;
+        // Its last table is [edge].
+        std::fs::write(&file, format!("{text}https_port = {https}\nhttp_port = {http}\n"))?;
         Ok(Self { state: folder.join("state"), app, https, klar, fleeting, stopped: false })
     }
 
@@ -182,7 +186,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
-        if entry.file_name() == "node_modules" {
+        if ["node_modules", "coverage"].iter().any(|name| entry.file_name() == *name) {
             continue;
         }
         let target = to.join(entry.file_name());

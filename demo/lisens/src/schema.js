@@ -83,7 +83,7 @@ export function queryReader(properties) {
       values[name] = fromText(value, Object.hasOwn(properties, name) ? properties[name].type : 'string');
     }
     check(values);
-    return values;
+    return { ...values };
   };
 }
 
