@@ -13,7 +13,7 @@ ajv.addFormat('date', (text) => {
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text);
 });
 ajv.addFormat('date-time', true); // only in what we send
-ajv.addFormat('email', /^[^\s@\0]{1,64}@[^\s@\0]{1,189}$/);
+ajv.addFormat('email', /^[^\s@\0]{1,64}@[^\s@\0]{1,253}$/);
 ajv.addFormat('password', true);
 ajv.addFormat('uuid', /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
 // A surrogate without its partner is no character, and the database could not give it back.
