@@ -58,13 +58,16 @@ export function forest(from, to, y, seed, low, high, fill, slope = 0) {
 }
 
 export function wheel(x, y, r, turn = 0) {
-  const spokes = [0, 72, 144, 216, 288].map((angle) => `<path d="M-2.6 0L-1.6 -13L1.6 -13L2.6 0Z" transform="rotate(${angle + turn})" fill="${ink.mist}"/>`);
+  const spokes = [0, 72, 144, 216, 288].map(
+    (angle) => `<path d="M-2.6 0L-1.6 -13L1.6 -13L2.6 0Z" transform="rotate(${angle + turn})" fill="${ink.mist}"/>`,
+  );
   return at(x, y, r / 20, circle(0, 0, 20, ink.night) + circle(0, 0, 13.5, ink.deep) + spokes.join('') + circle(0, 0, 4, ink.cream));
 }
 
 /** A rally car from its side, 240 x 96, its wheels on y = 93. */
 export function car(x, y, scale, { body = ink.red, shade = ink.rust, plate = true, turn = 0, lights = true } = {}) {
-  const hull = 'M7 66L9 45Q10 36 22 34L38 31L60 13Q66 9 76 9L124 9Q136 9 145 16L172 36L212 42Q230 45 233 58L234 70Q234 76 227 76L14 76Q7 76 7 66Z';
+  const hull =
+    'M7 66L9 45Q10 36 22 34L38 31L60 13Q66 9 76 9L124 9Q136 9 145 16L172 36L212 42Q230 45 233 58L234 70Q234 76 227 76L14 76Q7 76 7 66Z';
   return at(
     x,
     y,

@@ -25,4 +25,6 @@ for (const [name, size, options] of [
   ['icon-512', 512],
   ['icon-maskable', 512, { rounded: false, inset: 0.2 }],
 ])
-  await sharp(Buffer.from(icon(size, options))).png({ palette: true }).toFile(`${folder}${name}.png`);
+  await sharp(Buffer.from(icon(size, options)))
+    .png({ palette: true })
+    .toFile(`${folder}${name}.png`);

@@ -1,6 +1,23 @@
 // The pictures: a road at dusk for the front page, and one scene for each kind of licence.
 
-import { car, chequers, circle, dice, dust, forest, gradient, group, helmet, ink, line, path, rect, ridge, spruce, wheel } from './parts.js';
+import {
+  car,
+  chequers,
+  circle,
+  dice,
+  dust,
+  forest,
+  gradient,
+  group,
+  helmet,
+  ink,
+  line,
+  path,
+  rect,
+  ridge,
+  spruce,
+  wheel,
+} from './parts.js';
 
 const svg = (width, height, defs, content) =>
   `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}"><defs>${defs}</defs>${content}</svg>\n`;
@@ -9,19 +26,23 @@ export function hero() {
   const defs = [
     gradient('sky', [
       [0, '#1d4f5b'],
-      [0.42, '#5b9a95'],
-      [0.72, ink.dusk],
-      [1, ink.glow],
+      [0.26, '#5b9a95'],
+      [0.46, ink.dusk],
+      [0.6, ink.glow],
     ]),
     gradient('water', [
       [0, ink.glow],
       [0.3, '#c9b896'],
       [1, '#3f8a88'],
     ]),
-    gradient('beam', [[0, '#fff1cf'], [1, ink.glow]], 'x1="0" y1="0" x2="1" y2="0"').replace(
-      `stop-color="${ink.glow}"`,
-      `stop-color="${ink.glow}" stop-opacity="0"`,
-    ),
+    gradient(
+      'beam',
+      [
+        [0, '#fff1cf'],
+        [1, ink.glow],
+      ],
+      'x1="0" y1="0" x2="1" y2="0"',
+    ).replace(`stop-color="${ink.glow}"`, `stop-color="${ink.glow}" stop-opacity="0"`),
     gradient('ground', [
       [0, '#14564f'],
       [1, '#0c3339'],
@@ -37,7 +58,14 @@ export function hero() {
   for (let i = 0; i < 16; i += 1) {
     const y = 213 + i * 3.4;
     const width = glitter(12, 62 - i * 2);
-    shine += rect((430 + glitter(-26, 26) - width / 2).toFixed(1), y.toFixed(1), width.toFixed(1), 1.5, ink.cream, `rx="0.75" opacity="${(0.75 - i * 0.035).toFixed(2)}"`);
+    shine += rect(
+      (430 + glitter(-26, 26) - width / 2).toFixed(1),
+      y.toFixed(1),
+      width.toFixed(1),
+      1.5,
+      ink.cream,
+      `rx="0.75" opacity="${(0.75 - i * 0.035).toFixed(2)}"`,
+    );
   }
   return svg(
     960,
@@ -61,8 +89,16 @@ export function hero() {
       path('M0 262Q120 236 240 252Q330 262 400 270Q500 262 600 244Q720 222 800 224Q890 226 960 214L960 360L0 360Z', 'url(#ground)'),
       forest(704, 960, 232, 11, 34, 66, '#13504b', -0.05),
       forest(0, 190, 262, 3, 36, 74, '#13504b', -0.06),
-      path('M742 228Q640 240 596 254Q560 268 640 276Q760 288 700 306Q600 330 300 326Q140 326 0 340L0 360L960 360L960 352Q800 338 806 310Q806 284 690 270Q626 262 648 252Q680 240 750 229Z', 'url(#road)'),
-      line('M736 231Q650 242 620 255Q590 268 664 274Q786 290 752 309Q690 336 420 338', ink.cream, 2, 'stroke-dasharray="9 11" opacity="0.55"'),
+      path(
+        'M742 228Q640 240 596 254Q560 268 640 276Q760 288 700 306Q600 330 300 326Q140 326 0 340L0 360L960 360L960 352Q800 338 806 310Q806 284 690 270Q626 262 648 252Q680 240 750 229Z',
+        'url(#road)',
+      ),
+      line(
+        'M736 231Q650 242 620 255Q590 268 664 274Q786 290 752 309Q690 336 420 338',
+        ink.cream,
+        2,
+        'stroke-dasharray="9 11" opacity="0.55"',
+      ),
       path('M0 344Q160 330 330 331Q560 334 690 312L660 326Q500 350 300 348Q140 348 0 356Z', '#2f4d52', 'opacity="0.5"'),
       path('M0 356Q150 348 300 350Q480 352 560 360L0 360Z', ink.night),
       path('M960 300Q880 306 850 330Q840 346 880 360L960 360Z', ink.night),
@@ -80,7 +116,10 @@ export function hero() {
 }
 
 /** The same dusk behind every card: sky, hills, ground. */
-function card(content, { sky = 'calm', sun = [480, 150, 40], hills = [50, 92, 66, 110, 72, 96, 40, 74, 52], ground = 290, trees = true } = {}) {
+function card(
+  content,
+  { sky = 'calm', sun = [480, 150, 40], hills = [50, 92, 66, 110, 72, 96, 40, 74, 52], ground = 290, trees = true } = {},
+) {
   const skies = {
     calm: [
       [0, ink.fjord],
@@ -108,7 +147,13 @@ function card(content, { sky = 'calm', sun = [480, 150, 40], hills = [50, 92, 66
       circle(x, y, r * 1.7, ink.cream, 'opacity="0.25"'),
       circle(x, y, r, ink.cream),
       ridge(640, ground - 16, hills, ground, '#8fbcae'),
-      ridge(640, ground, [...hills].reverse().map((height) => height * 0.55), ground + 4, '#55998d'),
+      ridge(
+        640,
+        ground,
+        [...hills].reverse().map((height) => height * 0.55),
+        ground + 4,
+        '#55998d',
+      ),
       trees ? forest(-10, 660, ground + 3, 17, 22, 52, ink.moss) : '',
       rect(0, ground, 640, 400 - ground, ink.pine),
       content,
@@ -117,7 +162,9 @@ function card(content, { sky = 'calm', sun = [480, 150, 40], hills = [50, 92, 66
 }
 
 const road = (top, height = 64) =>
-  rect(0, top, 640, height, '#2f5257') + rect(0, top, 640, 4, ink.fjord) + line(`M20 ${top + height * 0.62}L640 ${top + height * 0.62}`, ink.mist, 5, 'stroke-dasharray="44 36" opacity="0.8"');
+  rect(0, top, 640, height, '#2f5257') +
+  rect(0, top, 640, 4, ink.fjord) +
+  line(`M20 ${top + height * 0.62}L640 ${top + height * 0.62}`, ink.mist, 5, 'stroke-dasharray="44 36" opacity="0.8"');
 
 const shadow = (x, y, rx) => `<ellipse cx="${x}" cy="${y}" rx="${rx}" ry="7" fill="${ink.night}" opacity="0.5"/>`;
 
@@ -143,7 +190,10 @@ function marshal(x, y, scale, arm) {
 export const cards = {
   // A year: the sun with twelve rays.
   helarslisens: () => {
-    const rays = Array.from({ length: 12 }, (_, i) => `<rect x="-4" y="-92" width="8" height="24" rx="4" fill="${ink.cream}" transform="rotate(${i * 30})"/>`);
+    const rays = Array.from(
+      { length: 12 },
+      (_, i) => `<rect x="-4" y="-92" width="8" height="24" rx="4" fill="${ink.cream}" transform="rotate(${i * 30})"/>`,
+    );
     return card([road(296, 76), shadow(322, 367, 166), dust(150, 356, 1.2), car(164, 224, 1.5)].join(''), {
       sky: 'warm',
       sun: [320, 128, 54],
@@ -192,7 +242,14 @@ export const cards = {
         rect(0, 300, 640, 4, ink.fjord),
         path('M40 120L320 44L600 120L600 136L40 136Z', ink.red),
         path('M320 44L600 120L600 136L320 136Z', ink.rust),
-        [0, 1, 2, 3, 4, 5, 6].map((i) => path(`M${40 + i * 80} 136L${120 + i * 80} 136Q${118 + i * 80} 162 ${80 + i * 80} 162Q${42 + i * 80} 162 ${40 + i * 80} 136Z`, i % 2 ? ink.cream : ink.red)).join(''),
+        [0, 1, 2, 3, 4, 5, 6]
+          .map((i) =>
+            path(
+              `M${40 + i * 80} 136L${120 + i * 80} 136Q${118 + i * 80} 162 ${80 + i * 80} 162Q${42 + i * 80} 162 ${40 + i * 80} 136Z`,
+              i % 2 ? ink.cream : ink.red,
+            ),
+          )
+          .join(''),
         rect(52, 150, 12, 170, ink.deep),
         rect(576, 150, 12, 170, ink.deep),
         shadow(300, 366, 210),
@@ -201,7 +258,14 @@ export const cards = {
         rect(262, 350, 104, 12, ink.night, 'rx="4"'),
         shadow(512, 372, 58),
         wheel(512, 324, 48, 10),
-        group(436, 352, 1, path('M-76 -9L66 -9A24 24 0 0 1 104 -20L86 -4L86 6L104 22A24 24 0 0 1 66 9L-76 9A24 24 0 0 1 -114 20L-96 5L-96 -5L-114 -20A24 24 0 0 1 -76 -9Z', ink.mist), -24).replace('rotate(-24) scale(1)', 'rotate(0) scale(0.001)'),
+        group(
+          410,
+          372,
+          0.5,
+          path('M-84 -10L70 -10Q78 -32 104 -30L92 -10L92 10L104 30Q78 32 70 10L-84 10A22 22 0 1 1 -84 -10Z', ink.mist) +
+            circle(-100, 0, 9, '#2f5257'),
+          -6,
+        ),
         rect(70, 338, 92, 44, ink.teal, 'rx="5"'),
         rect(70, 352, 92, 5, ink.deep),
         line('M96 338L96 326L136 326L136 338', ink.teal, 7),
@@ -225,7 +289,10 @@ export const cards = {
         shadow(318, 368, 170),
         dust(120, 356, 0.9),
         // The kart.
-        path('M160 330L214 322L226 266Q228 258 238 258L268 262L276 322L392 322Q420 288 456 296L486 330Q492 348 476 350L172 350Q156 350 160 330Z', ink.red),
+        path(
+          'M160 330L214 322L226 266Q228 258 238 258L268 262L276 322L392 322Q420 288 456 296L486 330Q492 348 476 350L172 350Q156 350 160 330Z',
+          ink.red,
+        ),
         path('M160 336L488 336Q490 350 476 350L172 350Q158 350 160 336Z', ink.rust),
         path('M206 330L222 262L240 258L262 262L250 330Z', ink.deep),
         line('M372 316L350 282', ink.night, 7),
@@ -247,7 +314,9 @@ export const cards = {
 
   // Flat out through a bend, kerbs and all.
   ungdomslisens: () => {
-    const kerb = Array.from({ length: 9 }, (_, i) => path(`M${i * 76 - 20} 300L${i * 76 + 18} 300L${i * 76 + 6} 318L${i * 76 - 34} 318Z`, ink.red));
+    const kerb = Array.from({ length: 9 }, (_, i) =>
+      path(`M${i * 76 - 20} 300L${i * 76 + 18} 300L${i * 76 + 6} 318L${i * 76 - 34} 318Z`, ink.red),
+    );
     return card(
       [
         rect(0, 300, 640, 100, '#2f5257'),
@@ -291,7 +360,11 @@ export const cards = {
           216,
           1,
           [
-            path('M-232 -132L-78 -152L78 -132L232 -152L232 124L78 146L-78 124L-232 146Z', ink.night, 'opacity="0.25" transform="translate(8 12)"'),
+            path(
+              'M-232 -132L-78 -152L78 -132L232 -152L232 124L78 146L-78 124L-232 146Z',
+              ink.night,
+              'opacity="0.25" transform="translate(8 12)"',
+            ),
             path('M-232 -132L-78 -152L-78 124L-232 146Z', ink.cream),
             path('M-78 -152L78 -132L78 146L-78 124Z', '#efe2c8'),
             path('M78 -132L232 -152L232 124L78 146Z', ink.cream),
@@ -311,7 +384,16 @@ export const cards = {
         ),
         spruce(66, 356, 64, ink.moss),
         spruce(588, 352, 72, ink.moss),
-        group(478, 336, 1, path('M-96 -8L62 -8L92 0L62 8L-96 8Z', ink.glow) + path('M62 -8L92 0L62 8Z', ink.cream) + path('M80 -3L92 0L80 3Z', ink.night) + rect(-108, -8, 16, 16, ink.red, 'rx="3"'), -164),
+        group(
+          478,
+          336,
+          1,
+          path('M-96 -8L62 -8L92 0L62 8L-96 8Z', ink.glow) +
+            path('M62 -8L92 0L62 8Z', ink.cream) +
+            path('M80 -3L92 0L80 3Z', ink.night) +
+            rect(-108, -8, 16, 16, ink.red, 'rx="3"'),
+          -164,
+        ),
       ].join(''),
       { sky: 'late', sun: [560, 70, 30], trees: false },
     ),
@@ -323,7 +405,13 @@ export const cards = {
         path('M0 330Q260 300 640 318L640 372Q300 352 0 392Z', '#2f5257'),
         line('M0 362Q270 328 640 345', ink.mist, 5, 'stroke-dasharray="40 32" opacity="0.8"'),
         path('M0 388Q300 350 640 372L640 400L0 400Z', ink.pine),
-        [70, 130, 190].map((x, i) => path(`M${x} ${322 - i * 4}L${x + 26} ${321 - i * 4}L${x + 17} ${286 - i * 4}L${x + 9} ${286 - i * 4}Z`, ink.red) + rect(x + 5, 300 - i * 4, 16, 7, ink.cream)).join(''),
+        [70, 130, 190]
+          .map(
+            (x, i) =>
+              path(`M${x} ${322 - i * 4}L${x + 26} ${321 - i * 4}L${x + 17} ${286 - i * 4}L${x + 9} ${286 - i * 4}Z`, ink.red) +
+              rect(x + 5, 300 - i * 4, 16, 7, ink.cream),
+          )
+          .join(''),
         shadow(300, 390, 60),
         marshal(300, 390, 1.5, line('M22 -130L52 -150L62 -176', ink.rust, 12)),
         line('M380 150L420 36', ink.deep, 8),
@@ -360,7 +448,6 @@ export const cards = {
         rect(58, 132, 372, 190, ink.pine, 'rx="8"'),
         path('M58 250L430 190L430 314Q430 322 422 322L66 322Q58 322 58 314Z', ink.cream),
         path('M58 262L430 202L430 222L58 286Z', ink.red),
-        group(164, 218, 0.62, '').replace('></g>', '></g>'),
         car(150, 222, 0.72, { plate: false }),
         rect(50, 318, 392, 18, ink.night, 'rx="4"'),
         path('M446 176L520 176Q538 178 546 194L572 250L584 262Q588 266 588 274L588 336L446 336Z', ink.red),
@@ -416,6 +503,7 @@ export const cards = {
 
 /** The icon, also for the home screen; `inset` leaves room for the mask of the system. */
 export function icon(size, { rounded = true, inset = 0 } = {}) {
-  const content = rect(0, 0, 32, 32, '#0b5c4a', rounded ? 'rx="7"' : '') + group(16 * inset, 16 * inset, 1 - inset, line('M10 8v16h12', '#fff', 4));
+  const content =
+    rect(0, 0, 32, 32, '#0b5c4a', rounded ? 'rx="7"' : '') + group(16 * inset, 16 * inset, 1 - inset, line('M10 8v16h12', '#fff', 4));
   return svg(32, 32, '', content).replace('width="32" height="32">', `width="${size}" height="${size}">`);
 }
