@@ -7,6 +7,7 @@ export function headLinks(html, bundle, firstRoute) {
   const missing = (file) => !html.includes(`/${file}"`);
   const link = (attrs) => ({ tag: 'link', attrs, injectTo: 'head' });
   return [
+    ...(html.includes('rel="manifest"') ? [] : [link({ rel: 'manifest', href: '/manifest.webmanifest' })]),
     ...scripts
       .filter((file) => file !== entry.fileName && missing(file))
       .map((file) => link({ rel: 'modulepreload', crossorigin: true, href: `/${file}` })),
