@@ -45,7 +45,7 @@ if (built === wanted) {
   console.log('the front end is built already');
 } else {
   const npm = (...args) => execFileSync('npm', args, { cwd: home, stdio: 'inherit' });
-  npm('ci', '--no-audit', '--no-fund');
+  npm('ci', '--include=dev', '--no-audit', '--no-fund'); // the tools, also where NODE_ENV says production
   npm('run', 'build');
   writeFileSync(stamp, wanted);
 }

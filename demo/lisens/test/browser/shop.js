@@ -1,0 +1,79 @@
+// How a visitor finds things on the pages: by role and accessible name, in any of the three languages. The only file
+// to change when the pages are called something else.
+
+import { address } from './support.js';
+
+export const paths = {
+  home: '/',
+  orders: '/orders',
+  licences: '/licences',
+  users: '/users',
+  estimate: '/estimate',
+  signIn: '/sign-in',
+  checkout: '/checkout',
+};
+/** The routes everybody may see, and those for officials. */
+export const routes = {
+  open: [paths.home, paths.estimate, paths.signIn],
+  official: [paths.orders, paths.licences, paths.users, paths.checkout],
+};
+
+const names = {
+  email: /e-?post|e-?mail/i,
+  password: /passord|lösenord|password/i,
+  signIn: /logg inn|logga in|sign in/i,
+  choose: /kjøp|velg|legg|köp|välj|lägg|buy|choose|add/i,
+  basket: /kasse|kurv|kassa|korg|checkout|basket/i,
+  pay: /betal|pay/i,
+  orders: /ordre|bestilling|order|beställning/i,
+  asOf: /per |sist|fra |senast|från |as of|last/i,
+};
+
+export const rows = (page, what = 'order') => page.getByTestId(`${what}-row`);
+export const pendingCount = async (page) =>
+  Number.parseInt(
+    (await page
+      .getByTestId('pending-count')
+      .first()
+      .textContent({ timeout: 2_000 })
+      .catch(() => '0')) || '0',
+    10,
+  ) || 0;
+export const payButton = (page) => page.getByRole('button', { name: names.pay });
+export const asOf = (page) => page.getByTestId('as-of').or(page.locator('main').getByText(names.asOf)).first();
+export const ordersLink = (page) => page.getByRole('navigation').getByRole('link', { name: names.orders }).first();
+
+/** Puts a licence into the basket and stops before paying. */
+export async function choose(page) {
+  if (new URL(page.url(), address).pathname !== paths.home)
+    await page.getByRole('navigation').locator(`a[href="${paths.home}"]`).first().click();
+  await page
+    .locator('main')
+    .getByRole('button', { name: names.choose })
+    .or(page.locator('main').getByRole('link', { name: names.choose }))
+    .first()
+    .click();
+  const to = page.getByRole('link', { name: names.basket }).first();
+  await payButton(page).or(to).first().waitFor();
+  if (!(await payButton(page).isVisible())) await to.click();
+  await payButton(page).waitFor();
+}
+
+export async function fillSignIn(page, email, password) {
+  await page.getByLabel(names.email).fill(email);
+  await page.getByLabel(names.password).fill(password);
+}
+export const signInButton = (page) => page.locator('main').getByRole('button', { name: names.signIn });
+
+/** Presses Tab until what has the focus matches; with the keyboard alone. */
+export async function tabTo(page, locator, most = 120) {
+  await locator.waitFor();
+  const there = () => locator.evaluate((element) => element === document.activeElement);
+  for (let i = 0; i < most; i += 1) {
+    if (await there()) return;
+    await page.keyboard.press('Tab');
+  }
+  throw new Error(`Tab does not lead to ${locator}`);
+}
+
+export { names };
