@@ -27,6 +27,11 @@ function Banner() {
   return h('div', { className: 'banner' }, 'Season 2026 is open! Remember to buy your licence before the first race of the year.', h('br'), 'Payment by card only.')
 }
 
+function Footer() {
+  return h('div', { className: 'footer' }, h('h3', null, 'Contact'), h('p', null, 'NMK Fjellbygda, Banevegen 1'), h('p', null, 'Open on Tuesdays, 18 to 20'),
+    h('p', null, 'Questions about licences are answered by the board. Please be patient, we do this in our spare time.'))
+}
+
 function Home() {
   const photos = []
   for (let i = 1; i <= 10; i++) photos.push(h('img', { src: '/photos/' + i + '.bmp' }))
@@ -115,7 +120,7 @@ function App() {
     window.addEventListener('popstate', update)
   }, [])
   const Page = pages[path]
-  return h('div', null, h(Nav), h(Banner), h(Page, { key: path }))
+  return h('div', null, h(Nav), h(Banner), h(Page, { key: path }), h(Footer))
 }
 
 function startApp(root) {

@@ -20,7 +20,10 @@ async function indexes(target) {
     const lines = plan.map((row) => row['QUERY PLAN']);
     if (lines.some((line) => line.includes('Seq Scan'))) scanned.push(statement);
   }
-  return { passed: scanned.length === 0, evidence: scanned.length ? `read from end to end: ${scanned.join('; ')}` : `${HOT.length} plans use an index` };
+  return {
+    passed: scanned.length === 0,
+    evidence: scanned.length ? `read from end to end: ${scanned.join('; ')}` : `${HOT.length} plans use an index`,
+  };
 }
 
 async function statementsPerRequest(target) {

@@ -24,18 +24,20 @@ const wrongs = () => [
   post('/api/estimate', { discipline: 'rally', age: 20, races: 0, mechanics: 1 }),
 ];
 
-const LEAK = /\bat \S+ \(|node:internal|node_modules|\bSELECT\b|\bsyntax error\b|invalid input syntax|"?(stack|routine|severity)"?:|postgres:\/\//;
+const LEAK =
+  /\bat \S+ \(|node:internal|node_modules|\bSELECT\b|\bsyntax error\b|invalid input syntax|"?(stack|routine|severity)"?:|postgres:\/\//;
 
 const named = ({ method = 'GET', path }) => `${method} ${path}`;
 
 /** Asks everything of `requests`; what ended the process is started again. */
 async function askAll(target, requests) {
   const seen = [];
+  await target.ready();
   for (const request of requests) {
     const official = await target.signIn('official');
     const answer = await official.ask(request.path, { ...request, timeout_ms: 8_000 });
     await sleep(30); // a process that dies of it needs a moment
-    const died = target.mine && !target.alive();
+    const died = !target.alive();
     seen.push({ request, answer, died });
     await target.ready();
   }
@@ -46,7 +48,10 @@ async function survives(target) {
   const seen = await askAll(target, wrongs());
   const died = seen.filter(({ died: dead }) => dead);
   const bad = seen.filter(({ answer, died: dead }) => !dead && (answer.status === 0 || answer.status >= 500));
-  const findings = [...died.map(({ request }) => `process died: ${named(request)}`), ...bad.map(({ request, answer }) => `${answer.status || answer.reason}: ${named(request)}`)];
+  const findings = [
+    ...died.map(({ request }) => `process died: ${named(request)}`),
+    ...bad.map(({ request, answer }) => `${answer.status || answer.reason}: ${named(request)}`),
+  ];
   return { passed: findings.length === 0, evidence: findings.join('; ') || `${seen.length} wrong requests, all answered with 4xx` };
 }
 
@@ -100,40 +105,37 @@ function errorLines(lines) {
 async function logged(target) {
   const official = await target.signIn('official');
   const faults = [];
-  const fault = async (name, work) => {
+  // 4xx is the caller's fault. An error that was swallowed is answered like a success: nobody will ever read of it.
+  const fault = async (name, work, swallowed = []) => {
     const before = target.log().length;
     const answer = await work();
     await sleep(100);
-    if (answer.status !== 0 && answer.status < 500) return;
+    if (answer.status !== 0 && answer.status < 500 && !swallowed.includes(answer.status)) return;
     const lines = errorLines(target.log().slice(before));
     const ids = lines.filter((line) => line.request_id ?? line.trace_id);
     faults.push({ name, ok: ids.length > 0, status: answer.status });
   };
   await fault('a query that fails', () => official.ask('/api/orders/abc'));
+  await fault('a refund that cannot be', () => official.ask('/api/orders/99999999999999999999/refund', { method: 'POST' }), [200]);
   await target.wire.cut();
-  await fault('no database', () => official.ask('/api/orders'));
-  // A swallowed error is one that nobody will ever read.
-  const before = target.log().length;
-  await target.ready();
-  await target.wire.cut();
-  const order = await official.ask('/api/orders/7/refund', { method: 'POST', timeout_ms: 6_000 });
-  await sleep(100);
-  faults.push({
-    name: 'a refund without a database',
-    status: order.status,
-    ok: order.status >= 500 && errorLines(target.log().slice(before)).some((line) => line.request_id ?? line.trace_id),
-  });
+  await fault('no database', () => official.ask('/api/orders', { timeout_ms: 6_000 }));
   const missed = faults.filter(({ ok }) => !ok);
   return {
     passed: missed.length === 0,
-    evidence: missed.length ? `no structured line for ${missed.map(({ name, status }) => `${name} (${status || 'no answer'})`).join(', ')}` : `${faults.length} faults, each with a line`,
+    evidence: missed.length
+      ? `no structured line for ${missed.map(({ name, status }) => `${name} (${status || 'no answer'})`).join(', ')}`
+      : `${faults.length} faults, each with a line`,
   };
 }
 
 async function critical(target) {
   const endpoints = [
     { name: 'sign in', bad: post(target.signInPath, '{'), good: post(target.signInPath, target.accounts.user) },
-    { name: 'checkout', bad: post('/api/checkout', { items: [{}] }), good: post('/api/checkout', { items: [{ licence_kind: 'mekaniker', quantity: 1 }] }) },
+    {
+      name: 'checkout',
+      bad: post('/api/checkout', { items: [{}] }),
+      good: post('/api/checkout', { items: [{ licence_kind: 'mekaniker', quantity: 1 }] }),
+    },
     { name: 'one order', bad: { path: '/api/orders/x' }, good: { path: '/api/orders/7' } },
     { name: 'refund', bad: post('/api/orders/x/refund'), good: post('/api/orders/7/refund') },
   ];
@@ -147,9 +149,11 @@ async function critical(target) {
     const away = await official.ask(good.path, { ...good, timeout_ms: 6_000 });
     if (away.status !== 503) findings.push(`${name}: ${away.status || 'no answer'} without a database`);
     await target.ready();
-    for (let tries = 0; tries < 50 && (await target.ask('/api/licence-kinds')).status !== 200; tries++) await sleep(100);
   }
-  return { passed: findings.length === 0, evidence: findings.join('; ') || `${endpoints.length} of ${endpoints.length} critical endpoints` };
+  return {
+    passed: findings.length === 0,
+    evidence: findings.join('; ') || `${endpoints.length} of ${endpoints.length} critical endpoints`,
+  };
 }
 
 export default [

@@ -19,18 +19,29 @@ async function buyAndLeave(target) {
   const order = bought.json;
   step('buy three', bought.status === 201 && Number.isInteger(order?.id), `${bought.status || bought.reason}, order ${order?.id}`);
   const mine = await user.ask(`/api/orders?user_id=${user.user.id}&limit=20`);
-  step('see it first in my orders', rowsOf(mine)[0]?.id === order?.id && rowsOf(mine).every((row) => row.user_id === user.user.id), `first is ${rowsOf(mine)[0]?.id} of ${rowsOf(mine).length}`);
+  step(
+    'see it first in my orders',
+    rowsOf(mine)[0]?.id === order?.id && rowsOf(mine).every((row) => row.user_id === user.user.id),
+    `first is ${rowsOf(mine)[0]?.id} of ${rowsOf(mine).length}`,
+  );
   const one = await user.ask(`/api/orders/${order?.id}`);
   const lines = one.json?.items ?? [];
   const total = lines.reduce((sum, line) => sum + line.unit_price_ore * line.quantity, 0);
-  step('its total is that of its lines, in whole øre', lines.length === 1 && Number.isInteger(one.json?.total_ore) && one.json.total_ore === total, `total ${one.json?.total_ore}, lines ${total}`);
+  step(
+    'its total is that of its lines, in whole øre',
+    lines.length === 1 && Number.isInteger(one.json?.total_ore) && one.json.total_ore === total,
+    `total ${one.json?.total_ore}, lines ${total}`,
+  );
   step('it has three licences', one.json?.licences?.length === 3, `${one.json?.licences?.length}`);
   const out = await user.ask('/api/session', { method: 'DELETE' });
   step('sign out', out.status === 204, out.status);
   const after = await user.ask(`/api/orders/${order?.id}`);
   step('and it is closed', after.status === 401, after.status);
   const wrong = steps.filter(({ why }) => why !== undefined);
-  return { passed: wrong.length === 0, evidence: `${steps.length - wrong.length} of ${steps.length} steps${wrong.map(({ name, why }) => `; ${name}: ${why}`).join('')}` };
+  return {
+    passed: wrong.length === 0,
+    evidence: `${steps.length - wrong.length} of ${steps.length} steps${wrong.map(({ name, why }) => `; ${name}: ${why}`).join('')}`,
+  };
 }
 
 async function doubleClick(target) {
@@ -67,7 +78,10 @@ async function doubleClick(target) {
   const p95 = times.sort((a, b) => a - b)[Math.floor(times.length * 0.95)];
   if (lost > 0) findings.push(`${lost} of ${times.length} checkouts failed`);
   if (p95 > 200) findings.push(`p95 ${Math.round(p95)} ms`);
-  return { passed: findings.length === 0, evidence: findings.join('; ') || `one order for three clicks; ${times.length} checkouts, p95 ${Math.round(p95)} ms` };
+  return {
+    passed: findings.length === 0,
+    evidence: findings.join('; ') || `one order for three clicks; ${times.length} checkouts, p95 ${Math.round(p95)} ms`,
+  };
 }
 
 export default [

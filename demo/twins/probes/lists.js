@@ -36,7 +36,10 @@ async function pagination(target) {
     if (twice > 0) findings.push(`${path}: ${twice} rows seen twice`);
     if (bare <= MOST && ids.length <= MOST) findings.push(`${path}: no second page`);
   }
-  return { passed: findings.length === 0, evidence: findings.join('; ') || `${LISTS.length} lists: bounded, capped, walked without a row twice` };
+  return {
+    passed: findings.length === 0,
+    evidence: findings.join('; ') || `${LISTS.length} lists: bounded, capped, walked without a row twice`,
+  };
 }
 
 async function search(target) {
@@ -51,7 +54,8 @@ async function search(target) {
   if (strangers.length > 0) findings.push(`${strangers.length} rows without "${word}"`);
   if (rows.length > 50) findings.push(`${rows.length} rows where 50 were asked for`);
   if (!Number.isInteger(first.json?.total)) findings.push('no total');
-  const injected = await official.ask(`/api/orders?limit=50&q=${encodeURIComponent("zzqq' OR '1' LIKE '")}`);
+  const injection = "zzqq%' OR orders.id = users.id AND orders.id < 9 AND '' LIKE '";
+  const injected = await official.ask(`/api/orders?limit=50&q=${encodeURIComponent(injection)}`);
   if (rowsOf(injected).length > 0) findings.push(`SQL in the search answers ${rowsOf(injected).length} rows`);
   const quote = await official.ask(`/api/orders?q=${encodeURIComponent("O'Brien")}`);
   if (quote.status !== 200) findings.push(`a quote in the search: ${quote.status || quote.reason}`);
@@ -64,12 +68,13 @@ async function bulk(target) {
   let ids = rowsOf(all).map((row) => row.id);
   if (ids.length < 999) ids = await walk(official, '/api/licences', 10);
   ids = ids.slice(0, 999);
-  if (ids.length < 999) return { passed: false, evidence: `only ${ids.length} licences to change` };
+  if (ids.length < 999) throw new Error(`only ${ids.length} licences to change`);
   const stranger = 999_999_999;
   const items = ids.toSpliced(500, 0, stranger).map((id) => ({ id, status: 'suspended' }));
   const findings = [];
 
-  const change = (list, key) => official.ask('/api/licences/bulk', { method: 'POST', body: { items: list }, headers: { 'idempotency-key': key }, timeout_ms: 30_000 });
+  const change = (list, key) =>
+    official.ask('/api/licences/bulk', { method: 'POST', body: { items: list }, headers: { 'idempotency-key': key }, timeout_ms: 30_000 });
   const key = randomUUID();
   let answer;
   const statements = await target.statements(async () => {
@@ -83,7 +88,10 @@ async function bulk(target) {
 
   // Somebody puts one back; the first request, sent again, must not undo that.
   const one = ids.slice(0, 1);
-  await change(one.map((id) => ({ id, status: 'active' })), randomUUID());
+  await change(
+    one.map((id) => ({ id, status: 'active' })),
+    randomUUID(),
+  );
   await change(items, key);
   const states = new Map();
   for (const status of ['suspended', 'active']) {
@@ -91,8 +99,14 @@ async function bulk(target) {
     for (const row of rowsOf(page)) states.set(row.id, row.status);
   }
   if (states.get(one[0]) === 'suspended') findings.push(`the same key again ran again: licence ${one[0]} is suspended once more`);
-  await change(ids.map((id) => ({ id, status: 'active' })), randomUUID());
-  return { passed: findings.length === 0, evidence: findings.join('; ') || `${items.length} items, ${statements ?? 'unknown'} statements, one outcome each` };
+  await change(
+    ids.map((id) => ({ id, status: 'active' })),
+    randomUUID(),
+  );
+  return {
+    passed: findings.length === 0,
+    evidence: findings.join('; ') || `${items.length} items, ${statements ?? 'unknown'} statements, one outcome each`,
+  };
 }
 
 export default [

@@ -32,7 +32,10 @@ async function lint(target) {
 async function stage(target) {
   const { code, tests, failed, skipped, output } = await suiteOf(target);
   const passed = code === 0 && tests > 0 && failed === 0 && skipped === 0;
-  return { passed, evidence: `npm test ended with ${code}: ${tests} tests, ${failed} failed, ${skipped} skipped${tests ? '' : ` (${output.trim().split('\n').at(-1)})`}` };
+  return {
+    passed,
+    evidence: `npm test ended with ${code}: ${tests} tests, ${failed} failed, ${skipped} skipped${tests ? '' : ` (${output.trim().split('\n').at(-1)})`}`,
+  };
 }
 
 const lcovPaths = ['coverage/lcov.info', 'lcov.info', 'coverage/report/lcov.info'];
@@ -40,7 +43,8 @@ const lcovPaths = ['coverage/lcov.info', 'lcov.info', 'coverage/report/lcov.info
 /** The coverage file of the folder, made by its `coverage` script when there is one; null without. */
 async function lcovOf(target) {
   const find = () => lcovPaths.map((path) => join(target.folder, path)).find(existsSync);
-  if (!find() && (await scriptsOf(target.folder)).coverage) await run('npm', ['run', 'coverage'], { cwd: target.folder, env: { NODE_TEST_CONTEXT: undefined } });
+  if (!find() && (await scriptsOf(target.folder)).coverage)
+    await run('npm', ['run', 'coverage'], { cwd: target.folder, env: { NODE_TEST_CONTEXT: undefined } });
   const path = find();
   if (!path) return null;
   const text = await readFile(path, 'utf8');
@@ -60,7 +64,10 @@ async function unit(target) {
   const { tests, failed } = await suiteOf(target);
   const lcov = await lcovOf(target);
   const passed = tests > 0 && failed === 0 && lcov !== null && enough(lcov.functions);
-  return { passed, evidence: `${tests} tests, ${failed} failed, ${lcov ? `${lcov.functions.join(' of ')} functions covered` : 'no coverage file'}` };
+  return {
+    passed,
+    evidence: `${tests} tests, ${failed} failed, ${lcov ? `${lcov.functions.join(' of ')} functions covered` : 'no coverage file'}`,
+  };
 }
 
 async function integration(target) {
@@ -80,11 +87,16 @@ const FLOWS = {
 };
 
 async function manual(target) {
-  const found = (await filesOf(target.folder, /\.(md|html)$/i, new Set(['node_modules', 'dist', 'coverage']))).filter((path) => /manual|user-guide|brukerveiledning|brukerhåndbok/i.test(path));
+  const found = (await filesOf(target.folder, /\.(md|html)$/i, new Set(['node_modules', 'dist', 'coverage']))).filter((path) =>
+    /manual|user-guide|brukerveiledning|brukerhåndbok/i.test(path),
+  );
   if (found.length === 0) return { passed: false, evidence: 'no user manual' };
   const text = (await Promise.all(found.map((path) => readFile(path, 'utf8')))).join('\n');
   const missing = Object.keys(FLOWS).filter((flow) => !FLOWS[flow].test(text));
-  return { passed: missing.length === 0, evidence: missing.length ? `the manual leaves out: ${missing.join(', ')}` : `${Object.keys(FLOWS).length} flows in the manual` };
+  return {
+    passed: missing.length === 0,
+    evidence: missing.length ? `the manual leaves out: ${missing.join(', ')}` : `${Object.keys(FLOWS).length} flows in the manual`,
+  };
 }
 
 export default [

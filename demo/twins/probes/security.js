@@ -7,14 +7,18 @@ import { sourcesOf } from '../support/sources.js';
 import { rowsOf } from '../support/target.js';
 
 // A value put into SQL: `= ${x}`, `'${x}'`, `(${x}`, or a string with SQL in it and a plus.
-const BUILT = [/`[^`]*\b(SELECT|INSERT|UPDATE|DELETE|SET|WHERE)\b[^`]*(=|'|%|VALUES \()\s*\$\{[^`]*`/g, /'[^'\n]*\b(SELECT|INSERT|UPDATE|DELETE|WHERE)\b[^'\n]*'\s*\+/g];
+const BUILT = [
+  /`[^`]*\b(SELECT|INSERT|UPDATE|DELETE|SET|WHERE)\b[^`]*(=|'|%|VALUES \()\s*\$\{[^`]*`/g,
+  /'[^'\n]*\b(SELECT|INSERT|UPDATE|DELETE|WHERE)\b[^'\n]*'\s*\+/g,
+];
 
 async function parameterised(target) {
   const findings = [];
   for (const path of await sourcesOf(target.folder)) {
     const text = await readFile(path, 'utf8');
     const hits = BUILT.flatMap((pattern) => text.match(pattern) ?? []);
-    if (hits.length > 0) findings.push(`${path.slice(target.folder.length + 1)}: ${hits.length} statements built from values, first ${hits[0].slice(0, 60)}`);
+    if (hits.length > 0)
+      findings.push(`${path.slice(target.folder.length + 1)}: ${hits.length} statements built from values, first ${hits[0].slice(0, 60)}`);
   }
   // What the source looks like is one thing; what is sent is another.
   const marker = 'zqmarkerqz';
@@ -33,7 +37,8 @@ async function access(target) {
   const refused = (name, answer, statuses) => {
     if (!statuses.includes(answer.status)) findings.push(`${name}: ${answer.status || answer.reason}`);
   };
-  for (const path of ['/api/orders', '/api/licences', '/api/users', '/api/orders/7', '/api/users/2']) refused(`anonymous reads ${path}`, await target.ask(path), [401]);
+  for (const path of ['/api/orders', '/api/licences', '/api/users', '/api/orders/7', '/api/users/2'])
+    refused(`anonymous reads ${path}`, await target.ask(path), [401]);
   const [user, other, admin] = await Promise.all(['user', 'other', 'admin'].map((who) => target.signIn(who)));
 
   // Somebody else's things.
@@ -41,7 +46,15 @@ async function access(target) {
   refused(`a user reads order ${theirs.id} of another`, await user.ask(`/api/orders/${theirs.id}`), [403, 404]);
   refused('a user reads another user', await user.ask(`/api/users/${other.user.id}`), [403, 404]);
   refused('a user lists the users', await user.ask('/api/users'), [403]);
-  refused('a user suspends a licence', await user.ask('/api/licences/bulk', { method: 'POST', body: { items: [{ id: 1, status: 'active' }] }, headers: { 'idempotency-key': randomUUID() } }), [403]);
+  refused(
+    'a user suspends a licence',
+    await user.ask('/api/licences/bulk', {
+      method: 'POST',
+      body: { items: [{ id: 1, status: 'active' }] },
+      headers: { 'idempotency-key': randomUUID() },
+    }),
+    [403],
+  );
 
   // One's own role.
   await user.ask(`/api/users/${user.user.id}`, { method: 'PATCH', body: { role: 'admin' } });
@@ -53,8 +66,10 @@ async function access(target) {
   const cookie = user.cookies.find((line) => /session|lisens/.test(line)) ?? '';
   if (!/httponly/i.test(cookie)) findings.push('the session cookie is there for scripts');
   const again = await target.signIn('user', { fresh: true });
-  if (again.cookies[0]?.split(';')[0] === user.cookies[0]?.split(';')[0]) findings.push(`the same token each time: ${user.cookies[0]?.split(';')[0]}`);
-  for (const forged of ['session=user-4', '__Host-lisens=admin']) refused(`forged ${forged}`, await target.ask('/api/users', { headers: { cookie: forged } }), [401]);
+  if (again.cookies[0]?.split(';')[0] === user.cookies[0]?.split(';')[0])
+    findings.push(`the same token each time: ${user.cookies[0]?.split(';')[0]}`);
+  for (const forged of ['session=user-4', '__Host-lisens=admin'])
+    refused(`forged ${forged}`, await target.ask('/api/users', { headers: { cookie: forged } }), [401]);
   return { passed: findings.length === 0, evidence: findings.join('; ') || 'no operation beyond what a role may do' };
 }
 

@@ -6,7 +6,12 @@ import { SKELETON, apiCalls, rowCount, withPage } from '../support/browser.js';
 const open = async (page, target, path) => {
   await page.goto(target.url + path, { waitUntil: 'domcontentloaded' });
 };
-const rowsShown = (page) => page.waitForFunction((selector) => document.querySelectorAll(selector).length > 3, 'tbody tr, [role="row"], [role="listitem"], [data-index]', { timeout: 15_000 });
+const rowsShown = (page) =>
+  page.waitForFunction(
+    (selector) => document.querySelectorAll(selector).length > 3,
+    'tbody tr, [role="row"], [role="listitem"], [data-index]',
+    { timeout: 15_000 },
+  );
 
 /** Wheels to the end of what can be scrolled, a few times. */
 async function scroll(page, times) {
@@ -25,7 +30,10 @@ async function infinite(target) {
     const calls = apiCalls(requests, '/api/orders').map(({ url }) => url.searchParams.get('cursor'));
     const cursors = calls.filter(Boolean);
     const once = new Set(cursors).size === cursors.length;
-    return { passed: cursors.length >= 3 && once, evidence: `${calls.length} requests, ${cursors.length} of them for next pages, ${once ? 'each once' : 'some twice'}; ${await rowCount(page)} rows in the page` };
+    return {
+      passed: cursors.length >= 3 && once,
+      evidence: `${calls.length} requests, ${cursors.length} of them for next pages, ${once ? 'each once' : 'some twice'}; ${await rowCount(page)} rows in the page`,
+    };
   });
 }
 
@@ -41,7 +49,10 @@ async function virtual(target) {
         most[path] = Math.max(most[path], await rowCount(page));
       }
     }
-    return { passed: Object.values(most).every((rows) => rows > 3 && rows < 200), evidence: `most rows in the page at once: ${JSON.stringify(most)}` };
+    return {
+      passed: Object.values(most).every((rows) => rows > 3 && rows < 200),
+      evidence: `most rows in the page at once: ${JSON.stringify(most)}`,
+    };
   });
 }
 
@@ -81,7 +92,10 @@ async function clientCache(target) {
     await sleep(2_500);
     const calls = apiCalls(requests, '/api/orders').slice(before);
     const twice = calls.length - new Set(calls.map(({ url }) => url.href)).size;
-    return { passed: shown > 3 && calls.length >= 1 && twice === 0, evidence: `back on the list: ${shown} rows after 300 ms, ${calls.length} requests behind them, ${twice} of them twice` };
+    return {
+      passed: shown > 3 && calls.length >= 1 && twice === 0,
+      evidence: `back on the list: ${shown} rows after 300 ms, ${calls.length} requests behind them, ${twice} of them twice`,
+    };
   });
 }
 

@@ -33,7 +33,14 @@ function observe() {
 export async function withPage(target, { who = null } = {}, work) {
   browser ??= await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-component-update', '--ignore-certificate-errors'],
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-background-networking',
+      '--no-first-run',
+      '--disable-component-update',
+      '--ignore-certificate-errors',
+    ],
   });
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 } });
   try {
@@ -43,7 +50,14 @@ export async function withPage(target, { who = null } = {}, work) {
       await context.addCookies(
         session.cookies.map((line) => {
           const [name, ...value] = line.split(';')[0].split('=');
-          return { name, value: value.join('='), domain: hostname, path: '/', secure: protocol === 'https:', httpOnly: /httponly/i.test(line) };
+          return {
+            name,
+            value: value.join('='),
+            domain: hostname,
+            path: '/',
+            secure: protocol === 'https:',
+            httpOnly: /httponly/i.test(line),
+          };
         }),
       );
     }
@@ -51,7 +65,9 @@ export async function withPage(target, { who = null } = {}, work) {
     page.setDefaultTimeout(15_000);
     await page.addInitScript(observe);
     const requests = [];
-    page.on('request', (request) => requests.push({ url: new URL(request.url()), type: request.resourceType(), method: request.method(), request }));
+    page.on('request', (request) =>
+      requests.push({ url: new URL(request.url()), type: request.resourceType(), method: request.method(), request }),
+    );
     return await work({ page, context, requests });
   } finally {
     await context.close();

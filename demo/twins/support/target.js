@@ -135,11 +135,17 @@ export class Target {
     throw new Error(`${this.name} does not answer: ${this.log().slice(-3).join(' | ')}`);
   }
 
-  /** Before each probe: whatever the one before broke is up again. */
+  /** Before each probe: whatever the one before broke is up again, and answers. */
   async ready() {
     if (!this.mine) return;
     await this.wire.mend();
-    if (!this.alive()) await this.restart();
+    for (let tries = 0; tries < 100; tries++) {
+      // A process that is about to end may still take the first request.
+      if (!this.alive()) return this.restart();
+      if ((await this.ask('/api/licence-kinds', { timeout_ms: 2_000 })).status === 200) return;
+      await sleep(100);
+    }
+    await this.restart();
   }
 
   async stop() {
@@ -158,7 +164,11 @@ export class Target {
   }
 
   #spawn(script, env) {
-    const child = spawn(process.execPath, [script], { cwd: this.folder, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [script], {
+      cwd: this.folder,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => this.#log.push(chunk.toString()));
     return child;
   }
