@@ -21,10 +21,16 @@ async function lint(target) {
   const prettier = await run(tool('prettier'), ['--check', ...files], { cwd: target.folder });
   const errors = /\((\d+) errors?/.exec(eslint.output)?.[1] ?? (eslint.code === 0 ? 0 : 'unknown');
   const unformatted = prettier.output.split('\n').filter((line) => line.startsWith('[warn]') && /\.jsx?$/.test(line)).length;
+  // Settings that let everything pass would be no linters.
+  const planted = await run(tool('eslint'), [...config, '--stdin', '--stdin-filename', 'server.js'], {
+    cwd: target.folder,
+    input: 'if (nobodyKnowsThis) { const left = 1; }\n',
+  });
   const { lint: script } = await scriptsOf(target.folder);
   const findings = [];
   if (eslint.code !== 0) findings.push(`eslint: ${errors} errors`);
   if (prettier.code !== 0) findings.push(`prettier: ${unformatted} of ${files.length} files not formatted`);
+  if (planted.code === 0) findings.push('a planted error is not seen');
   if (!script) findings.push('no lint script');
   return { passed: findings.length === 0, evidence: findings.join('; ') || `${files.length} files clean` };
 }

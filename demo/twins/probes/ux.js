@@ -100,7 +100,7 @@ async function clientCache(target) {
 }
 
 async function offline(target) {
-  return withPage(target, { who: 'official' }, async ({ page, context }) => {
+  return withPage(target, { who: 'official', worker: true }, async ({ page, context }) => {
     const findings = [];
     await open(page, target, '/orders');
     await rowsShown(page);

@@ -30,7 +30,7 @@ function observe() {
 }
 
 /** Calls `work` with a fresh page; `who` is signed in before it sees anything. */
-export async function withPage(target, { who = null } = {}, work) {
+export async function withPage(target, { who = null, worker = false } = {}, work) {
   browser ??= await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: [
@@ -42,22 +42,20 @@ export async function withPage(target, { who = null } = {}, work) {
       '--ignore-certificate-errors',
     ],
   });
-  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 } });
+  const context = await browser.newContext({
+    ignoreHTTPSErrors: true,
+    viewport: { width: 1280, height: 800 },
+    // Behind a service worker a probe could neither delay nor count what the page asks for.
+    serviceWorkers: worker ? 'allow' : 'block',
+  });
   try {
     if (who) {
       const session = await target.signIn(who, { fresh: true });
-      const { protocol, hostname } = new URL(target.url);
       await context.addCookies(
         session.cookies.map((line) => {
           const [name, ...value] = line.split(';')[0].split('=');
-          return {
-            name,
-            value: value.join('='),
-            domain: hostname,
-            path: '/',
-            secure: protocol === 'https:',
-            httpOnly: /httponly/i.test(line),
-          };
+          const attributes = { httpOnly: /httponly/i.test(line), secure: /;\s*secure/i.test(line) };
+          return { name, value: value.join('='), url: target.url, ...attributes };
         }),
       );
     }

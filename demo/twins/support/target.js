@@ -142,7 +142,8 @@ export class Target {
     for (let tries = 0; tries < 100; tries++) {
       // A process that is about to end may still take the first request.
       if (!this.alive()) return this.restart();
-      if ((await this.ask('/api/licence-kinds', { timeout_ms: 2_000 })).status === 200) return;
+      const answers = await Promise.all(['/api/licence-kinds', '/healthz'].map((path) => this.ask(path, { timeout_ms: 2_000 })));
+      if (answers[0].status === 200 && answers[1].status !== 503) return;
       await sleep(100);
     }
     await this.restart();
