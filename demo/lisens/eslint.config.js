@@ -15,6 +15,9 @@ export default [
     },
   },
   { files: ['**/*.js'], ignores: ['web/src/**'], languageOptions: { globals: globals.node } },
+  // What runs in the page is written beside what drives it.
+  { files: ['test/browser/**'], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
+  { files: ['web/src/offline/sw.js'], languageOptions: { globals: { __MANIFEST__: 'readonly' } } },
   {
     files: ['web/src/**'],
     plugins: { 'react-hooks': reactHooks },

@@ -18,19 +18,21 @@ export class Attempts {
 
   /** Counts one attempt before it is made, and throws 429 when there were too many. */
   async note(email, address) {
-    const account = await this.#count(`lisens:attempts:${address}:${email.toLowerCase()}`);
-    const all = await this.#count(`lisens:attempts:${address}`);
+    const account = await this.#count(accountKey(email, address));
+    const all = await this.#count(addressKey(address));
     if (account <= MOST_FOR_ACCOUNT && all <= MOST_FOR_ADDRESS) return;
     throw new HttpError(429, 'too_many_attempts', 'Too many attempts to sign in. Try again in a quarter of an hour.', {
       headers: { 'retry-after': String(WITHIN_S) },
     });
   }
 
-  /** The password was right: what was counted for it does not count. */
+  /** The password was right: this attempt does not count, nor do the wrong ones before it for this account. */
   async forgive(email, address) {
-    const key = `lisens:attempts:${address}:${email.toLowerCase()}`;
-    this.#local.delete(key);
-    await this.#cache.drop([key]);
+    this.#local.delete(accountKey(email, address));
+    const entry = this.#local.get(addressKey(address));
+    if (entry) entry.count -= 1;
+    else await this.#cache.uncount(addressKey(address));
+    await this.#cache.drop([accountKey(email, address)]);
   }
 
   async #count(key) {
@@ -48,3 +50,6 @@ export class Attempts {
     return entry.count;
   }
 }
+
+const accountKey = (email, address) => `lisens:attempts:${address}:${email.toLowerCase()}`;
+const addressKey = (address) => `lisens:attempts:${address}`;

@@ -52,6 +52,11 @@ export class Cache {
     return answers === null ? null : Number(answers[0]);
   }
 
+  /** Takes one `count` back. */
+  async uncount(key) {
+    await this.#attempt((client) => client.decr(key));
+  }
+
   /** Resolves when Redis answers, rejects within a second when not. */
   async checkHealth() {
     if (!this.#client) throw new Error('REDIS_URL is not set');

@@ -186,6 +186,14 @@ test('an address that tries many accounts is stopped too', async () => {
   await assert.rejects(attempts.note('another@x.example', '192.0.2.1'), withStatus(429, 'too_many_attempts'));
 });
 
+test('however many sign in rightly from one address, none is stopped', async () => {
+  const attempts = new Attempts(new Cache(null, silent));
+  for (let time = 0; time < 300; time += 1) {
+    await attempts.note(`u${time}@x.example`, '192.0.2.1');
+    await attempts.forgive(`u${time}@x.example`, '192.0.2.1');
+  }
+});
+
 test('a write needs the token of its session, and no other site', () => {
   const session = { csrfToken: 'abc' };
   const ask = (headers, who = session) => demandSameSite({ headers }, who);
