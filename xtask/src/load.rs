@@ -145,14 +145,23 @@ struct Session {
     csrf: String,
 }
 
-/// Who may see and do everything that the load asks for; planted with the demo app's seeds (its `klar.toml`).
-const OFFICIAL: &str = r#"{"email":"official@lisens.example","password":"demo-lisens-2026"}"#;
+/// Of the accounts that go with the demo app's seeds (its `klar.toml`).
+const PASSWORD: &str = "demo-lisens-2026";
+/// What buyers hold while they pay.
+pub const BASKET: &str = r#"{"items":[{"licence_kind":"ledsager","quantity":1}]}"#;
 
-type Connection = SendRequest<Full<Bytes>>;
+/// A connection that is kept.
+pub type Connection = SendRequest<Full<Bytes>>;
 
 impl Client {
-    /// For the app at this port, trusting this authority (PEM) and no other; signed in as an official.
+    /// For the app at this port, trusting this authority (PEM) and no other; signed in as an official, who may see and
+    /// do everything that the load asks for.
     pub fn sign_in(port: u16, authority: &str) -> Result<Self> {
+        Self::sign_in_as("official@lisens.example", port, authority)
+    }
+
+    /// Signed in with this e-mail address and the password of the demo.
+    pub fn sign_in_as(email: &str, port: u16, authority: &str) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
             roots.add(certificate.map_err(|error| anyhow::anyhow!("klar's authority: {error}"))?)?;
@@ -164,8 +173,8 @@ impl Client {
             .with_no_client_auth();
         let mut client =
             Self { port, tls: TlsConnector::from(Arc::new(config)), session: Session::default() };
-        let (status, headers, body) =
-            client.exchange(client.post("/api/session", None, OFFICIAL.into())?)?;
+        let who = serde_json::json!({ "email": email, "password": PASSWORD }).to_string();
+        let (status, headers, body) = client.exchange(client.post("/api/session", None, who)?)?;
         ensure!(status == StatusCode::CREATED, "signing in answered {status}: {body}");
         let cookie = headers.get(SET_COOKIE).context("signing in set no cookie")?.to_str()?;
         let answer: serde_json::Value = serde_json::from_str(&body)?;
@@ -193,7 +202,26 @@ impl Client {
         request.header(COOKIE, &self.session.cookie).header("x-csrf-token", &self.session.csrf)
     }
 
-    async fn connect(&self) -> Result<Connection> {
+    /// The session as headers: `Cookie` and `X-CSRF-Token`.
+    pub fn session_headers(&self) -> (&str, &str) {
+        (&self.session.cookie, &self.session.csrf)
+    }
+
+    /// Posts once, on a connection that is kept.
+    pub async fn send(
+        &self,
+        connection: &mut Connection,
+        path: &str,
+        key: Option<&str>,
+        body: String,
+    ) -> Result<(StatusCode, String)> {
+        let asked = ask(connection, self.post(path, key, body)?);
+        let (status, _, body) = tokio::time::timeout(PATIENCE, asked).await.context("no answer")??;
+        Ok((status, body))
+    }
+
+    /// Opens a connection.
+    pub async fn connect(&self) -> Result<Connection> {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;

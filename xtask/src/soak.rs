@@ -78,7 +78,7 @@ setInterval(() => {
 
 /// Runs it and writes `bench/FAULTS.md`.
 pub fn soak(kills: u32, seed: u64, dry_run: bool) -> Result<()> {
-    install::ensure("The soak")?;
+    install::ensure("The soak", false)?;
     // A trial needs no optimised build.
     let klar = world::build(!dry_run)?;
     let mut world = World::fleeting("soak", klar)?;

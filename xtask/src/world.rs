@@ -36,11 +36,16 @@ pub fn build(optimised: bool) -> Result<PathBuf> {
 }
 
 fn program(profile: &str) -> Result<PathBuf> {
+    Ok(target()?.join(profile).join("klar"))
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> Result<PathBuf> {
     let metadata =
         crate::shell::output(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
     let target = metadata["target_directory"].as_str().context("cargo names no target folder")?;
-    Ok(Path::new(target).join(profile).join("klar"))
+    Ok(PathBuf::from(target))
 }
 
 /// Where state can lie so that the users of apps can reach their part of it, and sockets have short paths.

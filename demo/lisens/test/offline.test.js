@@ -405,7 +405,7 @@ describe('worker', () => {
     const caches = cacheStorage();
     const worker = createAnswers({ caches, fetch: ask });
     let user = { id: 7 };
-    let hold;
+    let hold; // eslint-disable-line prefer-const -- the answers above look at it before it is made
     answers = ({ path }) => (path === '/api/session' ? { body: { user } } : (hold?.promise ?? { body: { orders: [] } }));
     const urls = async () => (await (await caches.open('lisens-api')).keys()).map(({ url }) => url.slice(base.length));
     await worker.answer(get('/api/orders'));
