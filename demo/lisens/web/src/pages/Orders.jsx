@@ -1,0 +1,79 @@
+import { Link } from 'wouter';
+import { Badge } from '../components/Badge.jsx';
+import { Icon } from '../components/Icon.jsx';
+import { Filter, ListCount, ListNotices, SearchBox } from '../components/ListTools.jsx';
+import { PageTitle } from '../components/PageTitle.jsx';
+import { Panel } from '../components/Panel.jsx';
+import { VirtualList } from '../components/VirtualList.jsx';
+import { useTexts } from '../i18n/index.js';
+import { useFilters } from '../lib/filters.js';
+import { useList } from '../lib/list.js';
+import { isOfficial } from '../lib/session.js';
+import { usePending } from '../offline/index.js';
+
+const STATUSES = ['paid', 'refunded'];
+
+export default function Orders({ user }) {
+  const { t } = useTexts();
+  const official = isOfficial(user);
+  return (
+    <div className="page wide list-page">
+      <PageTitle title={t(official ? 'orders.titleAll' : 'orders.title')} />
+      <WaitingPurchases user={user} />
+      <Panel name="orders" tall>
+        <OrderList official={official} />
+      </Panel>
+    </div>
+  );
+}
+
+function OrderList({ official }) {
+  const { t, money, dateTime } = useTexts();
+  const [filters, setFilter] = useFilters(['q', 'status']);
+  const list = useList('/api/orders', 'orders', filters);
+  const columns = [
+    { name: 'main', header: t('orders.number'), cell: (order) => <Link href={`/orders/${order.id}`}>{t('orders.one', { id: String(order.id) })}</Link> },
+    { name: 'sub', header: t('orders.buyer'), cell: (order) => order.user_name },
+    { name: 'more', header: t('orders.when'), cell: (order) => <time dateTime={order.created_at}>{dateTime(order.created_at)}</time> },
+    { name: 'state', header: t('orders.status'), cell: (order) => <Badge status={order.status} /> },
+    { name: 'end', header: t('orders.total'), cell: (order) => money(order.total_ore) },
+  ];
+  return (
+    <>
+      <div className="list-tools" role="search">
+        <SearchBox label={t(official ? 'orders.search' : 'orders.searchOwn')} value={filters.q} onSearch={(q) => setFilter('q', q)} />
+        <Filter
+          label={t('orders.status')}
+          value={filters.status}
+          onChange={(status) => setFilter('status', status)}
+          options={[['', t('filter.all')], ...STATUSES.map((status) => [status, t(`state.${status}`)])]}
+        />
+      </div>
+      <ListCount list={list} />
+      <ListNotices list={list} empty={filters.q || filters.status ? undefined : t('orders.none')} />
+      <VirtualList label={t('orders.title')} className="list-orders" columns={columns} list={list} />
+    </>
+  );
+}
+
+/** Purchases that have not reached the server yet. */
+function WaitingPurchases({ user }) {
+  const { t, time } = useTexts();
+  const waiting = usePending().filter((entry) => entry.path === '/api/checkout' && entry.userId === user.id);
+  if (waiting.length === 0) return null;
+  return (
+    <section className="waiting" aria-labelledby="waiting-heading">
+      <h2 id="waiting-heading">{t('orders.waiting')}</h2>
+      <ul>
+        {waiting.map((entry) => (
+          <li key={entry.id}>
+            <Icon name="clock" />
+            <span>{entry.label}</span>
+            <span className="small">{time(entry.createdAt)}</span>
+            <Badge status={entry.state} />
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
