@@ -39,6 +39,11 @@ channel?.addEventListener('message', ({ data }) => {
 let reading;
 let stale = false;
 
+/** What the pages see of a record. `error` is the server's code; its own words and the number of the request are beside it. */
+function shown({ id, path, label, userId, createdAt, state, error, message = '', requestId = null }) {
+  return { id, path, label, userId, createdAt, state, error, message, requestId };
+}
+
 /** Reads the queue anew; any number of requests while it is being read make one more reading. */
 function refresh() {
   stale = true;
@@ -46,15 +51,7 @@ function refresh() {
     while (stale) {
       stale = false;
       const records = await store.all().catch(() => NOTHING);
-      pending = records.map(({ id, path, label, userId, createdAt, state, error }) => ({
-        id,
-        path,
-        label,
-        userId,
-        createdAt,
-        state,
-        error,
-      }));
+      pending = records.map(shown);
     }
     reading = undefined;
     for (const listener of listeners) listener();
