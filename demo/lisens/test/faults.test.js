@@ -26,10 +26,7 @@ describe('the shop under faults', { skip }, () => {
   afterEach(async () => {
     await wires.databaseWire.mend();
     await wires.redisWire.mend();
-    await until(
-      () => shop.get('/healthz'),
-      ({ json }) => json.status === 'ok',
-    );
+    await until(() => shop.get('/healthz'), ({ json }) => json.status === 'ok');
   });
 
   after(async () => {
@@ -48,12 +45,8 @@ describe('the shop under faults', { skip }, () => {
     await Promise.all(Array.from({ length: 20 }, () => shop.get('/api/orders'))); // fills the pool
     await wires.databaseWire.cut();
     const asks = [
-      () => shop.get('/api/orders'),
-      () => shop.get('/api/orders/1'),
-      () => shop.get('/api/licences'),
-      () => shop.get('/api/users'),
-      () => buy(newKey()),
-      () => shop.post('/api/notes', { order_id: 1, text: 'hei' }),
+      () => shop.get('/api/orders'), () => shop.get('/api/orders/1'), () => shop.get('/api/licences'), () => shop.get('/api/users'),
+      () => buy(newKey()), () => shop.post('/api/notes', { order_id: 1, text: 'hei' }),
     ];
     for (const ask of asks) {
       const { status, json, headers, text } = await ask();
@@ -66,10 +59,7 @@ describe('the shop under faults', { skip }, () => {
     assert.equal((await shop.get('/')).status, 200);
 
     await wires.databaseWire.mend();
-    const back_ms = await until(
-      () => shop.get('/api/orders'),
-      ({ status }) => status === 200,
-    );
+    const back_ms = await until(() => shop.get('/api/orders'), ({ status }) => status === 200);
     assert.ok(back_ms < 1_000, `${back_ms} ms`);
     assert.equal((await buy(newKey())).status, 201);
   });
@@ -78,14 +68,8 @@ describe('the shop under faults', { skip }, () => {
     for (let round = 0; round < 3; round += 1) {
       await Promise.all(Array.from({ length: 20 }, () => shop.get('/api/orders')));
       wires.databaseWire.thaw(); // drops every connection
-      const answers = await Promise.all([
-        ...Array.from({ length: 30 }, () => shop.get('/api/orders')),
-        ...Array.from({ length: 5 }, () => buy(newKey())),
-      ]);
-      assert.deepEqual(
-        answers.filter(({ status }) => status >= 500).map(({ text }) => text),
-        [],
-      );
+      const answers = await Promise.all([...Array.from({ length: 30 }, () => shop.get('/api/orders')), ...Array.from({ length: 5 }, () => buy(newKey()))]);
+      assert.deepEqual(answers.filter(({ status }) => status >= 500).map(({ text }) => text), []);
     }
   });
 
@@ -93,10 +77,7 @@ describe('the shop under faults', { skip }, () => {
     await Promise.all(Array.from({ length: 20 }, () => shop.get('/api/orders')));
     await schema.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1', [schema.name]);
     const answers = await Promise.all(Array.from({ length: 30 }, () => shop.get('/api/orders')));
-    assert.deepEqual(
-      answers.filter(({ status }) => status !== 200),
-      [],
-    );
+    assert.deepEqual(answers.filter(({ status }) => status !== 200), []);
   });
 
   for (const delivered of [true, false]) {
@@ -127,19 +108,13 @@ describe('the shop under faults', { skip }, () => {
 
   test('without Redis the shop is degraded and answers from the database', async () => {
     await wires.redisWire.cut();
-    await until(
-      () => shop.get('/healthz'),
-      ({ json }) => json.status === 'degraded',
-    );
+    await until(() => shop.get('/healthz'), ({ json }) => json.status === 'degraded');
     const health = await shop.get('/healthz');
     assert.deepEqual([health.status, health.json], [200, { status: 'degraded', postgres: 'ok', redis: 'unavailable' }]);
     const { status, headers } = await shop.get('/api/licence-kinds');
     assert.deepEqual([status, headers.get('x-cache')], [200, 'miss']);
     await wires.redisWire.mend();
-    await until(
-      () => shop.get('/api/licence-kinds'),
-      (answer) => answer.headers.get('x-cache') === 'hit',
-    );
+    await until(() => shop.get('/api/licence-kinds'), (answer) => answer.headers.get('x-cache') === 'hit');
   });
 
   test('a Redis that says nothing costs one short wait', async () => {

@@ -34,16 +34,8 @@ test('an id is a positive whole number that fits', () => {
 test('configuration: defaults, and a sentence for what is wrong', () => {
   const config = readConfig({ DATABASE_URL: 'postgres://localhost/shop' });
   assert.deepEqual([config.host, config.port, config.redisUrl, config.seedOrders], ['127.0.0.1', 3000, null, 100_000]);
-  for (const wrong of [
-    {},
-    { DATABASE_URL: 'x', PORT: 'eighty' },
-    { DATABASE_URL: 'x', PORT: '70000' },
-    { DATABASE_URL: 'x', SEED_ORDERS: '-1' },
-  ]) {
-    assert.throws(
-      () => readConfig(wrong),
-      (error) => error instanceof ConfigError && /; set it to /.test(error.message),
-    );
+  for (const wrong of [{}, { DATABASE_URL: 'x', PORT: 'eighty' }, { DATABASE_URL: 'x', PORT: '70000' }, { DATABASE_URL: 'x', SEED_ORDERS: '-1' }]) {
+    assert.throws(() => readConfig(wrong), (error) => error instanceof ConfigError && /; set it to /.test(error.message));
   }
 });
 

@@ -24,13 +24,7 @@ describe('the shop', { skip }, () => {
   });
 
   const buy = (key, body) => shop.post('/api/checkout', body, key === null ? {} : { 'idempotency-key': key });
-  const purchase = {
-    user_id: 7,
-    items: [
-      { licence_kind: 'helarslisens', quantity: 1 },
-      { licence_kind: 'mekaniker', quantity: 2 },
-    ],
-  };
+  const purchase = { user_id: 7, items: [{ licence_kind: 'helarslisens', quantity: 1 }, { licence_kind: 'mekaniker', quantity: 2 }] };
 
   async function walk(path, list, betweenPages = async () => {}) {
     const seen = [];
@@ -59,11 +53,7 @@ describe('the shop', { skip }, () => {
     const other = await openSchema();
     const otherEnv = { DATABASE_URL: other.url, SEED_ORDERS: '200' };
     const results = await Promise.all([run('migrate.js', otherEnv), run('migrate.js', otherEnv)]);
-    assert.deepEqual(
-      results.map((result) => result.code),
-      [0, 0],
-      results.map((result) => result.stderr).join(),
-    );
+    assert.deepEqual(results.map((result) => result.code), [0, 0], results.map((result) => result.stderr).join());
     assert.equal((await other.query('SELECT count(*) FROM orders'))[0].count, '200');
     await other.close();
   });
@@ -83,11 +73,7 @@ describe('the shop', { skip }, () => {
     assert.deepEqual((await shop.get('/api/version')).json, { version: 'dev', instance: 'api-1', release: 'r7' });
   });
 
-  for (const [path, list] of [
-    ['/api/orders', 'orders'],
-    ['/api/licences', 'licences'],
-    ['/api/users', 'users'],
-  ]) {
+  for (const [path, list] of [['/api/orders', 'orders'], ['/api/licences', 'licences'], ['/api/users', 'users']]) {
     test(`${path} gives 20, at most 100, and says what is wrong with a limit or cursor`, async () => {
       assert.equal((await shop.get(path)).json[list].length, 20);
       assert.equal((await shop.get(`${path}?limit=5`)).json[list].length, 5);
@@ -110,16 +96,11 @@ describe('the shop', { skip }, () => {
     });
     assert.ok(sold > 5);
     assert.equal(new Set(seen).size, seen.length);
-    assert.deepEqual(
-      before.filter((id) => !seen.includes(id)),
-      [],
-    );
+    assert.deepEqual(before.filter((id) => !seen.includes(id)), []);
   });
 
   test('rows created in the same microsecond are neither skipped nor repeated', async () => {
-    await schema.query(
-      "INSERT INTO users (name, email, club) SELECT 'Kari Nordby', 'kari.' || n || '@example.com', 'NMK Fjellbygda' FROM generate_series(1, 150) n",
-    );
+    await schema.query("INSERT INTO users (name, email, club) SELECT 'Kari Nordby', 'kari.' || n || '@example.com', 'NMK Fjellbygda' FROM generate_series(1, 150) n");
     const seen = await walk('/api/users', 'users');
     const [{ count }] = await schema.query('SELECT count(*) FROM users');
     assert.equal(seen.length, Number(count));
@@ -172,10 +153,7 @@ describe('the shop', { skip }, () => {
   test('fifty purchases at once with one key are one order', async () => {
     const [{ count: before }] = await schema.query('SELECT count(*) FROM orders');
     const answers = await Promise.all(Array.from({ length: 50 }, () => buy('at-once', purchase)));
-    assert.deepEqual(
-      answers.filter((each) => each.status !== 201).map((each) => each.text),
-      [],
-    );
+    assert.deepEqual(answers.filter((each) => each.status !== 201).map((each) => each.text), []);
     assert.equal(new Set(answers.map((each) => each.json.id)).size, 1);
     assert.equal(answers.filter((each) => each.headers.get('idempotent-replayed') !== 'true').length, 1);
     const [{ count: after }] = await schema.query('SELECT count(*) FROM orders');
@@ -218,13 +196,7 @@ describe('the shop', { skip }, () => {
       assert.deepEqual([status, json.order_id, json.text], [201, 3, text]);
     }
     assert.equal((await shop.get('/api/orders/3')).json.notes.length, 2);
-    for (const bad of [
-      { order_id: 3 },
-      { order_id: 3, text: ' ' },
-      { order_id: 3, text: 'a\0b' },
-      { order_id: 3, text: 'å'.repeat(1001) },
-      { order_id: 9e15, text: 'x' },
-    ]) {
+    for (const bad of [{ order_id: 3 }, { order_id: 3, text: ' ' }, { order_id: 3, text: 'a\0b' }, { order_id: 3, text: 'å'.repeat(1001) }, { order_id: 9e15, text: 'x' }]) {
       assert.equal((await shop.post('/api/notes', bad)).status, 422);
     }
   });
@@ -262,15 +234,8 @@ describe('the shop', { skip }, () => {
   });
 
   test('a large body without a length is refused too', async () => {
-    const parts = async function* () {
-      for (let part = 0; part < 100; part += 1) yield Buffer.alloc(1024, 'x');
-    };
-    const answer = await shop.get('/api/notes', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: parts(),
-      duplex: 'half',
-    });
+    const parts = async function* () { for (let part = 0; part < 100; part += 1) yield Buffer.alloc(1024, 'x'); };
+    const answer = await shop.get('/api/notes', { method: 'POST', headers: { 'content-type': 'application/json' }, body: parts(), duplex: 'half' });
     assert.equal(answer.status, 413);
   });
 
@@ -300,9 +265,7 @@ describe('the shop', { skip }, () => {
   });
 
   test('every log line is structured and names the request', async () => {
-    await shop.get('/api/users?limit=1', {
-      headers: { 'x-request-id': 'seek-me', traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01` },
-    });
+    await shop.get('/api/users?limit=1', { headers: { 'x-request-id': 'seek-me', traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01` } });
     const find = () => shop.log.find((each) => each.request_id === 'seek-me');
     while (!find()) await sleep(5); // the line is written after the answer
     const line = find();

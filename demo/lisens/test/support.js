@@ -79,17 +79,9 @@ export class Wire {
       this.#pairs.add(socket);
       socket.on('error', () => {});
     }
-    near.on('close', () => {
-      this.#pairs.delete(near);
-      far.end();
-    });
-    far.on('close', () => {
-      this.#pairs.delete(far);
-      near.destroy();
-    });
-    far.on('data', (chunk) => {
-      if (!this.#frozen && !near.destroyed) near.write(chunk);
-    });
+    near.on('close', () => { this.#pairs.delete(near); far.end(); });
+    far.on('close', () => { this.#pairs.delete(far); near.destroy(); });
+    far.on('data', (chunk) => { if (!this.#frozen && !near.destroyed) near.write(chunk); });
     near.on('data', (chunk) => {
       if (this.#frozen) return;
       if (this.#cutOn && chunk.includes(this.#cutOn.text)) {
@@ -142,12 +134,8 @@ export async function run(script, env) {
   const child = spawn(process.execPath, [script], { cwd: home, env: { ...process.env, ...env } });
   let stdout = '';
   let stderr = '';
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
+  child.stdout.on('data', (chunk) => { stdout += chunk; });
+  child.stderr.on('data', (chunk) => { stderr += chunk; });
   const [code] = await once(child, 'close');
   return { code, stdout, stderr };
 }
