@@ -5,7 +5,7 @@ import { lisens } from './build/plugins.js';
 
 export default defineConfig({
   envDir: false, // what is built depends on the files here alone
-  plugins: [react(), lisens({ firstRoute: 'src/pages/home.jsx', shell: 'src/shell.jsx', worker: 'src/offline/sw.js' })],
+  plugins: [react(), lisens({ firstRoute: 'src/pages/Shop.jsx', shell: 'src/shell.jsx', worker: 'src/offline/sw.js' })],
   build: {
     target: 'es2022',
     sourcemap: true,

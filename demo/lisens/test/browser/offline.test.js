@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { asOf, choose, paths, payButton, pendingCount, rows } from './shop.js';
+import { asOf, choose, paths, payButton, pendingCount, rows, signOut } from './shop.js';
 import { controlled, get, options, orderCount, until, visiting } from './support.js';
 
 // Chromium reports each request that found no network.
@@ -133,7 +133,7 @@ test(
     await rows(page).first().waitFor();
     const kept = () => page.evaluate(async () => (await (await caches.open('lisens-api')).keys()).map(({ url }) => new URL(url).pathname));
     await until(async () => (await kept()).includes('/api/orders'), 'the orders are kept');
-    await page.getByRole('button', { name: /logg ut|logga ut|sign out/i }).click();
+    await signOut(page);
     await until(async () => !(await kept()).includes('/api/orders'), 'the orders are gone');
     assert.equal((await get(context, '/api/session')).user, null);
   }),

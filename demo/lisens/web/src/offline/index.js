@@ -8,6 +8,7 @@ import { store } from './store.js';
 import { isOff } from './switch.js';
 
 const NOTHING = [];
+const LOOK_AGAIN = 30_000; // whether the one who queued something has signed in meanwhile
 const listeners = new Set();
 const channel = globalThis.BroadcastChannel && new BroadcastChannel(CHANNEL);
 let pending = NOTHING;
@@ -87,13 +88,15 @@ function attempt(options) {
   running = queue
     .flush(options)
     .catch(() => ({ sent: 0, next: null })) // no IndexedDB: nothing was queued either
-    .then((result) => {
+    .then(async (result) => {
+      const left = result.next === null && (await queue.all().catch(() => NOTHING)).some(({ state }) => state !== 'failed');
+      const next = left ? LOOK_AGAIN : result.next;
       running = undefined;
       if (again) {
         again = false;
         return attempt({ force: false });
       }
-      if (result.next !== null) timer = setTimeout(() => attempt({ force: false }), result.next);
+      if (next !== null) timer = setTimeout(() => attempt({ force: false }), next);
       return result;
     });
   return running;
