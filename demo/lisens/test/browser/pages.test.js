@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
 import { choose, fillSignIn, names, ordersLink, paths, payButton, routes, rows, signInButton, tabTo } from './shop.js';
-import { options, orderCount, until, visiting } from './support.js';
+import { options, quiet, orderCount, until, visiting } from './support.js';
 
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -20,7 +20,7 @@ for (const colorScheme of ['light', 'dark']) {
       visiting({ as, colorScheme, reducedMotion: 'reduce' }, async ({ page }) => {
         const found = [];
         const look = async (where) => {
-          await page.waitForLoadState('networkidle');
+          await quiet(page);
           await page.evaluate(axe);
           const { violations } = await page.evaluate(() => window.axe.run(document));
           for (const { id, nodes } of violations) found.push(`${where} ${id}: ${nodes.map((node) => node.target.join(' ')).join(', ')}`);
