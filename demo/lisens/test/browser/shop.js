@@ -26,9 +26,10 @@ const names = {
   basket: /kurv|korg|basket/i,
   account: /konto|account/i,
   signOut: /logg ut|logga ut|sign out/i,
-  pay: /betal|pay/i,
+  confirm: /^(?:bekreft|bekräfta|confirm)/i,
+  pay: /^(?:betal|pay)|send når|skicka när|send when/i, // without a network it is queued instead
   orders: /ordre|bestilling|order|beställning/i,
-  asOf: /as of|slik det var|som det var|sist (?:sett|hentet|oppdatert)|senast|per \d/i,
+  asOf: /as of|as it was|slik det var|så som det var|som det var|sist (?:sett|hentet|oppdatert)|senast|per \d/i,
 };
 
 export const rows = (page, what = 'order') => page.getByTestId(`${what}-row`);
@@ -41,7 +42,7 @@ export const pendingCount = async (page) =>
       .catch(() => '0')) || '0',
     10,
   ) || 0;
-export const payButton = (page) => page.getByRole('button', { name: names.pay });
+export const payButton = (page) => page.locator('main').getByRole('button', { name: names.pay });
 export const asOf = (page) => page.getByTestId('as-of').or(page.locator('main').getByText(names.asOf)).first();
 export const ordersLink = (page) => page.getByRole('navigation').getByRole('link', { name: names.orders }).first();
 
@@ -59,6 +60,9 @@ export async function choose(page, press = (what) => what.click()) {
     await press(basketButton(page));
   await payButton(page).or(checkoutLink(page)).first().waitFor();
   if (!(await payButton(page).isVisible())) await press(checkoutLink(page));
+  const confirm = page.getByRole('button', { name: names.confirm });
+  await payButton(page).or(confirm).first().waitFor();
+  if (!(await payButton(page).first().isVisible())) await press(confirm);
   await payButton(page).waitFor();
 }
 

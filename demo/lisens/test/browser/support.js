@@ -83,6 +83,7 @@ function watch(page) {
     seen.last = Date.now();
     if (request.url().includes('/api/')) seen.open.add(request);
   });
+  page.on('response', (response) => seen.open.delete(response.request()));
   for (const event of ['requestfinished', 'requestfailed'])
     page.on(event, (request) => {
       seen.last = Date.now();
@@ -90,7 +91,7 @@ function watch(page) {
     });
 }
 
-/** Waits until nothing has been asked for in half a second. Playwright's own `networkidle` waits for ever here. */
+/** Waits until every question to the API has its answer and nothing has been asked for in half a second. */
 export async function quiet(page) {
   await page.waitForLoadState('load');
   const { open } = traffic.get(page);
