@@ -212,7 +212,7 @@ describe('queue', () => {
     assert.deepEqual(await queue.flush(), { sent: 1, next: null });
     const [failed] = await queue.all();
     assert.equal(failed.state, 'failed');
-    assert.deepEqual(failed.error, { status: 409, code: 'sold_out', message: 'no places', requestId: 'r1' });
+    assert.deepEqual([failed.status, failed.error, failed.message, failed.requestId], [409, 'sold_out', 'no places', 'r1']);
     await queue.discard(id);
     assert.deepEqual(await queue.all(), []);
   });

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ordersLink, paths, rows } from './shop.js';
-import { options, until, visiting } from './support.js';
+import { options, quiet, until, visiting } from './support.js';
 
 const WANTED = 10_000;
 const MOST_ROWS = 200;
@@ -83,7 +83,7 @@ test(
     });
     await page.goto(paths.orders);
     await rows(page).first().waitFor();
-    await page.waitForLoadState('networkidle');
+    await quiet(page);
     assert.deepEqual(
       asked.filter((url, i) => asked.indexOf(url) !== i),
       [],

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { paths, rows } from './shop.js';
-import { options, visiting } from './support.js';
+import { options, quiet, visiting } from './support.js';
 
 const MOST_SCRIPT = 120 * 1024;
 
@@ -20,11 +20,11 @@ test(
       bodies.push(response.body().then((body) => scripts.set(pathname, gzipSync(body, { level: 9 }).length)));
     });
     await page.goto(paths.home);
-    await page.waitForLoadState('networkidle');
+    await quiet(page);
     await Promise.all(bodies);
     const size = [...scripts.values()].reduce((sum, each) => sum + each, 0);
     assert.ok(size > 0 && size <= MOST_SCRIPT, `${size} bytes: ${[...scripts.keys()]}`);
-    const others = [...scripts.keys()].filter((path) => /\/(?:orders?|licences?|users?|checkout|estimate|sign-?in)[-.]/i.test(path));
+    const others = [...scripts.keys()].filter((path) => /\/(?:Orders?|Licences?|Users?|Checkout|SignIn|Help|NotFound)[-.]/.test(path));
     assert.deepEqual(others, [], 'chunks of other routes');
     const eager = await page.evaluate(() =>
       [...document.images]
@@ -49,7 +49,7 @@ test(
   options,
   visiting({ as: 'official', serviceWorkers: 'block' }, async ({ page }) => {
     await page.goto(paths.home);
-    await page.waitForLoadState('networkidle');
+    await quiet(page);
     await page.route('**/api/orders*', async (route) => {
       await new Promise((resolve) => setTimeout(resolve, 2_000));
       await route.continue();
@@ -59,7 +59,8 @@ test(
       addEventListener('click', () => {
         const from = performance.now();
         const look = () => {
-          if (document.querySelector('[aria-busy=true], [data-testid=skeleton]')) window.lisensMeasured.skeleton = performance.now() - from;
+          if (document.querySelector('main [aria-busy=true], main .row-skeleton, main [data-testid=skeleton]'))
+            window.lisensMeasured.skeleton = performance.now() - from;
           else requestAnimationFrame(look);
         };
         requestAnimationFrame(look);
@@ -83,7 +84,7 @@ for (const route of [paths.home, paths.orders, paths.licences, paths.users]) {
         await request.continue();
       });
       await page.goto(route);
-      await page.waitForLoadState('networkidle');
+      await quiet(page);
       const { shifts } = await page.evaluate(() => window.lisensMeasured);
       assert.ok(shifts <= 0.1, `layout shift ${shifts}`);
     }),

@@ -56,6 +56,7 @@ export async function visit(t, { as, expected = [], ...settings } = {}) {
     const page = await context.newPage();
     if (process.env.LISENS_COVERAGE) await page.coverage.startJSCoverage({ resetOnNavigation: false });
     pages.push(page);
+    watch(page);
     return page;
   };
   t.after(async () => {
@@ -71,6 +72,30 @@ export async function visit(t, { as, expected = [], ...settings } = {}) {
       'the console is clean',
     );
   return { context, page, newPage, check, errors };
+}
+
+const traffic = new WeakMap();
+
+function watch(page) {
+  const seen = { last: Date.now(), open: new Set() };
+  traffic.set(page, seen);
+  page.on('request', (request) => {
+    seen.last = Date.now();
+    if (request.url().includes('/api/')) seen.open.add(request);
+  });
+  page.on('response', (response) => seen.open.delete(response.request()));
+  for (const event of ['requestfinished', 'requestfailed'])
+    page.on(event, (request) => {
+      seen.last = Date.now();
+      seen.open.delete(request);
+    });
+}
+
+/** Waits until every question to the API has its answer and nothing has been asked for in half a second. */
+export async function quiet(page) {
+  await page.waitForLoadState('load');
+  const { open } = traffic.get(page);
+  await until(() => open.size === 0 && Date.now() - traffic.get(page).last > 500, 'the network is quiet');
 }
 
 async function keepCoverage(page) {

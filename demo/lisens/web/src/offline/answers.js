@@ -5,7 +5,7 @@ import { API_CACHE, CACHED_AT } from './names.js';
 import { within } from './within.js';
 
 const MOST = 60;
-const LIMIT = 10_000;
+const LIMIT = 8_000; // less than the pages wait
 const SESSION = '/api/session';
 const OPEN = new Set([SESSION, '/api/licence-kinds']); // say nothing of who asks
 

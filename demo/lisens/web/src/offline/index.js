@@ -8,6 +8,7 @@ import { store } from './store.js';
 import { isOff } from './switch.js';
 
 const NOTHING = [];
+const LOOK_AGAIN = 30_000; // whether the one who queued something has signed in meanwhile
 const listeners = new Set();
 const channel = globalThis.BroadcastChannel && new BroadcastChannel(CHANNEL);
 let pending = NOTHING;
@@ -39,6 +40,11 @@ channel?.addEventListener('message', ({ data }) => {
 let reading;
 let stale = false;
 
+/** What the pages see of a record. `error` is the server's code; its own words and the number of the request are beside it. */
+function shown({ id, path, label, userId, createdAt, state, error, message = '', requestId = null }) {
+  return { id, path, label, userId, createdAt, state, error, message, requestId };
+}
+
 /** Reads the queue anew; any number of requests while it is being read make one more reading. */
 function refresh() {
   stale = true;
@@ -46,15 +52,7 @@ function refresh() {
     while (stale) {
       stale = false;
       const records = await store.all().catch(() => NOTHING);
-      pending = records.map(({ id, path, label, userId, createdAt, state, error }) => ({
-        id,
-        path,
-        label,
-        userId,
-        createdAt,
-        state,
-        error,
-      }));
+      pending = records.map(shown);
     }
     reading = undefined;
     for (const listener of listeners) listener();
@@ -90,13 +88,15 @@ function attempt(options) {
   running = queue
     .flush(options)
     .catch(() => ({ sent: 0, next: null })) // no IndexedDB: nothing was queued either
-    .then((result) => {
+    .then(async (result) => {
+      const left = result.next === null && (await queue.all().catch(() => NOTHING)).some(({ state }) => state !== 'failed');
+      const next = left ? LOOK_AGAIN : result.next;
       running = undefined;
       if (again) {
         again = false;
         return attempt({ force: false });
       }
-      if (result.next !== null) timer = setTimeout(() => attempt({ force: false }), result.next);
+      if (next !== null) timer = setTimeout(() => attempt({ force: false }), next);
       return result;
     });
   return running;

@@ -101,13 +101,13 @@ export function createQueue({ store, fetch, lock, changed = () => {}, synced = (
       changed();
       synced({ id: record.id, path: record.path, label: record.label, userId: record.userId, answer: answer.body });
     } else if (answer.outcome === 'refused') {
-      await change(record, { state: 'failed', error: { status, ...error } });
+      await change(record, { state: 'failed', status, ...error });
     } else if (answer.outcome === 'signed-out' || answer.outcome === 'not-now') {
       await change(record, { state: 'waiting' });
     } else {
       const attempts = record.attempts + 1;
       const wait = { notBefore: now() + backoff(record.attempts, random), heldUntil: held ? now() + held : 0 };
-      await change(record, { state: 'waiting', attempts, ...wait, error: status ? { status, ...error } : null });
+      await change(record, { state: 'waiting', attempts, ...wait });
       return 'later';
     }
     return answer.outcome;
@@ -128,7 +128,7 @@ export function createQueue({ store, fetch, lock, changed = () => {}, synced = (
         signal: AbortSignal.timeout(SEND_LIMIT),
       });
       const body = await answer.json().catch(() => null);
-      const error = { code: body?.error ?? `http_${answer.status}`, message: body?.message ?? '', requestId: body?.request_id ?? null };
+      const error = { error: body?.error ?? `http_${answer.status}`, message: body?.message ?? '', requestId: body?.request_id ?? null };
       const held = retryAfter(answer.headers.get('retry-after'), now());
       return { outcome: outcome(answer.status, body?.error), status: answer.status, body, error, held };
     } catch {
