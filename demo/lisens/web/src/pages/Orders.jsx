@@ -29,10 +29,10 @@ export default function Orders({ user }) {
 
 function OrderList({ official }) {
   const { t, money, dateTime } = useTexts();
-  const [filters, setFilter] = useFilters(['q', 'status']);
+  const [filters, setFilter] = useFilters(['q', 'status', 'user_id']);
   const list = useList('/api/orders', 'orders', filters);
   const columns = [
-    { name: 'main', header: t('orders.number'), cell: (order) => <Link href={`/orders/${order.id}`}>{t('orders.one', { id: String(order.id) })}</Link> },
+    { name: 'main', header: t('orders.number'), cell: (order) => <Link href={`/orders/${order.id}`} state={{ fromList: true }}>{t('orders.one', { id: String(order.id) })}</Link> },
     { name: 'sub', header: t('orders.buyer'), cell: (order) => order.user_name },
     { name: 'more', header: t('orders.when'), cell: (order) => <time dateTime={order.created_at}>{dateTime(order.created_at)}</time> },
     { name: 'state', header: t('orders.status'), cell: (order) => <Badge status={order.status} /> },
