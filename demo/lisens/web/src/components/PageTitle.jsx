@@ -2,8 +2,8 @@ import { useEffect, useRef } from 'react';
 import { useTexts } from '../i18n/index.js';
 import { reachedBy } from '../lib/navigation.js';
 
-/** The page's one h1. After a navigation it takes the focus, so that screen readers start there. */
-export function PageTitle({ title, documentTitle, children }) {
+/** The page's one h1. After a navigation, or where one page turned into another, it takes the focus: readers start there. */
+export function PageTitle({ title, documentTitle, focus = false, children }) {
   const { t } = useTexts();
   const heading = useRef(null);
 
@@ -12,10 +12,10 @@ export function PageTitle({ title, documentTitle, children }) {
   }, [documentTitle, title, t]);
 
   useEffect(() => {
-    if (reachedBy() === 'load') return;
+    if (reachedBy() === 'load' && !focus) return;
     if (reachedBy() === 'link') scrollTo(0, 0);
     heading.current.focus({ preventScroll: true });
-  }, []);
+  }, [focus]);
 
   return (
     <h1 ref={heading} tabIndex={-1}>

@@ -192,7 +192,7 @@ function Outcome({ outcome }) {
   const { order } = outcome;
   return (
     <div className="page narrow">
-      <PageTitle key="outcome" title={t(order ? 'checkout.doneTitle' : 'checkout.queuedTitle')} />
+      <PageTitle key="outcome" focus title={t(order ? 'checkout.doneTitle' : 'checkout.queuedTitle')} />
       <p className={order ? 'notice good' : 'notice warn'} role="status">
         {order ? t('checkout.done', { id: String(order.id) }) : t('checkout.queued')}
       </p>

@@ -61,7 +61,11 @@ function LicenceList({ official }) {
     {
       name: 'more',
       header: t('licences.period'),
-      cell: (licence) => t('order.period', { from: date(licence.valid_from), until: date(licence.valid_until) }),
+      cell: (licence) => (
+        <>
+          <span className="wide-only">{date(licence.valid_from)} </span>– {date(licence.valid_until)}
+        </>
+      ),
     },
     { name: 'state', header: t('licences.status'), cell: (licence) => <Badge status={licence.status} /> },
   ];

@@ -28,13 +28,13 @@ export default function Orders({ user }) {
 }
 
 function OrderList({ official }) {
-  const { t, money, dateTime } = useTexts();
+  const { t, money } = useTexts();
   const [filters, setFilter] = useFilters(['q', 'status', 'user_id']);
   const list = useList('/api/orders', 'orders', filters);
   const columns = [
     { name: 'main', header: t('orders.number'), cell: (order) => <Link href={`/orders/${order.id}`} state={{ fromList: true }}>{t('orders.one', { id: String(order.id) })}</Link> },
     { name: 'sub', header: t('orders.buyer'), cell: (order) => order.user_name },
-    { name: 'more', header: t('orders.when'), cell: (order) => <time dateTime={order.created_at}>{dateTime(order.created_at)}</time> },
+    { name: 'more', header: t('orders.when'), cell: (order) => <Moment iso={order.created_at} /> },
     { name: 'state', header: t('orders.status'), cell: (order) => <Badge status={order.status} /> },
     { name: 'end', header: t('orders.total'), cell: (order) => money(order.total_ore) },
   ];
@@ -56,10 +56,20 @@ function OrderList({ official }) {
   );
 }
 
+function Moment({ iso }) {
+  const { date, time } = useTexts();
+  return (
+    <time dateTime={iso}>
+      {date(iso)}
+      <span className="wide-only"> {time(iso)}</span>
+    </time>
+  );
+}
+
 /** Purchases that have not reached the server yet. */
 function WaitingPurchases({ user }) {
   const { t, time } = useTexts();
-  const waiting = usePending().filter((entry) => entry.path === '/api/checkout' && entry.userId === user.id);
+  const waiting = usePending().filter((entry) => entry.path === '/api/checkout' && String(entry.userId) === String(user.id));
   if (waiting.length === 0) return null;
   return (
     <section className="waiting" aria-labelledby="waiting-heading">
