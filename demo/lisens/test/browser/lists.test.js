@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ordersLink, paths, rows } from './shop.js';
+import { LIST, ROW, ordersLink, paths, rows } from './shop.js';
 import { options, quiet, until, visiting } from './support.js';
 
 const WANTED = 10_000;
@@ -23,7 +23,7 @@ test(
     });
     await page.goto(paths.orders);
     await rows(page).first().waitFor();
-    const { seen, most, twice } = await page.evaluate(scrollThrough, WANTED);
+    const { seen, most, twice } = await page.evaluate(scrollThrough, { wanted: WANTED, list: LIST, row: ROW });
     await Promise.all(answered);
     assert.ok(most < MOST_ROWS, `${most} rows at once`);
     assert.deepEqual(twice, [], 'ids twice at the same time');
@@ -44,15 +44,15 @@ test(
 );
 
 /** Runs in the page: down by less than a screen at a time, until so many rows have been seen. */
-async function scrollThrough(wanted) {
-  const list = document.querySelector('[data-testid=list-scroll]');
+async function scrollThrough({ wanted, list: listSelector, row: rowSelector }) {
+  const list = document.querySelector(listSelector);
   const idOf = (row) => row.dataset.id ?? row.querySelector('a[href]')?.getAttribute('href').split('/').pop() ?? row.textContent;
   const frame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
   const seen = new Set();
   const twice = [];
   let most = 0;
   const look = () => {
-    const shown = [...document.querySelectorAll('[data-testid=order-row]')];
+    const shown = [...document.querySelectorAll(rowSelector)];
     const ids = shown.map(idOf);
     most = Math.max(most, shown.length);
     for (const id of ids.filter((each, i) => ids.indexOf(each) !== i)) twice.push(id);

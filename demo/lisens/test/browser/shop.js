@@ -29,14 +29,18 @@ const names = {
   confirm: /^(?:bekreft|bekräfta|confirm)/i,
   pay: /^(?:betal|pay)|send når|skicka när|send when/i, // without a network it is queued instead
   orders: /ordre|bestilling|order|beställning/i,
+  waiting: /venter|väntar|waiting/i,
   asOf: /as of|as it was|slik det var|så som det var|som det var|sist (?:sett|hentet|oppdatert)|senast|per \d/i,
 };
 
-export const rows = (page, what = 'order') => page.getByTestId(`${what}-row`);
+export const ROW = '[role=row][data-index]';
+export const LIST = '[role=region]:has([role=table])';
+export const rows = (page) => page.locator(ROW);
 export const pendingCount = async (page) =>
   Number.parseInt(
     (await page
-      .getByTestId('pending-count')
+      .getByRole('banner')
+      .getByRole('button', { name: names.waiting })
       .first()
       .textContent({ timeout: 2_000 })
       .catch(() => '0')) || '0',
