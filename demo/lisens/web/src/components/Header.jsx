@@ -6,6 +6,7 @@ import { isOfficial, useSession } from '../lib/session.js';
 import { usePending } from '../offline/index.js';
 import { HeaderFrame, Mark } from './HeaderFrame.jsx';
 import { Icon } from './Icon.jsx';
+import { Panel } from './Panel.jsx';
 import { Status } from './Status.jsx';
 
 const BasketDialog = lazy(() => import('./BasketDialog.jsx'));
@@ -45,9 +46,11 @@ export function Header() {
         }
       />
       {Dialog && (
-        <Suspense fallback={null}>
-          <Dialog onClose={() => setOpen(null)} user={user} />
-        </Suspense>
+        <Panel key={open} name={open}>
+          <Suspense fallback={null}>
+            <Dialog onClose={() => setOpen(null)} user={user} />
+          </Suspense>
+        </Panel>
       )}
     </>
   );

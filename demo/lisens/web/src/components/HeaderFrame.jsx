@@ -1,4 +1,6 @@
 import { useTexts } from '../i18n/index.js';
+import { Icon } from './Icon.jsx';
+import { StatusMark } from './StatusMark.jsx';
 
 /** The header's shape. Until there is more to say it holds the places of what will come. */
 export function HeaderFrame({ brand, nav, tools }) {
@@ -21,9 +23,21 @@ export function HeaderFrame({ brand, nav, tools }) {
             <a href="/help">{t('nav.help')}</a>
           </nav>
         )}
-        <div className="header-tools">{tools}</div>
+        <div className="header-tools">{tools ?? <ToolsToCome />}</div>
       </div>
     </header>
+  );
+}
+
+function ToolsToCome() {
+  return (
+    <>
+      <StatusMark status="unknown" />
+      <span className="tool" aria-hidden="true">
+        <Icon name="basket" />
+      </span>
+      <span className="tool account" aria-hidden="true" />
+    </>
   );
 }
 

@@ -1,27 +1,10 @@
-import { useTexts } from '../i18n/index.js';
 import { useStatus } from '../lib/status-source.js';
 import { useOnline } from '../offline/index.js';
+import { StatusMark } from './StatusMark.jsx';
 
-// A shape for each, as not everybody sees the colours.
-const SHAPES = {
-  unknown: <circle cx="6" cy="6" r="4" />,
-  ok: <circle cx="6" cy="6" r="5" />,
-  degraded: <path d="M6 .8l5.2 9.7H.8z" />,
-  unavailable: <path d="M1 1h10v10H1z" />,
-  offline: <path d="M6 .5L11.5 6 6 11.5.5 6z" />,
-};
-
+/** How the service is doing, as seen from here. */
 export function Status() {
-  const { t } = useTexts();
   const online = useOnline();
   const asked = useStatus();
-  const status = online ? (asked === 'offline' ? 'unknown' : asked) : 'offline';
-  return (
-    <p className="status" role="status" data-status={status}>
-      <svg viewBox="0 0 12 12" width="12" height="12" aria-hidden="true">
-        {SHAPES[status]}
-      </svg>
-      <span>{t(`status.${status}`)}</span>
-    </p>
-  );
+  return <StatusMark status={online ? (asked === 'offline' ? 'unknown' : asked) : 'offline'} />;
 }

@@ -15,9 +15,9 @@ const TAIL = 3; // skeletons after the last row while there is more
 
 /**
  * `columns` are `{ name, header, cell(row) }`; the names `main`, `sub`, `end` and `more` say where a cell stands on a
- * narrow screen. `address` is what the scroll offset is remembered by.
+ * narrow screen. A `notice` is what there is to say about the list; it takes no room of its own. `list.address` is what the scroll offset is remembered by.
  */
-export function VirtualList({ label, className, columns, list, rowClass }) {
+export function VirtualList({ label, className, columns, list, rowClass, notice }) {
   const { rows, total, complete, loading, loadMore, address } = list;
   const scroller = useRef(null);
   const wide = useMedia(WIDE);
@@ -64,7 +64,7 @@ export function VirtualList({ label, className, columns, list, rowClass }) {
     <div className={`list-scroll ${className}`} ref={scroller} tabIndex={0} role="region" aria-label={label} onKeyDown={step}>
       {loading ? (
         <RowSkeletons count={FIRST_ROWS} />
-      ) : (
+      ) : rows.length > 0 ? (
         <div role="table" aria-label={label} aria-rowcount={total === undefined ? -1 : total + 1} aria-colcount={columns.length}>
           <div role="rowgroup" className="list-head">
             <div role="row" className="row" aria-rowindex={1}>
@@ -92,7 +92,8 @@ export function VirtualList({ label, className, columns, list, rowClass }) {
             })}
           </div>
         </div>
-      )}
+      ) : null}
+      {notice}
     </div>
   );
 }

@@ -103,12 +103,12 @@ function LicenceList({ official }) {
       </div>
       {official && <BulkBar picked={picked} onUnpick={() => setPicked(NONE)} onChanged={list.change} />}
       <ListCount list={list} />
-      <ListNotices list={list} empty={filters.q || filters.kind || filters.status ? undefined : t('licences.none')} />
       <VirtualList
         label={t('licences.title')}
         className={official ? 'list-licences picking' : 'list-licences'}
         columns={columns}
         list={list}
+        notice={<ListNotices list={list} empty={filters.q || filters.kind || filters.status ? undefined : t('licences.none')} />}
         rowClass={(licence) => (picked.has(licence.id) ? 'chosen' : '')}
       />
     </>

@@ -50,8 +50,7 @@ function OrderList({ official }) {
         />
       </div>
       <ListCount list={list} />
-      <ListNotices list={list} empty={filters.q || filters.status ? undefined : t('orders.none')} />
-      <VirtualList label={t('orders.title')} className="list-orders" columns={columns} list={list} />
+      <VirtualList label={t('orders.title')} className="list-orders" columns={columns} list={list} notice={<ListNotices list={list} empty={filters.q || filters.status ? undefined : t('orders.none')} />} />
     </>
   );
 }

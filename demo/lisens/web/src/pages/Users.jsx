@@ -51,8 +51,7 @@ function UserList() {
         />
       </div>
       <ListCount list={list} />
-      <ListNotices list={list} />
-      <VirtualList label={t('users.title')} className="list-users" columns={columns} list={list} />
+      <VirtualList label={t('users.title')} className="list-users" columns={columns} list={list} notice={<ListNotices list={list} />} />
     </>
   );
 }
