@@ -49,7 +49,15 @@ function OrderList({ official }) {
           options={[['', t('filter.all')], ...STATUSES.map((status) => [status, t(`state.${status}`)])]}
         />
       </div>
-      <ListCount list={list} />
+      <ListCount list={list}>
+        {filters.user_id && (
+          <button type="button" className="button plain" onClick={() => setFilter('user_id', '')}>
+            <Icon name="close" />
+            {list.rows.length > 0 ? t('users.orders', { name: list.rows[0].user_name }) : t('orders.everybody')}
+            <span className="visually-hidden"> – {t('orders.everybody')}</span>
+          </button>
+        )}
+      </ListCount>
       <VirtualList label={t('orders.title')} className="list-orders" columns={columns} list={list} notice={<ListNotices list={list} empty={filters.q || filters.status ? undefined : t('orders.none')} />} />
     </>
   );
