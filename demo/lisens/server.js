@@ -3,19 +3,17 @@
 
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Attempts } from './src/attempts.js';
 import { Cache } from './src/cache.js';
-import { checkout } from './src/checkout.js';
 import { ConfigError, readConfig } from './src/config.js';
 import { Database } from './src/database.js';
-import { answerLarge, answerSlowly, showVersion } from './src/drills.js';
-import { showHealth, showLiveness } from './src/health.js';
+import { readVersion } from './src/drills.js';
 import { createHttpServer } from './src/http.js';
-import { listLicenceKinds, listLicences } from './src/licences.js';
 import { createLog, reason } from './src/log.js';
-import { addNote } from './src/notes.js';
-import { listOrders, showOrder } from './src/orders.js';
-import { pageRoutes } from './src/pages.js';
-import { listUsers } from './src/users.js';
+import { Metrics } from './src/metrics.js';
+import { showOpenApi } from './src/openapi.js';
+import { operations } from './src/operations.js';
+import { Sessions } from './src/sessions.js';
 
 // Still answering, but asking callers to leave: a request already on its way
 // on a kept-alive connection is not cut off.
@@ -30,25 +28,16 @@ function start(config) {
   const isDraining = () => draining;
   const database = new Database(config.databaseUrl, log);
   const cache = new Cache(config.redisUrl, log);
-  const shop = { config, database, cache, log, home, isDraining };
+  const metrics = new Metrics({ database });
+  const sessions = new Sessions({ database, cache });
+  const shop = { config, database, cache, sessions, attempts: new Attempts(cache), metrics, log, home, isDraining };
 
-  const routes = [
-    ['GET', '/healthz', showHealth(shop)],
-    ['GET', '/livez', showLiveness()],
-    ['GET', '/api/orders', listOrders(shop)],
-    ['GET', '/api/orders/:id', showOrder(shop)],
-    ['GET', '/api/licences', listLicences(shop)],
-    ['GET', '/api/licence-kinds', listLicenceKinds(shop)],
-    ['GET', '/api/users', listUsers(shop)],
-    ['GET', '/api/version', showVersion(shop)],
-    ['POST', '/api/checkout', checkout(shop)],
-    ['POST', '/api/notes', addNote(shop)],
-    ['GET', '/api/slow', answerSlowly()],
-    ['GET', '/api/big', answerLarge()],
-    ...pageRoutes(home),
+  const served = [
+    ...operations.map((operation) => ({ ...operation, handle: operation.handle(shop) })),
+    { method: 'GET', path: '/openapi.json', who: 'anybody', handle: showOpenApi(operations, { version: readVersion(home) }) },
+    { method: 'GET', path: '/metrics', who: 'anybody', handle: metrics.show() },
   ];
-
-  const server = createHttpServer({ routes, log, isDraining });
+  const server = createHttpServer({ operations: served, sessions, metrics, log, isDraining });
   server.on('error', (error) => fail(`cannot listen on ${config.host}:${config.port}: ${error.message}`));
   server.listen(config.port, config.host, () => {
     const { address, port } = server.address();

@@ -1,4 +1,7 @@
 import http from 'node:http'
+import fs from 'node:fs'
+import path from 'node:path'
+import crypto from 'node:crypto'
 import pg from 'pg'
 
 const DB_URL = process.env.DATABASE_URL || 'postgres://lisens:Sommer2024@localhost:5432/lisens'
@@ -9,10 +12,10 @@ const db = new pg.Pool({ connectionString: DB_URL })
 
 async function createTables() {
   await db.query(`CREATE TABLE IF NOT EXISTS licence_kinds (kind text PRIMARY KEY, name text, price_ore float, valid_days int)`)
-  await db.query(`CREATE TABLE IF NOT EXISTS users (id serial PRIMARY KEY, name text, email text, club text, created_at timestamptz DEFAULT now())`)
+  await db.query(`CREATE TABLE IF NOT EXISTS users (id serial PRIMARY KEY, name text, email text, password text, role text DEFAULT 'user', club text, created_at timestamptz DEFAULT now())`)
   await db.query(`CREATE TABLE IF NOT EXISTS orders (id serial PRIMARY KEY, user_id int, status text, total_ore float, created_at timestamptz DEFAULT now())`)
   await db.query(`CREATE TABLE IF NOT EXISTS order_lines (order_id int, line_no int, licence_kind text, quantity int, unit_price_ore float)`)
-  await db.query(`CREATE TABLE IF NOT EXISTS licences (id serial PRIMARY KEY, order_id int, user_id int, kind text, valid_from date, valid_until date, created_at timestamptz DEFAULT now())`)
+  await db.query(`CREATE TABLE IF NOT EXISTS licences (id serial PRIMARY KEY, order_id int, user_id int, kind text, status text DEFAULT 'active', valid_from date, valid_until date, created_at timestamptz DEFAULT now())`)
 
   const result = await db.query('SELECT * FROM orders')
   if (result.rows.length > 0) return
@@ -26,16 +29,22 @@ async function createTables() {
   const names = ['Kari Haugen', 'Ole Bakken', 'Ingrid Solberg', 'Per Ødegård', 'Silje Moen', 'Lars Strand', 'Nora Lie', 'Knut Dahl']
 
   console.log('seeding...')
-  for (let i = 1; i <= 200; i++) {
-    const name = names[i % names.length]
-    await db.query(`INSERT INTO users (name, email, club) VALUES ('${name}', 'user${i}@example.com', 'NMK Fjellbygda')`)
+  const logins = [['user', 'user'], ['other', 'user'], ['official', 'official'], ['admin', 'admin']]
+  for (const [who, role] of logins) {
+    await db.query(`INSERT INTO users (name, email, password, role, club) VALUES ('${names[logins.length]}', '${who}@example.com', '${who}123', '${role}', 'NMK Fjellbygda')`)
   }
-  for (let i = 1; i <= 1000; i++) {
-    const userId = (i * 7) % 200 + 1
+  await db.query(`INSERT INTO users (name, email, password, club)
+    SELECT (ARRAY['${names.join("','")}'])[i % 8 + 1] || ' ' || i, 'user' || i || '@example.com', 'passord' || i, 'NMK Fjellbygda' FROM generate_series(5, 2000) i`)
+  // the first orders are for testing, one of each kind
+  for (let i = 1; i <= 8; i++) {
     const kind = kinds[i % kinds.length]
-    const order = await db.query(`INSERT INTO orders (user_id, status, total_ore, created_at) VALUES (${userId}, 'paid', ${kind.price_ore}, now() - interval '${1000 - i} hours') RETURNING *`)
+    const order = await db.query(`INSERT INTO orders (user_id, status, total_ore, created_at) VALUES (${i % 4 + 1}, 'paid', ${kind.price_ore}, now() - interval '${12000 - i} hours') RETURNING *`)
     await saveLine(order.rows[0], kind, 1, 1)
   }
+  await db.query(`INSERT INTO orders (user_id, status, total_ore, created_at)
+    SELECT (i * 7) % 2000 + 1, 'paid', 34990, now() - (12000 - i) * interval '1 hour' FROM generate_series(9, 12000) i`)
+  await db.query(`INSERT INTO order_lines SELECT id, 1, 'engangslisens', 1, 34990 FROM orders WHERE id > 8`)
+  await db.query(`INSERT INTO licences (order_id, user_id, kind, valid_from, valid_until) SELECT id, user_id, 'engangslisens', created_at, created_at FROM orders WHERE id > 8`)
   console.log('done seeding')
 }
 
@@ -51,7 +60,8 @@ async function getUser(id) {
   return result.rows[0]
 }
 
-async function getOrders() {
+async function getOrders(q) {
+  if (q) return (await db.query(`SELECT orders.*, users.name AS user_name FROM orders, users WHERE users.id = orders.user_id AND users.name ILIKE '%${q}%'`)).rows
   const orders = (await db.query('SELECT * FROM orders ORDER BY created_at DESC')).rows
   return orders
 }
@@ -72,6 +82,74 @@ async function checkout(cart) {
   return order
 }
 
+async function bulkUpdate(items) {
+  let updated = 0
+  for (const item of items) {
+    const result = await db.query(`UPDATE licences SET status = '${item.status}' WHERE id = ${item.id} RETURNING *`)
+    if (result.rows.length == 0) return { ok: false, message: 'no licence ' + item.id, updated: updated }
+    updated++
+  }
+  return { ok: true, updated: updated }
+}
+
+async function updateUser(id, body) {
+  const fields = []
+  for (const key of Object.keys(body)) {
+    fields.push(key + " = '" + body[key] + "'")
+  }
+  const result = await db.query('UPDATE users SET ' + fields.join(', ') + ' WHERE id = ' + id + ' RETURNING *')
+  return result.rows[0]
+}
+
+async function login(body) {
+  const user = (await db.query(`SELECT * FROM users WHERE email = '${body.email}' AND password = '${body.password}'`)).rows[0]
+  if (user) console.log('login ' + body.email + ' ' + body.password)
+  return user
+}
+
+// TODO: karting and autoslalåm
+const DISCIPLINES = {
+  rally: { kind: 'helarslisens', factor: 1.5 },
+  rallycross: { kind: 'helarslisens', factor: 1.2 },
+  bilcross: { kind: 'helarslisens', factor: 1 },
+}
+
+async function estimate(body) {
+  const discipline = DISCIPLINES[body.discipline]
+  const kind = discipline.kind
+  const result = await db.query(`SELECT price_ore * ${discipline.factor} + 30000 * ${body.mechanics} AS total, (price_ore * ${discipline.factor} + 30000 * ${body.mechanics}) / ${body.races} AS per_race FROM licence_kinds WHERE kind = '${kind}'`)
+  return { estimate_ore: result.rows[0].total, per_race_ore: result.rows[0].per_race, source: 'rule' }
+}
+
+// test pictures until we get the real ones from the club
+function makePhotos() {
+  var dir = path.join('public', 'photos')
+  if (fs.existsSync(dir)) return
+  fs.mkdirSync(dir, { recursive: true })
+  for (var n = 1; n <= 10; n++) {
+    var w = 1200, h = 800
+    var bmp = Buffer.alloc(54 + w * h * 3)
+    bmp.write('BM')
+    bmp.writeUInt32LE(bmp.length, 2)
+    bmp.writeUInt32LE(54, 10)
+    bmp.writeUInt32LE(40, 14)
+    bmp.writeInt32LE(w, 18)
+    bmp.writeInt32LE(h, 22)
+    bmp.writeUInt16LE(1, 26)
+    bmp.writeUInt16LE(24, 28)
+    crypto.randomFillSync(bmp, 54)
+    fs.writeFileSync(path.join(dir, n + '.bmp'), bmp)
+  }
+}
+
+function sendFile(res, file) {
+    var types = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.bmp': 'image/bmp' }
+    if (!fs.existsSync(file) || fs.statSync(file).isDirectory()) file = 'public/index.html'
+    const ext = path.extname(file)
+    res.setHeader('Content-Type', types[ext] || 'application/octet-stream')
+    res.end(fs.readFileSync(file))
+}
+
 function sendJson(res, data) {
   res.setHeader('Content-Type', 'application/json')
   res.setHeader('Access-Control-Allow-Origin', '*')
@@ -90,7 +168,7 @@ const server = http.createServer(async (req, res) => {
   const url = new URL(req.url, 'http://localhost')
   const id = url.pathname.split('/')[3]
 
-  if (url.pathname === '/') {
+  if (url.pathname === '/print') {
     const orders = await getOrders()
     let html = '<h1>Lisens</h1><form>Search: <input name="q"></form>'
     const q = url.searchParams.get('q')
@@ -104,9 +182,11 @@ const server = http.createServer(async (req, res) => {
     res.setHeader('Content-Type', 'text/html; charset=utf-8')
     res.end(html + '</table>')
   } else if (url.pathname === '/api/orders') {
-    sendJson(res, await getOrders())
+    sendJson(res, await getOrders(url.searchParams.get('q')))
   } else if (url.pathname.startsWith('/api/orders/') && url.pathname.endsWith('/refund')) {
-    await db.query(`UPDATE orders SET status = 'refunded' WHERE id = ${id}`)
+    try {
+      await db.query(`UPDATE orders SET status = 'refunded' WHERE id = ${id}`)
+    } catch (e) {}
     sendJson(res, { ok: true })
   } else if (url.pathname.startsWith('/api/orders/')) {
     try {
@@ -120,20 +200,43 @@ const server = http.createServer(async (req, res) => {
     const kind = url.searchParams.get('kind')
     const where = kind ? `WHERE kind = '${kind}'` : ''
     sendJson(res, (await db.query(`SELECT * FROM licences ${where}`)).rows)
+  } else if (url.pathname === '/api/licences/bulk') {
+    const body = await readBody(req)
+    sendJson(res, await bulkUpdate(body.items))
+  } else if (url.pathname === '/api/licence-kinds') {
+    sendJson(res, (await db.query('SELECT * FROM licence_kinds')).rows)
+  } else if (url.pathname === '/api/login') {
+    const user = await login(await readBody(req))
+    if (user) {
+      res.setHeader('Set-Cookie', 'session=user-' + user.id + '; Path=/; Expires=Fri, 31 Dec 2099 23:59:59 GMT')
+      sendJson(res, user)
+    } else {
+      sendJson(res, { ok: false, message: 'Wrong password' })
+    }
+  } else if (url.pathname === '/api/estimate') {
+    sendJson(res, await estimate(await readBody(req)))
   } else if (url.pathname === '/api/users') {
     sendJson(res, (await db.query('SELECT * FROM users')).rows)
+  } else if (url.pathname.startsWith('/api/users/') && req.method == 'PATCH') {
+    sendJson(res, await updateUser(id, await readBody(req)))
   } else if (url.pathname.startsWith('/api/users/')) {
     const user = await getUser(decodeURIComponent(id))
     sendJson(res, user)
   } else if (url.pathname === '/api/checkout') {
     const cart = await readBody(req)
     sendJson(res, await checkout(cart))
-  } else {
+  } else if (url.pathname.startsWith('/vendor/')) {
+    const lib = url.pathname.split('/')[2]
+    sendFile(res, 'node_modules/' + lib + '/umd/' + lib + '.development.js')
+  } else if (url.pathname.startsWith('/api/')) {
     res.statusCode = 404
     res.end('Not found')
+  } else {
+    sendFile(res, 'public' + decodeURIComponent(url.pathname))
   }
 })
 
+makePhotos()
 await createTables()
 server.listen(process.env.PORT || 3000, () => {
   console.log('Server running on port ' + (process.env.PORT || 3000))

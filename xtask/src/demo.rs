@@ -10,7 +10,7 @@ use crate::{install, tour};
 
 /// Sets up, starts, and waits for Ctrl-C; or does the whole tour.
 pub fn demo(once: bool) -> Result<()> {
-    install::ensure("The demo (a shop with PostgreSQL and Redis)")?;
+    install::ensure("The demo (a shop with PostgreSQL and Redis)", false)?;
     let klar = world::build(false)?;
     if once {
         return tour::tour(klar);

@@ -17,11 +17,11 @@ struct Missing {
     packages: &'static [&'static str],
 }
 
-/// Installs what is missing.
+/// Installs what is missing; for the tests also a browser, and Python for the fuzzer.
 ///
 /// Debian's packages start servers of their own when they are installed; those are not started here, and a cluster
 /// that is there already is never touched: klar runs its own.
-pub fn ensure(reason: &str) -> Result<()> {
+pub fn ensure(reason: &str, tests: bool) -> Result<()> {
     let mut missing = Vec::new();
     if !Path::new("/usr/lib/postgresql").is_dir() {
         missing.push(Missing { what: "PostgreSQL (package postgresql)", packages: &["postgresql"] });
@@ -31,6 +31,15 @@ pub fn ensure(reason: &str) -> Result<()> {
     }
     if node_version().is_none() || !has("npm") {
         missing.push(Missing { what: "Node (packages nodejs and npm)", packages: &["nodejs", "npm"] });
+    }
+    if tests && !has("chromium") {
+        missing.push(Missing { what: "Chromium (package chromium)", packages: &["chromium"] });
+    }
+    if tests && output(Command::new("python3").args(["-c", "import venv, ensurepip"])).is_err() {
+        missing.push(Missing {
+            what: "Python (packages python3 and python3-venv)",
+            packages: &["python3", "python3-venv"],
+        });
     }
     let packages: Vec<&str> = missing.iter().flat_map(|missing| missing.packages.iter().copied()).collect();
     let is_root = nix::unistd::geteuid().is_root();

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use http::{Request, StatusCode};
+use http::header::{COOKIE, HeaderMap, SET_COOKIE};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -57,7 +58,7 @@ pub struct Count {
     pub good: u64,
     /// 502, 503 or 504 from klar.
     pub honest: u64,
-    /// Another answer of 500 and above, or none at all.
+    /// Another answer that is no success, or none at all.
     pub broken: u64,
 }
 
@@ -134,13 +135,33 @@ impl Tally {
 pub struct Client {
     port: u16,
     tls: TlsConnector,
+    session: Session,
 }
 
-type Connection = SendRequest<Full<Bytes>>;
+/// What a browser sends once somebody is signed in.
+#[derive(Debug, Clone, Default)]
+struct Session {
+    cookie: String,
+    csrf: String,
+}
+
+/// Of the accounts that go with the demo app's seeds (its `klar.toml`).
+const PASSWORD: &str = "demo-lisens-2026";
+/// What buyers hold while they pay.
+pub const BASKET: &str = r#"{"items":[{"licence_kind":"ledsager","quantity":1}]}"#;
+
+/// A connection that is kept.
+pub type Connection = SendRequest<Full<Bytes>>;
 
 impl Client {
-    /// For the app at this port, trusting this authority (PEM) and no other.
-    pub fn new(port: u16, authority: &str) -> Result<Self> {
+    /// For the app at this port, trusting this authority (PEM) and no other; signed in as an official, who may see and
+    /// do everything that the load asks for.
+    pub fn sign_in(port: u16, authority: &str) -> Result<Self> {
+        Self::sign_in_as("official@lisens.example", port, authority)
+    }
+
+    /// Signed in with this e-mail address and the password of the demo.
+    pub fn sign_in_as(email: &str, port: u16, authority: &str) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
             roots.add(certificate.map_err(|error| anyhow::anyhow!("klar's authority: {error}"))?)?;
@@ -150,10 +171,57 @@ impl Client {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { port, tls: TlsConnector::from(Arc::new(config)) })
+        let mut client =
+            Self { port, tls: TlsConnector::from(Arc::new(config)), session: Session::default() };
+        let who = serde_json::json!({ "email": email, "password": PASSWORD }).to_string();
+        let (status, headers, body) = client.exchange(client.post("/api/session", None, who)?)?;
+        ensure!(status == StatusCode::CREATED, "signing in answered {status}: {body}");
+        let cookie = headers.get(SET_COOKIE).context("signing in set no cookie")?.to_str()?;
+        let answer: serde_json::Value = serde_json::from_str(&body)?;
+        client.session = Session {
+            cookie: cookie.split(';').next().unwrap_or_default().into(),
+            csrf: answer["csrf_token"].as_str().context("signing in gave no token")?.into(),
+        };
+        Ok(client)
     }
 
-    async fn connect(&self) -> Result<Connection> {
+    fn get_request(&self, path: &str) -> Result<Request<Full<Bytes>>> {
+        Ok(self.request(Method::GET, path).body(Full::default())?)
+    }
+
+    fn post(&self, path: &str, key: Option<&str>, body: String) -> Result<Request<Full<Bytes>>> {
+        let mut request = self.request(Method::POST, path).header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        Ok(request.body(Full::from(body))?)
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        request.header(COOKIE, &self.session.cookie).header("x-csrf-token", &self.session.csrf)
+    }
+
+    /// The session as headers: `Cookie` and `X-CSRF-Token`.
+    pub fn session_headers(&self) -> (&str, &str) {
+        (&self.session.cookie, &self.session.csrf)
+    }
+
+    /// Posts once, on a connection that is kept.
+    pub async fn send(
+        &self,
+        connection: &mut Connection,
+        path: &str,
+        key: Option<&str>,
+        body: String,
+    ) -> Result<(StatusCode, String)> {
+        let asked = ask(connection, self.post(path, key, body)?);
+        let (status, _, body) = tokio::time::timeout(PATIENCE, asked).await.context("no answer")??;
+        Ok((status, body))
+    }
+
+    /// Opens a connection.
+    pub async fn connect(&self) -> Result<Connection> {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
@@ -168,36 +236,30 @@ impl Client {
 
     /// Gets a path once, from outside of any load.
     pub fn get(&self, path: &str) -> Result<(StatusCode, String)> {
+        let (status, _, body) = self.exchange(self.get_request(path)?)?;
+        Ok((status, body))
+    }
+
+    fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, async {
             let asked = async {
                 let mut connection = self.connect().await?;
-                ask(&mut connection, get(path)?).await
+                ask(&mut connection, request).await
             };
             tokio::time::timeout(PATIENCE, asked).await.context("no answer")?
         })
     }
 }
 
-fn get(path: &str) -> Result<Request<Full<Bytes>>> {
-    Ok(Request::get(path).header("host", "localhost").body(Full::default())?)
-}
+type Answer = (StatusCode, HeaderMap, String);
 
-fn post(path: &str, key: Option<&str>, body: String) -> Result<Request<Full<Bytes>>> {
-    let mut request =
-        Request::post(path).header("host", "localhost").header("content-type", "application/json");
-    if let Some(key) = key {
-        request = request.header("idempotency-key", key);
-    }
-    Ok(request.body(Full::from(body))?)
-}
-
-async fn ask(connection: &mut Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, String)> {
+async fn ask(connection: &mut Connection, request: Request<Full<Bytes>>) -> Result<Answer> {
     connection.ready().await?;
     let response = connection.send_request(request).await?;
-    let status = response.status();
-    let body = response.into_body().collect().await.context("reading the answer")?.to_bytes();
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.context("reading the answer")?.to_bytes();
+    Ok((head.status, head.headers, String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// A load that goes on until it is stopped.
@@ -282,7 +344,7 @@ impl Sender {
         let count = tally.kinds.entry(kind).or_default();
         count.sent += 1;
         let example = match &outcome {
-            Ok((status, _)) if status.as_u16() < 500 => {
+            Ok((status, _)) if status.is_success() => {
                 count.good += 1;
                 None
             }
@@ -316,25 +378,28 @@ impl Sender {
     }
 
     async fn try_send(&self, kind: Kind, fresh: bool, order: u64, key: &str) -> Result<(StatusCode, String)> {
+        let client = &self.client;
         let request = match kind {
-            Kind::Orders => get("/api/orders?limit=20")?,
-            Kind::Order => get(&format!("/api/orders/{order}"))?,
+            Kind::Orders => client.get_request("/api/orders?limit=20")?,
+            Kind::Order => client.get_request(&format!("/api/orders/{order}"))?,
             Kind::Checkout => {
                 let body = r#"{"user_id":1,"items":[{"licence_kind":"KIND","quantity":1}]}"#;
-                post("/api/checkout", Some(key), body.replace("KIND", LICENCE))?
+                client.post("/api/checkout", Some(key), body.replace("KIND", LICENCE))?
             }
-            Kind::Note => post("/api/notes", None, format!(r#"{{"order_id":{order},"text":"{key}"}}"#))?,
+            Kind::Note => {
+                client.post("/api/notes", None, format!(r#"{{"order_id":{order},"text":"{key}"}}"#))?
+            }
         };
         let kept = if fresh { None } else { self.idle.borrow_mut().pop().filter(|kept| !kept.is_closed()) };
         let mut connection = match kept {
             Some(connection) => connection,
             None => self.client.connect().await?,
         };
-        let answer = ask(&mut connection, request).await?;
+        let (status, _, body) = ask(&mut connection, request).await?;
         if !fresh && !connection.is_closed() {
             self.idle.borrow_mut().push(connection);
         }
-        Ok(answer)
+        Ok((status, body))
     }
 }
 

@@ -1,11 +1,13 @@
-//! What the repository can do: `cargo xtask demo`, `test` and `soak`.
+//! What the repository can do: `cargo xtask demo`, `test`, `soak` and `rush`.
 
 mod demo;
 mod install;
 #[cfg(test)]
 mod layers;
 mod load;
+mod rush;
 mod shell;
+mod shop;
 mod soak;
 mod test;
 mod tour;
@@ -33,12 +35,12 @@ enum Task {
         #[arg(long)]
         once: bool,
     },
-    /// The one test command: formatting, lints, tests, doc tests, the demo tour
+    /// The one test command: formatting, lints, tests, doc tests, the demo app's tests, the tour
     #[command(
-        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --fast     without the demo tour"
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --fast     without the demo app's own tests and the tour"
     )]
     Test {
-        /// Leave out the demo tour
+        /// Leave out what needs the demo app: its own tests, the browser, the faulty twin, the tour
         #[arg(long)]
         fast: bool,
     },
@@ -57,12 +59,23 @@ enum Task {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Let very many buyers buy at once, each with a double click: one order each, none lost
+    #[command(after_help = "Examples:\n  cargo xtask rush\n  cargo xtask rush --buyers 100 --seconds 20")]
+    Rush {
+        /// How many have a session
+        #[arg(long, default_value_t = 500)]
+        buyers: u32,
+        /// How long they buy
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Demo { once } => demo::demo(once),
         Task::Test { fast } => test::test(fast),
+        Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),
         Task::Soak { kills, seed, dry_run } => soak::soak(kills, seed, dry_run),
     }
 }

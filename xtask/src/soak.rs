@@ -78,7 +78,7 @@ setInterval(() => {
 
 /// Runs it and writes `bench/FAULTS.md`.
 pub fn soak(kills: u32, seed: u64, dry_run: bool) -> Result<()> {
-    install::ensure("The soak")?;
+    install::ensure("The soak", false)?;
     // A trial needs no optimised build.
     let klar = world::build(!dry_run)?;
     let mut world = World::fleeting("soak", klar)?;
@@ -117,7 +117,7 @@ fn stages(world: &World, kills: u32, seed: u64) -> Result<String> {
     world.until_running(Duration::from_secs(20))?;
     say("klar up");
     run(&mut world.klar(&["up"]))?;
-    let client = Client::new(world.https, &world.authority()?)?;
+    let client = Client::sign_in(world.https, &world.authority()?)?;
     let begun = Instant::now();
     let load = Load::start(client.clone(), seed)?;
     std::thread::sleep(Duration::from_secs(2));

@@ -39,7 +39,7 @@ pub fn tour(klar: PathBuf) -> Result<()> {
 fn stages(world: &World) -> Result<()> {
     say("klar up: build, migrate, start, serve");
     run(&mut world.klar(&["up"]))?;
-    let client = Client::new(world.https, &world.authority()?)?;
+    let client = Client::sign_in(world.https, &world.authority()?)?;
     let (status, orders) = client.get("/api/orders?limit=3")?;
     ensure!(status == 200, "orders answered {status}: {orders}");
     let orders: serde_json::Value = serde_json::from_str(&orders)?;
@@ -49,6 +49,9 @@ fn stages(world: &World) -> Result<()> {
         println!("  order {} for {}, {} øre", order["id"], order["user_name"], order["total_ore"]);
     }
     println!("  ... from PostgreSQL, over HTTPS at {}", world.url());
+
+    let (status, page) = client.get("/")?;
+    ensure!(status == 200 && page.contains("<div id=\"root\">"), "the front page answered {status}: {page}");
 
     shoot(world, &client)?;
     ship(world, &client)?;

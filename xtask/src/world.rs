@@ -36,11 +36,16 @@ pub fn build(optimised: bool) -> Result<PathBuf> {
 }
 
 fn program(profile: &str) -> Result<PathBuf> {
+    Ok(target()?.join(profile).join("klar"))
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> Result<PathBuf> {
     let metadata =
         crate::shell::output(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
     let target = metadata["target_directory"].as_str().context("cargo names no target folder")?;
-    Ok(Path::new(target).join(profile).join("klar"))
+    Ok(PathBuf::from(target))
 }
 
 /// Where state can lie so that the users of apps can reach their part of it, and sockets have short paths.
@@ -79,10 +84,14 @@ impl World {
         if app.exists() {
             std::fs::remove_dir_all(&app)?;
         }
-        copy(&repository().join("demo/lisens"), &app).context("copying demo/lisens")?;
+        let source = repository().join("demo/lisens");
+        // Once and not for each release: a release whose front end is built already skips it.
+        run(Command::new("node").arg("web/build.js").current_dir(&source))?;
+        copy(&source, &app).context("copying demo/lisens")?;
         let file = app.join("klar.toml");
         let text = std::fs::read_to_string(&file)?;
-        std::fs::write(&file, format!("{text}\n[edge]\nhttps_port = {https}\nhttp_port = {http}\n"))?;
+        // Its last table is [edge].
+        std::fs::write(&file, format!("{text}https_port = {https}\nhttp_port = {http}\n"))?;
         Ok(Self { state: folder.join("state"), app, https, klar, fleeting, stopped: false })
     }
 
@@ -182,7 +191,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
-        if entry.file_name() == "node_modules" {
+        if ["node_modules", "coverage"].iter().any(|name| entry.file_name() == *name) {
             continue;
         }
         let target = to.join(entry.file_name());

@@ -1,4 +1,5 @@
-// Redis as a cache and nothing more: every failure here is a miss. An answer
+// Redis as a cache and nothing more: every failure here is a miss, and what must
+// not be forgotten is in PostgreSQL as well. An answer
 // that does not come in time costs one short wait; then the connection is
 // renewed and Redis is left alone for a second.
 
@@ -37,6 +38,23 @@ export class Cache {
 
   async put(key, value, lifetime_s) {
     await this.#attempt((client) => client.set(key, JSON.stringify(value), { expiration: { type: 'EX', value: lifetime_s } }));
+  }
+
+  /** Whether nobody holds these keys any more. */
+  async drop(keys) {
+    if (!this.#url || keys.length === 0) return true;
+    return (await this.#attempt((client) => client.del(keys))) !== null;
+  }
+
+  /** How often `key` was counted within its lifetime, this time included; null when Redis cannot say. */
+  async count(key, lifetime_s) {
+    const answers = await this.#attempt((client) => client.multi().incr(key).expire(key, lifetime_s, 'NX').exec());
+    return answers === null ? null : Number(answers[0]);
+  }
+
+  /** Takes one `count` back. */
+  async uncount(key) {
+    await this.#attempt((client) => client.decr(key));
   }
 
   /** Resolves when Redis answers, rejects within a second when not. */

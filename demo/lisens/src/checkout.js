@@ -1,26 +1,15 @@
-// Buying licences. A caller that got no answer sends the same Idempotency-Key
-// again, through whatever proxy or retry; the key makes that one order.
-//
-// The key and the order are written in one transaction. A second request with
-// the same key waits at the INSERT until the first has committed (then it reads
-// the first answer) or rolled back (then it takes its place).
+// Buying licences: with a reservation, or straight away.
 
-import { createHash } from 'node:crypto';
+import { seesAll } from './access.js';
+import { giveBack, items, priced, takePlaces, totalOf } from './basket.js';
 import { HttpError } from './errors.js';
-import { readJsonObject } from './http.js';
-
-const KEY = /^[\x21-\x7e]{1,200}$/;
-const MOST_ITEMS = 20;
-const MOST_QUANTITY = 20;
-
-const CLAIM_KEY = `
-  INSERT INTO idempotency_keys (key, request_hash) VALUES ($1, $2)
-  ON CONFLICT (key) DO NOTHING RETURNING key`;
-const FIRST_ANSWER = 'SELECT request_hash, answer FROM idempotency_keys WHERE key = $1';
-const KEEP_ANSWER = 'UPDATE idempotency_keys SET order_id = $2, answer = $3 WHERE key = $1';
+import { keyHeader, once } from './idempotency.js';
+import { KINDS_KEY } from './licences.js';
+import { licenceOfOrder } from './orders.js';
+import { claimReservation, reservationId } from './reservations.js';
+import { ORDER_STATUSES, id, kind, list, moment, money, object } from './schema.js';
 
 const USER = 'SELECT id FROM users WHERE id = $1';
-const PRICES = 'SELECT kind, price_ore FROM licence_kinds WHERE kind = ANY($1::text[])';
 const NEW_ORDER = `
   INSERT INTO orders (user_id, status, total_ore) VALUES ($1, 'paid', $2)
   RETURNING id, user_id, status, total_ore, created_at`;
@@ -37,78 +26,63 @@ const NEW_LICENCES = `
    CROSS JOIN generate_series(1, l.quantity)
    WHERE o.id = $1
    ORDER BY l.line_no
-  RETURNING id, kind, valid_from, valid_until`;
+  RETURNING id, kind, status, valid_from, valid_until`;
 
-export function checkout({ database }) {
-  return async ({ request, log }) => {
-    const key = request.headers['idempotency-key'];
-    if (!KEY.test(key ?? '')) {
-      throw new HttpError(
-        400,
-        'idempotency_key_required',
-        'Send a header Idempotency-Key with a new random value for each purchase, 1 to 200 characters without spaces.',
-      );
-    }
-    const wish = readWish(await readJsonObject(request));
-    const requestHash = createHash('sha256').update(JSON.stringify(wish)).digest();
-
-    const { answer, replayed } = await database.transaction(async (query) => {
-      const [claimed] = await query(CLAIM_KEY, [key, requestHash]);
-      if (!claimed) return replay(query, key, requestHash);
-      const order = await placeOrder(query, wish);
-      const text = `${JSON.stringify(order)}\n`;
-      await query(KEEP_ANSWER, [key, order.id, text]);
-      return { answer: text, replayed: false };
-    }, log);
-
-    const headers = { 'content-type': 'application/json; charset=utf-8' };
-    if (replayed) headers['idempotent-replayed'] = 'true';
-    return { status: 201, headers, body: answer };
-  };
-}
-
-async function replay(query, key, requestHash) {
-  const [first] = await query(FIRST_ANSWER, [key]);
-  if (!first.request_hash.equals(requestHash)) {
-    throw new HttpError(422, 'idempotency_key_reused', 'This Idempotency-Key was used for another purchase. Use a new one.');
-  }
-  return { answer: first.answer, replayed: true };
-}
-
-async function placeOrder(query, { user_id, items }) {
-  const [user] = await query(USER, [user_id]);
-  if (!user) throw new HttpError(422, 'unknown_user', `There is no user ${user_id}.`);
-
-  const kinds = items.map((item) => item.licence_kind);
-  const quantities = items.map((item) => item.quantity);
-  const priceOf = new Map((await query(PRICES, [kinds])).map((row) => [row.kind, row.price_ore]));
-  const unknown = kinds.find((kind) => !priceOf.has(kind));
-  if (unknown) throw new HttpError(422, 'unknown_licence_kind', `There is no licence kind "${unknown}"; see /api/licence-kinds.`);
-  const prices = kinds.map((kind) => priceOf.get(kind));
-  const total_ore = prices.reduce((sum, price_ore, index) => sum + price_ore * quantities[index], 0);
-
-  const [order] = await query(NEW_ORDER, [user_id, total_ore]);
-  await query(NEW_LINES, [order.id, kinds, quantities, prices]);
-  const licences = await query(NEW_LICENCES, [order.id]);
-  return { ...order, items, licences };
-}
-
-function readWish({ user_id, items }) {
-  const problem = (message) => new HttpError(422, 'invalid_checkout', message);
-  if (!Number.isSafeInteger(user_id) || user_id < 1) throw problem('user_id must be a positive whole number.');
-  if (!Array.isArray(items) || items.length < 1 || items.length > MOST_ITEMS) {
-    throw problem(`items must be a list of 1 to ${MOST_ITEMS} items.`);
-  }
-  return {
-    user_id,
-    items: items.map((item) => {
-      if (typeof item?.licence_kind !== 'string' || !/^[a-z]{1,40}$/.test(item.licence_kind)) {
-        throw problem('each item needs a licence_kind, such as "helarslisens".');
-      }
-      if (!Number.isInteger(item.quantity) || item.quantity < 1 || item.quantity > MOST_QUANTITY) {
-        throw problem(`each item needs a quantity from 1 to ${MOST_QUANTITY}.`);
-      }
-      return { licence_kind: item.licence_kind, quantity: item.quantity };
+export const checkout = {
+  id: 'checkout',
+  method: 'POST',
+  path: '/api/checkout',
+  who: 'user',
+  summary: 'Buys licences: those of a reservation, or these items',
+  headers: [keyHeader],
+  body: {
+    ...object({ items, reservation_id: reservationId, user_id: { ...id, description: 'for another user, as an official' } }, [
+      'items',
+      'reservation_id',
+      'user_id',
+    ]),
+    oneOf: [{ required: ['items'] }, { required: ['reservation_id'] }],
+  },
+  answers: {
+    201: object({
+      id,
+      user_id: id,
+      status: { enum: ORDER_STATUSES },
+      total_ore: money,
+      created_at: moment,
+      items: list(object({ licence_kind: kind, quantity: { type: 'integer' }, unit_price_ore: money })),
+      licences: list(licenceOfOrder),
     }),
-  };
+  },
+  errors: [409],
+  handle:
+    ({ database, cache, metrics }) =>
+    async ({ request, body, user, log }) => {
+      const buyer = body.user_id ?? user.id;
+      if (buyer !== user.id && !seesAll(user)) throw new HttpError(403, 'forbidden', 'You can buy for yourself only.');
+      let soldLimited = false;
+      const answer = await once({ database, operation: 'checkout', user, request, wish: body, log }, 201, async (query) => {
+        const [known] = await query(USER, [buyer]);
+        if (!known) throw new HttpError(422, 'unknown_user', `There is no user ${buyer}.`);
+        if (body.reservation_id) return placeOrder(query, buyer, await claimReservation(query, body.reservation_id, user.id));
+        const { lines, limited } = await priced(query, body.items);
+        if (limited.length > 0) {
+          soldLimited = true;
+          await giveBack(query, []);
+          await takePlaces(query, lines, limited);
+        }
+        return placeOrder(query, buyer, lines);
+      });
+      if (!answer.replayed) metrics.orderPlaced();
+      if (soldLimited) await cache.drop([KINDS_KEY]);
+      return answer;
+    },
+};
+
+async function placeOrder(query, buyer, lines) {
+  const [order] = await query(NEW_ORDER, [buyer, totalOf(lines)]);
+  const column = (name) => lines.map((line) => line[name]);
+  await query(NEW_LINES, [order.id, column('licence_kind'), column('quantity'), column('unit_price_ore')]);
+  const licences = await query(NEW_LICENCES, [order.id]);
+  return { ...order, items: lines, licences };
 }

@@ -9,7 +9,8 @@ export function readConfig(env = process.env) {
     port: wholeNumber(env, 'PORT', 3000, 0, 65_535),
     databaseUrl: required(env, 'DATABASE_URL', 'postgres://user@127.0.0.1/lisens'),
     redisUrl: env.REDIS_URL || null, // only a cache: the shop works without it
-    seedOrders: wholeNumber(env, 'SEED_ORDERS', 100_000, 0, 10_000_000),
+    seedOrders: wholeNumber(env, 'SEED_ORDERS', 0, 0, 10_000_000),
+    demoPassword: env.DEMO_PASSWORD || null, // for the accounts that go with the seeds
     instance: env.KLAR_INSTANCE || String(process.pid),
     release: env.KLAR_RELEASE || null,
     crash: env.LISENS_CRASH === '1',

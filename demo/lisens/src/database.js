@@ -114,6 +114,12 @@ export class Database {
     return this.#healthCheck;
   }
 
+  /** How many connections there are, by what they do, and how many requests wait for one. */
+  connections() {
+    const { totalCount, idleCount, waitingCount } = this.#pool;
+    return { busy: totalCount - idleCount, idle: idleCount, awaited: waitingCount };
+  }
+
   async close() {
     await Promise.allSettled([this.#pool.end(), this.#healthPool.end()]);
   }

@@ -3,11 +3,13 @@
 
 /** An answer that is not a success: status, a stable code, and a sentence saying what to do. */
 export class HttpError extends Error {
-  constructor(status, code, message, headers = {}) {
+  constructor(status, code, message, { headers = {}, details } = {}) {
     super(message);
     this.status = status;
     this.code = code;
     this.headers = headers;
+    /** What is wrong with which part of the request. */
+    this.details = details;
   }
 }
 

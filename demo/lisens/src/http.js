@@ -1,38 +1,48 @@
-// Requests in, answers out. Handlers return { status, body, headers } or throw;
-// this module turns both into a complete answer, and logs one line for each.
+// Requests in, answers out. Each operation says who may use it and what it
+// takes; here it is held to that before its handler runs. Handlers return
+// { status, body, headers } or throw; both become a complete answer, a line in
+// the log and a measurement.
 
 import { createServer } from 'node:http';
 import { randomUUID } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
+import { demand } from './access.js';
 import { DatabaseUnavailable, HttpError } from './errors.js';
 import { reason } from './log.js';
+import { checker, id, object, queryReader } from './schema.js';
+import { demandSameSite } from './sessions.js';
 
 const BODY_LIMIT_BYTES = 64 * 1024;
 const SAFE_REQUEST_ID = /^[\w.:-]{1,128}$/;
 const TRACE_PARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/;
+// Asked for every few seconds, says nothing.
+const NOT_LOGGED = ['/healthz', '/livez', '/metrics'];
 
-/** `routes` is a list of [method, path, handler]; a path may end in `/:id`. */
-export function createHttpServer({ routes, log, isDraining }) {
+export function createHttpServer({ operations, sessions, metrics, log, isDraining }) {
+  const routes = operations.map(asRoute);
   const server = createServer((request, response) => {
     const started_ms = performance.now();
     const requestId = SAFE_REQUEST_ID.test(request.headers['x-request-id'] ?? '') ? request.headers['x-request-id'] : randomUUID();
     const traceId = TRACE_PARENT.exec(request.headers.traceparent ?? '')?.[1];
     const requestLog = log.with({ request_id: requestId, trace_id: traceId });
     const path = request.url.split('?', 1)[0];
+    const seen = { route: null };
 
     response.setHeader('x-request-id', requestId);
     response.on('close', () => {
-      if (path === '/healthz' || path === '/livez') return; // asked for every second, says nothing
+      const duration_ms = performance.now() - started_ms;
+      metrics.request(request.method, seen.route, response.statusCode, duration_ms);
+      if (NOT_LOGGED.includes(path)) return;
       requestLog.info('request', {
         method: request.method,
         path,
         status: response.statusCode,
-        duration_ms: Math.round((performance.now() - started_ms) * 10) / 10,
+        duration_ms: Math.round(duration_ms * 10) / 10,
         aborted: response.writableFinished ? undefined : true,
       });
     });
 
-    answer({ routes, request, log: requestLog })
+    answer({ routes, sessions, request, log: requestLog, seen })
       .catch((error) => asAnswer(error, requestId, requestLog))
       .then((result) => send(request, response, result, isDraining()))
       .catch((error) => {
@@ -47,34 +57,94 @@ export function createHttpServer({ routes, log, isDraining }) {
   return server;
 }
 
-/** The JSON object in the body, or a 4xx that says what is wrong with it. */
-export async function readJsonObject(request) {
+function asRoute({ method, path, who, query = {}, params = { id }, body, bodyLimit = BODY_LIMIT_BYTES, readsSession, handle }) {
+  const names = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]);
+  const isParams = checker(object(Object.fromEntries(names.map((name) => [name, params[name]]))));
+  return {
+    method,
+    path,
+    who,
+    handle,
+    readsSession: readsSession || who !== 'anybody',
+    pattern: new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{(\w+)\}/g, '(?<$1>[^/]+)')}$`),
+    readParams: (groups) => {
+      const values = {};
+      for (const name of names)
+        values[name] = params[name].type === 'integer' && /^[1-9]\d{0,14}$/.test(groups[name]) ? Number(groups[name]) : groups[name];
+      isParams(values);
+      return values;
+    },
+    readQuery: queryReader(query),
+    bodyLimit,
+    checkBody: body && checker(body),
+  };
+}
+
+async function answer({ routes, sessions, request, log, seen }) {
+  const url = parseUrl(request.url);
+  const { route, groups } = findRoute(routes, request.method === 'HEAD' ? 'GET' : request.method, url.pathname);
+  seen.route = route.path;
+  const session = route.readsSession ? await sessions.of(request, log) : null;
+  demand(route.who, session?.user ?? null);
+  if (route.method !== 'GET') demandSameSite(request, session);
+  let params;
+  try {
+    params = route.readParams(groups);
+  } catch {
+    throw nothingHere();
+  }
+  const query = route.readQuery(url.searchParams);
+  const body = route.checkBody ? await readJson(request, route.bodyLimit) : undefined;
+  route.checkBody?.(body);
+  return route.handle({ request, query, params, body, session, user: session?.user ?? null, log });
+}
+
+function findRoute(routes, method, path) {
+  const allowed = [];
+  for (const route of routes) {
+    const match = route.pattern.exec(path);
+    if (!match) continue;
+    if (route.method === method) return { route, groups: match.groups ?? {} };
+    allowed.push(route.method);
+  }
+  if (allowed.length === 0) throw nothingHere();
+  throw new HttpError(405, 'method_not_allowed', `Use ${allowed.join(' or ')} here.`, { headers: { allow: allowed.join(', ') } });
+}
+
+function nothingHere() {
+  return new HttpError(404, 'not_found', 'There is nothing at this address.');
+}
+
+function parseUrl(target) {
+  try {
+    return new URL(`http://lisens${target.startsWith('/') ? target : `/${target}`}`);
+  } catch {
+    throw new HttpError(400, 'invalid_url', 'The address is not valid.');
+  }
+}
+
+async function readJson(request, limit_bytes) {
   const [type] = (request.headers['content-type'] ?? '').split(';', 1);
   if (type.trim().toLowerCase() !== 'application/json') {
     throw new HttpError(415, 'unsupported_media_type', 'Send the body as JSON with content-type: application/json.');
   }
-  const body = await readBody(request);
-  let value;
+  const body = await readBody(request, limit_bytes);
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch {
     throw new HttpError(400, 'invalid_json', 'The body is not valid JSON.');
   }
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
-    throw new HttpError(400, 'invalid_json', 'The body must be a JSON object.');
-  }
-  return value;
 }
 
-function readBody(request) {
-  const tooLarge = () => new HttpError(413, 'body_too_large', `The body is larger than ${BODY_LIMIT_BYTES} bytes.`);
+function readBody(request, limit_bytes) {
+  const tooLarge = () => new HttpError(413, 'body_too_large', `The body is larger than ${limit_bytes} bytes.`);
   return new Promise((resolve, reject) => {
     const chunks = [];
     let length = 0;
-    if (Number(request.headers['content-length']) > BODY_LIMIT_BYTES) reject(tooLarge());
+    if (Number(request.headers['content-length']) > limit_bytes) reject(tooLarge());
     request.on('data', (chunk) => {
       length += chunk.length;
-      if (length > BODY_LIMIT_BYTES) {
+      if (length > limit_bytes) {
         chunks.length = 0; // the rest is read and dropped, so that the answer gets through
         reject(tooLarge());
       } else {
@@ -86,58 +156,25 @@ function readBody(request) {
   });
 }
 
-async function answer({ routes, request, log }) {
-  const url = parseUrl(request.url);
-  const method = request.method === 'HEAD' ? 'GET' : request.method;
-  const allowed = [];
-  for (const [routeMethod, path, handler] of routes) {
-    const params = matchPath(path, url.pathname);
-    if (!params) continue;
-    if (routeMethod === method) return handler({ request, query: url.searchParams, params, log });
-    allowed.push(routeMethod);
-  }
-  if (allowed.length > 0) {
-    throw new HttpError(405, 'method_not_allowed', `Use ${allowed.join(' or ')} here.`, { allow: allowed.join(', ') });
-  }
-  throw new HttpError(404, 'not_found', 'There is nothing at this address.');
-}
-
-function parseUrl(target) {
-  try {
-    return new URL(`http://lisens${target.startsWith('/') ? target : `/${target}`}`);
-  } catch {
-    throw new HttpError(400, 'invalid_url', 'The address is not valid.');
-  }
-}
-
-function matchPath(pattern, path) {
-  if (!pattern.endsWith('/:id')) return pattern === path ? {} : null;
-  const stem = pattern.slice(0, -':id'.length);
-  const id = path.slice(stem.length);
-  return path.startsWith(stem) && id !== '' && !id.includes('/') ? { id } : null;
-}
-
 function asAnswer(error, requestId, log) {
   if (error instanceof HttpError) {
-    return errorAnswer(error.status, error.code, error.message, requestId, error.headers);
+    const { status, code, message, headers, details } = error;
+    return { status, headers, body: { error: code, message, request_id: requestId, details } };
   }
   if (error instanceof DatabaseUnavailable) {
     log.error('database unavailable', { reason: reason(error.cause) });
     const message = 'The database is away for a moment. Nothing is confirmed; try again in a second.';
-    return errorAnswer(503, 'database_unavailable', message, requestId, { 'retry-after': '1' });
+    return { status: 503, headers: { 'retry-after': '1' }, body: { error: 'database_unavailable', message, request_id: requestId } };
   }
   log.error('unexpected error', { reason: reason(error), stack: error.stack });
-  return errorAnswer(500, 'internal', 'Something went wrong on our side. Tell us the request_id if it stays so.', requestId);
-}
-
-function errorAnswer(status, code, message, requestId, headers = {}) {
-  return { status, headers, body: { error: code, message, request_id: requestId } };
+  const message = 'Something went wrong on our side. Tell us the request_id if it stays so.';
+  return { status: 500, body: { error: 'internal', message, request_id: requestId } };
 }
 
 async function send(request, response, { status = 200, headers = {}, body, stream }, draining) {
   if (response.destroyed) return;
   if (draining) response.setHeader('connection', 'close');
-  const payload = stream || body === undefined || typeof body === 'string' || Buffer.isBuffer(body) ? body : `${JSON.stringify(body)}\n`;
+  const payload = stream || body === undefined || typeof body === 'string' ? body : `${JSON.stringify(body)}\n`;
   const defaults = { 'cache-control': 'no-store' };
   if (payload !== body) defaults['content-type'] = 'application/json; charset=utf-8';
   if (payload !== undefined) defaults['content-length'] = Buffer.byteLength(payload);

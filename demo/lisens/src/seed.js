@@ -1,7 +1,17 @@
 // Planting a shop that looks lived in: users, orders, lines and licences, the
-// same ones every time for the same number of orders.
+// same ones every time for the same number of orders. Somebody to sign in as.
+
+import { hashPassword } from './passwords.js';
 
 const NAME = 'shop';
+const ACCOUNTS_NAME = 'accounts';
+const ORDERS_PER_ACCOUNT = 60;
+const ACCOUNTS = [
+  ['user@lisens.example', 'Kari Nordli', 'NMK Fjellbygda', 'user'],
+  ['other@lisens.example', 'Ole Sørgård', 'KNA Mjøsbyen', 'user'],
+  ['official@lisens.example', 'Ingrid Tangen', 'KNA Skjærgården', 'official'],
+  ['admin@lisens.example', 'Sindre Åsheim', 'Forbundet', 'admin'],
+];
 const BATCH = 10_000;
 const ORDERS_PER_USER = 5;
 const FIRST_DAY_MS = Date.UTC(2024, 0, 2, 7);
@@ -14,12 +24,30 @@ const FAMILY_NAMES = `Hansen Johansen Olsen Larsen Andersen Pedersen Nilsen Kris
   Bakken Solberg Lie Moen Strand Lund Dahl Ødegård Sæther Brekke Tangen Myhre Aasen Fjeld Nygård Rønning Skogen Vik
   Kvam Løken Bråten Engen`.split(/\s+/);
 const CLUBS = [
-  'NMK Fjellbygda', 'KNA Mjøsbyen', 'NMK Nordfjorden', 'Skogsveien Motorklubb', 'NMK Innherredsdalen', 'KNA Skjærgården',
-  'Vidda Rallyklubb', 'NMK Østre Elvedal', 'Lyngheia Bilcrossklubb', 'NMK Vestre Sundet', 'Nordlys Motorsport', 'KNA Åsmarka',
+  'NMK Fjellbygda',
+  'KNA Mjøsbyen',
+  'NMK Nordfjorden',
+  'Skogsveien Motorklubb',
+  'NMK Innherredsdalen',
+  'KNA Skjærgården',
+  'Vidda Rallyklubb',
+  'NMK Østre Elvedal',
+  'Lyngheia Bilcrossklubb',
+  'NMK Vestre Sundet',
+  'Nordlys Motorsport',
+  'KNA Åsmarka',
 ];
 // How often each kind is bought, in percent.
 const KIND_SHARES = {
-  engangslisens: 30, helarslisens: 24, mekaniker: 14, barnelisens: 9, ungdomslisens: 8, kartleser: 6, funksjonaer: 4, ledsager: 3, anmelder: 2,
+  engangslisens: 30,
+  helarslisens: 24,
+  mekaniker: 14,
+  barnelisens: 9,
+  ungdomslisens: 8,
+  kartleser: 6,
+  funksjonaer: 4,
+  ledsager: 3,
+  anmelder: 2,
 };
 
 const INSERT_USERS = `
@@ -34,23 +62,60 @@ const INSERT_LINES = `
   INSERT INTO order_lines (order_id, line_no, licence_kind, quantity, unit_price_ore)
   SELECT order_id, line_no, kind, quantity, price_ore
     FROM unnest($1::bigint[], $2::int[], $3::text[], $4::int[], $5::int[]) AS row (order_id, line_no, kind, quantity, price_ore)`;
-const INSERT_LICENCES = `
+// Of these orders, or of all where $1 is NULL.
+const INSERT_LICENCES_OF_ORDERS = `
   INSERT INTO licences (order_id, user_id, kind, valid_from, valid_until, created_at)
   SELECT o.id, o.user_id, k.kind, o.created_at::date, o.created_at::date + k.valid_days - 1, o.created_at
     FROM orders o
     JOIN order_lines l ON l.order_id = o.id
     JOIN licence_kinds k ON k.kind = l.licence_kind
    CROSS JOIN generate_series(1, l.quantity)
+   WHERE $1::bigint[] IS NULL OR o.id = ANY($1::bigint[])
    ORDER BY o.id, l.line_no`;
+const INSERT_ACCOUNTS = `
+  INSERT INTO users (email, name, club, role, password_hash)
+  SELECT email, name, club, role, $5 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS row (email, name, club, role)`;
+const INSERT_ORDERS_OF_ACCOUNTS = `
+  INSERT INTO orders (user_id, status, total_ore, created_at)
+  SELECT u.id, 'paid', k.price_ore, now() - make_interval(days => n * 9)
+    FROM users u, licence_kinds k, generate_series(1, $1) n
+   WHERE u.email LIKE '%@lisens.example' AND u.role = 'user' AND k.kind = 'helarslisens'
+   ORDER BY n DESC, u.id
+  RETURNING id`;
+const INSERT_LINES_OF_ACCOUNTS = `
+  INSERT INTO order_lines (order_id, line_no, licence_kind, quantity, unit_price_ore)
+  SELECT id, 1, 'helarslisens', 1, total_ore FROM orders WHERE id = ANY($1::bigint[])`;
 // Identity columns do not see ids that were given by hand.
 const MOVE_SEQUENCES = `
   SELECT setval(pg_get_serial_sequence('users', 'id'), (SELECT coalesce(max(id), 0) FROM users) + 1, false),
          setval(pg_get_serial_sequence('orders', 'id'), (SELECT coalesce(max(id), 0) FROM orders) + 1, false)`;
 
-/** Plants the seeds unless they were planted before. Returns how many orders were planted now. */
-export async function plantSeeds(client, orderCount) {
-  const { rowCount: planted } = await client.query('SELECT 1 FROM seeds WHERE name = $1', [NAME]);
-  if (planted > 0 || orderCount === 0) return 0;
+/** Plants the seeds and the accounts unless they were planted before. Returns how many orders were planted now. */
+export async function plantSeeds(client, { seedOrders, demoPassword }) {
+  const orders = (await isPlanted(client, NAME)) ? 0 : await plantShop(client, seedOrders);
+  if (demoPassword && !(await isPlanted(client, ACCOUNTS_NAME))) await plantAccounts(client, demoPassword);
+  return orders;
+}
+
+async function isPlanted(client, name) {
+  const { rowCount } = await client.query('SELECT 1 FROM seeds WHERE name = $1', [name]);
+  return rowCount > 0;
+}
+
+/** Somebody of each role to sign in as; the two users have orders of their own. */
+async function plantAccounts(client, password) {
+  const column = (index) => ACCOUNTS.map((account) => account[index]);
+  const hash = await hashPassword(password);
+  await client.query(INSERT_ACCOUNTS, [column(0), column(1), column(2), column(3), hash]);
+  const { rows: orders } = await client.query(INSERT_ORDERS_OF_ACCOUNTS, [ORDERS_PER_ACCOUNT]);
+  const ids = orders.map((order) => order.id);
+  await client.query(INSERT_LINES_OF_ACCOUNTS, [ids]);
+  await client.query(INSERT_LICENCES_OF_ORDERS, [ids]);
+  await client.query('INSERT INTO seeds (name, orders) VALUES ($1, $2)', [ACCOUNTS_NAME, ids.length]);
+}
+
+async function plantShop(client, orderCount) {
+  if (orderCount === 0) return 0;
 
   const random = mulberry32(20_250_117);
   const userCount = Math.max(1, Math.round(orderCount / ORDERS_PER_USER));
@@ -61,7 +126,7 @@ export async function plantSeeds(client, orderCount) {
   const lines = [];
   await inBatches(client, INSERT_ORDERS, orders(orderCount, userCount, priceOf, random, lines));
   await inBatches(client, INSERT_LINES, lines);
-  await client.query(INSERT_LICENCES);
+  await client.query(INSERT_LICENCES_OF_ORDERS, [null]);
 
   await client.query(MOVE_SEQUENCES);
   await client.query('INSERT INTO seeds (name, orders) VALUES ($1, $2)', [NAME, orderCount]);

@@ -2,19 +2,31 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { demand, ownerFilter, seesAll } from '../src/access.js';
+import { Attempts } from '../src/attempts.js';
+import { totalOf } from '../src/basket.js';
 import { Cache } from '../src/cache.js';
 import { ConfigError, readConfig } from '../src/config.js';
 import { DeadlineExceeded, withDeadline } from '../src/deadline.js';
+import { HttpError } from '../src/errors.js';
+import { estimate, licencesFor, readModel } from '../src/estimate.js';
 import { reason } from '../src/log.js';
-import { asPage, readId, readPage } from '../src/pagination.js';
+import { openApi } from '../src/openapi.js';
+import { operations } from '../src/operations.js';
+import { asPage, readPage } from '../src/pagination.js';
+import { hashPassword, isPassword } from '../src/passwords.js';
+import { checker, date, list, object, queryReader, text } from '../src/schema.js';
+import { readSearch } from '../src/search.js';
+import { cookieFor, demandSameSite } from '../src/sessions.js';
 
-const query = (text) => new URLSearchParams(text);
+const silent = { info() {}, warn() {} };
+const withStatus = (status, code) => (error) => error instanceof HttpError && error.status === status && error.code === code;
 
 test('a page names the row after which the next one starts, to the microsecond', () => {
   const rows = [3, 2, 1].map((id) => ({ id, cursor_at: `2025-06-30T12:00:00.00000${id}Z` }));
   const { items, next } = asPage(rows, 2);
   assert.deepEqual(items, [{ id: 3 }, { id: 2 }]);
-  assert.deepEqual(readPage(query(`limit=2&cursor=${next}`)), { limit: 2, after: { created_at: '2025-06-30T12:00:00.000002Z', id: 2 } });
+  assert.deepEqual(readPage({ limit: 2, cursor: next }), { limit: 2, after: { created_at: '2025-06-30T12:00:00.000002Z', id: 2 } });
 });
 
 test('the last page has no next, and an empty list is a page', () => {
@@ -22,20 +34,261 @@ test('the last page has no next, and an empty list is a page', () => {
   assert.deepEqual(asPage([], 20), { items: [], next: null });
 });
 
-test('without a cursor the walk starts before the newest row', () => {
-  assert.deepEqual(readPage(query('')), { limit: 20, after: { created_at: 'infinity', id: Number.MAX_SAFE_INTEGER } });
+test('a page is of 20 and never of more than 100', () => {
+  assert.deepEqual(readPage({}), { limit: 20, after: { created_at: 'infinity', id: Number.MAX_SAFE_INTEGER } });
+  assert.equal(readPage({ limit: 100 }).limit, 100);
+  assert.equal(readPage({ limit: 101 }).limit, 100);
 });
 
-test('an id is a positive whole number that fits', () => {
-  assert.deepEqual(['1', '42'].map(readId), [1, 42]);
-  assert.deepEqual(['0', '-1', '1.5', '01', '', 'x', '9'.repeat(16)].map(readId), Array(7).fill(null));
+test('fields leave the rest out, in the order asked', () => {
+  const [item] = asPage([{ id: 1, status: 'paid', cursor_at: 'x' }], 1, ['status', 'id']).items;
+  assert.deepEqual(Object.entries(item), [
+    ['status', 'paid'],
+    ['id', 1],
+  ]);
+});
+
+test('a cursor of no list is refused', () => {
+  const encoded = (plain) => Buffer.from(plain).toString('base64url');
+  for (const cursor of [
+    '',
+    'x',
+    encoded('2025-02-31T00:00:00.000000Z,1'),
+    encoded('2025-02-01T00:00:00.000000Z,-1'),
+    encoded('infinity,1'),
+  ]) {
+    assert.throws(() => readPage({ cursor }), withStatus(400, 'invalid_cursor'), cursor);
+  }
+});
+
+test('query parameters become what their schema says, or are refused', () => {
+  const read = queryReader({
+    n: { type: 'integer', minimum: 1 },
+    on: { type: 'boolean' },
+    list: list({ enum: ['a', 'b'] }, { most: 2 }),
+    day: date,
+  });
+  const of = (query) => read(new URLSearchParams(query));
+  assert.deepEqual(of('n=5&on=false&list=a,b&day=2024-02-29'), { n: 5, on: false, list: ['a', 'b'], day: '2024-02-29' });
+  assert.deepEqual(of(''), {});
+  for (const wrong of [
+    'n=0',
+    'n=1e1',
+    'n=+1',
+    'n=1.0',
+    'n=',
+    'n=1&n=1',
+    'on=1',
+    'list=c',
+    'list=',
+    'day=2025-02-29',
+    'day=25-1-1',
+    'x=1',
+    '__proto__=1',
+    'constructor=1',
+  ]) {
+    assert.throws(() => of(wrong), withStatus(400, 'invalid_query'), wrong);
+  }
+});
+
+test('text is something other than blanks, not too much of it, and whole characters', () => {
+  const check = checker(object({ text: text(5) }));
+  for (const good of ['a', ' a ', 'åæø', '💚💚💚💚💚', 'a\nb']) assert.equal(check({ text: good }), undefined, good);
+  for (const bad of ['', ' ', '\n', 'a\0b', 'sekser', '\ud800', 'a\udc00', 5, null])
+    assert.throws(() => check({ text: bad }), withStatus(422, 'invalid'), String(bad));
+});
+
+test('what is wrong with a body is named', () => {
+  const check = checker(object({ items: list(object({ quantity: { type: 'integer', maximum: 20 } }), { least: 1, most: 2 }) }));
+  const problem = (value) => {
+    try {
+      return check(value);
+    } catch (error) {
+      return [error.message, error.details[0].path];
+    }
+  };
+  assert.deepEqual(problem({ items: [{ quantity: 1 }, { quantity: 21 }] }), [
+    'The body: items/1/quantity must be <= 20.',
+    'items/1/quantity',
+  ]);
+  assert.deepEqual(problem({ items: [{ quantity: 1 }], role: 'admin' }), ['The body must not have "role".', '']);
+  assert.deepEqual(problem({}), ["The body must have required property 'items'.", '']);
+});
+
+test('what is typed into a search box becomes a number or whole words, and nothing else', () => {
+  assert.deepEqual(readSearch(undefined), { number: null, words: null });
+  assert.deepEqual(readSearch(' #42 '), { number: 42, words: null });
+  assert.deepEqual(readSearch('Kari ØDE'), { number: null, words: 'Kari:* & ØDE:*' });
+  assert.deepEqual(readSearch("o'neil | !x:* & (y)"), { number: null, words: 'o:* & neil:* & x:* & y:*' });
+  assert.deepEqual(readSearch('!!'), { number: null, words: '' });
+  assert.deepEqual(readSearch('0'), { number: null, words: '0:*' });
+});
+
+test('roles: each may what the one below may', () => {
+  const allowed = (least, role) => {
+    try {
+      demand(least, role && { role });
+      return true;
+    } catch (error) {
+      return error.status;
+    }
+  };
+  const table = ['anybody', 'user', 'official', 'admin'].map((least) =>
+    [null, 'user', 'official', 'admin'].map((role) => allowed(least, role)),
+  );
+  assert.deepEqual(table, [
+    [true, true, true, true],
+    [401, true, true, true],
+    [401, 403, true, true],
+    [401, 403, 403, true],
+  ]);
+});
+
+test('a list is of one’s own unless one sees all', () => {
+  const user = { id: 7, role: 'user' };
+  const official = { id: 8, role: 'official' };
+  assert.deepEqual([ownerFilter(user), ownerFilter(user, 7), ownerFilter(official), ownerFilter(official, 7)], [7, 7, null, 7]);
+  assert.throws(() => ownerFilter(user, 8), withStatus(403, 'forbidden'));
+  assert.deepEqual([seesAll(user), seesAll(official)], [false, true]);
+});
+
+test('a password is known again, in whichever way its letters were typed, and no other is', async () => {
+  const stored = await hashPassword('blå\u030a bil');
+  assert.match(stored, /^scrypt\$16384\$8\$5\$[\w-]{22}\$[\w-]{43}$/);
+  assert.equal(await isPassword('blå\u030a bil', stored), true);
+  assert.equal(await isPassword('blå\u030a bil'.normalize('NFD'), stored), true);
+  assert.equal(await isPassword('blå bil', stored), false);
+  assert.notEqual(await hashPassword('blå\u030a bil'), stored); // a salt of its own
+  assert.equal(await isPassword('anything', null), false);
+});
+
+test('very many at once wait for their turn, and too many are told to come back', async () => {
+  const stored = await hashPassword('x');
+  const results = await Promise.allSettled(Array.from({ length: 110 }, (_, index) => isPassword(index % 2 ? 'x' : 'y', stored)));
+  const refused = results.filter(({ status }) => status === 'rejected');
+  assert.equal(refused.length, 8); // two at work, a hundred waiting
+  assert.ok(refused.every(({ reason: error }) => error.status === 503 && error.headers['retry-after'] === '5'));
+  results.forEach(({ status, value }, index) => status === 'fulfilled' && assert.equal(value, index % 2 === 1));
+});
+
+test('attempts are counted by account and address, and forgiven after the right password', async () => {
+  const attempts = new Attempts(new Cache(null, silent));
+  for (let time = 0; time < 10; time += 1) await attempts.note('A@x.example', '192.0.2.1');
+  await assert.rejects(attempts.note('a@X.example', '192.0.2.1'), withStatus(429, 'too_many_attempts'));
+  await attempts.note('a@x.example', '192.0.2.2');
+  await attempts.forgive('a@x.example', '192.0.2.1');
+  await attempts.note('a@x.example', '192.0.2.1');
+});
+
+test('an address that tries many accounts is stopped too', async () => {
+  const attempts = new Attempts(new Cache(null, silent));
+  for (let time = 0; time < 100; time += 1) await attempts.note(`u${time}@x.example`, '192.0.2.1');
+  await assert.rejects(attempts.note('another@x.example', '192.0.2.1'), withStatus(429, 'too_many_attempts'));
+});
+
+test('however many sign in rightly from one address, none is stopped', async () => {
+  const attempts = new Attempts(new Cache(null, silent));
+  for (let time = 0; time < 300; time += 1) {
+    await attempts.note(`u${time}@x.example`, '192.0.2.1');
+    await attempts.forgive(`u${time}@x.example`, '192.0.2.1');
+  }
+});
+
+test('a write needs the token of its session, and no other site', () => {
+  const session = { csrfToken: 'abc' };
+  const ask = (headers, who = session) => demandSameSite({ headers }, who);
+  ask({ 'x-csrf-token': 'abc' });
+  ask({ 'x-csrf-token': 'abc', 'sec-fetch-site': 'same-origin' });
+  ask({}, null);
+  for (const headers of [
+    {},
+    { 'x-csrf-token': 'abd' },
+    { 'x-csrf-token': 'abcd' },
+    { 'x-csrf-token': 'abc', 'sec-fetch-site': 'cross-site' },
+  ]) {
+    assert.throws(() => ask(headers), withStatus(403, 'csrf'));
+  }
+  assert.match(cookieFor({ token: 't' }), /^__Host-lisens=t; .*Secure; HttpOnly; SameSite=Lax/);
+});
+
+const season = (more) => ({ discipline: 'bilcross', age: 30, races: 10, mechanics: 0, ...more });
+
+test('which licences a season takes', () => {
+  const kinds = (more) => licencesFor(season(more)).map(({ licence_kind, quantity }) => `${quantity} ${licence_kind}`);
+  assert.deepEqual(kinds({}), ['1 helarslisens']);
+  assert.deepEqual(kinds({ races: 4 }), ['4 engangslisens']);
+  assert.deepEqual(kinds({ races: 5 }), ['1 helarslisens']);
+  assert.deepEqual(kinds({ age: 10 }), ['1 barnelisens']);
+  assert.deepEqual(kinds({ age: 17, discipline: 'rally', mechanics: 2 }), ['1 ungdomslisens', '1 kartleser', '2 mekaniker']);
+});
+
+test('the model answers where it can be believed, else the rule', () => {
+  const model = readModel(new URL('..', import.meta.url), silent);
+  for (const discipline of ['rally', 'rallycross', 'bilcross', 'karting']) {
+    for (const age of [5, 10, 11, 17, 18, 99]) {
+      for (const races of [1, 4, 5, 40]) {
+        const { source, estimate_ore, low_ore, high_ore, model: name } = estimate(model, season({ discipline, age, races, mechanics: 1 }));
+        assert.ok(low_ore < estimate_ore && estimate_ore < high_ore && low_ore > 0);
+        assert.deepEqual([source, name], ['model', 'season-cost 2026.1'], `${discipline} ${age} ${races}`);
+      }
+    }
+  }
+  const rule = estimate(null, season());
+  assert.deepEqual([rule.source, rule.model, rule.estimate_ore, rule.low_ore, rule.high_ore], ['rule', null, 145_000, 109_000, 181_000]);
+  for (const broken of [
+    { ...model, intercept: 1e12 },
+    { ...model, intercept: -1e12 },
+    { ...model, intercept: NaN },
+  ]) {
+    assert.equal(estimate(broken, season()).source, 'rule');
+  }
+});
+
+test('a model that is missing or damaged is a warning', () => {
+  const warnings = [];
+  assert.equal(readModel(new URL('file:///nowhere/'), { warn: (message) => warnings.push(message) }), null);
+  assert.equal(warnings.length, 1);
+});
+
+test('a total is whole øre', () => {
+  assert.equal(
+    totalOf([
+      { unit_price_ore: 34_990, quantity: 3 },
+      { unit_price_ore: 1, quantity: 1 },
+    ]),
+    104_971,
+  );
+});
+
+test('every operation is in the OpenAPI document, with the roles and errors it has', () => {
+  const { paths, components } = openApi(operations, { version: '1' });
+  const described = Object.values(paths).flatMap((path) => Object.values(path));
+  assert.deepEqual(described.map((each) => each.operationId).sort(), operations.map((each) => each.id).sort());
+  const byId = Object.fromEntries(described.map((each) => [each.operationId, each]));
+  assert.deepEqual(byId.checkout.security, [{ session: [], csrf: [] }]);
+  assert.deepEqual(byId.listOrders.security, [{ session: [] }]);
+  assert.deepEqual(byId.estimateSeason.security, []);
+  assert.deepEqual(Object.keys(byId.checkout.responses), ['201', '400', '401', '403', '409', '413', '415', '422', '503']);
+  assert.deepEqual(
+    byId.listOrders.parameters.map((each) => each.name),
+    ['limit', 'cursor', 'fields', 'total', 'q', 'status', 'user_id', 'from', 'to'],
+  );
+  assert.ok(components.schemas.Error);
 });
 
 test('configuration: defaults, and a sentence for what is wrong', () => {
   const config = readConfig({ DATABASE_URL: 'postgres://localhost/shop' });
-  assert.deepEqual([config.host, config.port, config.redisUrl, config.seedOrders], ['127.0.0.1', 3000, null, 100_000]);
-  for (const wrong of [{}, { DATABASE_URL: 'x', PORT: 'eighty' }, { DATABASE_URL: 'x', PORT: '70000' }, { DATABASE_URL: 'x', SEED_ORDERS: '-1' }]) {
-    assert.throws(() => readConfig(wrong), (error) => error instanceof ConfigError && /; set it to /.test(error.message));
+  assert.deepEqual([config.host, config.port, config.redisUrl, config.seedOrders, config.demoPassword], ['127.0.0.1', 3000, null, 0, null]);
+  for (const wrong of [
+    {},
+    { DATABASE_URL: 'x', PORT: 'eighty' },
+    { DATABASE_URL: 'x', PORT: '70000' },
+    { DATABASE_URL: 'x', SEED_ORDERS: '-1' },
+  ]) {
+    assert.throws(
+      () => readConfig(wrong),
+      (error) => error instanceof ConfigError && /; set it to /.test(error.message),
+    );
   }
 });
 
@@ -46,9 +299,11 @@ test('a deadline ends the wait, and a result in time passes through', async () =
 });
 
 test('a cache without Redis is one that never holds anything', async () => {
-  const cache = new Cache(null, { info() {}, warn() {} });
+  const cache = new Cache(null, silent);
   await cache.put('key', 1, 60);
   assert.equal(await cache.get('key'), null);
+  assert.equal(await cache.count('key', 60), null);
+  assert.equal(await cache.drop(['key']), true);
   await assert.rejects(cache.checkHealth(), /REDIS_URL is not set/);
 });
 

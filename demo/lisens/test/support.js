@@ -6,7 +6,11 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import assert from 'node:assert/strict';
 import pg from 'pg';
+import { openApi } from '../src/openapi.js';
+import { operations } from '../src/operations.js';
+import { problemsOf } from '../src/schema.js';
 
 const home = new URL('..', import.meta.url);
 const missing = ['DATABASE_URL', 'REDIS_URL'].filter((name) => !process.env[name]);
@@ -19,10 +23,11 @@ export class Wire {
   #target;
   #server;
   #pairs = new Set();
-  #cut = false;
   #frozen = false;
   #cutOn = null;
   port = 0;
+  /** Statements that went through, for a wire to PostgreSQL. */
+  statements = 0;
 
   constructor(target) {
     this.#target = target;
@@ -38,14 +43,13 @@ export class Wire {
 
   /** Drops every connection and takes no new ones. */
   async cut() {
-    this.#cut = true;
     const closed = new Promise((resolve) => this.#server.close(resolve));
     this.#dropAll();
     await closed;
   }
 
   async mend() {
-    this.#cut = this.#frozen = false;
+    this.#frozen = false;
     if (!this.#server.listening) await this.open();
   }
 
@@ -79,11 +83,20 @@ export class Wire {
       this.#pairs.add(socket);
       socket.on('error', () => {});
     }
-    near.on('close', () => { this.#pairs.delete(near); far.end(); });
-    far.on('close', () => { this.#pairs.delete(far); near.destroy(); });
-    far.on('data', (chunk) => { if (!this.#frozen && !near.destroyed) near.write(chunk); });
+    near.on('close', () => {
+      this.#pairs.delete(near);
+      far.end();
+    });
+    far.on('close', () => {
+      this.#pairs.delete(far);
+      near.destroy();
+    });
+    far.on('data', (chunk) => {
+      if (!this.#frozen && !near.destroyed) near.write(chunk);
+    });
     near.on('data', (chunk) => {
       if (this.#frozen) return;
+      this.statements += countParse(chunk);
       if (this.#cutOn && chunk.includes(this.#cutOn.text)) {
         const { delivered } = this.#cutOn;
         this.#cutOn = null;
@@ -94,6 +107,16 @@ export class Wire {
       far.write(chunk);
     });
   }
+}
+
+/** Parse messages of PostgreSQL's protocol that begin a chunk or follow one another in it. */
+function countParse(chunk) {
+  let count = 0;
+  for (let at = 0; at + 5 <= chunk.length; at += 1 + chunk.readUInt32BE(at + 1)) {
+    if (chunk[at] === 0x50) count += 1;
+    else if (!/[A-Za-z]/.test(String.fromCharCode(chunk[at]))) break;
+  }
+  return count;
 }
 
 /** Wires between a shop and its services, and the URLs that lead through them. */
@@ -111,6 +134,15 @@ export async function openWires() {
   redis.host = `127.0.0.1:${redisWire.port}`;
   return { databaseWire, redisWire, databaseUrl: database.href, redisUrl: redis.href };
 }
+
+/** What the accounts of the seeds are given in tests. */
+export const PASSWORD = 'a password for tests';
+export const ACCOUNTS = {
+  user: 'user@lisens.example',
+  other: 'other@lisens.example',
+  official: 'official@lisens.example',
+  admin: 'admin@lisens.example',
+};
 
 /** An empty schema, a client in it, and the URL that leads a shop there. */
 export async function openSchema(databaseUrl = process.env.DATABASE_URL) {
@@ -134,8 +166,12 @@ export async function run(script, env) {
   const child = spawn(process.execPath, [script], { cwd: home, env: { ...process.env, ...env } });
   let stdout = '';
   let stderr = '';
-  child.stdout.on('data', (chunk) => { stdout += chunk; });
-  child.stderr.on('data', (chunk) => { stderr += chunk; });
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
   const [code] = await once(child, 'close');
   return { code, stdout, stderr };
 }
@@ -162,21 +198,51 @@ export async function startShop(env) {
     const response = await fetch(base + path, options);
     const text = await response.text();
     const json = response.headers.get('content-type')?.startsWith('application/json') ? JSON.parse(text) : undefined;
+    holdsToItsWord(options?.method ?? 'GET', path, response.status, json);
     return { status: response.status, headers: response.headers, text, json };
   };
-  return {
-    port,
-    log,
-    child,
-    exited,
-    get: ask,
-    post: (path, body, headers = {}) =>
-      ask(path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) }),
-    async stop() {
-      child.kill('SIGTERM');
-      return exited;
-    },
+  const shop = { port, log, child, exited, ...client(ask) };
+
+  /** Somebody signed in, who sends what a browser would. */
+  shop.signIn = async (email) => {
+    const { status, json, headers, text } = await shop.post('/api/session', { email, password: PASSWORD });
+    assert.equal(status, 201, text);
+    const cookie = headers.get('set-cookie').split(';', 1)[0];
+    const asSomebody = (path, options = {}) =>
+      ask(path, { ...options, headers: { cookie, 'x-csrf-token': json.csrf_token, ...options.headers } });
+    return { user: json.user, cookie, csrf: json.csrf_token, ...client(asSomebody) };
   };
+  shop.stop = async () => {
+    child.kill('SIGTERM');
+    return exited;
+  };
+  return shop;
+}
+
+function client(ask) {
+  const write =
+    (method) =>
+    (path, body, headers = {}) =>
+      ask(path, { method, headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+  return { get: ask, post: write('POST'), patch: write('PATCH'), delete: (path, headers) => ask(path, { method: 'DELETE', headers }) };
+}
+
+const described = openApi(operations, { version: 'test' }).paths;
+const templates = operations.map(({ method, path, answers }) => ({
+  method,
+  answers,
+  responses: described[path][method.toLowerCase()].responses,
+  pattern: new RegExp(`^${path.replace(/\{\w+\}/g, '[^/]+')}$`),
+}));
+
+/** Every answer that a test gets is one that the OpenAPI document has promised. */
+function holdsToItsWord(method, target, status, json) {
+  const path = target.split('?', 1)[0];
+  const operation = templates.find((each) => each.method === method && each.pattern.test(path));
+  if (!operation || status === 500) return; // 500 is nobody's promise
+  assert.ok(operation.responses[status], `${method} ${path} answered ${status}, which it does not promise`);
+  const schema = operation.answers[status];
+  if (schema && json !== undefined) assert.deepEqual(problemsOf(schema, json), [], `${method} ${path} ${status}`);
 }
 
 /** Asks until `done(answer)`; returns how long it took. */

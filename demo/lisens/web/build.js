@@ -14,7 +14,10 @@ function digest() {
   const hash = createHash('sha256');
   const add = (path) => {
     if (!existsSync(home + path)) return;
-    hash.update(`${path}\0`).update(readFileSync(home + path)).update('\0');
+    hash
+      .update(`${path}\0`)
+      .update(readFileSync(home + path))
+      .update('\0');
   };
   for (const source of SOURCES) {
     if (existsSync(home + source) && readdirSafe(source)) readdirSafe(source).forEach(add);
@@ -27,7 +30,10 @@ function digest() {
 function readdirSafe(folder) {
   try {
     const entries = readdirSync(home + folder, { recursive: true, withFileTypes: true });
-    return entries.filter((entry) => entry.isFile()).map((entry) => `${entry.parentPath ?? entry.path}/${entry.name}`.slice(home.length)).sort();
+    return entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => `${entry.parentPath ?? entry.path}/${entry.name}`.slice(home.length))
+      .sort();
   } catch {
     return null;
   }
@@ -39,7 +45,7 @@ if (built === wanted) {
   console.log('the front end is built already');
 } else {
   const npm = (...args) => execFileSync('npm', args, { cwd: home, stdio: 'inherit' });
-  npm('ci', '--no-audit', '--no-fund');
+  npm('ci', '--include=dev', '--no-audit', '--no-fund'); // the tools, also where NODE_ENV says production
   npm('run', 'build');
   writeFileSync(stamp, wanted);
 }

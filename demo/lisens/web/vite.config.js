@@ -1,23 +1,16 @@
 import react from '@vitejs/plugin-react';
 import { defineConfig } from 'vite';
-
-// A long hexadecimal hash in each name: klar and browsers may then keep the file for a year.
-const named = 'assets/[name]-[hash:16]';
+import { named } from './build/names.js';
+import { lisens } from './build/plugins.js';
 
 export default defineConfig({
-  plugins: [react()],
+  envDir: false, // what is built depends on the files here alone
+  plugins: [react(), lisens({ firstRoute: 'src/pages/Shop.jsx', shell: 'src/shell.jsx', worker: 'src/offline/sw.js' })],
   build: {
     target: 'es2022',
     sourcemap: true,
     modulePreload: { polyfill: false }, // it would need an inline script
     assetsInlineLimit: 0, // data: addresses would need a wider Content-Security-Policy
-    rollupOptions: {
-      output: {
-        hashCharacters: 'hex',
-        entryFileNames: `${named}.js`,
-        chunkFileNames: `${named}.js`,
-        assetFileNames: `${named}[extname]`,
-      },
-    },
+    rollupOptions: { output: named },
   },
 });
