@@ -22,7 +22,13 @@ export function BasketLines({ lines, editable = false, disabled = false }) {
             <span className="line-sum">{money(sum)}</span>
             {editable && (
               <div className="stepper" role="group" aria-label={name}>
-                <button type="button" className="tool" onClick={() => setQuantity(kind, quantity - 1)} disabled={disabled} aria-label={t('basket.less', { name })}>
+                <button
+                  type="button"
+                  className="tool"
+                  onClick={() => setQuantity(kind, quantity - 1)}
+                  disabled={disabled}
+                  aria-label={t('basket.less', { name })}
+                >
                   <Icon name="minus" />
                 </button>
                 <output>{quantity}</output>

@@ -127,7 +127,11 @@ function Purchase({ user, onOutcome }) {
         )}
         {lines.length > 0 && (
           <div className="card form">
-            {reservation ? <Countdown until={reservation.expires_at} onEnd={expire} /> : <p>{t(online ? 'checkout.review' : 'checkout.offline')}</p>}
+            {reservation ? (
+              <Countdown until={reservation.expires_at} onEnd={expire} />
+            ) : (
+              <p>{t(online ? 'checkout.review' : 'checkout.offline')}</p>
+            )}
             <BasketLines lines={lines} editable={!reservation} disabled={busy} />
             <BasketTotal ore={reservation?.total_ore ?? totalOf(lines)} />
             {error && <LoadError error={error} />}

@@ -32,7 +32,15 @@ function OrderList({ official }) {
   const [filters, setFilter] = useFilters(['q', 'status', 'user_id']);
   const list = useList('/api/orders', 'orders', filters);
   const columns = [
-    { name: 'main', header: t('orders.number'), cell: (order) => <Link href={`/orders/${order.id}`} state={{ fromList: true }}>{t('orders.one', { id: String(order.id) })}</Link> },
+    {
+      name: 'main',
+      header: t('orders.number'),
+      cell: (order) => (
+        <Link href={`/orders/${order.id}`} state={{ fromList: true }}>
+          {t('orders.one', { id: String(order.id) })}
+        </Link>
+      ),
+    },
     { name: 'sub', header: t('orders.buyer'), cell: (order) => order.user_name },
     { name: 'more', header: t('orders.when'), cell: (order) => <Moment iso={order.created_at} /> },
     { name: 'state', header: t('orders.status'), cell: (order) => <Badge status={order.status} /> },
@@ -58,7 +66,13 @@ function OrderList({ official }) {
           </button>
         )}
       </ListCount>
-      <VirtualList label={t('orders.title')} className="list-orders" columns={columns} list={list} notice={<ListNotices list={list} empty={filters.q || filters.status ? undefined : t('orders.none')} />} />
+      <VirtualList
+        label={t('orders.title')}
+        className="list-orders"
+        columns={columns}
+        list={list}
+        notice={<ListNotices list={list} empty={filters.q || filters.status ? undefined : t('orders.none')} />}
+      />
     </>
   );
 }
