@@ -121,6 +121,7 @@ function Background() {
         forgetLists('/api/orders');
         forgetLists('/api/licences');
         if (write?.path === '/api/checkout') mutate('/api/licence-kinds');
+        mutate((key) => typeof key === 'string' && key.startsWith('/api/orders/'));
         // What is on the screen now asks again; the rest when it is next looked at.
         dispatchEvent(new CustomEvent('lisens:synced', { detail: write }));
       },

@@ -4,7 +4,7 @@ import { MOST_OF_A_KIND, setQuantity } from '../lib/basket.js';
 import { Icon } from './Icon.jsx';
 
 /** What is in the basket, with steppers to change it while `editable`. */
-export function BasketLines({ lines, editable = false }) {
+export function BasketLines({ lines, editable = false, disabled = false }) {
   const { t, money, kindName } = useTexts();
   return (
     <ul className="lines">
@@ -22,7 +22,13 @@ export function BasketLines({ lines, editable = false }) {
             <span className="line-sum">{money(sum)}</span>
             {editable && (
               <div className="stepper" role="group" aria-label={name}>
-                <button type="button" className="tool" onClick={() => setQuantity(kind, quantity - 1)} aria-label={t('basket.less', { name })}>
+                <button
+                  type="button"
+                  className="tool"
+                  onClick={() => setQuantity(kind, quantity - 1)}
+                  disabled={disabled}
+                  aria-label={t('basket.less', { name })}
+                >
                   <Icon name="minus" />
                 </button>
                 <output>{quantity}</output>
@@ -30,7 +36,7 @@ export function BasketLines({ lines, editable = false }) {
                   type="button"
                   className="tool"
                   onClick={() => setQuantity(kind, quantity + 1)}
-                  disabled={quantity >= MOST_OF_A_KIND}
+                  disabled={disabled || quantity >= MOST_OF_A_KIND}
                   aria-label={t('basket.more', { name })}
                 >
                   <Icon name="plus" />

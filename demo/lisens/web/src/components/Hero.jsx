@@ -12,7 +12,15 @@ export function Hero() {
       <picture>
         <source type="image/avif" srcSet={files('avif')} sizes={SIZES} />
         <source type="image/webp" srcSet={files('webp')} sizes={SIZES} />
-        <img src="/images/hero-960.jpg" srcSet={files('jpg')} sizes={SIZES} width="960" height="360" alt={t('shop.heroAlt')} fetchPriority="high" />
+        <img
+          src="/images/hero-960.jpg"
+          srcSet={files('jpg')}
+          sizes={SIZES}
+          width="960"
+          height="360"
+          alt={t('shop.heroAlt')}
+          fetchPriority="high"
+        />
       </picture>
       <div className="hero-text">
         <PageTitle title={t('shop.title')} documentTitle={t('app.name')} />

@@ -34,7 +34,14 @@ export function SearchBox({ label, value, onSearch }) {
       <label htmlFor={id}>{label}</label>
       <div className="search-box">
         <Icon name="search" />
-        <input id={id} type="search" value={typed} onChange={(event) => setTyped(event.target.value)} autoComplete="off" spellCheck={false} />
+        <input
+          id={id}
+          type="search"
+          value={typed}
+          onChange={(event) => setTyped(event.target.value)}
+          autoComplete="off"
+          spellCheck={false}
+        />
       </div>
     </div>
   );
@@ -66,7 +73,10 @@ export function ListCount({ list, children }) {
     <div className="list-count">
       <p role="status">
         {loading && t('list.loading')}
-        {!loading && (all === undefined ? t('list.shown', { count: rows.length }) : t('list.shownOf', { count: rows.length, total: Math.max(all, rows.length) }))}
+        {!loading &&
+          (all === undefined
+            ? t('list.shown', { count: rows.length })
+            : t('list.shownOf', { count: rows.length, total: Math.max(all, rows.length) }))}
         {cachedAt && ` · ${t('list.asOf', { time: time(cachedAt) })}`}
       </p>
       {children}

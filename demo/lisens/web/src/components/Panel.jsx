@@ -14,7 +14,12 @@ export function Panel({ name, tall = false, onReset, children }) {
         onReset?.();
       }}
       fallbackRender={({ error, resetErrorBoundary }) => (
-        <BrokenPanel error={error} eventId={eventId} tall={tall} retry={isMissingChunk(error) ? () => location.reload() : resetErrorBoundary} />
+        <BrokenPanel
+          error={error}
+          eventId={eventId}
+          tall={tall}
+          retry={isMissingChunk(error) ? () => location.reload() : resetErrorBoundary}
+        />
       )}
     >
       <Breakable name={name} />

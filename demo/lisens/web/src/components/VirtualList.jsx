@@ -81,7 +81,14 @@ export function VirtualList({ label, className, columns, list, rowClass, notice 
               const place = { transform: `translateY(${start}px)` };
               if (!row) return <Tail key={key} place={place} />;
               return (
-                <div role="row" key={key} className={`row ${rowClass?.(row) ?? ''}`} style={place} aria-rowindex={index + 2} data-index={index}>
+                <div
+                  role="row"
+                  key={key}
+                  className={`row ${rowClass?.(row) ?? ''}`}
+                  style={place}
+                  aria-rowindex={index + 2}
+                  data-index={index}
+                >
                   {columns.map(({ name, cell }) => (
                     <div role="cell" key={name} className={`cell ${name}`}>
                       {cell(row)}

@@ -129,6 +129,7 @@ export default {
   'orders.search': 'Search by name or number',
   'orders.searchOwn': 'Search by order number',
   'orders.none': 'There are no orders yet.',
+  'orders.everybody': 'Show everybody’s orders',
   'orders.waiting': 'Waiting to be sent',
 
   'state.paid': 'Paid',

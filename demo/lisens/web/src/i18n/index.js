@@ -43,7 +43,13 @@ function texts(language, dictionary) {
   const number = format('number', () => new Intl.NumberFormat(locale));
   const kroner = format(
     'money',
-    () => new Intl.NumberFormat(locale, { style: 'currency', currency: 'NOK', currencyDisplay: 'narrowSymbol', trailingZeroDisplay: 'stripIfInteger' }),
+    () =>
+      new Intl.NumberFormat(locale, {
+        style: 'currency',
+        currency: 'NOK',
+        currencyDisplay: 'narrowSymbol',
+        trailingZeroDisplay: 'stripIfInteger',
+      }),
   );
   const day = format('date', () => new Intl.DateTimeFormat(locale, { dateStyle: 'medium' }));
   const moment = format('dateTime', () => new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' }));

@@ -129,6 +129,7 @@ export default {
   'orders.search': 'Søk på navn eller nummer',
   'orders.searchOwn': 'Søk på ordrenummer',
   'orders.none': 'Her er det ingen ordrer ennå.',
+  'orders.everybody': 'Vis alles ordrer',
   'orders.waiting': 'Venter på å bli sendt',
 
   'state.paid': 'Betalt',

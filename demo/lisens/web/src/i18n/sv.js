@@ -129,6 +129,7 @@ export default {
   'orders.search': 'Sök på namn eller nummer',
   'orders.searchOwn': 'Sök på ordernummer',
   'orders.none': 'Här finns inga ordrar ännu.',
+  'orders.everybody': 'Visa allas ordrar',
   'orders.waiting': 'Väntar på att skickas',
 
   'state.paid': 'Betald',

@@ -4,7 +4,8 @@ let way = 'load';
 
 export function watchNavigation() {
   addEventListener('popstate', () => (way = 'back'));
-  addEventListener('pushState', () => (way = 'link')); // wouter tells of these
+  addEventListener('pushState', () => (way = 'link')); // wouter tells of these two
+  addEventListener('replaceState', () => (way = 'link'));
 }
 
 export const reachedBy = () => way;

@@ -1,4 +1,4 @@
-import useSWR, { mutate as globalMutate, useSWRConfig } from 'swr';
+import useSWR, { useSWRConfig } from 'swr';
 import { forgetUser } from '../offline/index.js';
 import { getJson, send } from './api.js';
 import { cache } from './cache.js';

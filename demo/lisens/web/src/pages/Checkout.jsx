@@ -127,8 +127,12 @@ function Purchase({ user, onOutcome }) {
         )}
         {lines.length > 0 && (
           <div className="card form">
-            {reservation ? <Countdown until={reservation.expires_at} onEnd={expire} /> : <p>{t(online ? 'checkout.review' : 'checkout.offline')}</p>}
-            <BasketLines lines={lines} editable={!reservation && !busy} />
+            {reservation ? (
+              <Countdown until={reservation.expires_at} onEnd={expire} />
+            ) : (
+              <p>{t(online ? 'checkout.review' : 'checkout.offline')}</p>
+            )}
+            <BasketLines lines={lines} editable={!reservation} disabled={busy} />
             <BasketTotal ore={reservation?.total_ore ?? totalOf(lines)} />
             {error && <LoadError error={error} />}
             <div className="actions">

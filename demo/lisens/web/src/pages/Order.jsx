@@ -36,7 +36,11 @@ export default function Order({ id, user }) {
             <Summary order={order} official={isOfficial(user)} onRefunded={() => mutate((before) => ({ ...before, status: 'refunded' }))} />
           </Panel>
           <Panel name="notes">
-            <Notes order={order} user={user} onAdded={(note) => mutate((before) => ({ ...before, notes: [...before.notes, note] }), false)} />
+            <Notes
+              order={order}
+              user={user}
+              onAdded={(note) => mutate((before) => ({ ...before, notes: [...before.notes, note] }), false)}
+            />
           </Panel>
         </>
       )}

@@ -32,7 +32,15 @@ function OrderList({ official }) {
   const [filters, setFilter] = useFilters(['q', 'status', 'user_id']);
   const list = useList('/api/orders', 'orders', filters);
   const columns = [
-    { name: 'main', header: t('orders.number'), cell: (order) => <Link href={`/orders/${order.id}`} state={{ fromList: true }}>{t('orders.one', { id: String(order.id) })}</Link> },
+    {
+      name: 'main',
+      header: t('orders.number'),
+      cell: (order) => (
+        <Link href={`/orders/${order.id}`} state={{ fromList: true }}>
+          {t('orders.one', { id: String(order.id) })}
+        </Link>
+      ),
+    },
     { name: 'sub', header: t('orders.buyer'), cell: (order) => order.user_name },
     { name: 'more', header: t('orders.when'), cell: (order) => <Moment iso={order.created_at} /> },
     { name: 'state', header: t('orders.status'), cell: (order) => <Badge status={order.status} /> },
@@ -49,8 +57,22 @@ function OrderList({ official }) {
           options={[['', t('filter.all')], ...STATUSES.map((status) => [status, t(`state.${status}`)])]}
         />
       </div>
-      <ListCount list={list} />
-      <VirtualList label={t('orders.title')} className="list-orders" columns={columns} list={list} notice={<ListNotices list={list} empty={filters.q || filters.status ? undefined : t('orders.none')} />} />
+      <ListCount list={list}>
+        {filters.user_id && (
+          <button type="button" className="button plain" onClick={() => setFilter('user_id', '')}>
+            <Icon name="close" />
+            {list.rows.length > 0 ? t('users.orders', { name: list.rows[0].user_name }) : t('orders.everybody')}
+            <span className="visually-hidden"> – {t('orders.everybody')}</span>
+          </button>
+        )}
+      </ListCount>
+      <VirtualList
+        label={t('orders.title')}
+        className="list-orders"
+        columns={columns}
+        list={list}
+        notice={<ListNotices list={list} empty={filters.q || filters.status ? undefined : t('orders.none')} />}
+      />
     </>
   );
 }

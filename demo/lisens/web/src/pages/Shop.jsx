@@ -80,7 +80,13 @@ function Kind({ kind, price_ore: price, valid_days: days, places_left: places, e
         </p>
         <div className="kind-buy">
           <span className="price">{money(price)}</span>
-          <button type="button" className="button" onClick={add} disabled={soldOut || full} aria-label={t('shop.addNamed', { name: kindName(kind) })}>
+          <button
+            type="button"
+            className="button"
+            onClick={add}
+            disabled={soldOut || full}
+            aria-label={t('shop.addNamed', { name: kindName(kind) })}
+          >
             {soldOut ? t('shop.soldOut') : inBasket > 0 ? t('shop.inBasket', { count: inBasket }) : t('shop.add')}
           </button>
         </div>
