@@ -104,7 +104,7 @@ function WaitingPurchases({ user }) {
   const sent = arrived.filter((entry) => ours(entry) && entry.answer?.id && !waiting.some(({ id }) => id === entry.id));
   if (waiting.length + sent.length === 0) return null;
   return (
-    <section className="waiting" aria-labelledby="waiting-heading">
+    <section className={waiting.length > 0 ? 'waiting' : 'waiting sent'} aria-labelledby="waiting-heading">
       <h2 id="waiting-heading">{t(waiting.length > 0 ? 'orders.waiting' : 'orders.sent')}</h2>
       <div role="status">
         <ul>
