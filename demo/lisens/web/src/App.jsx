@@ -9,7 +9,7 @@ import { RequireUser } from './components/RequireUser.jsx';
 import { ListPageSkeleton, PageSkeleton } from './components/Skeleton.jsx';
 import { useTexts } from './i18n/index.js';
 import { onSignedOut } from './lib/api.js';
-import { forgetLists, swrConfig } from './lib/cache.js';
+import { swrConfig } from './lib/cache.js';
 import { start } from './offline/index.js';
 import { KindsSkeleton } from './shell.jsx';
 
@@ -118,11 +118,9 @@ function Background() {
   useEffect(() => {
     start({
       onSynced(write) {
-        forgetLists('/api/orders');
-        forgetLists('/api/licences');
         if (write?.path === '/api/checkout') mutate('/api/licence-kinds');
         mutate((key) => typeof key === 'string' && key.startsWith('/api/orders/'));
-        // What is on the screen now asks again; the rest when it is next looked at.
+        // A list that is on the screen asks again now; the others when they are next looked at.
         dispatchEvent(new CustomEvent('lisens:synced', { detail: write }));
       },
     });

@@ -39,7 +39,7 @@ export function Header() {
         tools={
           <>
             <Status />
-            <PendingButton onOpen={() => setOpen('pending')} />
+            <PendingButton user={user} onOpen={() => setOpen('pending')} />
             <BasketButton onOpen={() => setOpen('basket')} />
             <Account user={user} onOpen={() => setOpen('account')} />
           </>
@@ -81,9 +81,10 @@ function BasketButton({ onOpen }) {
   );
 }
 
-function PendingButton({ onOpen }) {
+function PendingButton({ user, onOpen }) {
   const { t } = useTexts();
-  const pending = usePending();
+  // On a shared device, what others have written is theirs to see.
+  const pending = usePending().filter((entry) => String(entry.userId) === String(user?.id));
   const failed = pending.some(({ state }) => state === 'failed');
   return (
     <div role="status">

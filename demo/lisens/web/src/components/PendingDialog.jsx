@@ -6,7 +6,6 @@ import { Dialog } from './Dialog.jsx';
 export default function PendingDialog({ onClose, user }) {
   const { t, dateTime, errorText } = useTexts();
   const online = useOnline();
-  // A shared device: what others have written is theirs to see and to send.
   const pending = usePending().filter((entry) => String(entry.userId) === String(user?.id));
   return (
     <Dialog title={t('pending.title')} onClose={onClose}>

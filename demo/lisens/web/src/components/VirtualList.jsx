@@ -7,8 +7,9 @@ import { keepOffset, keptOffset } from '../lib/navigation.js';
 import { useMedia } from '../lib/use-media.js';
 import { RowSkeletons } from './Skeleton.jsx';
 
-export const WIDE = '(min-width: 48rem)';
+export const WIDE = '(min-width: 56rem)';
 const ROW = { wide: 3.5, narrow: 4.75 }; // rem, as in list.css
+const HEAD = { wide: 2.75, narrow: 0 };
 const FIRST_ROWS = 14;
 const READ_AHEAD = 40; // rows
 const TAIL = 3; // skeletons after the last row while there is more
@@ -21,7 +22,8 @@ export function VirtualList({ label, className, columns, list, rowClass, notice 
   const { rows, total, complete, loading, loadMore, address } = list;
   const scroller = useRef(null);
   const wide = useMedia(WIDE);
-  const height = (wide ? ROW.wide : ROW.narrow) * parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const height = (wide ? ROW.wide : ROW.narrow) * rem;
   const count = rows.length + (complete || rows.length === 0 ? 0 : TAIL);
 
   const virtualizer = useVirtualizer({
@@ -29,6 +31,7 @@ export function VirtualList({ label, className, columns, list, rowClass, notice 
     getScrollElement: () => scroller.current,
     estimateSize: () => height,
     overscan: 10,
+    scrollPaddingEnd: (wide ? HEAD.wide : HEAD.narrow) * rem, // the head takes part of the room
     initialOffset: () => keptOffset(address),
     getItemKey: (index) => rows[index]?.id ?? `tail-${index - rows.length}`,
   });

@@ -130,6 +130,7 @@ export default {
   'orders.searchOwn': 'Search by order number',
   'orders.none': 'There are no orders yet.',
   'orders.everybody': 'Show everybody’s orders',
+  'orders.sent': 'Sent',
   'orders.waiting': 'Waiting to be sent',
 
   'state.paid': 'Paid',

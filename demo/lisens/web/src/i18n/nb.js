@@ -130,6 +130,7 @@ export default {
   'orders.searchOwn': 'Søk på ordrenummer',
   'orders.none': 'Her er det ingen ordrer ennå.',
   'orders.everybody': 'Vis alles ordrer',
+  'orders.sent': 'Sendt',
   'orders.waiting': 'Venter på å bli sendt',
 
   'state.paid': 'Betalt',

@@ -130,6 +130,7 @@ export default {
   'orders.searchOwn': 'Sök på ordernummer',
   'orders.none': 'Här finns inga ordrar ännu.',
   'orders.everybody': 'Visa allas ordrar',
+  'orders.sent': 'Skickat',
   'orders.waiting': 'Väntar på att skickas',
 
   'state.paid': 'Betald',

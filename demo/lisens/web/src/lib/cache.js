@@ -1,13 +1,6 @@
-// The cache behind SWR. It is ours, so that a write can drop every list that it made untrue, pages and all.
+// The cache behind SWR. It is ours, so that a write can correct every list that it made untrue, pages and all.
 
 export const cache = new Map();
-
-/** Forgets the cached lists below a path: the next look at one of them asks again. */
-export function forgetLists(path) {
-  for (const key of [...cache.keys()]) {
-    if (key.startsWith(`${path}?`) || key.startsWith(`$inf$${path}?`)) cache.delete(key);
-  }
-}
 
 /** Changes rows wherever a cached list shows them. A list that is on the screen draws itself anew through its own `change`. */
 export function patchLists(path, part, changed) {

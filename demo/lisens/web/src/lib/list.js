@@ -84,12 +84,14 @@ export function useList(path, part, query, { enabled = true } = {}) {
     [mutate, path, part],
   );
 
+  // With pages given, SWR asks for the first one and those that are missing, not for all.
+  const refresh = useCallback(() => mutate((pages) => pages, { revalidate: true }), [mutate]);
+
   // Something that had been waiting has arrived: look again.
   useEffect(() => {
-    const again = () => mutate();
-    addEventListener('lisens:synced', again);
-    return () => removeEventListener('lisens:synced', again);
-  }, [mutate]);
+    addEventListener('lisens:synced', refresh);
+    return () => removeEventListener('lisens:synced', refresh);
+  }, [refresh]);
 
   return {
     address: `${path}?${filters}`,
@@ -102,7 +104,7 @@ export function useList(path, part, query, { enabled = true } = {}) {
     cachedAt: data?.find((page) => page.cachedAt)?.cachedAt,
     loadMore,
     change,
-    retry: () => mutate((pages) => pages, { revalidate: true }),
+    retry: refresh,
   };
 }
 

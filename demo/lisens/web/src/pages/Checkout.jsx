@@ -9,7 +9,6 @@ import { Bone } from '../components/Skeleton.jsx';
 import { useTexts } from '../i18n/index.js';
 import { isNetworkFailure, send } from '../lib/api.js';
 import { emptyBasket, linesOf, totalOf, useBasket } from '../lib/basket.js';
-import { forgetLists } from '../lib/cache.js';
 import { KINDS, useKinds } from '../lib/kinds.js';
 import { enqueue, useOnline } from '../offline/index.js';
 import './checkout.css';
@@ -83,8 +82,6 @@ function Purchase({ user, onOutcome }) {
       try {
         const order = online ? await send('POST', '/api/checkout', body, { idempotencyKey: key.current }) : await queue(body);
         if (!order) return;
-        forgetLists('/api/orders');
-        forgetLists('/api/licences');
         mutate(KINDS);
         mutate(`/api/orders/${order.id}`, order, { revalidate: false });
         emptyBasket();

@@ -124,7 +124,9 @@ function Notes({ order, user, onAdded }) {
   const [said, setSaid] = useState(null);
   const [error, setError] = useState(null);
   const label = t('order.noteLabel', { id: String(order.id) });
-  const waiting = usePending().filter((entry) => entry.path === '/api/notes' && entry.label === label);
+  const waiting = usePending().filter(
+    (entry) => entry.path === '/api/notes' && entry.label === label && String(entry.userId) === String(user.id),
+  );
 
   const queue = async (body) => {
     await enqueue({ path: '/api/notes', body, userId: user.id, label, idempotencyKey: key.current });

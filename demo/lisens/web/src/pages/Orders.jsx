@@ -1,3 +1,4 @@
+import { useEffect, useState } from 'react';
 import { Link } from 'wouter';
 import { Badge } from '../components/Badge.jsx';
 import { Icon } from '../components/Icon.jsx';
@@ -87,24 +88,44 @@ function Moment({ iso }) {
   );
 }
 
-/** Purchases that have not reached the server yet. */
+/** Purchases that have not reached the server yet, and, so that nothing jumps, those that just did. */
 function WaitingPurchases({ user }) {
   const { t, time } = useTexts();
-  const waiting = usePending().filter((entry) => entry.path === '/api/checkout' && String(entry.userId) === String(user.id));
-  if (waiting.length === 0) return null;
+  const [arrived, setArrived] = useState([]);
+  const ours = (entry) => entry.path === '/api/checkout' && String(entry.userId) === String(user.id);
+  const waiting = usePending().filter(ours);
+
+  useEffect(() => {
+    const note = ({ detail }) => setArrived((before) => [...before.filter(({ id }) => id !== detail.id), detail]);
+    addEventListener('lisens:synced', note);
+    return () => removeEventListener('lisens:synced', note);
+  }, []);
+
+  const sent = arrived.filter((entry) => ours(entry) && entry.answer?.id && !waiting.some(({ id }) => id === entry.id));
+  if (waiting.length + sent.length === 0) return null;
   return (
-    <section className="waiting" aria-labelledby="waiting-heading">
-      <h2 id="waiting-heading">{t('orders.waiting')}</h2>
-      <ul>
-        {waiting.map((entry) => (
-          <li key={entry.id}>
-            <Icon name="clock" />
-            <span>{entry.label}</span>
-            <span className="small">{time(entry.createdAt)}</span>
-            <Badge status={entry.state} />
-          </li>
-        ))}
-      </ul>
+    <section className={waiting.length > 0 ? 'waiting' : 'waiting sent'} aria-labelledby="waiting-heading">
+      <h2 id="waiting-heading">{t(waiting.length > 0 ? 'orders.waiting' : 'orders.sent')}</h2>
+      <div role="status">
+        <ul>
+          {waiting.map((entry) => (
+            <li key={entry.id}>
+              <Icon name="clock" />
+              <span>{entry.label}</span>
+              <span className="small">{time(entry.createdAt)}</span>
+              <Badge status={entry.state} />
+            </li>
+          ))}
+          {sent.map((entry) => (
+            <li key={entry.id}>
+              <Icon name="check" />
+              <span>{entry.label}</span>
+              <Link href={`/orders/${entry.answer.id}`}>{t('orders.one', { id: String(entry.answer.id) })}</Link>
+              <Badge status={entry.answer.status} />
+            </li>
+          ))}
+        </ul>
+      </div>
     </section>
   );
 }
