@@ -77,7 +77,7 @@ async function clientCache(target) {
     await open(page, target, '/orders');
     await rowsShown(page);
     await page.locator('a[href="/licences"]').first().click();
-    await sleep(500);
+    await sleep(2_500); // what was asked a moment ago need not be asked again
     await rowsShown(page);
     await page.route(/\/api\/orders/, async (route) => {
       await sleep(2_000);

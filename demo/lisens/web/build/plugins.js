@@ -2,7 +2,7 @@
 // finished page, and the compressed copies come last.
 
 import { compress } from './compress.js';
-import { headLinks } from './head.js';
+import { head } from './head.js';
 import { prerender } from './prerender.js';
 import { guard } from './guard.js';
 import { buildWorker } from './worker.js';
@@ -15,7 +15,7 @@ export function lisens({ firstRoute, shell, worker }) {
     apply: 'build',
     enforce: 'post',
     configResolved: (resolved) => void (config = resolved),
-    transformIndexHtml: { order: 'post', handler: (html, context) => headLinks(html, context.bundle, firstRoute) },
+    transformIndexHtml: { order: 'post', handler: (html, context) => head(html, context.bundle, firstRoute) },
     writeBundle: (_, written) => void (bundle = written),
     closeBundle: {
       sequential: true,
