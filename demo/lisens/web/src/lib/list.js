@@ -3,9 +3,30 @@
 import { useCallback, useEffect, useMemo, useRef } from 'react';
 import useSWRInfinite from 'swr/infinite';
 import { getJson } from './api.js';
-import { cache, patchLists } from './cache.js';
+import { cache, patchLists, swrConfig } from './cache.js';
 
 export const PAGE_SIZE = 100;
+
+const reading = new Map();
+const readAt_ms = new Map();
+
+/** Whether a page was read so recently that asking again would tell nothing. */
+function isFresh(key) {
+  return performance.now() - (readAt_ms.get(key) ?? -Infinity) < swrConfig.dedupingInterval;
+}
+
+/** Two growths close to each other may want the same page: one request for both. */
+function readOnce(key) {
+  if (!reading.has(key)) {
+    const answer = getJson(key).finally(() => reading.delete(key));
+    answer.then(
+      () => readAt_ms.set(key, performance.now()),
+      () => {},
+    );
+    reading.set(key, answer);
+  }
+  return reading.get(key);
+}
 
 /**
  * The rows of a list that have been read so far, with what it takes to read on. `part` is the name of the rows in the
@@ -26,9 +47,9 @@ export function useList(path, part, query, { enabled = true } = {}) {
 
   const read = async (key) => {
     const known = cache.get(key)?.data;
-    // SWR asks for the first page at every growth, too. The one we have will do then.
-    if (known && growing.current) return known;
-    const fresh = await getJson(key);
+    // SWR asks for pages that we have at every growth, too. Those will do then.
+    if (known && (growing.current || isFresh(key))) return known;
+    const fresh = await readOnce(key);
     return known && !key.includes('cursor=') ? joined(fresh, known, part) : fresh;
   };
 
