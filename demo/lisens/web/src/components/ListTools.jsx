@@ -68,12 +68,13 @@ export function Filter({ label, value, options, onChange }) {
 export function ListCount({ list, children }) {
   const { t, time } = useTexts();
   const { rows, total, complete, loading, cachedAt } = list;
+  const known = !loading && (rows.length > 0 || !list.error);
   const all = total ?? (complete ? rows.length : undefined);
   return (
     <div className="list-count">
       <p role="status">
         {loading && t('list.loading')}
-        {!loading &&
+        {known &&
           (all === undefined
             ? t('list.shown', { count: rows.length })
             : t('list.shownOf', { count: rows.length, total: Math.max(all, rows.length) }))}

@@ -53,14 +53,28 @@ export function VirtualList({ label, className, columns, list, rowClass, notice 
     if (rows.length > 0 && !complete && lastShown + READ_AHEAD >= rows.length) loadMore();
   }, [lastShown, rows.length, complete, loadMore]);
 
+  // A key that is held down is faster than rows are drawn: `aim` is where it has got to.
+  const aim = useRef(null);
+  const focusRow = (index, patience) => {
+    if (aim.current !== index) return;
+    const link = scroller.current?.querySelector(`[data-index="${index}"] a`);
+    if (!link && patience > 0) {
+      requestAnimationFrame(() => focusRow(index, patience - 1));
+      return;
+    }
+    aim.current = null;
+    link?.focus({ preventScroll: true });
+  };
+
   const step = (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const row = by && event.target.closest('a') && event.target.closest('[data-index]');
     if (!row) return;
-    const next = Math.min(Math.max(Number(row.dataset.index) + by, 0), rows.length - 1);
     event.preventDefault();
+    const next = Math.min(Math.max((aim.current ?? Number(row.dataset.index)) + by, 0), rows.length - 1);
+    aim.current = next;
     virtualizer.scrollToIndex(next);
-    requestAnimationFrame(() => scroller.current?.querySelector(`[data-index="${next}"] a`)?.focus({ preventScroll: true }));
+    requestAnimationFrame(() => focusRow(next, 20));
   };
 
   return (

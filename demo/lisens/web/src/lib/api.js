@@ -14,6 +14,7 @@ export class ApiError extends Error {
 export const isNetworkFailure = (error) => error?.code === 'offline' || error?.code === 'timeout';
 
 let csrfToken = null;
+let clockDifference = 0;
 const signedOutListeners = new Set();
 
 /** Calls the listener when the server no longer knows who we are. */
@@ -66,10 +67,21 @@ async function request(method, path, { body, idempotencyKey, csrfToken: token } 
   } catch (error) {
     throw new ApiError({ code: error.name === 'TimeoutError' ? 'timeout' : 'offline', message: error.message });
   }
+  noteClock(response);
   if (response.ok) return response;
   const error = await errorOf(response);
   if (error.code === 'not_signed_in') signedOutListeners.forEach((listener) => listener());
   throw error;
+}
+
+/** The time by the server's clock, for what ends at a time that the server named. */
+export const serverNow = () => Date.now() + clockDifference;
+
+function noteClock(response) {
+  const theirs = Date.parse(response.headers.get('date') ?? '');
+  if (Number.isNaN(theirs) || response.headers.has('x-lisens-cached-at')) return;
+  const difference = theirs - Date.now();
+  clockDifference = Math.abs(difference) > 5000 ? difference : 0; // less than that is the way here
 }
 
 async function errorOf(response) {

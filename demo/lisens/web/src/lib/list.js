@@ -35,6 +35,7 @@ function readOnce(key) {
 export function useList(path, part, query, { enabled = true } = {}) {
   const filters = new URLSearchParams(Object.entries(query).filter(([, value]) => value)).toString();
   const growing = useRef(false);
+  const changed = useRef(false); // we know of a change: what was read a moment ago is old
 
   const keyOf = (index, previous) => {
     if (!enabled || (index > 0 && !previous?.next)) return null;
@@ -48,8 +49,8 @@ export function useList(path, part, query, { enabled = true } = {}) {
   const read = async (key) => {
     const known = cache.get(key)?.data;
     // SWR asks for pages that we have at every growth, too. Those will do then.
-    if (known && (growing.current || isFresh(key))) return known;
-    const fresh = await readOnce(key);
+    if (known && !changed.current && (growing.current || isFresh(key))) return known;
+    const fresh = await (changed.current ? getJson(key) : readOnce(key));
     return known && !key.includes('cursor=') ? joined(fresh, known, part) : fresh;
   };
 
@@ -77,15 +78,22 @@ export function useList(path, part, query, { enabled = true } = {}) {
 
   /** Shows changed rows at once, without asking again. */
   const change = useCallback(
-    (changed) => {
-      patchLists(path, part, changed);
-      mutate((pages) => pages?.map((page) => ({ ...page, [part]: page[part].map(changed) })), { revalidate: false });
+    (patch) => {
+      patchLists(path, part, patch);
+      mutate((pages) => pages?.map((page) => ({ ...page, [part]: page[part].map(patch) })), { revalidate: false });
     },
     [mutate, path, part],
   );
 
   // With pages given, SWR asks for the first one and those that are missing, not for all.
-  const refresh = useCallback(() => mutate((pages) => pages, { revalidate: true }), [mutate]);
+  const refresh = useCallback(async () => {
+    changed.current = true;
+    try {
+      await mutate((pages) => pages, { revalidate: true });
+    } finally {
+      changed.current = false;
+    }
+  }, [mutate]);
 
   // Something that had been waiting has arrived: look again.
   useEffect(() => {

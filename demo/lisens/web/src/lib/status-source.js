@@ -3,6 +3,8 @@
 import { createStore } from './store.js';
 
 const PERIOD = 30_000;
+// Who is draining hands over to another instance.
+const STATES = { ok: 'ok', degraded: 'degraded', draining: 'degraded' };
 const store = createStore('unknown');
 let timer = null;
 
@@ -24,7 +26,7 @@ async function ask() {
   try {
     const response = await fetch('/healthz', { cache: 'no-store', signal: AbortSignal.timeout(8000) });
     const { status } = await response.json();
-    store.set(status === 'ok' || status === 'degraded' ? status : 'unavailable');
+    store.set(STATES[status] ?? 'unavailable');
   } catch {
     store.set(navigator.onLine ? 'unavailable' : 'offline');
   }

@@ -7,7 +7,7 @@ import { PageTitle } from '../components/PageTitle.jsx';
 import { Panel } from '../components/Panel.jsx';
 import { Bone } from '../components/Skeleton.jsx';
 import { useTexts } from '../i18n/index.js';
-import { isNetworkFailure, send } from '../lib/api.js';
+import { isNetworkFailure, send, serverNow } from '../lib/api.js';
 import { emptyBasket, linesOf, totalOf, useBasket } from '../lib/basket.js';
 import { KINDS, useKinds } from '../lib/kinds.js';
 import { enqueue, useOnline } from '../offline/index.js';
@@ -159,14 +159,14 @@ function Purchase({ user, onOutcome }) {
 function Countdown({ until, onEnd }) {
   const { t } = useTexts();
   const end = Date.parse(until);
-  const [now, setNow] = useState(Date.now);
-  const left = Math.max(0, Math.ceil((end - now) / 1000));
+  const [now, setNow] = useState(serverNow);
+  const left = Math.max(0, Math.floor((end - now) / 1000));
   const ended = left === 0;
   const finish = useRef(onEnd);
   finish.current = onEnd;
 
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), 1000);
+    const timer = setInterval(() => setNow(serverNow()), 1000);
     return () => clearInterval(timer);
   }, []);
 
