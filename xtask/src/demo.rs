@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::load::PASSWORD;
 use crate::shell::{run, say};
 use crate::world::{self, World};
 use crate::{install, tour};
@@ -20,7 +21,8 @@ pub fn demo(once: bool) -> Result<()> {
     run(&mut world.klar(&["up"]))?;
     let program = world.klar(&[]).get_program().to_string_lossy().into_owned();
     println!(
-        "\nThe shop answers at {}. Things to try in another terminal:\n\n  \
+        "\nThe shop answers at {}. Sign in as user@, official@ or admin@lisens.example with the password {PASSWORD}.\n\n\
+         Things to try in another terminal:\n\n  \
          export KLAR_STATE={} PATH={}:$PATH\n  cd {}\n\n  \
          klar                                 what runs\n  \
          klar logs --access -f                requests as they come\n  \

@@ -146,7 +146,7 @@ struct Session {
 }
 
 /// Of the accounts that go with the demo app's seeds (its `klar.toml`).
-const PASSWORD: &str = "demo-lisens-2026";
+pub const PASSWORD: &str = "demo-lisens-2026";
 /// What buyers hold while they pay.
 pub const BASKET: &str = r#"{"items":[{"licence_kind":"ledsager","quantity":1}]}"#;
 

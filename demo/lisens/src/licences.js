@@ -4,7 +4,7 @@
 
 import { ownerFilter } from './access.js';
 import { keyHeader, once } from './idempotency.js';
-import { asPage, pageParameters, readPage } from './pagination.js';
+import { answerPage, pageAnswer, pageParameters } from './pagination.js';
 import { LICENCE_STATUSES, date, id, kind, list, moment, money, object } from './schema.js';
 import { readSearch, searchParameter } from './search.js';
 
@@ -76,23 +76,13 @@ export const listLicences = {
     user_id: id,
     valid_on: date,
   },
-  answers: {
-    200: object({ licences: list(object(columns, Object.keys(columns))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, [
-      'total',
-    ]),
-  },
+  answers: { 200: pageAnswer('licences', columns) },
   handle:
     ({ database }) =>
     async ({ query, user, log }) => {
-      const { limit, after } = readPage(query);
       const { number, words } = readSearch(query.q);
       const filters = [ownerFilter(user, query.user_id), query.kind ?? null, query.status ?? null, query.valid_on ?? null, number, words];
-      const [rows, [count]] = await Promise.all([
-        database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
-        query.total ? database.read(TOTAL, filters, log) : [],
-      ]);
-      const { items, next } = asPage(rows, limit, query.fields);
-      return { body: { licences: items, next, ...count } };
+      return answerPage({ database, log }, 'licences', { list: LIST, total: TOTAL }, query, filters);
     },
 };
 

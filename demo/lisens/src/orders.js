@@ -3,7 +3,7 @@
 
 import { ownerFilter, seesAll } from './access.js';
 import { HttpError } from './errors.js';
-import { asPage, pageParameters, readPage } from './pagination.js';
+import { answerPage, pageAnswer, pageParameters } from './pagination.js';
 import { LICENCE_STATUSES, ORDER_STATUSES, date, id, kind, list, moment, money, object } from './schema.js';
 import { readSearch, searchParameter } from './search.js';
 
@@ -73,23 +73,13 @@ export const listOrders = {
     from: { ...date, description: 'placed on this day or later' },
     to: { ...date, description: 'placed on this day or earlier' },
   },
-  answers: {
-    200: object({ orders: list(object(summary, Object.keys(summary))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, [
-      'total',
-    ]),
-  },
+  answers: { 200: pageAnswer('orders', summary) },
   handle:
     ({ database }) =>
     async ({ query, user, log }) => {
-      const { limit, after } = readPage(query);
       const { number, words } = readSearch(query.q);
       const filters = [ownerFilter(user, query.user_id), query.status ?? null, query.from ?? null, query.to ?? null, number, words];
-      const [rows, [count]] = await Promise.all([
-        database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
-        query.total ? database.read(TOTAL, filters, log) : [],
-      ]);
-      const { items, next } = asPage(rows, limit, query.fields);
-      return { body: { orders: items, next, ...count } };
+      return answerPage({ database, log }, 'orders', { list: LIST, total: TOTAL }, query, filters);
     },
 };
 

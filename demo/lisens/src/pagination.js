@@ -2,6 +2,7 @@
 // shown, so new rows never shift a page: a walk sees each old row exactly once.
 
 import { HttpError } from './errors.js';
+import { list, object } from './schema.js';
 
 const DEFAULT_LIMIT = 20;
 const MOST_LIMIT = 100;
@@ -31,6 +32,27 @@ export function pageParameters(columns) {
     },
     total: { type: 'boolean', default: false, description: 'also count all that the filters find' },
   };
+}
+
+/** What every list answers with: the rows as `name`. */
+export function pageAnswer(name, columns) {
+  return object({ [name]: list(object(columns, Object.keys(columns))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, [
+    'total',
+  ]);
+}
+
+/**
+ * Reads a page for the answer `name`: `statements.list` takes the time and number to go on after, how many rows, then
+ * the filters; `statements.total` takes the filters, and is asked only when the caller wants to know.
+ */
+export async function answerPage({ database, log }, name, statements, query, filters) {
+  const { limit, after } = readPage(query);
+  const [rows, [count]] = await Promise.all([
+    database.read(statements.list, [after.created_at, after.id, limit + 1, ...filters], log),
+    query.total ? database.read(statements.total, filters, log) : [],
+  ]);
+  const { items, next } = asPage(rows, limit, query.fields);
+  return { body: { [name]: items, next, ...count } };
 }
 
 /** How many rows to show, and after which one. */

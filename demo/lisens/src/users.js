@@ -3,8 +3,8 @@
 
 import { seesAll } from './access.js';
 import { HttpError } from './errors.js';
-import { asPage, pageParameters, readPage } from './pagination.js';
-import { ROLES, id, list, moment, object, text } from './schema.js';
+import { answerPage, pageAnswer, pageParameters } from './pagination.js';
+import { ROLES, id, moment, object, text } from './schema.js';
 import { readSearch, searchParameter } from './search.js';
 
 const LIST = `
@@ -40,23 +40,13 @@ export const listUsers = {
   who: 'official',
   summary: 'Users, newest first',
   query: { ...pageParameters(Object.keys(columns)), q: searchParameter, role: { enum: ROLES } },
-  answers: {
-    200: object({ users: list(object(columns, Object.keys(columns))), next: { type: ['string', 'null'] }, total: { type: 'integer' } }, [
-      'total',
-    ]),
-  },
+  answers: { 200: pageAnswer('users', columns) },
   handle:
     ({ database }) =>
     async ({ query, log }) => {
-      const { limit, after } = readPage(query);
       const { number, words } = readSearch(query.q);
       const filters = [query.role ?? null, number, words];
-      const [rows, [count]] = await Promise.all([
-        database.read(LIST, [after.created_at, after.id, limit + 1, ...filters], log),
-        query.total ? database.read(TOTAL, filters, log) : [],
-      ]);
-      const { items, next } = asPage(rows, limit, query.fields);
-      return { body: { users: items, next, ...count } };
+      return answerPage({ database, log }, 'users', { list: LIST, total: TOTAL }, query, filters);
     },
 };
 

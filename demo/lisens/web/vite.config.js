@@ -6,6 +6,8 @@ import { lisens } from './build/plugins.js';
 export default defineConfig({
   envDir: false, // what is built depends on the files here alone
   plugins: [react(), lisens({ firstRoute: 'src/pages/Shop.jsx', shell: 'src/shell.jsx', worker: 'src/offline/sw.js' })],
+  // For work on the pages: `npm run dev`, with the API on its usual port.
+  server: { proxy: { '/api': 'http://127.0.0.1:3000', '/healthz': 'http://127.0.0.1:3000' } },
   build: {
     target: 'es2022',
     sourcemap: true,

@@ -52,15 +52,16 @@ export async function visit(t, { as, expected = [], ...settings } = {}) {
   });
   context.on('weberror', (error) => errors.push(String(error.error()?.stack ?? error.error())));
   const pages = [];
+  const measured = process.env.LISENS_COVERAGE && settings.javaScriptEnabled !== false;
   const newPage = async () => {
     const page = await context.newPage();
-    if (process.env.LISENS_COVERAGE) await page.coverage.startJSCoverage({ resetOnNavigation: false });
+    if (measured) await page.coverage.startJSCoverage({ resetOnNavigation: false });
     pages.push(page);
     watch(page);
     return page;
   };
   t.after(async () => {
-    await Promise.all(pages.map(keepCoverage));
+    if (measured) await Promise.all(pages.map(keepCoverage));
     await context.close();
   });
   if (as) await signIn(context, as);
@@ -100,7 +101,7 @@ export async function quiet(page) {
 
 async function keepCoverage(page) {
   const folder = process.env.LISENS_COVERAGE;
-  if (!folder || page.isClosed()) return;
+  if (page.isClosed()) return;
   const entries = await page.coverage.stopJSCoverage();
   await mkdir(folder, { recursive: true });
   const ours = entries.filter((entry) => entry.url.startsWith(address));

@@ -27,7 +27,7 @@ export function BulkBar({ picked, onUnpick, onChanged }) {
       attempt.current = {};
       onChanged((licence) => (done.has(licence.id) ? { ...licence, status } : licence));
       setChanged(updated);
-      onUnpick();
+      onUnpick(items.map(({ id }) => id)); // of very many, the rest stay picked for the next time
     } catch (failure) {
       setError(failure);
     } finally {
@@ -51,7 +51,7 @@ export function BulkBar({ picked, onUnpick, onChanged }) {
           <button type="button" className="button" onClick={() => change('active')} disabled={count === 0 || busy}>
             {t('licences.reactivate')}
           </button>
-          <button type="button" className="button plain" onClick={onUnpick} disabled={count === 0 || busy}>
+          <button type="button" className="button plain" onClick={() => onUnpick([...picked])} disabled={count === 0 || busy}>
             {t('licences.unpick')}
           </button>
         </div>

@@ -17,7 +17,7 @@ export default function PendingDialog({ onClose, user }) {
             <div>
               <p>{label}</p>
               <p className="small">{dateTime(createdAt)}</p>
-              {state === 'failed' && <p className="small bad-text">{errorText(error)}</p>}
+              {state === 'failed' && <p className="small bad-text">{errorText({ code: error })}</p>}
             </div>
             <Badge status={state} />
             {state !== 'sending' && (

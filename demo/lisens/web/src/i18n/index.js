@@ -73,7 +73,7 @@ function texts(language, dictionary) {
     kindName: (kind) => t(`kind.${kind}`),
     /** What to tell somebody about an error: by its code, else what the server said. */
     errorText: (error) => {
-      const key = `error.${error?.code}`;
+      const key = `error.${error?.code?.replace(/^.*_not_found$/, 'not_found')}`;
       if (dictionary[key] || nb[key]) return t(key, { seconds: error.retryAfter ?? 1 });
       return error?.name === 'ApiError' && error.message && error.message !== error.code ? error.message : t('error.unexpected');
     },

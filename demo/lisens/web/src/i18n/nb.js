@@ -234,6 +234,8 @@ export default {
   'error.too_many_requests': 'For mange forespørsler. Prøv igjen om {seconds} sekunder.',
   'error.forbiddenTitle': 'Ingen tilgang',
   'error.forbidden': 'Du har ikke tilgang til dette.',
+  'error.busy': 'Veldig mange logger inn akkurat nå. Prøv igjen om noen sekunder.',
+  'error.not_everywhere_yet': 'Du er logget ut her, men det kan ta et minutt før det gjelder overalt.',
   'error.csrf': 'Økten er fornyet et annet sted. Last siden på nytt.',
   'error.not_found': 'Det du leter etter, finnes ikke.',
   'error.sold_out': 'Det er ikke nok plasser igjen.',

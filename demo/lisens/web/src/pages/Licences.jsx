@@ -50,6 +50,8 @@ function LicenceList({ official }) {
     setFilter(name, value);
   };
 
+  const unpick = (ids) => setPicked((before) => new Set([...before].filter((id) => !ids.includes(id))));
+
   const columns = [
     {
       name: 'main',
@@ -101,7 +103,7 @@ function LicenceList({ official }) {
           />
         </div>
       </div>
-      {official && <BulkBar picked={picked} onUnpick={() => setPicked(NONE)} onChanged={list.change} />}
+      {official && <BulkBar picked={picked} onUnpick={unpick} onChanged={list.change} />}
       <ListCount list={list} />
       <VirtualList
         label={t('licences.title')}
