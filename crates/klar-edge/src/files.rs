@@ -33,7 +33,7 @@ pub struct Folder<'a> {
 }
 
 const NOT_FOUND: Reason = Reason::new(StatusCode::NOT_FOUND, "there is no such file");
-const METHOD: Reason = Reason::new(StatusCode::METHOD_NOT_ALLOWED, "a file can only be read: GET or HEAD");
+const METHOD: Reason = Reason::method("a file can only be read: GET or HEAD", "GET, HEAD");
 
 /// Files up to this size, in bytes, are hashed for their `ETag`; larger ones go by their release.
 const HASHED_MAX: u64 = 1 << 20;

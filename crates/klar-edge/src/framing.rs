@@ -33,6 +33,8 @@ pub enum Refusal {
     LongTarget,
     /// 431.
     Large,
+    /// 405: a tunnel, or the request sent back as it came.
+    Method,
     /// 501, and what is not known.
     Unknown(&'static str),
     /// 505.
@@ -93,7 +95,7 @@ pub fn judge(head: &[u8]) -> Result<Framing, Refusal> {
     }
     let method = request.method.unwrap_or_default();
     if matches!(method, "CONNECT" | "TRACE" | "TRACK") {
-        return Err(Refusal::Unknown("this method is not served here"));
+        return Err(Refusal::Method);
     }
 
     let (mut length, mut coding, mut host, mut upgrade, mut upgrades) = (None, None, None, false, false);
@@ -235,7 +237,7 @@ mod tests {
         }
         let coding = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
         assert!(matches!(judged(coding), Err(Refusal::Unknown(_))));
-        assert!(matches!(judged("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Refusal::Unknown(_))));
+        assert!(matches!(judged("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Refusal::Method)));
         assert_eq!(judged("GET / HTTP/3.1\r\nHost: a\r\n\r\n"), Err(Refusal::Version));
         let many = "X: y\r\n".repeat(HEADERS_MAX + 1);
         assert_eq!(judged(&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")), Err(Refusal::Large));

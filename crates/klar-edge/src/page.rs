@@ -14,12 +14,19 @@ pub struct Reason {
     pub status: StatusCode,
     /// More about it, in English, for those who have to mend it.
     pub detail: &'static str,
+    /// The methods that would do instead (`Allow`), with a 405.
+    allow: Option<&'static str>,
 }
 
 impl Reason {
     /// A status and why.
     pub const fn new(status: StatusCode, detail: &'static str) -> Self {
-        Self { status, detail }
+        Self { status, detail, allow: None }
+    }
+
+    /// 405: this method will not do, these would.
+    pub const fn method(detail: &'static str, allow: &'static str) -> Self {
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, detail, allow: Some(allow) }
     }
 }
 
@@ -33,6 +40,9 @@ impl From<Refusal> for Reason {
             Refusal::LongTarget => Self::new(StatusCode::URI_TOO_LONG, "the address is too long"),
             Refusal::Large => {
                 Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head of the request is too large")
+            }
+            Refusal::Method => {
+                Self::method("this method is not served here", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
             }
             Refusal::Unknown(detail) => Self::new(StatusCode::NOT_IMPLEMENTED, detail),
             Refusal::Version => {
@@ -152,9 +162,8 @@ pub fn answer(reason: Reason, headers: &HeaderMap, request_id: &str) -> Answer {
     if reason.status == StatusCode::SERVICE_UNAVAILABLE {
         out.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
     }
-    if reason.status == StatusCode::METHOD_NOT_ALLOWED {
-        // Only a folder says so.
-        out.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    if let Some(allow) = reason.allow {
+        out.insert(header::ALLOW, HeaderValue::from_static(allow));
     }
     // The page is ours alone, so it can be held to the strictest rules there are.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";

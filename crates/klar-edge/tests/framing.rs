@@ -93,8 +93,8 @@ fn a_doubtful_head_ends_the_connection() {
         ),
         ("a target that is none", 400, "GET shop.test HTTP/1.1\r\nhost: shop.test\r\n\r\n"),
         ("a space before the first header", 400, "GET / HTTP/1.1\r\n x: a\r\nhost: shop.test\r\n\r\n"),
-        ("a tunnel", 501, "CONNECT shop.test:443 HTTP/1.1\r\nhost: shop.test:443\r\n\r\n"),
-        ("TRACE", 501, "TRACE / HTTP/1.1\r\nhost: shop.test\r\n\r\n"),
+        ("a tunnel", 405, "CONNECT shop.test:443 HTTP/1.1\r\nhost: shop.test:443\r\n\r\n"),
+        ("TRACE", 405, "TRACE / HTTP/1.1\r\nhost: shop.test\r\n\r\n"),
         ("a version of tomorrow", 505, "GET / HTTP/3.0\r\nhost: shop.test\r\n\r\n"),
     ];
     let app = App::named("app");

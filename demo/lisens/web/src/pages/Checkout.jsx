@@ -33,6 +33,7 @@ function Purchase({ user, onOutcome }) {
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
   const key = useRef(null);
+  const tried = useRef(false); // with this key: from then on only the very same request may follow
   const sending = useRef(false); // two clicks may come before the first is drawn
 
   const lines = kinds ? linesOf(basket, kinds) : [];
@@ -67,6 +68,7 @@ function Purchase({ user, onOutcome }) {
   const confirm = () =>
     once(async () => {
       key.current = crypto.randomUUID();
+      tried.current = false;
       if (!online) return queue({ items });
       try {
         setReservation(await send('POST', '/api/reservations', { items }));
@@ -79,9 +81,11 @@ function Purchase({ user, onOutcome }) {
   const pay = () =>
     once(async () => {
       const body = { reservation_id: reservation.id };
+      // The network may stay away for longer than the reservation holds: what was never sent can ask for the items.
+      if (!online) return queue(tried.current ? body : { items });
       try {
-        const order = online ? await send('POST', '/api/checkout', body, { idempotencyKey: key.current }) : await queue(body);
-        if (!order) return;
+        tried.current = true;
+        const order = await send('POST', '/api/checkout', body, { idempotencyKey: key.current });
         mutate(KINDS);
         mutate(`/api/orders/${order.id}`, order, { revalidate: false });
         emptyBasket();
