@@ -28,7 +28,12 @@ export const id = { type: 'integer', minimum: 1, maximum: MOST_ID };
 export const date = { type: 'string', format: 'date' };
 export const moment = { type: 'string', format: 'date-time' };
 export const money = { type: 'integer', minimum: 0, description: 'øre' };
-export const kind = { type: 'string', pattern: '^[a-z]{1,40}$', description: 'one of /api/licence-kinds' };
+export const kind = {
+  type: 'string',
+  pattern: '^[a-z]{1,40}$',
+  examples: ['helarslisens', 'mekaniker'],
+  description: 'one of /api/licence-kinds',
+};
 
 /** Text that PostgreSQL can hold, with something other than blanks in it. */
 export function text(most) {
