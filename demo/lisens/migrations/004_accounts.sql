@@ -3,7 +3,6 @@
 ALTER TABLE users ADD COLUMN role text NOT NULL DEFAULT 'user';
 ALTER TABLE users ADD COLUMN password_hash text;
 ALTER TABLE users ADD CONSTRAINT users_role_check CHECK (role IN ('user', 'official', 'admin')) NOT VALID;
-ALTER TABLE users VALIDATE CONSTRAINT users_role_check;
 
 -- Of a session only the hash of its token is kept: who reads this table cannot sign in with it.
 CREATE TABLE sessions (

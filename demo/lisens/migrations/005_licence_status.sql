@@ -2,4 +2,3 @@
 
 ALTER TABLE licences ADD COLUMN status text NOT NULL DEFAULT 'active';
 ALTER TABLE licences ADD CONSTRAINT licences_status_check CHECK (status IN ('active', 'suspended')) NOT VALID;
-ALTER TABLE licences VALIDATE CONSTRAINT licences_status_check;

@@ -4,8 +4,10 @@
 import { HttpError } from './errors.js';
 
 const WITHIN_S = 15 * 60;
-const MOST_FOR_ACCOUNT = 10;
-const MOST_FOR_ADDRESS = 100;
+const MOST_FOR_ACCOUNT_HERE = 10;
+const MOST_FOR_NETWORK = 100;
+// From everywhere together: rather a wait for its owner than a password found.
+const MOST_FOR_ACCOUNT = 200;
 const MOST_REMEMBERED = 10_000;
 
 export class Attempts {
@@ -16,27 +18,35 @@ export class Attempts {
     this.#cache = cache;
   }
 
-  /** Counts one attempt before it is made, and throws 429 when there were too many. */
+  /**
+   * Counts one attempt before it is made, and throws 429 when there were too many. The result is to be called when the
+   * password was right: then this attempt does not count, nor do the wrong ones before it for this account from here.
+   */
   async note(email, address) {
-    const account = await this.#count(accountKey(email, address));
-    const all = await this.#count(addressKey(address));
-    if (account <= MOST_FOR_ACCOUNT && all <= MOST_FOR_ADDRESS) return;
-    throw new HttpError(429, 'too_many_attempts', 'Too many attempts to sign in. Try again in a quarter of an hour.', {
-      headers: { 'retry-after': String(WITHIN_S) },
-    });
+    const network = networkOf(address);
+    const account = `lisens:attempts:account:${email.toLowerCase()}`;
+    const here = `${account}:${network}`;
+    const all = `lisens:attempts:${network}`;
+    const counts = [await this.#count(here), await this.#count(all), await this.#count(account)];
+    if (counts[0].count > MOST_FOR_ACCOUNT_HERE || counts[1].count > MOST_FOR_NETWORK || counts[2].count > MOST_FOR_ACCOUNT) {
+      throw new HttpError(429, 'too_many_attempts', 'Too many attempts to sign in. Try again in a quarter of an hour.', {
+        headers: { 'retry-after': String(WITHIN_S) },
+      });
+    }
+    return async () => {
+      this.#local.delete(here);
+      await this.#cache.drop([here]);
+      await counts[1].undo();
+      await counts[2].undo();
+    };
   }
 
-  /** The password was right: this attempt does not count, nor do the wrong ones before it for this account. */
-  async forgive(email, address) {
-    this.#local.delete(accountKey(email, address));
-    const entry = this.#local.get(addressKey(address));
-    if (entry) entry.count -= 1;
-    else await this.#cache.uncount(addressKey(address));
-    await this.#cache.drop([accountKey(email, address)]);
-  }
-
+  /** Counts in Redis, or here; undone where it was counted. */
   async #count(key) {
-    return (await this.#cache.count(key, WITHIN_S)) ?? this.#countHere(key);
+    const count = await this.#cache.count(key, WITHIN_S);
+    if (count !== null) return { count, undo: () => this.#cache.uncount(key) };
+    const entry = this.#countHere(key);
+    return { count: entry.count, undo: () => void (entry.count -= 1) };
   }
 
   #countHere(key) {
@@ -47,9 +57,14 @@ export class Attempts {
     this.#local.delete(key); // to the end: the first in the map is the one that was not seen for longest
     this.#local.set(key, entry);
     if (this.#local.size > MOST_REMEMBERED) this.#local.delete(this.#local.keys().next().value);
-    return entry.count;
+    return entry;
   }
 }
 
-const accountKey = (email, address) => `lisens:attempts:${address}:${email.toLowerCase()}`;
-const addressKey = (address) => `lisens:attempts:${address}`;
+/** An IPv6 customer has 2^64 addresses: the first half of them says who it is (RFC 6177). */
+export function networkOf(address) {
+  if (!address.includes(':') || address.includes('.')) return address;
+  const [head, tail] = address.split('::').map((part) => part.split(':').filter(Boolean));
+  const groups = tail ? [...head, ...Array(8 - head.length - tail.length).fill('0'), ...tail] : head;
+  return `${groups.slice(0, 4).join(':')}::/64`;
+}

@@ -21,7 +21,8 @@ const LOCK_QUOTAS = 'SELECT kind FROM licence_quotas ORDER BY kind FOR UPDATE';
 const GIVE_BACK = `
   UPDATE licence_quotas q SET taken = q.taken - back.quantity
     FROM (SELECT line.licence_kind, sum(line.quantity)::int AS quantity
-            FROM unnest($1::jsonb[]) AS lines, jsonb_to_recordset(lines) AS line (licence_kind text, quantity int)
+            FROM unnest($1::jsonb[]) AS lines, jsonb_to_recordset(lines) AS line (licence_kind text, quantity int, took boolean)
+           WHERE line.took
            GROUP BY line.licence_kind) back
    WHERE q.kind = back.licence_kind`;
 const TAKE = `

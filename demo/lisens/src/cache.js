@@ -36,8 +36,15 @@ export class Cache {
     }
   }
 
+  /** Whether everybody who asks gets this now, and not what was there before. */
   async put(key, value, lifetime_s) {
-    await this.#attempt((client) => client.set(key, JSON.stringify(value), { expiration: { type: 'EX', value: lifetime_s } }));
+    if (!this.#url) return true;
+    return (await this.#attempt((client) => client.set(key, JSON.stringify(value), expiring(lifetime_s)))) !== null;
+  }
+
+  /** Puts it there unless there is something. */
+  async fill(key, value, lifetime_s) {
+    await this.#attempt((client) => client.set(key, JSON.stringify(value), { ...expiring(lifetime_s), condition: 'NX' }));
   }
 
   /** Whether nobody holds these keys any more. */
@@ -113,3 +120,5 @@ export class Cache {
     else this.#log.warn('cache is away, reading from the database', { reason: reason(error) });
   }
 }
+
+const expiring = (lifetime_s) => ({ expiration: { type: 'EX', value: lifetime_s } });

@@ -14,8 +14,14 @@ const MOST_AT_ONCE = 1_000;
 const BULK_LIMIT_BYTES = 256 * 1024;
 
 const KINDS = `
-  SELECT k.kind, k.name, k.price_ore, k.valid_days, q.places - q.taken AS places_left
-    FROM licence_kinds k LEFT JOIN licence_quotas q ON q.kind = k.kind
+  SELECT k.kind, k.name, k.price_ore, k.valid_days, q.places - q.taken + coalesce(expired.places, 0) AS places_left
+    FROM licence_kinds k
+    LEFT JOIN licence_quotas q ON q.kind = k.kind
+    -- Places of reservations that ran out are free, though nobody has given them back yet.
+    LEFT JOIN (SELECT line.licence_kind AS kind, sum(line.quantity)::int AS places
+                 FROM reservations r, jsonb_to_recordset(r.lines) AS line (licence_kind text, quantity int, took boolean)
+                WHERE r.expires_at <= now() AND line.took
+                GROUP BY line.licence_kind) expired ON expired.kind = k.kind
    ORDER BY k.kind`;
 
 const LIST = `

@@ -37,7 +37,9 @@ export const reserve = {
     async ({ body, user, log }) => {
       const { held, lines, isLimited } = await database.transaction(async (query) => {
         const { lines, limited } = await priced(query, body.items);
-        const values = [user.id, JSON.stringify(lines), HELD_S];
+        // What took no place gives none back, also when its kind has become limited meanwhile.
+        const kept = lines.map((line) => ({ ...line, took: limited.includes(line.licence_kind) }));
+        const values = [user.id, JSON.stringify(kept), HELD_S];
         const isLimited = limited.length > 0;
         // Most baskets take no places and replace nothing: they wait for nobody.
         const [free] = isLimited ? [] : await query(HOLD, values);
@@ -88,5 +90,5 @@ export async function claimReservation(query, wantedId, userId) {
   const [held] = await query(CLAIM, [wantedId, userId]);
   if (!held)
     throw new HttpError(409, 'reservation_gone', 'This reservation has run out or was replaced. Nothing was bought; reserve again.');
-  return held.lines;
+  return held.lines.map(({ took, ...line }) => line);
 }

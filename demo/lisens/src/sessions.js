@@ -11,6 +11,7 @@ const TOKEN = /^[\w-]{43}$/;
 const LIFETIME_S = 12 * 3600;
 // How long a role that was changed while Redis could not be told may linger.
 const CACHED_S = 60;
+const ENDED = 'ended';
 const MOST_A_USER = 20;
 
 const FIND = `
@@ -48,10 +49,11 @@ export class Sessions {
     if (token === null) return null;
     const hash = hashOf(token);
     let found = await this.#cache.get(keyOf(hash));
+    if (found === ENDED) return null;
     if (!found) {
       [found] = await this.#database.read(FIND, [hash], log);
       if (!found) return null;
-      await this.#cache.put(keyOf(hash), found, CACHED_S);
+      await this.#cache.fill(keyOf(hash), found, CACHED_S);
     }
     const { expires_at, ...user } = found;
     if (new Date(expires_at) <= new Date()) return null;
@@ -72,20 +74,28 @@ export class Sessions {
   async end({ token }, log) {
     const hash = hashOf(token);
     await this.#database.transaction((query) => query(END, [hash]), log);
-    await this.#forget([hash]);
+    if (!(await this.#tellEnded([hash]))) throw notEverywhereYet({ 'set-cookie': NO_COOKIE });
   }
 
   /** For when what a user may do has changed. */
   async endAllOf(userId, log) {
-    const rows = await this.#database.transaction((query) => query(END_ALL, [userId]), log);
-    await this.#forget(rows.map((row) => row.token_hash));
+    await this.#database.transaction(async (query) => {
+      const rows = await query(END_ALL, [userId]);
+      // Before the COMMIT: who is told that it failed asks again, and then they have to be found again.
+      if (!(await this.#tellEnded(rows.map((row) => row.token_hash)))) throw notEverywhereYet();
+    }, log);
   }
 
-  async #forget(hashes) {
-    if (await this.#cache.drop(hashes.map(keyOf))) return;
-    const message = `It is done, but may take ${CACHED_S} seconds to be known everywhere. Ask again to be sure.`;
-    throw new HttpError(503, 'not_everywhere_yet', message, { headers: { 'retry-after': '1' } });
+  /** A mark, not a gap: a request that has just read the session would fill a gap with what it has read. */
+  async #tellEnded(hashes) {
+    const told = await Promise.all(hashes.map((hash) => this.#cache.put(keyOf(hash), ENDED, CACHED_S)));
+    return told.every(Boolean);
   }
+}
+
+function notEverywhereYet(headers = {}) {
+  const message = `It is done, but may take ${CACHED_S} seconds to be known everywhere. Ask again to be sure.`;
+  return new HttpError(503, 'not_everywhere_yet', message, { headers: { 'retry-after': '1', ...headers } });
 }
 
 /** Throws unless the one who sent this write could read our answers: another site cannot. */

@@ -40,14 +40,14 @@ export const signIn = {
     ({ database, sessions, attempts }) =>
     async ({ request, body: { email, password }, log }) => {
       const address = addressOf(request);
-      await attempts.note(email, address);
+      const forgive = await attempts.note(email, address);
       const [account] = await database.read(ACCOUNT, [email], log);
       const { password_hash, ...user } = account ?? { password_hash: null };
       if (!(await isPassword(password, password_hash))) {
         log.warn('sign-in refused', { user_id: user.id });
         throw new HttpError(401, 'wrong_credentials', 'The e-mail address or the password is wrong.');
       }
-      await attempts.forgive(email, address);
+      await forgive();
       const session = await sessions.begin(user, log);
       log.info('signed in', { user_id: user.id });
       return { status: 201, headers: { 'set-cookie': cookieFor(session) }, body: asAnswer(session) };

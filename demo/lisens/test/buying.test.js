@@ -16,7 +16,7 @@ describe('buying', { skip }, () => {
   before(async () => {
     wires = await openWires();
     schema = await openSchema(wires.databaseUrl);
-    const env = { DATABASE_URL: schema.url, SEED_ORDERS: '2000', DEMO_PASSWORD: PASSWORD };
+    const env = { DATABASE_URL: schema.url, REDIS_URL: wires.redisUrl, SEED_ORDERS: '2000', DEMO_PASSWORD: PASSWORD };
     const { code, stderr } = await run('migrate.js', env);
     assert.equal(code, 0, stderr);
     shop = await startShop(env);
@@ -96,6 +96,32 @@ describe('buying', { skip }, () => {
     assert.equal((await buy(user, { reservation_id: json.id })).status, 409);
     assert.equal((await other.post('/api/reservations', finale(1))).status, 201);
     assert.equal(await taken(), 1);
+  });
+
+  test('places of a reservation that ran out are shown as free before anybody has asked for them', async () => {
+    await setPlaces(1);
+    await clear();
+    const left = async () => {
+      const [row] = (await shop.get('/api/licence-kinds')).json.licence_kinds.filter((each) => each.kind === 'finalelisens');
+      return row.places_left;
+    };
+    await user.post('/api/reservations', finale(1));
+    assert.equal(await left(), 0);
+    await schema.query("UPDATE reservations SET expires_at = now() - interval '1 second'");
+    await wires.redisWire.cut(); // what the cache still says is true for a minute at most
+    assert.equal(await left(), 1);
+    await wires.redisWire.mend();
+  });
+
+  test('what took no place gives none back when its kind becomes limited', async () => {
+    await clear();
+    await user.post('/api/reservations', { items: [{ licence_kind: 'anmelder', quantity: 3 }] });
+    await schema.query("INSERT INTO licence_quotas (kind, places) VALUES ('anmelder', 10)");
+    assert.equal((await user.post('/api/reservations', { items: [{ licence_kind: 'anmelder', quantity: 2 }] })).status, 201);
+    const count = async () => (await schema.query("SELECT taken FROM licence_quotas WHERE kind = 'anmelder'"))[0].taken;
+    assert.equal(await count(), 2);
+    await clear();
+    await schema.query("DELETE FROM licence_quotas WHERE kind = 'anmelder'");
   });
 
   test('however many want the last places, no more are sold than there are', async () => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { demand, ownerFilter, seesAll } from '../src/access.js';
-import { Attempts } from '../src/attempts.js';
+import { Attempts, networkOf } from '../src/attempts.js';
 import { totalOf } from '../src/basket.js';
 import { Cache } from '../src/cache.js';
 import { ConfigError, readConfig } from '../src/config.js';
@@ -175,9 +175,10 @@ test('attempts are counted by account and address, and forgiven after the right 
   const attempts = new Attempts(new Cache(null, silent));
   for (let time = 0; time < 10; time += 1) await attempts.note('A@x.example', '192.0.2.1');
   await assert.rejects(attempts.note('a@X.example', '192.0.2.1'), withStatus(429, 'too_many_attempts'));
-  await attempts.note('a@x.example', '192.0.2.2');
-  await attempts.forgive('a@x.example', '192.0.2.1');
-  await attempts.note('a@x.example', '192.0.2.1');
+  const forgive = await attempts.note('a@x.example', '192.0.2.2');
+  await forgive();
+  for (let time = 0; time < 10; time += 1) await attempts.note('a@x.example', '192.0.2.2');
+  await assert.rejects(attempts.note('a@x.example', '192.0.2.2'), withStatus(429, 'too_many_attempts'));
 });
 
 test('an address that tries many accounts is stopped too', async () => {
@@ -189,9 +190,26 @@ test('an address that tries many accounts is stopped too', async () => {
 test('however many sign in rightly from one address, none is stopped', async () => {
   const attempts = new Attempts(new Cache(null, silent));
   for (let time = 0; time < 300; time += 1) {
-    await attempts.note(`u${time}@x.example`, '192.0.2.1');
-    await attempts.forgive(`u${time}@x.example`, '192.0.2.1');
+    const forgive = await attempts.note(`u${time % 2}@x.example`, '192.0.2.1');
+    await forgive();
   }
+});
+
+test('a customer of IPv6 is one network, however many addresses they use', async () => {
+  assert.equal(networkOf('192.0.2.1'), '192.0.2.1');
+  assert.equal(networkOf('::ffff:192.0.2.1'), '::ffff:192.0.2.1');
+  assert.equal(networkOf('2001:db8:1:2:3:4:5:6'), '2001:db8:1:2::/64');
+  assert.equal(networkOf('2001:db8::6'), '2001:db8:0:0::/64');
+  assert.equal(networkOf('::1'), '0:0:0:0::/64');
+  const attempts = new Attempts(new Cache(null, silent));
+  for (let time = 0; time < 10; time += 1) await attempts.note('a@x.example', `2001:db8::${time}`);
+  await assert.rejects(attempts.note('a@x.example', '2001:db8::abcd'), withStatus(429, 'too_many_attempts'));
+});
+
+test('an account is guarded against guesses from everywhere', async () => {
+  const attempts = new Attempts(new Cache(null, silent));
+  for (let time = 0; time < 200; time += 1) await attempts.note('a@x.example', `192.0.2.${time}`);
+  await assert.rejects(attempts.note('a@x.example', '198.51.100.1'), withStatus(429, 'too_many_attempts'));
 });
 
 test('a write needs the token of its session, and no other site', () => {
@@ -300,7 +318,9 @@ test('a deadline ends the wait, and a result in time passes through', async () =
 
 test('a cache without Redis is one that never holds anything', async () => {
   const cache = new Cache(null, silent);
-  await cache.put('key', 1, 60);
+  assert.equal(await cache.put('key', 1, 60), true);
+  await cache.fill('key', 1, 60);
+  await cache.uncount('key');
   assert.equal(await cache.get('key'), null);
   assert.equal(await cache.count('key', 60), null);
   assert.equal(await cache.drop(['key']), true);

@@ -138,3 +138,28 @@ test(
     assert.equal((await get(context, '/api/session')).user, null);
   }),
 );
+
+test(
+  'a pay that is answered with 503 after all was done, and a reload in the middle of one: one order each',
+  options,
+  visiting({ as: 'user', expected: [/503/, /ERR_/], serviceWorkers: 'block' }, async ({ page, context }) => {
+    for (const cut of ['answered with 503', 'reloaded']) {
+      const before = await orderCount(context);
+      await page.goto(paths.home);
+      await choose(page);
+      let times = 0;
+      await page.route('**/api/checkout', async (route) => {
+        times += 1;
+        if (times > 1) return route.continue();
+        await route.fetch(); // the server has it
+        if (cut === 'reloaded') return page.reload();
+        return route.fulfill({ status: 503, json: { error: 'database_unavailable', message: '', request_id: 'x' } });
+      });
+      await payButton(page).click();
+      await until(() => times > 1, `${cut}: sent again`, 40_000);
+      await until(async () => (await pendingCount(page)) === 0, `${cut}: nothing waits any more`, 30_000);
+      assert.equal(await orderCount(context), before + 1, cut);
+      await page.unroute('**/api/checkout');
+    }
+  }),
+);

@@ -10,6 +10,7 @@ import { ListPageSkeleton, PageSkeleton } from './components/Skeleton.jsx';
 import { useTexts } from './i18n/index.js';
 import { onSignedOut } from './lib/api.js';
 import { swrConfig } from './lib/cache.js';
+import { recoverAttempt } from './lib/attempt.js';
 import { start } from './offline/index.js';
 import { KindsSkeleton } from './shell.jsx';
 
@@ -124,6 +125,7 @@ function Background() {
         dispatchEvent(new CustomEvent('lisens:synced', { detail: write }));
       },
     });
+    recoverAttempt().catch(() => {}); // it is still there the next time
     return onSignedOut(() => mutate('/api/session'));
   }, [mutate]);
   return null;

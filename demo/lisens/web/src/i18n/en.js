@@ -236,6 +236,7 @@ export default {
   'error.forbidden': 'You do not have access to this.',
   'error.busy': 'Very many people are signing in just now. Try again in a few seconds.',
   'error.not_everywhere_yet': 'You are signed out here, but it may take a minute to be so everywhere.',
+  'error.too_old': 'This waited for too long to be sent safely. Look among your orders, and order again if it is missing.',
   'error.csrf': 'The session was renewed elsewhere. Reload the page.',
   'error.not_found': 'What you are looking for does not exist.',
   'error.sold_out': 'There are not enough places left.',

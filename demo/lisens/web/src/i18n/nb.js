@@ -236,6 +236,7 @@ export default {
   'error.forbidden': 'Du har ikke tilgang til dette.',
   'error.busy': 'Veldig mange logger inn akkurat nå. Prøv igjen om noen sekunder.',
   'error.not_everywhere_yet': 'Du er logget ut her, men det kan ta et minutt før det gjelder overalt.',
+  'error.too_old': 'Dette ventet for lenge til at vi kan sende det trygt. Se etter i ordrene dine, og bestill på nytt om det mangler.',
   'error.csrf': 'Økten er fornyet et annet sted. Last siden på nytt.',
   'error.not_found': 'Det du leter etter, finnes ikke.',
   'error.sold_out': 'Det er ikke nok plasser igjen.',

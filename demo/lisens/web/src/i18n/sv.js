@@ -236,6 +236,8 @@ export default {
   'error.forbidden': 'Du har inte åtkomst till det här.',
   'error.busy': 'Väldigt många loggar in just nu. Försök igen om några sekunder.',
   'error.not_everywhere_yet': 'Du är utloggad här, men det kan ta en minut innan det gäller överallt.',
+  'error.too_old':
+    'Det här väntade för länge för att vi ska kunna skicka det tryggt. Titta bland dina ordrar och beställ på nytt om det saknas.',
   'error.csrf': 'Sessionen har förnyats på ett annat ställe. Ladda om sidan.',
   'error.not_found': 'Det du letar efter finns inte.',
   'error.sold_out': 'Det finns inte tillräckligt många platser kvar.',

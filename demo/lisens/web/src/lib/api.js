@@ -13,7 +13,11 @@ export class ApiError extends Error {
 /** True when it is not known whether the server got the request: it may be sent again with the same key. */
 export const isNetworkFailure = (error) => error?.code === 'offline' || error?.code === 'timeout';
 
+/** True when the write may have been done all the same: only the very same request, with its key, may follow. */
+export const isUncertain = (error) => isNetworkFailure(error) || error?.status === 408 || error?.status >= 500;
+
 let csrfToken = null;
+let userId = null;
 let clockDifference = 0;
 const signedOutListeners = new Set();
 
@@ -27,7 +31,7 @@ export function onSignedOut(listener) {
 export async function getJson(path) {
   const response = await request('GET', path);
   const body = await response.json();
-  if (path === '/api/session') csrfToken = body.csrf_token ?? null;
+  if (path === '/api/session') remember(body);
   const cachedAt = response.headers.get('x-lisens-cached-at');
   return cachedAt ? { ...body, cachedAt } : body;
 }
@@ -40,15 +44,26 @@ export async function send(method, path, body, { idempotencyKey } = {}) {
     response = await attempt();
   } catch (error) {
     if (error.code !== 'csrf') throw error;
-    await getJson('/api/session'); // the token belongs to the session, and that may be a new one
+    // The token belongs to the session, and that may be a new one; of somebody else, even, in another tab.
+    const before = userId;
+    await getJson('/api/session');
+    if (userId !== before) {
+      signedOutListeners.forEach((listener) => listener());
+      throw new ApiError({ status: 403, code: 'csrf' });
+    }
     response = await attempt();
   }
   if (path === '/api/session') {
     const session = method === 'DELETE' ? null : await response.json();
-    csrfToken = session?.csrf_token ?? null;
+    remember(session);
     return session;
   }
   return response.status === 204 ? null : response.json();
+}
+
+function remember(session) {
+  csrfToken = session?.csrf_token ?? null;
+  userId = session?.user?.id ?? null;
 }
 
 async function request(method, path, { body, idempotencyKey, csrfToken: token } = {}) {

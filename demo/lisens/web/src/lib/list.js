@@ -126,6 +126,8 @@ function joined(fresh, known, part) {
   const places = new Map(before.map((row, place) => [row.id, place]));
   const meeting = fresh[part].findLast((row) => places.has(row.id));
   if (!meeting) return fresh; // too much has happened: start over
+  // Rows that have gone make the fresh page reach into the next one: then that has to be read anew, too.
+  if (meeting !== fresh[part].at(-1)) return fresh;
   const seen = new Set(fresh[part].map((row) => row.id));
   const rest = before.slice(places.get(meeting.id) + 1).filter((row) => !seen.has(row.id));
   return { ...fresh, [part]: [...fresh[part], ...rest], next: known.next };

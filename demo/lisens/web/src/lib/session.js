@@ -19,15 +19,20 @@ export function useSignInAndOut() {
   return {
     async signIn(email, password) {
       const session = await send('POST', SESSION, { email, password });
+      await forgetUser(); // of whoever was here before, in this tab or another
       forgetAllButKinds();
       await mutate(SESSION, session, { revalidate: false });
       return session;
     },
     async signOut() {
-      await send('DELETE', SESSION);
-      await forgetUser();
-      forgetAllButKinds();
-      await mutate(SESSION, { user: null }, { revalidate: false });
+      try {
+        await send('DELETE', SESSION);
+      } finally {
+        // Whatever the server said: here nothing is left.
+        await forgetUser();
+        forgetAllButKinds();
+        await mutate(SESSION);
+      }
     },
   };
 }

@@ -64,6 +64,7 @@ function refresh() {
  * for that attempt may have reached the server after all.
  */
 export async function enqueue({ path, body, userId, label, idempotencyKey }) {
+  void navigator.storage?.persist?.().catch(() => {}); // a promise to the user is not to be tidied away
   const made = await queue.enqueue({ path, body, userId, label, idempotencyKey });
   wakeWorker();
   void flush();

@@ -9,6 +9,7 @@ const FIRST_DELAY = 2_000;
 const LONGEST_DELAY = 5 * 60_000;
 const SESSION_LIMIT = 20_000;
 const SEND_LIMIT = 60_000;
+const KEY_LIFETIME = 25 * 24 * 3_600_000;
 
 /** How long to wait after so many attempts; spread, so that not everybody comes back in the same second. */
 export function backoff(attempts, random = Math.random) {
@@ -86,6 +87,11 @@ export function createQueue({ store, fetch, lock, changed = () => {}, synced = (
   }
 
   async function send(record, sessions) {
+    // The server forgets keys after thirty days: from then on sending again could be doing twice.
+    if (now() - Date.parse(record.createdAt) > KEY_LIFETIME) {
+      await change(record, { state: 'failed', error: 'too_old', message: '', requestId: null });
+      return 'refused';
+    }
     await change(record, { state: 'sending' });
     let answer = await post(record, sessions.current.csrf_token);
     if (answer.outcome === 'csrf') {
@@ -129,6 +135,8 @@ export function createQueue({ store, fetch, lock, changed = () => {}, synced = (
       });
       const body = await answer.json().catch(() => null);
       const error = { error: body?.error ?? `http_${answer.status}`, message: body?.message ?? '', requestId: body?.request_id ?? null };
+      // Done, but not to be read: the key makes asking again harmless.
+      if (answer.ok && body === null) return { outcome: 'later' };
       const held = retryAfter(answer.headers.get('retry-after'), now());
       return { outcome: outcome(answer.status, body?.error), status: answer.status, body, error, held };
     } catch {

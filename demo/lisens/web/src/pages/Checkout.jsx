@@ -7,10 +7,11 @@ import { PageTitle } from '../components/PageTitle.jsx';
 import { Panel } from '../components/Panel.jsx';
 import { Bone } from '../components/Skeleton.jsx';
 import { useTexts } from '../i18n/index.js';
-import { isNetworkFailure, send, serverNow } from '../lib/api.js';
+import { isNetworkFailure, isUncertain, send, serverNow } from '../lib/api.js';
 import { emptyBasket, linesOf, totalOf, useBasket } from '../lib/basket.js';
 import { KINDS, useKinds } from '../lib/kinds.js';
 import { enqueue, useOnline } from '../offline/index.js';
+import { forgetAttempt, rememberAttempt } from '../lib/attempt.js';
 import './checkout.css';
 
 export default function Checkout({ user }) {
@@ -85,15 +86,18 @@ function Purchase({ user, onOutcome }) {
       if (!online) return queue(tried.current ? body : { items });
       try {
         tried.current = true;
+        rememberAttempt({ path: '/api/checkout', body, userId: user.id, label, idempotencyKey: key.current });
         const order = await send('POST', '/api/checkout', body, { idempotencyKey: key.current });
+        forgetAttempt();
         mutate(KINDS);
         mutate(`/api/orders/${order.id}`, order, { revalidate: false });
         emptyBasket();
         onOutcome({ order });
       } catch (failure) {
         // It may have arrived, though no answer did: the very same request has to follow it.
-        if (!isNetworkFailure(failure)) throw failure;
-        await queue(body);
+        if (isUncertain(failure)) await queue(body);
+        forgetAttempt();
+        if (!isUncertain(failure)) throw failure;
       }
     });
 

@@ -9,7 +9,7 @@ import { Panel } from '../components/Panel.jsx';
 import { RefundButton } from '../components/RefundButton.jsx';
 import { Bone } from '../components/Skeleton.jsx';
 import { useTexts } from '../i18n/index.js';
-import { getJson, isNetworkFailure, send } from '../lib/api.js';
+import { getJson, isUncertain, send } from '../lib/api.js';
 import { isOfficial } from '../lib/session.js';
 import { enqueue, useOnline, usePending } from '../offline/index.js';
 import '../styles/lines.css';
@@ -149,7 +149,7 @@ function Notes({ order, user, onAdded }) {
         if (online) onAdded(await send('POST', '/api/notes', body, { idempotencyKey: key.current }));
         else outcome = await queue(body);
       } catch (failure) {
-        if (!isNetworkFailure(failure)) throw failure;
+        if (!isUncertain(failure)) throw failure;
         outcome = await queue(body);
       }
       key.current = null;
