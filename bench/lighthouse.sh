@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lighthouse (mobile preset) over the pages of a running shop, three times each; prints the medians.
+# Lighthouse (mobile preset) over the pages of a running shop, five times each; prints the medians.
 #
 #   cargo xtask demo              # in another terminal
 #   bench/lighthouse.sh [URL]     # https://localhost:8443
@@ -12,14 +12,14 @@ mkdir -p "$folder"
 cd "$folder"
 [ -d node_modules/lighthouse ] || npm install --silent --no-audit --no-fund node@24 lighthouse@13.5.0
 for path in / /sign-in /help; do
-    for run in 1 2 3; do
+    for run in 1 2 3 4 5; do
         CHROME_PATH=${CHROMIUM:-/usr/bin/chromium} node_modules/.bin/node node_modules/lighthouse/cli/index.js "$url$path" \
             --chrome-flags="--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --ignore-certificate-errors --disable-background-networking" \
             --output=json --output-path="run-$run.json" --quiet
     done
     printf '%s ' "$path"
     jq -s -c '
-        def median(f): map(f) | sort | .[1];
+        def median(f): map(f) | sort | .[2];
         {
             performance: (median(.categories.performance.score) * 100 | round),
             accessibility: (median(.categories.accessibility.score) * 100 | round),
@@ -28,5 +28,5 @@ for path in / /sign-in /help; do
             lcp_ms: (median(.audits["largest-contentful-paint"].numericValue) | round),
             tbt_ms: (median(.audits["total-blocking-time"].numericValue) | round),
             cls: median(.audits["cumulative-layout-shift"].numericValue)
-        }' run-1.json run-2.json run-3.json
+        }' run-?.json
 done

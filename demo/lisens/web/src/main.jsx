@@ -1,4 +1,4 @@
-import { StrictMode } from 'react';
+import { StrictMode, startTransition } from 'react';
 import { createRoot } from 'react-dom/client';
 import { preload } from 'swr';
 import './styles/base.css';
@@ -24,8 +24,11 @@ if (location.pathname === '/') preload(KINDS, getJson).catch(() => {});
 
 await startLanguage();
 watchStatus();
-createRoot(document.querySelector('#root')).render(
-  <StrictMode>
-    <App />
-  </StrictMode>,
+// The shell is on the screen already: what takes its place is drawn in small steps, so that a tap is answered meanwhile.
+startTransition(() =>
+  createRoot(document.querySelector('#root')).render(
+    <StrictMode>
+      <App />
+    </StrictMode>,
+  ),
 );
