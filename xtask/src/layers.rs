@@ -1,14 +1,15 @@
 //! Crates use what is below them, never what is beside or above: read from their manifests.
 
 /// From the ground up; crates on one line do not know each other.
-const LAYERS: [&[&str]; 5] =
-    [&["klar-base"], &["klar-config"], &["klar-edge", "klar-run"], &["klar-api"], &["klar"]];
+const LAYERS: [&[&str]; 6] =
+    [&["klar-base"], &["klar-config", "klar-store"], &["klar-edge", "klar-run"], &["klar-api"], &["klar-prove"], &["klar"]];
 
 const PICTURE: &str = "
     roof    klar        the program
+            klar-prove  checks, evidence, score
             klar-api    the control API and its client
-            klar-run    klar-edge      these two do not know each other
-            klar-config
+            klar-run    klar-edge       these two do not know each other
+            klar-config klar-store      nor do these
     ground  klar-base
 ";
 
