@@ -1,0 +1,14 @@
+//! All checks. A new one is a file next to its neighbours, and a line here.
+
+use crate::check::Check;
+
+pub mod security;
+
+/// Every check, in the order in which reports name them.
+pub const ALL: &[Check] = &[
+    Check::of::<security::headers::Headers>(),
+    Check::of::<security::tls::Tls>(),
+];
+
+#[cfg(test)]
+mod tests;
