@@ -224,10 +224,16 @@ impl Need {
                 "ingen kontoer å logge inn med: [check.accounts] i klar.toml",
                 "inga konton att logga in med: [check.accounts] i klar.toml",
             ),
-            Self::Source => ("no source folder: --source DIR", "ingen kildekode: --source DIR", "ingen källkod: --source DIR"),
-            Self::Database => {
-                ("no database: --database URL", "ingen database: --database URL", "ingen databas: --database URL")
-            }
+            Self::Source => (
+                "no source folder: --source DIR",
+                "ingen kildekode: --source DIR",
+                "ingen källkod: --source DIR",
+            ),
+            Self::Database => (
+                "no database: --database URL",
+                "ingen database: --database URL",
+                "ingen databas: --database URL",
+            ),
             Self::Browser => {
                 ("chromium is not installed", "chromium er ikke installert", "chromium är inte installerat")
             }

@@ -109,7 +109,11 @@ pub fn made_of(row: &str) -> Option<Words> {
         Of::Prefix(prefix) => Words::same(format!("{prefix}*")),
         Of::Heavy(categories) => {
             let name = |pick: fn(&Words) -> &String| {
-                categories.iter().map(|category| pick(&category.title()).clone()).collect::<Vec<_>>().join(", ")
+                categories
+                    .iter()
+                    .map(|category| pick(&category.title()).clone())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             };
             Words { en: name(|words| &words.en), nb: name(|words| &words.nb), sv: name(|words| &words.sv) }
         }

@@ -13,7 +13,12 @@ use crate::world::http::{Client, Origin};
 /// A check whose fault needs an app under klar says so in `missed` until the rig has planted it.
 pub async fn control(check: Check) -> Control {
     let about = check.about;
-    let mut control = Control { check: about.id.to_owned(), version: about.version, planted: Vec::new(), missed: Vec::new() };
+    let mut control = Control {
+        check: about.id.to_owned(),
+        version: about.version,
+        planted: Vec::new(),
+        missed: Vec::new(),
+    };
     // The same app without a fault first: a check that finds fault with everything finds nothing.
     let needs_foil = about.faults.iter().any(|fault| matches!(fault, Fault::Foil(..)));
     let clean = if needs_foil { on_foil(check, &[]).await } else { Ok(Vec::new()) };
@@ -53,7 +58,8 @@ pub async fn on_foil(check: Check, faults: &[&str]) -> Result<Vec<Finding>, Stri
 /// # Errors
 /// Why it found nothing at all.
 pub async fn on_files(check: Check, files: &[(&str, &str)]) -> Result<Vec<Finding>, String> {
-    let folder = std::env::temp_dir().join(format!("klar-prove-{}-{:x}", std::process::id(), fastrand::u64(..)));
+    let folder =
+        std::env::temp_dir().join(format!("klar-prove-{}-{:x}", std::process::id(), fastrand::u64(..)));
     let written = files.iter().try_for_each(|(path, text)| {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap_or(&folder))?;

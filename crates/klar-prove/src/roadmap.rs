@@ -68,9 +68,12 @@ pub fn roadmap(catalogue: &Catalogue, rows: &[RowStanding]) -> Vec<Step> {
     let mut steps: Vec<Step> = rows
         .iter()
         .filter_map(|standing| Some((catalogue.get(&standing.row)?, standing)))
-        .filter(|(row, standing)| row.is_scored() && standing.value < 100 && standing.standing != Standing::NotApplicable)
+        .filter(|(row, standing)| {
+            row.is_scored() && standing.value < 100 && standing.standing != Standing::NotApplicable
+        })
         .map(|(row, standing)| {
-            let whole = whole.iter().find(|(category, _)| *category == row.category).map_or(1, |(_, whole)| *whole);
+            let whole =
+                whole.iter().find(|(category, _)| *category == row.category).map_or(1, |(_, whole)| *whole);
             Step::of(row, standing, row.weight() * (100 - standing.value) * 10 / whole.max(1))
         })
         .collect();
@@ -82,11 +85,14 @@ pub fn roadmap(catalogue: &Catalogue, rows: &[RowStanding]) -> Vec<Step> {
 
 impl Step {
     fn of(row: &Row, standing: &RowStanding, points: u32) -> Self {
-        let wrong = standing.parts.iter().filter(|part| part.saw != PartSaw::Held).min_by_key(|part| part.saw);
+        let wrong =
+            standing.parts.iter().filter(|part| part.saw != PartSaw::Held).min_by_key(|part| part.saw);
         let problem = wrong.map_or_else(
             || standing.standing.title(),
             |part| {
-                if part.saw == PartSaw::Broken { part.because.clone() } else {
+                if part.saw == PartSaw::Broken {
+                    part.because.clone()
+                } else {
                     let Words { en, nb, sv } = part.asks.clone();
                     let Words { en: e, nb: n, sv: s } = part.because.clone();
                     words!("not shown: {en} ({e})", "ikke vist: {nb} ({n})", "inte visat: {sv} ({s})")
@@ -142,7 +148,11 @@ impl Phase {
             Self::BeforeLaunch => words!("Before launch", "Før lansering", "Före lansering"),
             Self::SoonAfter => words!("Soon after", "Like etter", "Strax efter"),
             Self::OutOfSight => {
-                words!("Out of klar's sight so far", "Utenfor klars syn ennå", "Utom klars synhåll än så länge")
+                words!(
+                    "Out of klar's sight so far",
+                    "Utenfor klars syn ennå",
+                    "Utom klars synhåll än så länge"
+                )
             }
         }
     }

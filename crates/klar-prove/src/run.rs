@@ -100,4 +100,3 @@ async fn refused(check: &Check, world: &World) -> Option<Unable> {
     }
     world.missing(check.about.needs).await.map(|need| Unable(need.missing()))
 }
-

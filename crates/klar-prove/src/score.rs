@@ -69,7 +69,12 @@ impl Score {
     /// The score of these rows.
     #[must_use]
     pub fn of(catalogue: &Catalogue, rows: &[RowStanding]) -> Self {
-        Self::table(Category::SCORED.into_iter().map(|category| CategoryScore::of(category, catalogue, rows)).collect())
+        Self::table(
+            Category::SCORED
+                .into_iter()
+                .map(|category| CategoryScore::of(category, catalogue, rows))
+                .collect(),
+        )
     }
 
     /// Adds the lines up.
@@ -92,7 +97,11 @@ impl Score {
         let mut because = Vec::new();
         let total = self.total;
         if total < ENOUGH {
-            because.push(words!("{total} of 80 points; {ENOUGH} are needed", "{total} av 80 poeng; {ENOUGH} trengs", "{total} av 80 poäng; {ENOUGH} behövs"));
+            because.push(words!(
+                "{total} of 80 points; {ENOUGH} are needed",
+                "{total} av 80 poeng; {ENOUGH} trengs",
+                "{total} av 80 poäng; {ENOUGH} behövs"
+            ));
         }
         for line in &self.categories {
             if line.priority == Priority::Critical && line.score < ENOUGH_CRITICAL {
@@ -106,7 +115,8 @@ impl Score {
             }
         }
         for criterion in CRITERIA {
-            let standing = rows.iter().find(|row| row.row == criterion).map_or(Standing::Unknown, |row| row.standing);
+            let standing =
+                rows.iter().find(|row| row.row == criterion).map_or(Standing::Unknown, |row| row.standing);
             if !holds(standing) {
                 let title = catalogue.get(criterion).map(|row| row.title.clone()).unwrap_or_default();
                 because.push(title.and(&Words::same(": ")).and(&standing.title()));
@@ -138,7 +148,9 @@ impl CategoryScore {
         let capped_by = counted
             .iter()
             .find(|(row, standing)| {
-                row.priority == Priority::Critical && standing.value == 0 && standing.standing != Standing::Waived
+                row.priority == Priority::Critical
+                    && standing.value == 0
+                    && standing.standing != Standing::Waived
             })
             .map(|(row, _)| row.id.clone());
         let uncapped = exact / 100;

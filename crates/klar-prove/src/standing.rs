@@ -170,9 +170,7 @@ impl<'r> Judged<'r> {
     fn of(check: &'r Check, records: &Records<'r>) -> Self {
         let about = &check.about;
         let own = records.evidence.iter().rev().filter(|seen| {
-            seen.check == about.id
-                && seen.target == records.target
-                && seen.ended <= records.at
+            seen.check == about.id && seen.target == records.target && seen.ended <= records.at
         });
         let mut silent = words!("not looked at yet", "ikke sett på ennå", "inte undersökt än");
         let mut findings = Vec::new();
@@ -202,14 +200,22 @@ impl<'r> Judged<'r> {
         }
         let age = evidence.map_or(Age::Fresh, |seen| age(seen, about.good_for, records));
         let controlled = about.faults.is_empty()
-            || records.controls.iter().rev().find(|control| control.check == about.id).is_some_and(|control| {
-                control.version == about.version && !control.planted.is_empty() && control.missed.is_empty()
-            });
+            || records.controls.iter().rev().find(|control| control.check == about.id).is_some_and(
+                |control| {
+                    control.version == about.version
+                        && !control.planted.is_empty()
+                        && control.missed.is_empty()
+                },
+            );
         Self { check, findings, evidence, silent, age, controlled }
     }
 
     fn part(&self, row: &'static str, part: &'static str) -> PartStanding {
-        let worst = self.findings.iter().filter(|found| (found.row, found.part) == (row, part)).min_by_key(|found| found.saw);
+        let worst = self
+            .findings
+            .iter()
+            .filter(|found| (found.row, found.part) == (row, part))
+            .min_by_key(|found| found.saw);
         let (saw, because) = match worst {
             None => (PartSaw::Unseen, self.silent.clone()),
             Some(found) => (self.saw(found.saw), found.because.clone()),
@@ -282,7 +288,8 @@ impl PartSaw {
 impl RowStanding {
     pub(crate) fn of(row: &Row, parts: Vec<PartStanding>, signed: Option<Attestation>) -> Self {
         let any = |saw| parts.iter().any(|part: &PartStanding| part.saw == saw);
-        let all = |good: &dyn Fn(PartSaw) -> bool| !parts.is_empty() && parts.iter().all(|part| good(part.saw));
+        let all =
+            |good: &dyn Fn(PartSaw) -> bool| !parts.is_empty() && parts.iter().all(|part| good(part.saw));
         let seen = parts.iter().any(|part| part.saw.is_seen());
         // A part that applies to nothing here asks for nothing, as long as another one was seen.
         let whole = seen && all(&|saw| saw.is_seen() || saw == PartSaw::Inapplicable);
@@ -302,14 +309,17 @@ impl RowStanding {
             (Standing::Attested, 70)
         } else if says == Some(Says::Accepted) {
             (Standing::Waived, 0)
-        } else if any(PartSaw::Expired) && all(&|saw| saw.is_seen() || matches!(saw, PartSaw::Inapplicable | PartSaw::Expired)) {
+        } else if any(PartSaw::Expired)
+            && all(&|saw| saw.is_seen() || matches!(saw, PartSaw::Inapplicable | PartSaw::Expired))
+        {
             (Standing::Stale, 0)
         } else if seen {
             (Standing::Partial, 30)
         } else {
             (Standing::Unknown, 0)
         };
-        let attestation = signed.filter(|_| matches!(standing, Standing::Attested | Standing::Waived | Standing::NotApplicable));
+        let attestation = signed
+            .filter(|_| matches!(standing, Standing::Attested | Standing::Waived | Standing::NotApplicable));
         Self { row: row.id.clone(), standing, value, parts, attestation }
     }
 }

@@ -137,7 +137,9 @@ impl Ledger {
             return Err(LedgerError::TooLong(subject));
         }
         let mut salt = [0; 16];
-        SystemRandom::new().fill(&mut salt).map_err(|_| io(io::Error::other("the system gave no random bytes")))?;
+        SystemRandom::new()
+            .fill(&mut salt)
+            .map_err(|_| io(io::Error::other("the system gave no random bytes")))?;
         let salt = to_hex(&salt);
         let mut entry = Entry {
             seq: before.seq + 1,
@@ -271,7 +273,8 @@ mod tests {
         let folder = Folder::new("append");
         let ledger = filled(&folder, 3);
         // A second writer, as a core beside a check is.
-        let head = Ledger::open(&folder.0).unwrap().append(Timestamp::UNIX_EPOCH, [("deploy", "web", "x")]).unwrap();
+        let head =
+            Ledger::open(&folder.0).unwrap().append(Timestamp::UNIX_EPOCH, [("deploy", "web", "x")]).unwrap();
         assert_eq!(verify(&ledger, Some(head)), Ok(head));
         assert_eq!(head.seq, 4);
         assert_eq!(head.to_string().parse(), Ok(head));
@@ -314,9 +317,11 @@ mod tests {
         let ledger = filled(&folder, 4);
         let head = verify(&ledger, None).unwrap();
         let entries = read(&ledger.path).unwrap();
-        let judge = |entries: &[Entry], anchor| chain::verify(Head::default(), entries, &ledger.key(), anchor);
+        let judge =
+            |entries: &[Entry], anchor| chain::verify(Head::default(), entries, &ledger.key(), anchor);
 
-        let without = |n: usize| entries.iter().enumerate().filter(|(i, _)| *i != n).map(|(_, e)| e.clone()).collect();
+        let without =
+            |n: usize| entries.iter().enumerate().filter(|(i, _)| *i != n).map(|(_, e)| e.clone()).collect();
         let dropped: Vec<Entry> = without(1);
         assert_eq!(judge(&dropped, None), Err(Broken::Gap { expected: 2, found: 3 }));
         // The last one can be cut off unseen, unless somebody has kept the head.
@@ -346,6 +351,11 @@ mod tests {
     fn errors_name_the_file_and_the_line() {
         let folder = Folder::new("errors");
         let ledger = filled(&folder, 1);
+        let long = "x".repeat(LONGEST);
+        assert!(matches!(
+            ledger.append(Timestamp::UNIX_EPOCH, [("a", "b", long)]),
+            Err(LedgerError::TooLong(_))
+        ));
         let mut text = fs::read_to_string(&ledger.path).unwrap();
         text.push_str("{}\n");
         fs::write(&ledger.path, text).unwrap();
@@ -353,8 +363,6 @@ mod tests {
         assert!(error.contains("ledger.jsonl:2: not an entry of a ledger: missing field"), "{error}");
         let error = ledger.append(Timestamp::UNIX_EPOCH, [("a", "b", 1)]).unwrap_err().to_string();
         assert!(error.contains("its last line is no entry"), "{error}");
-        let long = "x".repeat(LONGEST);
-        assert!(matches!(ledger.append(Timestamp::UNIX_EPOCH, [("a", "b", long)]), Err(LedgerError::TooLong(_))));
     }
 
     proptest! {

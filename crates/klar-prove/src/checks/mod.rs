@@ -5,10 +5,7 @@ use crate::check::Check;
 pub mod security;
 
 /// Every check, in the order in which reports name them.
-pub const ALL: &[Check] = &[
-    Check::of::<security::headers::Headers>(),
-    Check::of::<security::tls::Tls>(),
-];
+pub const ALL: &[Check] = &[Check::of::<security::headers::Headers>(), Check::of::<security::tls::Tls>()];
 
 #[cfg(test)]
 mod tests;

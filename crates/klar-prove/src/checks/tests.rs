@@ -20,13 +20,22 @@ fn every_check_names_parts_that_the_catalogue_has() {
         let about = check.about;
         assert!(ids.insert(about.id), "{} is there twice", about.id);
         for (row, part) in about.shows {
-            let found = Catalogue::built_in().get(row).unwrap_or_else(|| panic!("{}: no row {row}", about.id));
-            assert!(found.proof.iter().any(|each| each.id == *part), "{}: {row} has no part {part}", about.id);
+            let found =
+                Catalogue::built_in().get(row).unwrap_or_else(|| panic!("{}: no row {row}", about.id));
+            assert!(
+                found.proof.iter().any(|each| each.id == *part),
+                "{}: {row} has no part {part}",
+                about.id
+            );
         }
         assert!(!about.faults.is_empty(), "{} has no planted fault: its pass would prove nothing", about.id);
         for fault in about.faults {
             let (Fault::Foil(_, part) | Fault::Files(_, part) | Fault::Rig(_, part)) = fault;
-            assert!(about.shows.contains(part), "{}: it does not show {part:?}, which its fault breaks", about.id);
+            assert!(
+                about.shows.contains(part),
+                "{}: it does not show {part:?}, which its fault breaks",
+                about.id
+            );
         }
     }
 }
@@ -38,7 +47,9 @@ fn every_planted_fault_is_found_and_nothing_else() {
             let control = prove::control(*check).await;
             assert_eq!(control.missed, Vec::<String>::new(), "{} does not find this", check.about.id);
             if check.about.faults.iter().any(|fault| matches!(fault, Fault::Foil(..))) {
-                let found = prove::on_foil(*check, &[]).await.unwrap_or_else(|why| panic!("{}: {why}", check.about.id));
+                let found = prove::on_foil(*check, &[])
+                    .await
+                    .unwrap_or_else(|why| panic!("{}: {why}", check.about.id));
                 let broken: Vec<_> = found.iter().filter(|found| found.saw == Saw::Broken).collect();
                 assert!(broken.is_empty(), "{} finds fault with what is good: {broken:?}", check.about.id);
             }

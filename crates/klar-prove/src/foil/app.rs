@@ -59,7 +59,9 @@ impl App {
             (&Method::GET | &Method::HEAD, "/assets/app-0123456789abcdef.js") => {
                 plain(StatusCode::OK, "text/javascript", "document.title = document.title;\n")
             }
-            (&Method::GET | &Method::HEAD, "/api/items") => plain(StatusCode::OK, "application/json", "{\"items\":[]}"),
+            (&Method::GET | &Method::HEAD, "/api/items") => {
+                plain(StatusCode::OK, "application/json", "{\"items\":[]}")
+            }
             _ => self.error(&head, StatusCode::NOT_FOUND, "Check the address, or begin at the first page."),
         };
         if tls { self.harden(answer) } else { answer }
@@ -71,18 +73,28 @@ impl App {
         } else {
             next
         };
-        let wants_html = head.headers.get("accept").and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+        let wants_html = head
+            .headers
+            .get("accept")
+            .and_then(|accept| accept.to_str().ok())
+            .is_some_and(|accept| accept.contains("text/html"));
         let title = status.canonical_reason().unwrap_or("Error");
         if wants_html {
-            let page = format!("<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{detail}</p><p>Error id: foil-1</p></html>");
+            let page = format!(
+                "<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{detail}</p><p>Error id: foil-1</p></html>"
+            );
             return plain(status, "text/html; charset=utf-8", &page);
         }
-        let problem = format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\",\"instance\":\"foil-1\"}}", status.as_u16());
+        let problem = format!(
+            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\",\"instance\":\"foil-1\"}}",
+            status.as_u16()
+        );
         plain(status, "application/problem+json", &problem)
     }
 
     fn harden(&self, mut answer: Answer) -> Answer {
-        let policy = if self.has("loose-csp") { "default-src 'self' 'unsafe-inline'" } else { "default-src 'self'" };
+        let policy =
+            if self.has("loose-csp") { "default-src 'self' 'unsafe-inline'" } else { "default-src 'self'" };
         for (switch, name, value) in [
             ("no-csp", "content-security-policy", policy),
             ("no-framing", "x-frame-options", "DENY"),

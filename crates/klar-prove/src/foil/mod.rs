@@ -25,8 +25,8 @@ use tokio_rustls::TlsAcceptor;
 
 mod app;
 
-pub use app::SWITCHES;
 use app::App;
+pub use app::SWITCHES;
 
 /// A foil that runs until it is dropped.
 pub struct Foil {
@@ -46,7 +46,10 @@ impl Foil {
     /// When it cannot listen or make a certificate; or a switch that there is not.
     pub async fn start(faults: &[&str]) -> io::Result<Self> {
         if let Some(unknown) = faults.iter().find(|fault| !SWITCHES.iter().any(|(name, _)| name == *fault)) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{unknown}` is not a switch of klar foil")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{unknown}` is not a switch of klar foil"),
+            ));
         }
         let faults: BTreeSet<String> = faults.iter().map(|fault| (*fault).to_owned()).collect();
         let (tls, authority) = certificate(&faults).map_err(io::Error::other)?;
@@ -142,7 +145,9 @@ async fn pretend_old_tls(mut stream: TcpStream) {
     let _ = stream.shutdown().await;
 }
 
-fn certificate(faults: &BTreeSet<String>) -> Result<(ServerConfig, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
+fn certificate(
+    faults: &BTreeSet<String>,
+) -> Result<(ServerConfig, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
     let authority_key = KeyPair::generate()?;
     let mut authority = CertificateParams::new(Vec::<String>::new())?;

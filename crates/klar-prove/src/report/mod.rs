@@ -60,7 +60,8 @@ impl Report {
         let verdict = score.verdict(catalogue, &rows);
         let criteria = CRITERIA.into_iter().filter_map(|id| {
             let row = catalogue.get(id)?;
-            let standing = rows.iter().find(|row| row.row == id).map_or(Standing::Unknown, |row| row.standing);
+            let standing =
+                rows.iter().find(|row| row.row == id).map_or(Standing::Unknown, |row| row.standing);
             Some(Criterion { row: id.to_owned(), title: row.title.clone(), met: holds(standing), standing })
         });
         let scored = |row: &&RowStanding| catalogue.get(&row.row).is_some_and(|row| row.is_scored());
@@ -102,6 +103,8 @@ impl Report {
         catalogue: &'a Catalogue,
         category: Category,
     ) -> impl Iterator<Item = &'a RowStanding> {
-        self.rows.iter().filter(move |row| catalogue.get(&row.row).is_some_and(|row| row.category == category))
+        self.rows
+            .iter()
+            .filter(move |row| catalogue.get(&row.row).is_some_and(|row| row.category == category))
     }
 }

@@ -93,14 +93,25 @@ impl Report {
             .iter()
             .rev()
             .filter(|(_, count)| *count > 0)
-            .map(|(standing, count)| format!("{}{} {} {count}{off}", p.of(*standing), standing.sign(), standing.title().get(lang)))
+            .map(|(standing, count)| {
+                format!("{}{} {} {count}{off}", p.of(*standing), standing.sign(), standing.title().get(lang))
+            })
             .collect();
         writeln!(out, "{}", counts.join("  "))?;
         writeln!(out)?;
-        writeln!(out, "{bold}{}{off}", lang.pick("Success criteria", "Suksesskriterier", "Framgångskriterier"))?;
+        writeln!(
+            out,
+            "{bold}{}{off}",
+            lang.pick("Success criteria", "Suksesskriterier", "Framgångskriterier")
+        )?;
         for criterion in &self.criteria {
             let (color, sign) = if criterion.met { (good, '✓') } else { (bad, '✗') };
-            writeln!(out, "  {color}{sign}{off} {} {dim}{}{off}", criterion.title.get(lang), criterion.standing.title().get(lang))?;
+            writeln!(
+                out,
+                "  {color}{sign}{off} {} {dim}{}{off}",
+                criterion.title.get(lang),
+                criterion.standing.title().get(lang)
+            )?;
         }
         if detail == Detail::All {
             self.all_rows(out, lang, p)?;
@@ -128,10 +139,21 @@ impl Report {
         for (place, [category, status, score, priority]) in lines.iter().enumerate() {
             let style = if place == 0 { p.dim } else { "" };
             let off = if place == 0 { p.off } else { "" };
-            write!(out, "  {style}{category:0$}  {status:1$}  {score:>2$}  {priority}{off}", widths[0], widths[1], widths[2])?;
-            let capped = place.checked_sub(1).and_then(|place| self.score.categories.get(place)?.capped_by.as_ref());
+            write!(
+                out,
+                "  {style}{category:0$}  {status:1$}  {score:>2$}  {priority}{off}",
+                widths[0], widths[1], widths[2]
+            )?;
+            let capped =
+                place.checked_sub(1).and_then(|place| self.score.categories.get(place)?.capped_by.as_ref());
             if let Some(row) = capped {
-                write!(out, "  {}{} {row}{}", p.dim, lang.pick("held down by", "holdes nede av", "hålls nere av"), p.off)?;
+                write!(
+                    out,
+                    "  {}{} {row}{}",
+                    p.dim,
+                    lang.pick("held down by", "holdes nede av", "hålls nere av"),
+                    p.off
+                )?;
             }
             writeln!(out)?;
         }
@@ -142,7 +164,15 @@ impl Report {
         writeln!(out)?;
         for row in &self.rows {
             let (color, sign) = (p.of(row.standing), row.standing.sign());
-            writeln!(out, "{color}{sign} {}{} {}{}{}", row.row, p.off, p.dim, row.standing.title().get(lang), p.off)?;
+            writeln!(
+                out,
+                "{color}{sign} {}{} {}{}{}",
+                row.row,
+                p.off,
+                p.dim,
+                row.standing.title().get(lang),
+                p.off
+            )?;
             for part in &row.parts {
                 let sign = match part.saw {
                     PartSaw::Held => '✓',
@@ -151,7 +181,14 @@ impl Report {
                     PartSaw::Inapplicable => '–',
                     PartSaw::Unseen | PartSaw::NoProbe => '?',
                 };
-                writeln!(out, "    {sign} {} {}{}{}", part.asks.get(lang), p.dim, part.because.get(lang), p.off)?;
+                writeln!(
+                    out,
+                    "    {sign} {} {}{}{}",
+                    part.asks.get(lang),
+                    p.dim,
+                    part.because.get(lang),
+                    p.off
+                )?;
             }
             if let Some(signed) = &row.attestation {
                 writeln!(out, "    {} {} {}", Standing::Attested.sign(), signed.by, signed.until)?;
@@ -167,7 +204,16 @@ impl Report {
                 continue;
             }
             writeln!(out)?;
-            writeln!(out, "{}{}{} {}({}){}", p.bold, phase.title().get(lang), p.off, p.dim, steps.len(), p.off)?;
+            writeln!(
+                out,
+                "{}{}{} {}({}){}",
+                p.bold,
+                phase.title().get(lang),
+                p.off,
+                p.dim,
+                steps.len(),
+                p.off
+            )?;
             let most = if detail == Detail::All { steps.len() } else { FIRST };
             for step in steps.iter().take(most) {
                 let (color, sign) = (p.of(step.standing), step.standing.sign());
@@ -191,7 +237,13 @@ impl Report {
             }
             if steps.len() > most {
                 let rest = steps.len() - most;
-                writeln!(out, "  {}… {rest} {}{}", p.dim, lang.pick("more: klar check --all", "til: klar check --all", "till: klar check --all"), p.off)?;
+                writeln!(
+                    out,
+                    "  {}… {rest} {}{}",
+                    p.dim,
+                    lang.pick("more: klar check --all", "til: klar check --all", "till: klar check --all"),
+                    p.off
+                )?;
             }
         }
         Ok(())

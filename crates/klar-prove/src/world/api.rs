@@ -8,8 +8,14 @@ use super::World;
 use super::http::{Ask, percent};
 
 /// Where apps usually have it.
-const USUAL: [&str; 6] =
-    ["/openapi.json", "/api/openapi.json", "/swagger.json", "/v3/api-docs", "/api/v1/openapi.json", "/docs/openapi.json"];
+const USUAL: [&str; 6] = [
+    "/openapi.json",
+    "/api/openapi.json",
+    "/swagger.json",
+    "/v3/api-docs",
+    "/api/v1/openapi.json",
+    "/docs/openapi.json",
+];
 /// Schemas that contain themselves are not followed further.
 const DEEPEST: usize = 12;
 
@@ -126,7 +132,9 @@ impl Operation {
         let mut headers = Vec::new();
         for parameter in &self.parameters {
             match parameter.place.as_str() {
-                "path" => path = path.replace(&format!("{{{}}}", parameter.name), &percent(&value(parameter))),
+                "path" => {
+                    path = path.replace(&format!("{{{}}}", parameter.name), &percent(&value(parameter)))
+                }
                 "query" if parameter.required || given.contains_key(&parameter.name) => {
                     query.push(format!("{}={}", percent(&parameter.name), percent(&value(parameter))));
                 }
@@ -158,7 +166,9 @@ fn server_path(document: &Value) -> String {
 /// `security: []` opens what is closed by default; `[{}]` lets everybody in too.
 fn secured(security: Option<&Value>) -> Option<bool> {
     let options = security?.as_array()?;
-    Some(!options.is_empty() && options.iter().all(|option| option.as_object().is_some_and(|o| !o.is_empty())))
+    Some(
+        !options.is_empty() && options.iter().all(|option| option.as_object().is_some_and(|o| !o.is_empty())),
+    )
 }
 
 fn parameter(value: &Value) -> Option<Parameter> {
@@ -217,8 +227,13 @@ pub fn example(schema: &Value, depth: usize) -> Value {
     let number = |key| schema.get(key).and_then(Value::as_i64);
     match kind(schema) {
         "object" => {
-            let required: Vec<&str> =
-                schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            let required: Vec<&str> = schema
+                .get("required")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
             let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
             let wanted = fields.filter(|(name, _)| required.contains(&name.as_str()));
             Value::Object(wanted.map(|(name, each)| (name.clone(), example(each, depth + 1))).collect())
@@ -228,7 +243,9 @@ pub fn example(schema: &Value, depth: usize) -> Value {
             let item = schema.get("items").map(|items| example(items, depth + 1)).unwrap_or_default();
             Value::Array((0..count).map(|_| item.clone()).collect())
         }
-        "integer" | "number" => json!(number("minimum").or(number("exclusiveMinimum").map(|n| n + 1)).unwrap_or(1)),
+        "integer" | "number" => {
+            json!(number("minimum").or(number("exclusiveMinimum").map(|n| n + 1)).unwrap_or(1))
+        }
         "boolean" => json!(true),
         "null" => Value::Null,
         _ => json!(text(schema)),
@@ -240,7 +257,9 @@ pub fn example(schema: &Value, depth: usize) -> Value {
 pub fn kind(schema: &Value) -> &str {
     match schema.get("type") {
         Some(Value::String(kind)) => kind,
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or("null"),
+        Some(Value::Array(kinds)) => {
+            kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or("null")
+        }
         _ if schema.get("properties").is_some() => "object",
         _ if schema.get("items").is_some() => "array",
         _ => "string",

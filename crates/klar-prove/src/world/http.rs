@@ -111,7 +111,11 @@ impl Origin {
         if host.is_empty() || authority.as_str().contains('@') {
             return Err(wrong());
         }
-        Ok(Self { tls, host: host.to_owned(), port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
+        Ok(Self {
+            tls,
+            host: host.to_owned(),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        })
     }
 
     /// What goes into `Host`.
@@ -126,7 +130,9 @@ impl Origin {
     pub fn path_of(&self, base: &str, reference: &str) -> Option<String> {
         let reference = reference.split('#').next().unwrap_or_default().trim();
         let lower = reference.to_ascii_lowercase();
-        if reference.is_empty() || ["data:", "mailto:", "tel:", "javascript:", "blob:"].iter().any(|p| lower.starts_with(p)) {
+        if reference.is_empty()
+            || ["data:", "mailto:", "tel:", "javascript:", "blob:"].iter().any(|p| lower.starts_with(p))
+        {
             return None;
         }
         if let Some(rest) = reference.strip_prefix("//") {
@@ -140,7 +146,8 @@ impl Origin {
         if reference.starts_with('/') {
             return Some(reference.to_owned());
         }
-        let folder = base.split(['?', '#']).next().unwrap_or("/").rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder =
+            base.split(['?', '#']).next().unwrap_or("/").rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut parts: Vec<&str> = folder.split('/').skip(1).collect();
         for part in reference.split('/') {
             match part {
@@ -287,7 +294,11 @@ impl Client {
             }
             let response = match sender.send_request(request).await {
                 Ok(response) => response,
-                Err(why) if !fresh && (why.is_incomplete_message() || why.is_canceled() || why.is_closed()) => continue,
+                Err(why)
+                    if !fresh && (why.is_incomplete_message() || why.is_canceled() || why.is_closed()) =>
+                {
+                    continue;
+                }
                 Err(why) => return Err(Silence::Cut(why.to_string())),
             };
             let (head, mut body) = response.into_parts();
@@ -319,7 +330,9 @@ impl Client {
         let connecting = async {
             match self.address {
                 Some(address) => TcpStream::connect(address).await,
-                None => TcpStream::connect((self.origin.host.trim_matches(['[', ']']), self.origin.port)).await,
+                None => {
+                    TcpStream::connect((self.origin.host.trim_matches(['[', ']']), self.origin.port)).await
+                }
             }
         };
         match timeout(CONNECT, connecting).await {
@@ -336,7 +349,10 @@ impl Client {
     ///
     /// # Errors
     /// What went wrong.
-    pub async fn handshake(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> Result<(), String> {
+    pub async fn handshake(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Result<(), String> {
         let config = unbelieving(versions).map_err(|why| why.to_string())?;
         self.secure(Arc::new(config)).await.map(drop).map_err(|why| why.to_string())
     }
@@ -375,14 +391,18 @@ impl Client {
     }
 
     fn request(&self, ask: &Ask) -> Result<Request<Full<Bytes>>, Silence> {
-        let unwritable = |why: &dyn fmt::Display| Silence::Unwritable(format!("{} {}: {why}", ask.method, ask.path));
+        let unwritable =
+            |why: &dyn fmt::Display| Silence::Unwritable(format!("{} {}: {why}", ask.method, ask.path));
         let mut request = Request::new(Full::new(ask.body.clone().unwrap_or_default()));
         *request.method_mut() = ask.method.clone();
         *request.uri_mut() = ask.path.parse().map_err(|why| unwritable(&why))?;
         let headers = request.headers_mut();
         let host = HeaderValue::from_str(&self.origin.authority()).map_err(|why| unwritable(&why))?;
         headers.insert("host", host);
-        headers.insert("user-agent", HeaderValue::from_static(concat!("klar-check/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            "user-agent",
+            HeaderValue::from_static(concat!("klar-check/", env!("CARGO_PKG_VERSION"))),
+        );
         for (name, value) in &ask.headers {
             let name: HeaderName = name.parse().map_err(|why| unwritable(&why))?;
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|why| unwritable(&why))?;
@@ -426,7 +446,9 @@ pub fn percent(text: &str) -> String {
     out
 }
 
-fn unbelieving(versions: &[&'static rustls::SupportedProtocolVersion]) -> Result<ClientConfig, rustls::Error> {
+fn unbelieving(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(Anybody(Arc::clone(&provider)));
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?;

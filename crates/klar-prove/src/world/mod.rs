@@ -270,13 +270,18 @@ fn find_browser() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     named.or_else(|| {
         std::env::split_paths(&path)
-            .flat_map(|folder| ["chromium", "chromium-browser", "google-chrome"].map(|name| folder.join(name)))
+            .flat_map(|folder| {
+                ["chromium", "chromium-browser", "google-chrome"].map(|name| folder.join(name))
+            })
             .find(|path| path.is_file())
     })
 }
 
 /// Waits until something is so, asking again and again; `None` when it does not become so in time.
-pub async fn until<T, F: Future<Output = Option<T>>>(limit: Duration, mut look: impl FnMut() -> F) -> Option<T> {
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    mut look: impl FnMut() -> F,
+) -> Option<T> {
     let deadline = tokio::time::Instant::now() + limit;
     loop {
         if let Some(found) = look().await {

@@ -78,7 +78,11 @@ impl Probe for Headers {
             routes.push(Route::new("page", path, answer));
         }
         for (path, answer) in crawl.files.iter().take(10) {
-            routes.push(Route::new(if answer.media_type().contains("json") { "api" } else { "file" }, path, answer));
+            routes.push(Route::new(
+                if answer.media_type().contains("json") { "api" } else { "file" },
+                path,
+                answer,
+            ));
         }
         if let Some(api) = world.api().await {
             for operation in api.operations.iter().filter(|operation| operation.reads()).take(5) {
@@ -98,7 +102,8 @@ impl Probe for Headers {
 
     fn judge(seen: &Seen) -> Vec<Finding> {
         let every = |place, name, good: &dyn Fn(&str) -> bool| seen.every(place, |_| true, name, good);
-        let pages = |place, name, good: &dyn Fn(&str) -> bool| seen.every(place, |route| route.html, name, good);
+        let pages =
+            |place, name, good: &dyn Fn(&str) -> bool| seen.every(place, |route| route.html, name, good);
         let any = |value: &str| !value.is_empty();
         let mut found = vec![
             pages(("sec.headers", "csp"), CSP, &any),
@@ -134,14 +139,23 @@ impl Seen {
         let counted: Vec<&Route> = self.routes.iter().filter(|route| counts(route)).collect();
         let all = counted.len();
         if all == 0 {
-            return Finding::unseen(place, words!("no answer of this kind", "ingen svar av dette slaget", "inget svar av det slaget"));
+            return Finding::unseen(
+                place,
+                words!("no answer of this kind", "ingen svar av dette slaget", "inget svar av det slaget"),
+            );
         }
-        let bad: Vec<&&Route> =
-            counted.iter().filter(|route| !route.headers.get(name).is_some_and(|value| good(value))).collect();
+        let bad: Vec<&&Route> = counted
+            .iter()
+            .filter(|route| !route.headers.get(name).is_some_and(|value| good(value)))
+            .collect();
         match bad.first() {
             None => Finding::held(
                 place,
-                words!("{name} on {all} of {all} answers", "{name} på {all} av {all} svar", "{name} på {all} av {all} svar"),
+                words!(
+                    "{name} on {all} of {all} answers",
+                    "{name} på {all} av {all} svar",
+                    "{name} på {all} av {all} svar"
+                ),
             ),
             Some(first) => {
                 let (bad, path, status) = (bad.len(), &first.path, first.status);
@@ -161,7 +175,8 @@ impl Seen {
 
 impl Route {
     fn new(class: &str, path: &str, answer: &Answer) -> Self {
-        let header = |name: &&str| Some(((*name).to_owned(), answer.header(name)?.chars().take(500).collect()));
+        let header =
+            |name: &&str| Some(((*name).to_owned(), answer.header(name)?.chars().take(500).collect()));
         Self {
             class: class.to_owned(),
             path: path.to_owned(),
@@ -181,7 +196,10 @@ fn is_strict(policy: &str) -> bool {
         let Some(name) = words.next() else { continue };
         let sources: Vec<String> = words.collect();
         let own = |source: &String| {
-            source == "'self'" || source == "'none'" || source.starts_with("'nonce-") || source.starts_with("'sha")
+            source == "'self'"
+                || source == "'none'"
+                || source.starts_with("'nonce-")
+                || source.starts_with("'sha")
         };
         match name.as_str() {
             "default-src" => {
@@ -195,7 +213,10 @@ fn is_strict(policy: &str) -> bool {
             {
                 return false;
             }
-            _ if sources.iter().any(|source| source == "'unsafe-inline'" || source == "'unsafe-eval'" || source == "*") => {
+            _ if sources
+                .iter()
+                .any(|source| source == "'unsafe-inline'" || source == "'unsafe-eval'" || source == "*") =>
+            {
                 return false;
             }
             _ => {}
@@ -205,7 +226,10 @@ fn is_strict(policy: &str) -> bool {
 }
 
 fn max_age(value: &str) -> u64 {
-    let directive = value.split(';').map(str::trim).find_map(|part| part.to_ascii_lowercase().strip_prefix("max-age=").map(str::to_owned));
+    let directive = value
+        .split(';')
+        .map(str::trim)
+        .find_map(|part| part.to_ascii_lowercase().strip_prefix("max-age=").map(str::to_owned));
     directive.and_then(|age| age.trim_matches('"').parse().ok()).unwrap_or(0)
 }
 

@@ -93,8 +93,10 @@ impl Probe for Tls {
         seen.certificate = handshake(site, &both, world.authority.as_deref(), 0, true).await.err();
         seen.in_21_days = handshake(site, &both, world.authority.as_deref(), WHEN, true).await.err();
         let front = world.ask(crate::world::http::Ask::get("/")).await;
-        seen.hsts = front.ok().and_then(|answer| answer.header("strict-transport-security").map(str::to_owned));
-        let plain = world.plain.clone().unwrap_or_else(|| Origin { tls: false, port: 80, ..site.origin().clone() });
+        seen.hsts =
+            front.ok().and_then(|answer| answer.header("strict-transport-security").map(str::to_owned));
+        let plain =
+            world.plain.clone().unwrap_or_else(|| Origin { tls: false, port: 80, ..site.origin().clone() });
         match Client::new(plain).get("/").await {
             Ok(answer) => {
                 let to = answer.header("location").unwrap_or_default().chars().take(300).collect();
@@ -131,20 +133,32 @@ impl Probe for Tls {
             (Some(why), _) => Finding::broken(place("certificate"), Words::same(why.clone())),
             (None, Some(why)) => Finding::broken(
                 place("certificate"),
-                words!("not good any more in 21 days: {why}", "ikke gyldig lenger om 21 dager: {why}", "inte giltigt längre om 21 dagar: {why}"),
+                words!(
+                    "not good any more in 21 days: {why}",
+                    "ikke gyldig lenger om 21 dager: {why}",
+                    "inte giltigt längre om 21 dagar: {why}"
+                ),
             ),
         };
         let redirect = match (&seen.plain, &seen.plain_silent) {
             (Some((status, to)), _) => Finding::when(
                 matches!(status, 301 | 308) && to.starts_with("https://"),
                 place("redirect"),
-                words!("plain HTTP answers {status} {to}", "vanlig HTTP svarer {status} {to}", "vanlig HTTP svarar {status} {to}"),
+                words!(
+                    "plain HTTP answers {status} {to}",
+                    "vanlig HTTP svarer {status} {to}",
+                    "vanlig HTTP svarar {status} {to}"
+                ),
             ),
             (None, why) => {
                 let why = why.as_deref().unwrap_or("-");
                 Finding::unseen(
                     place("redirect"),
-                    words!("nothing on the plain port: {why}", "ingenting på den vanlige porten: {why}", "inget på den vanliga porten: {why}"),
+                    words!(
+                        "nothing on the plain port: {why}",
+                        "ingenting på den vanlige porten: {why}",
+                        "inget på den vanliga porten: {why}"
+                    ),
                 )
             }
         };
@@ -238,7 +252,8 @@ async fn handshake(
         .map_err(|why| why.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let name = ServerName::try_from(site.origin().host.trim_matches(['[', ']']).to_owned()).map_err(|why| why.to_string())?;
+    let name = ServerName::try_from(site.origin().host.trim_matches(['[', ']']).to_owned())
+        .map_err(|why| why.to_string())?;
     let tcp = site.tcp().await.map_err(|why| why.to_string())?;
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
     match timeout(Duration::from_secs(5), connecting).await {
