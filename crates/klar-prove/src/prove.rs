@@ -79,9 +79,10 @@ pub async fn on_files(check: Check, files: &[(&str, &str)]) -> Result<Vec<Findin
 #[must_use]
 pub fn foil_world(foil: &Foil) -> World {
     let mut world = World::new("foil");
-    let origin = |tls, port| Origin { tls, host: "localhost".to_owned(), port };
+    let origin = |tls, port| Origin { tls, host: "foil.example".to_owned(), port };
     world.site = Some(Client::new(origin(true, foil.https.port())).at(foil.https));
     world.plain = Some(origin(false, foil.http.port()));
+    world.plain_address = Some(foil.http);
     world.authority = Some(foil.authority.clone());
     world.may = crate::check::Disturbs::Stops;
     world

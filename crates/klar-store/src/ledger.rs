@@ -4,9 +4,9 @@
 //! what others have appended since, and writes behind it. A line that a kill has left half written was never
 //! acknowledged; the next append takes it away.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -68,9 +68,17 @@ impl Ledger {
     /// The file system, or a key that is none. What the file holds is not verified: [`Ledger::verified`] does.
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         let path = folder.join("ledger.jsonl");
-        let key = SigningKey::open(&folder.join("ledger.key")).map_err(|source| at(&path, source))?;
-        let ledger = Self { path, key };
-        ledger.locked()?;
+        let io = |source| at(&path, source);
+        let parent = folder.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(folder).map_err(io)?;
+        let owned_as = |file: &Path, like: &Path| give_to_owner(file, like).map_err(io);
+        owned_as(folder, parent)?;
+        let key_path = folder.join("ledger.key");
+        let key = SigningKey::open(&key_path).map_err(io)?;
+        owned_as(&key_path, folder)?;
+        let ledger = Self { path: path.clone(), key };
+        drop(ledger.locked()?);
+        owned_as(&path, folder)?;
         Ok(ledger)
     }
 
@@ -224,6 +232,16 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, LedgerError> {
     }
 }
 
+/// What root makes in a folder of somebody else's is that one's: a `klar check` of an administrator must not shut the
+/// core out of its own ledger.
+fn give_to_owner(file: &Path, like: &Path) -> io::Result<()> {
+    let (own, theirs) = (fs::metadata(file)?, fs::metadata(like)?);
+    if nix::unistd::geteuid().is_root() && own.uid() == 0 && theirs.uid() != 0 {
+        std::os::unix::fs::chown(file, Some(theirs.uid()), Some(theirs.gid()))?;
+    }
+    Ok(())
+}
+
 fn at(path: &Path, source: io::Error) -> LedgerError {
     LedgerError::Io { path: path.to_owned(), source }
 }
@@ -237,7 +255,6 @@ fn single_line(text: String) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::fs;
 
     struct Folder(PathBuf);
 

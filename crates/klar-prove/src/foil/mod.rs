@@ -155,8 +155,12 @@ fn certificate(
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let authority_certificate = authority.self_signed(&authority_key)?;
-    let name = if faults.contains("wrong-name") { "elsewhere.example" } else { "localhost" };
-    let mut params = CertificateParams::new(vec![name.to_owned()])?;
+    let names = if faults.contains("wrong-name") {
+        vec!["elsewhere.example"]
+    } else {
+        vec!["foil.example", "localhost"]
+    };
+    let mut params = CertificateParams::new(names.into_iter().map(str::to_owned).collect::<Vec<_>>())?;
     // Days from now, as calendar dates: whole days are what the check asks for.
     let days = if faults.contains("certificate-ends-soon") { 10 } else { 60 };
     let date = |days: i64| {

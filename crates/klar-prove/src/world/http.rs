@@ -118,6 +118,14 @@ impl Origin {
         })
     }
 
+    /// Whether it is a name or address of this machine alone. HSTS says "this name, on all ports, for a year": of
+    /// localhost that would be wrong, and of addresses browsers ignore it (RFC 6797, 8.1.1).
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let host = self.host.trim_matches(['[', ']']);
+        host == "localhost" || host.ends_with(".localhost") || host.parse::<std::net::IpAddr>().is_ok()
+    }
+
     /// What goes into `Host`.
     #[must_use]
     pub fn authority(&self) -> String {
@@ -322,6 +330,18 @@ impl Client {
         }
     }
 
+    /// Whether the site is on this machine.
+    pub async fn is_loopback(&self) -> bool {
+        if let Some(address) = self.address {
+            return address.ip().is_loopback();
+        }
+        let host = self.origin.host.trim_matches(['[', ']']).to_owned();
+        match tokio::net::lookup_host((host, self.origin.port)).await {
+            Ok(mut addresses) => addresses.all(|address| address.ip().is_loopback()),
+            Err(_) => false,
+        }
+    }
+
     /// A bare connection, for what HTTP libraries will not write.
     ///
     /// # Errors
@@ -430,6 +450,13 @@ impl fmt::Display for Silence {
             Self::Unwritable(why) => write!(f, "not a request that HTTP can carry: {why}"),
         }
     }
+}
+
+/// The first certificate of a PEM file, as DER.
+#[must_use]
+pub fn certificate_of(pem: &[u8]) -> Option<Vec<u8>> {
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(pem).ok().map(|certificate| certificate.to_vec())
 }
 
 /// Encodes all but what RFC 3986 calls unreserved.

@@ -35,6 +35,8 @@ pub struct World {
     pub site: Option<Client>,
     /// Where the site answers plain HTTP, if that was given apart.
     pub plain: Option<Origin>,
+    /// Where to connect for that, instead of asking the resolver.
+    pub plain_address: Option<SocketAddr>,
     /// The folder with the sources.
     pub source: Option<PathBuf>,
     /// The address of the PostgreSQL.
@@ -57,7 +59,7 @@ pub struct World {
 }
 
 /// How to sign in to the app, and as whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Accounts {
     /// Where the credentials are sent.
     pub path: String,
@@ -70,7 +72,7 @@ pub struct Accounts {
 }
 
 /// One account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Account {
     /// What it is called in reports: `user`, `other`, `admin`.
     pub label: String,
@@ -78,6 +80,8 @@ pub struct Account {
     pub name: String,
     /// Its password.
     pub password: klar_base::Secret<String>,
+    /// Whether it may do more than others.
+    pub privileged: bool,
 }
 
 /// One running process of the app.
@@ -104,16 +108,12 @@ pub trait Klar {
     fn logs<'a>(&'a self, service: Option<&'a str>, lines: usize) -> Doing<'a, Vec<String>>;
     /// What `klar status --json` says of the app.
     fn status(&self) -> Doing<'_, serde_json::Value>;
-    /// Ships the folder again, or goes back.
-    fn deploy(&self) -> Doing<'_, serde_json::Value>;
-    /// Goes back to the release before.
-    fn rollback(&self) -> Doing<'_, serde_json::Value>;
     /// Takes a database away, so that nobody answers on its port, until [`Klar::give_back`].
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()>;
     /// Lets the database come back.
     fn give_back<'a>(&'a self, store: &'a str) -> Doing<'a, ()>;
     /// The names of its databases, and their kinds: `("db", "postgres")`.
-    fn stores(&self) -> Vec<(String, String)>;
+    fn stores(&self) -> Doing<'_, Vec<(String, String)>>;
     /// Kills an instance.
     fn kill<'a>(&'a self, instance: &'a Instance) -> Doing<'a, ()>;
 }
@@ -142,6 +142,7 @@ impl World {
             may: Disturbs::Load,
             site: None,
             plain: None,
+            plain_address: None,
             source: None,
             database: None,
             api_file: None,

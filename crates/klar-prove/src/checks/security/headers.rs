@@ -19,6 +19,8 @@ pub struct Headers;
 pub struct Seen {
     routes: Vec<Route>,
     tls: bool,
+    #[serde(default)]
+    local: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,7 +99,8 @@ impl Probe for Headers {
         if let Ok(answer) = world.ask(Ask::get(path).with("accept", "text/html")).await {
             routes.push(Route::new("not found", path, &answer));
         }
-        Ok(Seen { routes, tls: world.site()?.origin().tls })
+        let origin = world.site()?.origin();
+        Ok(Seen { routes, tls: origin.tls, local: origin.is_local() })
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
@@ -115,7 +118,9 @@ impl Probe for Headers {
             every(("sec.headers.xcto", "header"), SNIFFING, &|value| value.eq_ignore_ascii_case("nosniff")),
             pages(("sec.headers.xfo", "header"), FRAMING, &|value| value.eq_ignore_ascii_case("DENY")),
         ];
-        found.push(if seen.tls {
+        found.push(if seen.tls && seen.local {
+            Finding::inapplicable(("sec.headers", "hsts"), super::tls::not_on_localhost())
+        } else if seen.tls {
             every(("sec.headers", "hsts"), HSTS, &|value| max_age(value) > 0)
         } else {
             Finding::broken(

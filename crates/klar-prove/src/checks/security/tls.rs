@@ -36,6 +36,9 @@ pub struct Seen {
     plain_silent: Option<String>,
     hsts: Option<String>,
     tls: bool,
+    /// Whether the name is one that must not be pinned to HTTPS: see [`Origin::is_local`].
+    #[serde(default)]
+    local: bool,
 }
 
 const WHEN: u64 = 21 * 24 * 3600;
@@ -78,6 +81,7 @@ impl Probe for Tls {
             plain_silent: None,
             hsts: None,
             tls,
+            local: site.origin().is_local(),
         };
         if !tls {
             return Ok(seen);
@@ -97,7 +101,11 @@ impl Probe for Tls {
             front.ok().and_then(|answer| answer.header("strict-transport-security").map(str::to_owned));
         let plain =
             world.plain.clone().unwrap_or_else(|| Origin { tls: false, port: 80, ..site.origin().clone() });
-        match Client::new(plain).get("/").await {
+        let mut plain = Client::new(plain);
+        if let Some(address) = world.plain_address {
+            plain = plain.at(address);
+        }
+        match plain.get("/").await {
             Ok(answer) => {
                 let to = answer.header("location").unwrap_or_default().chars().take(300).collect();
                 seen.plain = Some((answer.status.as_u16(), to));
@@ -167,13 +175,23 @@ impl Probe for Tls {
             Finding::when(right, place("versions"), Words::same(list.join(", "))),
             certificate,
             redirect,
-            Finding::when(
-                seen.hsts.is_some(),
-                place("hsts"),
-                Words::same(format!("Strict-Transport-Security: {value}")),
-            ),
+            if seen.local {
+                Finding::inapplicable(place("hsts"), not_on_localhost())
+            } else {
+                let words = Words::same(format!("Strict-Transport-Security: {value}"));
+                Finding::when(seen.hsts.is_some(), place("hsts"), words)
+            },
         ]
     }
+}
+
+/// Why nobody asks for HSTS here.
+pub(super) fn not_on_localhost() -> Words {
+    words!(
+        "not asked of localhost, where it would shut out every other app of this machine",
+        "kreves ikke av localhost, der det ville stenge ute alle andre apper på maskinen",
+        "krävs inte av localhost, där det skulle stänga ute alla andra appar på maskinen"
+    )
 }
 
 /// Whether the server goes on after a ClientHello that ends at this version (RFC 5246, appendix E).
