@@ -85,6 +85,8 @@ pub fn foil_world(foil: &Foil) -> World {
     world.plain_address = Some(foil.http);
     world.authority = Some(foil.authority.clone());
     world.may = crate::check::Disturbs::Stops;
+    world.is_foil = true;
+    world.klar = Some(Rc::new(foil.hands()));
     world
 }
 

@@ -56,6 +56,11 @@ impl Layout {
     pub fn host_file(&self) -> PathBuf {
         self.root.join("host.json")
     }
+    /// Where a rig says which ports its edge has instead of those in `klar.toml`: `[HTTPS, HTTP]`. So the same release,
+    /// with the same digest, can run beside the one that serves.
+    pub fn ports_file(&self) -> PathBuf {
+        self.root.join("ports.json")
+    }
     /// The folder of the ledger: receipts, evidence, signatures.
     pub fn ledger(&self) -> PathBuf {
         self.root.join("ledger")

@@ -76,7 +76,7 @@ pub enum Verb {
     Deploy,
     /// Run the production checklist: every item is a probe. Exit status 0: ready, 1: not ready, 3: could not look
     #[command(
-        after_help = "Examples:\n  klar check                              the app in this folder\n  klar check --all --lang nb              every row, in Norwegian\n  klar check --url https://shop.example --source .\n  klar check --only tls --only sec.headers\n  klar check --prove-probes               show every probe its planted faults"
+        after_help = "Examples:\n  klar check                              the app in this folder\n  klar check --all --lang nb              every row, in Norwegian\n  klar check --url https://shop.example --source .\n  klar check --full                       also what disturbs, in a rig\n  klar check --only tls --only sec.headers\n  klar check --prove-probes               show every probe its planted faults"
     )]
     Check(Check),
     /// Go back to the release before, at once
@@ -219,6 +219,9 @@ pub struct Check {
     /// Only this check or row; can be repeated
     #[arg(long, value_name = "ID")]
     pub only: Vec<String>,
+    /// Also run what attacks, kills and stops, in a rig: the same release a second time, with databases of its own
+    #[arg(long, conflicts_with_all = ["url", "disruptive"])]
+    pub full: bool,
     /// Also run what attacks, kills and stops against the target itself
     #[arg(long)]
     pub disruptive: bool,

@@ -5,6 +5,7 @@ mod context;
 mod hands;
 mod out;
 mod pack;
+mod rig;
 mod verbs;
 
 use std::process::ExitCode;

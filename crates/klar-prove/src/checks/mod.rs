@@ -2,10 +2,17 @@
 
 use crate::check::Check;
 
+pub mod running;
 pub mod security;
 
 /// Every check, in the order in which reports name them.
-pub const ALL: &[Check] = &[Check::of::<security::headers::Headers>(), Check::of::<security::tls::Tls>()];
+#[rustfmt::skip]
+pub const ALL: &[Check] = &[
+    Check::of::<security::headers::Headers>(),
+    Check::of::<security::tls::Tls>(),
+    Check::of::<running::database_away::DatabaseAway>(),
+    Check::of::<running::instance_killed::InstanceKilled>(),
+];
 
 #[cfg(test)]
 mod tests;

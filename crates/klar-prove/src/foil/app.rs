@@ -1,5 +1,6 @@
 //! What the foil answers.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -22,18 +23,39 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("wrong-name", "shows a certificate of another name"),
     ("certificate-ends-soon", "shows a certificate that ends in 10 days"),
     ("no-redirect", "serves plain HTTP instead of sending it to HTTPS"),
+    ("no-permissions-policy", "sends no Permissions-Policy"),
     ("stack-trace", "shows a stack trace in its error pages"),
+    ("500-without-database", "answers 500 with the error of the driver while the database is away"),
+    ("hangs-without-database", "answers nothing while the database is away"),
+    ("never-back", "goes on failing after the database is back"),
+    ("silent-log", "writes no error to its log"),
+    ("ready-lies", "says that it is ready while the database is away"),
+    ("live-dies", "says that it is dead while the database is away"),
+    ("never-restarted", "does not come back after it was killed"),
+    ("no-failover", "answers 502 after an instance was killed"),
 ];
 
 /// The app: its faults, and where it is.
 pub struct App {
     faults: BTreeSet<String>,
     https: SocketAddr,
+    pub(super) state: State,
+}
+
+/// What has happened to it.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) database_away: Cell<bool>,
+    pub(super) was_away: Cell<bool>,
+    /// The number of the first instance, counted up when it is killed.
+    pub(super) number: Cell<i32>,
+    pub(super) gone: Cell<bool>,
+    pub(super) log: RefCell<Vec<String>>,
 }
 
 impl App {
     pub(super) fn new(faults: BTreeSet<String>, https: SocketAddr) -> Self {
-        Self { faults, https }
+        Self { faults, https, state: State::default() }
     }
 
     pub(super) fn has(&self, fault: &str) -> bool {
@@ -59,12 +81,45 @@ impl App {
             (&Method::GET | &Method::HEAD, "/assets/app-0123456789abcdef.js") => {
                 plain(StatusCode::OK, "text/javascript", "document.title = document.title;\n")
             }
+            (&Method::GET, "/livez") if self.has("live-dies") && self.is_without_database() => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "application/json", "{}")
+            }
+            (&Method::GET, "/livez") => plain(StatusCode::OK, "application/json", "{}"),
+            (&Method::GET, "/readyz") => {
+                let ready = self.has("ready-lies") || !self.is_without_database();
+                let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                plain(status, "application/json", "{}")
+            }
+            (_, "/api/items") if self.is_without_database() => self.without_database(&head).await,
+            (_, "/api/items") if self.has("no-failover") && self.state.number.get() > 0 => {
+                self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
+            }
             (&Method::GET | &Method::HEAD, "/api/items") => {
                 plain(StatusCode::OK, "application/json", "{\"items\":[]}")
             }
             _ => self.error(&head, StatusCode::NOT_FOUND, "Check the address, or begin at the first page."),
         };
         if tls { self.harden(answer) } else { answer }
+    }
+
+    fn is_without_database(&self) -> bool {
+        self.state.database_away.get() || self.has("never-back") && self.state.was_away.get()
+    }
+
+    async fn without_database(&self, head: &Parts) -> Answer {
+        if !self.has("silent-log") {
+            let line =
+                r#"{"level":"error","msg":"the database does not answer","trace_id":"0123","attempt":1}"#;
+            self.state.log.borrow_mut().push(line.to_owned());
+        }
+        if self.has("hangs-without-database") {
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        }
+        if self.has("500-without-database") {
+            let said = "Error: connect ECONNREFUSED 127.0.0.1:5432 in SELECT * FROM items";
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", said);
+        }
+        with(self.error(head, StatusCode::SERVICE_UNAVAILABLE, "Try again in a moment."), "retry-after", "2")
     }
 
     fn error(&self, head: &Parts, status: StatusCode, next: &str) -> Answer {

@@ -24,9 +24,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 mod app;
+mod hands;
 
 use app::App;
 pub use app::SWITCHES;
+pub use hands::Hands;
 
 /// A foil that runs until it is dropped.
 pub struct Foil {
@@ -36,6 +38,7 @@ pub struct Foil {
     pub http: SocketAddr,
     /// The authority that signed its certificate, as DER.
     pub authority: Vec<u8>,
+    app: Rc<App>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -59,8 +62,14 @@ impl Foil {
         let app = Rc::new(App::new(faults, https_at));
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let secure = tokio::task::spawn_local(listen(https, Rc::clone(&app), Some(acceptor)));
-        let plain = tokio::task::spawn_local(listen(http, app, None));
-        Ok(Self { https: https_at, http: http_at, authority, tasks: vec![secure, plain] })
+        let plain = tokio::task::spawn_local(listen(http, Rc::clone(&app), None));
+        Ok(Self { https: https_at, http: http_at, authority, app, tasks: vec![secure, plain] })
+    }
+
+    /// What klar's hands are for an app: here, switches of the same process.
+    #[must_use]
+    pub fn hands(&self) -> Hands {
+        Hands(Rc::clone(&self.app))
     }
 
     /// Waits for ever, for the command line.

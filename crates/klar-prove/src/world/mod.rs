@@ -49,6 +49,8 @@ pub struct World {
     pub authority: Option<Vec<u8>>,
     /// The app under klar, if it is.
     pub klar: Option<Rc<dyn Klar>>,
+    /// Whether this is the foil: see [`World::patience`].
+    pub is_foil: bool,
     /// Where the browser is.
     pub browser: Option<PathBuf>,
     /// How much the checks of this run may ask at once is settled by them taking turns here.
@@ -149,6 +151,7 @@ impl World {
             accounts: None,
             authority: None,
             klar: None,
+            is_foil: false,
             browser: find_browser(),
             turns: tokio::sync::Semaphore::new(8),
             crawl: OnceCell::new(),
@@ -174,6 +177,12 @@ impl World {
             }
         }
         None
+    }
+
+    /// How long to wait for something: a foil is as fast as its faults are sure, so nobody waits long for it.
+    #[must_use]
+    pub fn patience(&self, usual: Duration) -> Duration {
+        if self.is_foil { (usual / 40).max(Duration::from_millis(150)) } else { usual }
     }
 
     /// The client of the site.

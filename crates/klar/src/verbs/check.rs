@@ -12,7 +12,7 @@ use klar_config::{Config, FILE_NAME};
 use klar_prove::catalogue::Catalogue;
 use klar_prove::check::{Check, Disturbs, Fault};
 use klar_prove::checks;
-use klar_prove::evidence::{Attestation, Control, Evidence, kind};
+use klar_prove::evidence::{Attestation, Control, Evidence, Place, kind};
 use klar_prove::foil::{Foil, SWITCHES};
 use klar_prove::prove;
 use klar_prove::report::Report;
@@ -32,6 +32,7 @@ use crate::cli::{self, Format};
 use crate::context::{Context, Trouble};
 use crate::hands::Hands;
 use crate::out::{BAD, FAIR, GOOD, QUIET, paint};
+use crate::rig::Rig;
 
 /// The app is not ready: exit status 1.
 const NOT_READY: u8 = 1;
@@ -53,6 +54,11 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
         prove_probes(context, wanted, &chosen, &ledger, &mut told).await?;
         if !wanted.prove_probes {
             look(context, &chosen, &world, &ledger, &mut told).await?;
+        }
+        if wanted.full {
+            let disturbing: Vec<Check> =
+                chosen.iter().filter(|check| check.about.disturbs >= Disturbs::Attacks).copied().collect();
+            in_rig(context, &disturbing, &world, &ledger, &mut told).await?;
         }
         let report = told.report(&world.target, world.release.as_deref(), Timestamp::now());
         show(context, wanted, &report)
@@ -274,6 +280,32 @@ impl Told {
         };
         Report::of(Catalogue::built_in(), checks::ALL, &records)
     }
+}
+
+/// Runs what disturbs against a copy that is there for it.
+async fn in_rig(
+    context: &Context,
+    disturbing: &[Check],
+    target: &World,
+    ledger: &Ledger,
+    told: &mut Told,
+) -> Result<(), Trouble> {
+    let began = Instant::now();
+    context
+        .printer
+        .story(format!("{} a rig: the same app a second time, for what disturbs", paint(QUIET, "→")));
+    let rig = Rig::start(context)?;
+    context.printer.story(format!(
+        "{} the rig serves  {}",
+        paint(QUIET, "→"),
+        paint(QUIET, format!("{:.1} s", began.elapsed().as_secs_f64()))
+    ));
+    let mut world = running(&rig.context).await?;
+    world.target.clone_from(&target.target);
+    world.place = Place::Rig;
+    world.may = Disturbs::Stops;
+    let world = Rc::new(world);
+    look(context, disturbing, &world, ledger, told).await
 }
 
 /// Shows the checks their planted faults: those that have not been shown them yet, or all when that was asked for.
