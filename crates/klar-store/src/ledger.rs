@@ -131,6 +131,42 @@ impl Ledger {
         Ok(entries)
     }
 
+    /// Takes the payload of an entry away for good; the chain stays whole.
+    ///
+    /// The bytes are overwritten in place: the line keeps its length, and what follows its place.
+    ///
+    /// # Errors
+    /// The file system, or no such entry.
+    pub fn erase(&self, seq: u64) -> Result<(), LedgerError> {
+        let io = |source| at(&self.path, source);
+        let mut file = self.locked()?;
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        let mut place = 0;
+        let mut line = Vec::new();
+        let mut reader = BufReader::new(&mut *file);
+        loop {
+            line.clear();
+            let length = reader.read_until(b'\n', &mut line).map_err(io)?;
+            if length == 0 {
+                let missing = format!("there is no entry {seq}");
+                return Err(io(io::Error::new(io::ErrorKind::NotFound, missing)));
+            }
+            if serde_json::from_slice::<Entry>(&line).is_ok_and(|entry| entry.seq == seq) {
+                break;
+            }
+            place += length as u64;
+        }
+        let from = find(&line, b",\"salt\":");
+        let to = line.iter().rposition(|byte| *byte == b'}');
+        if let (Some(from), Some(to)) = (from, to) {
+            file.seek(SeekFrom::Start(place + from as u64)).map_err(io)?;
+            file.write_all(&vec![b' '; to.saturating_sub(from)])
+                .and_then(|()| file.sync_data())
+                .map_err(io)?;
+        }
+        Ok(())
+    }
+
     fn entry(
         &self,
         before: Head,
@@ -242,6 +278,11 @@ fn give_to_owner(file: &Path, like: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Where the salt begins: behind all fields that the chain needs, none of which can hold a quote of its own.
+fn find(line: &[u8], what: &[u8]) -> Option<usize> {
+    line.windows(what.len()).position(|window| window == what)
+}
+
 fn at(path: &Path, source: io::Error) -> LedgerError {
     LedgerError::Io { path: path.to_owned(), source }
 }
@@ -326,6 +367,30 @@ mod tests {
         entries[2].erase();
         entries[1].salt = Some("00".repeat(16));
         assert_eq!(judge(&entries), Err(Broken::Payload(2)));
+    }
+
+    #[test]
+    fn erasing_leaves_no_byte_of_the_payload() {
+        let folder = Folder::new("erase-file");
+        let ledger = Ledger::open(&folder.0).unwrap();
+        for subject in ["a,\"salt\":", "b", "c"] {
+            ledger.append(Timestamp::UNIX_EPOCH, [("attestation", subject, "Kari Nordmann")]).unwrap();
+        }
+        let length = fs::metadata(&ledger.path).unwrap().len();
+        for seq in [2, 1] {
+            ledger.erase(seq).unwrap();
+        }
+        let text = fs::read_to_string(&ledger.path).unwrap();
+        assert_eq!(text.matches("Kari").count(), 1);
+        assert_eq!(text.len() as u64, length);
+        let entries = ledger.verified().unwrap();
+        assert!(
+            entries[0].payload.is_none()
+                && entries[0].subject == "a,\"salt\":"
+                && entries[2].payload.is_some()
+        );
+        assert_eq!(ledger.append(Timestamp::UNIX_EPOCH, [("a", "b", 1)]).unwrap().seq, 4);
+        assert!(ledger.erase(9).unwrap_err().to_string().contains("there is no entry 9"));
     }
 
     #[test]

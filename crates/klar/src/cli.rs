@@ -79,6 +79,16 @@ pub enum Verb {
         after_help = "Examples:\n  klar check                              the app in this folder\n  klar check --all --lang nb              every row, in Norwegian\n  klar check --url https://shop.example --source .\n  klar check --full                       also what disturbs, in a rig\n  klar check --only tls --only sec.headers\n  klar check --prove-probes               show every probe its planted faults"
     )]
     Check(Check),
+    /// Vouch for what only people can know; it expires, is listed apart, and never looks like proof
+    #[command(
+        after_help = "Examples:\n  klar attest sec.pentest --by 'Kari Nordmann' --until 2027-06-30 --evidence report.pdf\n  klar attest ai.gpu --not-applicable --by Kari --until 2027-06-30 --note 'no models here'\n  klar attest edge.cdn --accept --by Kari --until 2027-01-31 --note 'one country only'"
+    )]
+    Attest(Attest),
+    /// Show and verify the ledger: what was seen, done and signed, chained and signed itself
+    #[command(
+        after_help = "Examples:\n  klar ledger                     verify it; print its key and its head\n  klar ledger --head 812:9f3c...  also that it still holds what it held then\n  klar ledger --erase 17          take the payload of an entry away for good"
+    )]
+    Ledger(LedgerArgs),
     /// Go back to the release before, at once
     #[command(after_help = "Examples:\n  klar rollback\n  klar --env staging rollback")]
     Rollback,
@@ -252,6 +262,42 @@ pub struct Check {
     /// With --replay: the head of the ledger as it was kept elsewhere
     #[arg(long, value_name = "HEAD", requires = "replay")]
     pub head: Option<klar_store::Head>,
+}
+
+/// `klar attest`.
+#[derive(Debug, Args)]
+pub struct Attest {
+    /// The row
+    pub row: String,
+    /// Who vouches
+    #[arg(long, value_name = "NAME")]
+    pub by: String,
+    /// The last day it is good
+    #[arg(long, value_name = "DATE")]
+    pub until: jiff::civil::Date,
+    /// The document behind it; its digest is kept
+    #[arg(long, value_name = "FILE")]
+    pub evidence: Option<PathBuf>,
+    /// Why, in your own words
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// It has no meaning for this app
+    #[arg(long, requires = "note")]
+    pub not_applicable: bool,
+    /// It does not hold, and that is accepted until then
+    #[arg(long, requires = "note", conflicts_with = "not_applicable")]
+    pub accept: bool,
+}
+
+/// `klar ledger`.
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    /// It must still hold this head, as it was kept elsewhere
+    #[arg(long, value_name = "HEAD")]
+    pub head: Option<klar_store::Head>,
+    /// Take the payload of this entry away for good
+    #[arg(long, value_name = "SEQ", conflicts_with = "head")]
+    pub erase: Option<u64>,
 }
 
 /// The forms of a report.

@@ -27,6 +27,7 @@ use klar_store::{Entry, Ledger};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::ledger;
 use super::up::secret;
 use crate::cli::{self, Format};
 use crate::context::{Context, Trouble};
@@ -49,7 +50,7 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
     let runtime = runtime.map_err(Trouble::system("starting"))?;
     LocalSet::new().block_on(&runtime, async {
         let world = Rc::new(world(context, wanted).await?);
-        let ledger = ledger(context)?;
+        let ledger = ledger::open(context)?;
         let mut told = Told::read(&ledger)?;
         prove_probes(context, wanted, &chosen, &ledger, &mut told).await?;
         if !wanted.prove_probes {
@@ -227,16 +228,6 @@ async fn prove_ownership(world: &World) -> Result<(), Trouble> {
     let failure =
         Failure::new(format!("{} is not on this machine, so klar does not attack it", site.origin()));
     Err(Trouble::usage(failure.hint("check it without --disruptive, or on the machine where it runs")))
-}
-
-fn ledger(context: &Context) -> Result<Ledger, Trouble> {
-    let folder = context.layout.ledger();
-    Ledger::open(&folder).map_err(|why| {
-        let failure = Failure::new(format!("the ledger cannot be opened: {why}"));
-        failure
-            .hint("name a folder of your own with --state, or run klar as the user that runs the app")
-            .into()
-    })
 }
 
 /// What the ledger tells, read once.
@@ -441,7 +432,7 @@ fn replay(context: &Context, wanted: &cli::Check, file: &Path) -> Result<(), Tro
     };
     let Some(key) = wanted.key else {
         let failure = Failure::new("--replay needs --key: who is trusted to have written this evidence");
-        return Err(Trouble::usage(failure.hint("`klar ledger key` prints it where the evidence was made")));
+        return Err(Trouble::usage(failure.hint("`klar ledger` prints it where the evidence was made")));
     };
     klar_store::chain::verify(klar_store::Head::default(), &read, &key, wanted.head)
         .map_err(|why| broken(why.to_string()))?;

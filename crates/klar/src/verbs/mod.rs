@@ -3,6 +3,7 @@
 pub mod check;
 pub mod host;
 pub mod learn;
+pub mod ledger;
 pub mod operate;
 pub mod see;
 pub mod service;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{anybody, good_reads, leak_in, read};
+use super::{HEALTH, LIVE, READY, anybody, good_reads, leak_in, read};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::{Klar, World, until};
@@ -215,13 +215,13 @@ fn judge_health(health: &[(String, u16, u64)]) -> Vec<Finding> {
     let tell = |path: &str, status: u16| {
         words!("{path} answers {status}", "{path} svarer {status}", "{path} svarar {status}")
     };
-    found.push(match at(&["/readyz", "/healthz", "/ready", "/health"]) {
+    found.push(match at(&READY) {
         Some((path, status, _)) => {
             Finding::when(*status == 503, ("mon.health-checks", "ready"), tell(path, *status))
         }
         None => Finding::broken(("mon.health-checks", "ready"), none()),
     });
-    found.push(match at(&["/livez", "/live", "/alive"]) {
+    found.push(match at(&LIVE) {
         Some((path, status, _)) => {
             Finding::when(*status == 200, ("mon.health-checks", "live"), tell(path, *status))
         }
@@ -264,7 +264,7 @@ async fn meanwhile(
 
 async fn health(world: &World) -> Vec<(String, u16, u64)> {
     let mut seen = Vec::new();
-    for path in ["/readyz", "/healthz", "/ready", "/health", "/livez", "/live", "/alive"] {
+    for path in HEALTH {
         let Ok(answer) = read(world, None, path).await else { continue };
         // A page for people is what a front end answers to any path.
         if !answer.is_html() {

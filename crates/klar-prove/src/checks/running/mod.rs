@@ -10,6 +10,11 @@ use std::rc::Rc;
 use crate::world::http::{Answer, Ask, Silence};
 use crate::world::{Session, World};
 
+/// Where apps tell how they are: whether they can serve, then whether they live.
+const READY: [&str; 4] = ["/readyz", "/healthz", "/ready", "/health"];
+const LIVE: [&str; 3] = ["/livez", "/live", "/alive"];
+const HEALTH: [&str; 7] = ["/readyz", "/healthz", "/ready", "/health", "/livez", "/live", "/alive"];
+
 /// Signs somebody in who may see the most, if there are accounts; operations that need nobody can be asked anyway.
 async fn anybody(world: &World) -> Option<Session> {
     let account = world.accounts.as_ref()?.list.last()?;
@@ -21,18 +26,18 @@ async fn good_reads(world: &Rc<World>, session: Option<&Session>) -> Vec<String>
     let mut paths = Vec::new();
     if let Some(api) = world.api().await {
         for operation in api.operations.iter().filter(|operation| operation.reads()) {
-            // One with an id in its path would need one that exists.
-            if !operation.path.contains('{') {
+            // One with an id in its path would need one that exists; what tells of health is looked at apart.
+            if !operation.path.contains('{') && !HEALTH.contains(&operation.path.as_str()) {
                 paths.push(operation.example(&BTreeMap::new()).path);
             }
         }
     }
-    if paths.is_empty() {
-        if let Ok(crawl) = world.crawl().await {
-            let answers =
-                crawl.all().filter(|(_, answer)| answer.media_type().contains("json") || answer.is_html());
-            paths.extend(answers.map(|(path, _)| path.clone()).take(10));
-        }
+    if paths.is_empty()
+        && let Ok(crawl) = world.crawl().await
+    {
+        let answers =
+            crawl.all().filter(|(_, answer)| answer.media_type().contains("json") || answer.is_html());
+        paths.extend(answers.map(|(path, _)| path.clone()).take(10));
     }
     let mut good = Vec::new();
     for path in paths.into_iter().take(40) {
