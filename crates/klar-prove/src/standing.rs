@@ -267,6 +267,18 @@ fn age(seen: &Evidence, good_for: Duration, records: &Records<'_>) -> Age {
 }
 
 impl PartSaw {
+    /// A sign that says the same without colour.
+    #[must_use]
+    pub fn sign(self) -> char {
+        match self {
+            Self::Held => '✓',
+            Self::Broken => '✗',
+            Self::Ageing | Self::Expired => '◷',
+            Self::Inapplicable => '–',
+            Self::Unseen | Self::NoProbe => '?',
+        }
+    }
+
     /// Of several looks at the same part, the one that decides: broken beats all, then what was seen best.
     fn weight(self) -> u32 {
         match self {

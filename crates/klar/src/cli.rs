@@ -307,6 +307,16 @@ pub enum Format {
     Text,
     /// For programs: all of it, in all languages.
     Json,
+    /// Markdown, for a pull request or a wiki.
+    Md,
+    /// A page to show around: one file, nothing fetched.
+    Html,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// JUnit XML, for pipelines.
+    Junit,
+    /// An SVG, for a README.
+    Badge,
 }
 
 /// `klar foil`.

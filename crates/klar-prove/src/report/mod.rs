@@ -8,8 +8,11 @@ use crate::check::Check;
 use crate::roadmap::{Step, roadmap};
 use crate::score::{CRITERIA, Score, Verdict, holds};
 use crate::standing::{Records, RowStanding, Standing, standings};
-use crate::words::Words;
+use crate::words::{Lang, Words};
 
+mod html;
+mod machines;
+mod markdown;
 pub mod text;
 
 /// All of it.
@@ -107,4 +110,8 @@ impl Report {
             .iter()
             .filter(move |row| catalogue.get(&row.row).is_some_and(|row| row.category == category))
     }
+}
+
+fn ready_word(ready: bool, lang: Lang) -> &'static str {
+    if ready { lang.pick("READY", "KLAR", "KLAR") } else { lang.pick("NOT READY", "IKKE KLAR", "INTE KLAR") }
 }

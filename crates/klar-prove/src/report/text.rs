@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::Report;
+use super::{Report, ready_word};
 use crate::roadmap::{Phase, hundredths};
-use crate::standing::{PartSaw, Standing};
+use crate::standing::Standing;
 use crate::words::Lang;
 
 /// How much is told.
@@ -68,11 +68,8 @@ impl Report {
 
     fn write(&self, out: &mut String, lang: Lang, detail: Detail, p: Paint) -> std::fmt::Result {
         let Paint { bold, dim, off, good, bad, .. } = p;
-        let ready = if self.verdict.ready {
-            format!("{good}{bold}{}{off}", lang.pick("READY", "KLAR", "KLAR"))
-        } else {
-            format!("{bad}{bold}{}{off}", lang.pick("NOT READY", "IKKE KLAR", "INTE KLAR"))
-        };
+        let tone = if self.verdict.ready { good } else { bad };
+        let ready = format!("{tone}{bold}{}{off}", ready_word(self.verdict.ready, lang));
         let release = self.release.as_deref().map(|id| format!(" ({id})")).unwrap_or_default();
         writeln!(out, "{bold}{}{off}{release}  {dim}{}{off}", self.target, self.at)?;
         writeln!(out)?;
@@ -174,13 +171,7 @@ impl Report {
                 p.off
             )?;
             for part in &row.parts {
-                let sign = match part.saw {
-                    PartSaw::Held => '✓',
-                    PartSaw::Broken => '✗',
-                    PartSaw::Ageing | PartSaw::Expired => '◷',
-                    PartSaw::Inapplicable => '–',
-                    PartSaw::Unseen | PartSaw::NoProbe => '?',
-                };
+                let sign = part.saw.sign();
                 writeln!(
                     out,
                     "    {sign} {} {}{}{}",

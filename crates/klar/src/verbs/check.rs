@@ -457,6 +457,11 @@ fn show(context: &Context, wanted: &cli::Check, report: &Report) -> Result<(), T
     let colour = wanted.out.is_none() && std::io::stdout().is_terminal();
     let text = match format {
         Format::Text => report.text(lang, detail, if colour { Paint::ANSI } else { Paint::default() }),
+        Format::Md => report.markdown(Catalogue::built_in(), lang),
+        Format::Html => report.html(Catalogue::built_in(), lang),
+        Format::Sarif => report.sarif(Catalogue::built_in(), lang).to_string(),
+        Format::Junit => report.junit(Catalogue::built_in(), lang),
+        Format::Badge => report.badge(lang),
         Format::Json => report.json().map_err(|why| Trouble::from(Failure::new(why.to_string())))?,
     };
     match &wanted.out {
