@@ -6,6 +6,7 @@ mod install;
 mod layers;
 mod load;
 mod rush;
+mod scores;
 mod shell;
 mod shop;
 mod soak;

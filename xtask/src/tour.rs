@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::load::{Client, Load, RATE, Tally};
+use crate::scores;
 use crate::shell::{run, say};
 use crate::world::{World, serving};
 
@@ -55,7 +56,8 @@ fn stages(world: &World) -> Result<()> {
 
     shoot(world, &client)?;
     ship(world, &client)?;
-    refuse(world, &client)
+    refuse(world, &client)?;
+    scores::scores(world)
 }
 
 fn shoot(world: &World, client: &Client) -> Result<()> {

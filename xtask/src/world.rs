@@ -74,30 +74,46 @@ impl World {
         Self::new(folder, klar, https, http, true)
     }
 
+    /// As [`World::fleeting`], with the faulty twin in place of the demo app.
+    pub fn of_raw(klar: PathBuf) -> Result<Self> {
+        let folder = base()?.join(format!("klar-raw-{}", std::process::id()));
+        let (https, http) = free_ports()?;
+        Self::of(folder, "raw", klar, https, http, true)
+    }
+
     /// The one of `cargo xtask demo`, whose data is there the next time.
     pub fn lasting(klar: PathBuf) -> Result<Self> {
         Self::new(base()?.join("klar-demo"), klar, 8443, 8080, false)
     }
 
     fn new(folder: PathBuf, klar: PathBuf, https: u16, http: u16, fleeting: bool) -> Result<Self> {
-        let app = folder.join("lisens");
+        // Once and not for each release: a release whose front end is built already skips it.
+        run(Command::new("node").arg("web/build.js").current_dir(repository().join("demo/lisens")))?;
+        Self::of(folder, "lisens", klar, https, http, fleeting)
+    }
+
+    fn of(folder: PathBuf, demo: &str, klar: PathBuf, https: u16, http: u16, fleeting: bool) -> Result<Self> {
+        let app = folder.join(demo);
         if app.exists() {
             std::fs::remove_dir_all(&app)?;
         }
-        let source = repository().join("demo/lisens");
-        // Once and not for each release: a release whose front end is built already skips it.
-        run(Command::new("node").arg("web/build.js").current_dir(&source))?;
-        copy(&source, &app).context("copying demo/lisens")?;
+        copy(&repository().join("demo").join(demo), &app).with_context(|| format!("copying demo/{demo}"))?;
         let file = app.join("klar.toml");
         let text = std::fs::read_to_string(&file)?;
-        // Its last table is [edge].
-        std::fs::write(&file, format!("{text}https_port = {https}\nhttp_port = {http}\n"))?;
+        // Where a demo has the table [edge], it is the last one.
+        let table = if text.contains("[edge]") { "" } else { "\n[edge]\n" };
+        std::fs::write(&file, format!("{text}{table}https_port = {https}\nhttp_port = {http}\n"))?;
         Ok(Self { state: folder.join("state"), app, https, klar, fleeting, stopped: false })
     }
 
     /// Where the app answers.
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.https)
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.klar
     }
 
     /// A klar command for this world.

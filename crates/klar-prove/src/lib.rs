@@ -14,6 +14,7 @@ pub mod derive;
 pub mod evidence;
 pub mod foil;
 pub mod prove;
+pub mod reference;
 pub mod report;
 pub mod roadmap;
 pub mod run;

@@ -1,5 +1,7 @@
 //! The score is the formula, and nothing but the formula.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 use jiff::Timestamp;
 use klar_prove::catalogue::{Catalogue, Category, Part, Priority, Row, Who};
 use klar_prove::check::{About, Check, Disturbs, Fault, Finding, Probe, Unable};
