@@ -1,23 +1,38 @@
 //! What checks may see and do of an app that klar runs: the control API, and signals to its processes.
 
+use std::rc::Rc;
+
 use klar_api::Client;
 use klar_base::{AppKey, ServiceName};
+use klar_config::FILE_NAME;
 use klar_prove::world::{Doing, Instance, Klar};
 use klar_run::control::LogQuery;
 use klar_run::report::AppStatus;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::rig::Rig;
+
 /// The app's hands.
 pub struct Hands {
     client: Client,
     key: AppKey,
+    /// Where files may be changed and shipped.
+    rig: Option<Rc<Rig>>,
 }
 
 impl Hands {
     /// For one app.
-    pub fn new(client: Client, key: AppKey) -> Self {
-        Self { client, key }
+    pub fn new(client: Client, key: AppKey, rig: Option<Rc<Rig>>) -> Self {
+        Self { client, key, rig }
+    }
+
+    /// Runs a klar command in the rig without standing in the way of the checks; gives whether it succeeded.
+    async fn in_rig(&self, verb: &[&str]) -> Result<bool, String> {
+        let rig = self.rig.as_ref().ok_or("this is done in a rig only")?;
+        let mut command = tokio::process::Command::from(rig.klar(verb));
+        let output = command.output().await.map_err(|why| why.to_string())?;
+        Ok(output.status.success())
     }
 
     async fn app(&self) -> Result<AppStatus, String> {
@@ -110,5 +125,69 @@ impl Klar for Hands {
             let pid = instance.pid.ok_or_else(|| format!("{} has no process", instance.name))?;
             signal(pid, Signal::SIGKILL)
         })
+    }
+
+    fn ship(&self, broken: bool) -> Doing<'_, bool> {
+        Box::pin(async move {
+            let rig = self.rig.as_ref().ok_or("this is done in a rig only")?;
+            let file = rig.context.folder().join(FILE_NAME);
+            let before = std::fs::read_to_string(&file).map_err(|why| why.to_string())?;
+            let changed = if broken { broken_start(&before)? } else { before.clone() };
+            std::fs::write(&file, format!("{changed}\n# shipped by klar check\n"))
+                .map_err(|why| why.to_string())?;
+            let shipped = self.in_rig(&["deploy"]).await;
+            std::fs::write(&file, before).map_err(|why| why.to_string())?;
+            shipped
+        })
+    }
+
+    fn roll_back(&self) -> Doing<'_, ()> {
+        Box::pin(async {
+            match self.in_rig(&["rollback"]).await? {
+                true => Ok(()),
+                false => Err("the rollback was refused".to_owned()),
+            }
+        })
+    }
+
+    fn release(&self) -> Doing<'_, String> {
+        Box::pin(async {
+            let release = self.app().await?.release;
+            release.map(|id| id.to_string()).ok_or_else(|| "nothing serves".to_owned())
+        })
+    }
+}
+
+/// The same settings with a command that ends at once in place of each one that runs.
+fn broken_start(text: &str) -> Result<String, String> {
+    let mut file: toml_edit::DocumentMut =
+        text.parse().map_err(|why: toml_edit::TomlError| why.to_string())?;
+    let services = file.get_mut("services").and_then(toml_edit::Item::as_table_like_mut);
+    let mut changed = 0;
+    for (_, service) in services.into_iter().flat_map(|services| services.iter_mut()) {
+        let Some(run) = service.as_table_like_mut().and_then(|service| service.get_mut("run")) else {
+            continue;
+        };
+        *run = toml_edit::value("echo 'klar check: this release cannot start' && exit 1");
+        changed += 1;
+    }
+    if changed == 0 { Err("no service has a command".to_owned()) } else { Ok(file.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_replaced_and_nothing_else() {
+        let text = "app.name = \"a\"\nservices.web.run = \"node x\" # why\n[services.worker]\nrun = \"y\"\nmemory = \"1GiB\"\n[services.pages]\nstatic = \"z\"\n";
+        let broken = broken_start(text).unwrap();
+        assert_eq!(broken.matches("exit 1").count(), 2, "{broken}");
+        assert!(
+            broken.contains("memory = \"1GiB\"")
+                && broken.contains("static = \"z\"")
+                && !broken.contains("node x")
+        );
+        assert!(broken_start("app.name = \"a\"").is_err());
     }
 }

@@ -3,13 +3,17 @@
 //! Same files, same settings, so the same release; a state folder of its own, so databases, users and instances of
 //! its own; ports of its own on the loopback. It is gone afterwards, whatever happens.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use klar_config::Config;
 use klar_run::layout::Layout;
-use klar_run::report::Failure;
+use klar_run::release;
+use klar_run::report::{Event, Failure};
 
 use crate::context::{Context, Trouble};
+use crate::pack::pack;
 
 /// A running rig.
 pub struct Rig {
@@ -23,52 +27,69 @@ impl Rig {
     ///
     /// # Errors
     /// What `klar up` says.
-    pub fn start(context: &Context) -> Result<Self, Trouble> {
+    pub async fn start(context: &Context, config: &Config) -> Result<Self, Trouble> {
         let folder = std::env::temp_dir().join(format!("klar-rig-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(Trouble::system(folder.display()))?;
         let mut global = context.global.clone();
-        global.state = Some(folder.clone());
-        global.app = Some(context.folder());
-        global.json = true;
+        global.state = Some(folder.join("state"));
+        global.app = Some(folder.join("app"));
         let printer = crate::out::Printer { json: false, quiet: true };
-        let rig = Self { context: Context { printer, layout: Layout::new(&folder), global }, folder };
+        let layout = Layout::new(folder.join("state"));
+        // From here on it is removed whatever happens.
+        let rig = Self { context: Context { printer, layout, global }, folder };
+        rig.copy_app(context, config).await?;
         let ports = [free_port(), free_port()].into_iter().collect::<Result<Vec<u16>, _>>();
         let ports = ports.map_err(Trouble::system("finding a free port"))?;
         let text = serde_json::to_string(&ports).unwrap_or_default();
-        std::fs::write(rig.context.layout.ports_file(), text)
-            .map_err(Trouble::system(rig.folder.display()))?;
-        let output = rig.klar("up").output().map_err(Trouble::system("starting a rig"))?;
+        let state = rig.context.layout.root();
+        std::fs::create_dir_all(state).map_err(Trouble::system(state.display()))?;
+        std::fs::write(rig.context.layout.ports_file(), text).map_err(Trouble::system(state.display()))?;
+        let output = rig.klar(&["up"]).output().map_err(Trouble::system("starting a rig"))?;
         if output.status.success() {
             return Ok(rig);
         }
         let said = String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
-        let failure: Option<Failure> = serde_json::from_str(&said).ok();
-        let failure = failure.unwrap_or_else(|| {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Failure::new("the rig did not come up").output(said.lines().map(str::to_owned).collect())
-        });
+        let failure = match serde_json::from_str(&said) {
+            Ok(Event::Failed(failure)) => failure,
+            _ => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                Failure::new("it did not come up").output(said.lines().map(str::to_owned).collect())
+            }
+        };
         Err(Failure { what: format!("in the rig: {}", failure.what), ..failure }.into())
     }
 
-    fn klar(&self, verb: &str) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "klar".into()));
-        command
-            .arg("--state")
-            .arg(&self.folder)
-            .arg("--json")
-            .arg("--env")
-            .arg(self.context.global.env.as_str());
-        if let Some(app) = &self.context.global.app {
-            command.arg("-C").arg(app);
+    /// The files that a release is made of, as `klar deploy` would take them: the digest is the same.
+    async fn copy_app(&self, context: &Context, config: &Config) -> Result<(), Trouble> {
+        let path = self.folder.join("app.tar");
+        let io = |what: &Path| Trouble::system(what.display().to_string());
+        let mut file = std::fs::File::create(&path).map_err(io(&path))?;
+        let (mut archive, packing) = pack(context.folder(), config, context.layout.root());
+        while let Some(piece) = archive.recv().await {
+            let piece = piece.map_err(Trouble::system("packing the app"))?;
+            file.write_all(&piece).map_err(io(&path))?;
         }
-        command.args(verb.split(' ')).stdin(Stdio::null());
+        match packing.join() {
+            Ok(packed) => drop(packed.map_err(Trouble::system("packing the app"))?),
+            Err(_) => return Err(Failure::new("packing the app broke off").into()),
+        }
+        release::unpack(&path, &self.folder.join("app"))?;
+        std::fs::remove_file(&path).map_err(io(&path))
+    }
+
+    /// A klar command for the rig.
+    pub fn klar(&self, verb: &[&str]) -> Command {
+        let global = &self.context.global;
+        let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "klar".into()));
+        command.arg("--json").arg("--env").arg(global.env.as_str()).args(verb).stdin(Stdio::null());
+        command.arg("--state").arg(self.context.layout.root()).arg("-C").arg(self.folder.join("app"));
         command
     }
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        let _ = self.klar("down --all").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let _ = self.klar(&["down", "--all"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         remove(&self.folder);
     }
 }

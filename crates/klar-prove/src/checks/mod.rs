@@ -12,6 +12,7 @@ pub const ALL: &[Check] = &[
     Check::of::<security::tls::Tls>(),
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
+    Check::of::<running::rollouts::Rollouts>(),
 ];
 
 #[cfg(test)]

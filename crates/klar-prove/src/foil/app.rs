@@ -31,6 +31,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("silent-log", "writes no error to its log"),
     ("ready-lies", "says that it is ready while the database is away"),
     ("live-dies", "says that it is dead while the database is away"),
+    ("one-instance", "runs one instance only"),
+    ("drops-on-deploy", "answers 502 once a new release was shipped"),
+    ("takes-broken", "takes a release that cannot start for good"),
+    ("no-way-back", "stays where it is when it should roll back"),
     ("never-restarted", "does not come back after it was killed"),
     ("no-failover", "answers 502 after an instance was killed"),
 ];
@@ -50,6 +54,9 @@ pub(super) struct State {
     /// The number of the first instance, counted up when it is killed.
     pub(super) number: Cell<i32>,
     pub(super) gone: Cell<bool>,
+    pub(super) release: Cell<i32>,
+    pub(super) shipped: Cell<u32>,
+    pub(super) broken: Cell<bool>,
     pub(super) log: RefCell<Vec<String>>,
 }
 
@@ -89,6 +96,11 @@ impl App {
                 let ready = self.has("ready-lies") || !self.is_without_database();
                 let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 plain(status, "application/json", "{}")
+            }
+            (_, "/api/items")
+                if self.has("drops-on-deploy") && self.state.shipped.get() > 0 || self.state.broken.get() =>
+            {
+                self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
             (_, "/api/items") if self.is_without_database() => self.without_database(&head).await,
             (_, "/api/items") if self.has("no-failover") && self.state.number.get() > 0 => {

@@ -21,7 +21,7 @@ impl Klar for Hands {
             address: None,
         };
         let state = &self.0.state;
-        let mut instances = vec![instance(100)];
+        let mut instances = if self.0.has("one-instance") { Vec::new() } else { vec![instance(100)] };
         if !state.gone.get() {
             instances.insert(0, instance(1 + state.number.get()));
         }
@@ -57,5 +57,28 @@ impl Klar for Hands {
         state.number.set(state.number.get() + 1);
         state.gone.set(self.0.has("never-restarted"));
         done(())
+    }
+
+    fn ship(&self, broken: bool) -> Doing<'_, bool> {
+        let state = &self.0.state;
+        state.shipped.set(state.shipped.get() + 1);
+        let serves = !broken || self.0.has("takes-broken");
+        if serves {
+            state.release.set(state.release.get() + 1);
+            state.broken.set(broken);
+        }
+        done(serves)
+    }
+
+    fn roll_back(&self) -> Doing<'_, ()> {
+        if !self.0.has("no-way-back") {
+            self.0.state.release.set(self.0.state.release.get() - 1);
+            self.0.state.broken.set(false);
+        }
+        done(())
+    }
+
+    fn release(&self) -> Doing<'_, String> {
+        done(format!("r{}", self.0.state.release.get()))
     }
 }

@@ -118,6 +118,12 @@ pub trait Klar {
     fn stores(&self) -> Doing<'_, Vec<(String, String)>>;
     /// Kills an instance.
     fn kill<'a>(&'a self, instance: &'a Instance) -> Doing<'a, ()>;
+    /// Ships a new release, one that works or one that cannot start; gives whether it serves. Only in a rig.
+    fn ship(&self, broken: bool) -> Doing<'_, bool>;
+    /// Goes back to the release before.
+    fn roll_back(&self) -> Doing<'_, ()>;
+    /// The release that serves.
+    fn release(&self) -> Doing<'_, String>;
 }
 
 /// A signed-in visitor.

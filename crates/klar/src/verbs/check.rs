@@ -163,7 +163,7 @@ async fn running(context: &Context) -> Result<World, Trouble> {
     }
     world.database =
         klar_run::store_urls(&context.layout, &key).ok().and_then(|urls| urls.into_iter().next());
-    world.klar = Some(Rc::new(Hands::new(context.client(), key)));
+    world.klar = Some(Rc::new(Hands::new(context.client(), key, None)));
     Ok(world)
 }
 
@@ -285,13 +285,15 @@ async fn in_rig(
     context
         .printer
         .story(format!("{} a rig: the same app a second time, for what disturbs", paint(QUIET, "→")));
-    let rig = Rig::start(context)?;
+    let rig = Rc::new(Rig::start(context, &context.load()?.config).await?);
     context.printer.story(format!(
         "{} the rig serves  {}",
         paint(QUIET, "→"),
         paint(QUIET, format!("{:.1} s", began.elapsed().as_secs_f64()))
     ));
     let mut world = running(&rig.context).await?;
+    let key = context.key()?;
+    world.klar = Some(Rc::new(Hands::new(rig.context.client(), key, Some(Rc::clone(&rig)))));
     world.target.clone_from(&target.target);
     world.place = Place::Rig;
     world.may = Disturbs::Stops;

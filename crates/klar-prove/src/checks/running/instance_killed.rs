@@ -43,6 +43,8 @@ impl Probe for InstanceKilled {
             ("edge.load-balancer", "failures"),
             ("edge.load-balancer", "ejected"),
             ("test.failover", "instance"),
+            ("scale.autoscale.min2-max10", "minimum"),
+            ("scale.autoscale.min2-max10", "replaced"),
         ],
         needs: &[Need::Site, Need::Klar],
         disturbs: Disturbs::Stops,
@@ -53,6 +55,8 @@ impl Probe for InstanceKilled {
             Fault::Foil("no-failover", ("edge.load-balancer", "failures")),
             Fault::Foil("no-failover", ("test.failover", "instance")),
             Fault::Foil("never-restarted", ("edge.load-balancer", "ejected")),
+            Fault::Foil("never-restarted", ("scale.autoscale.min2-max10", "replaced")),
+            Fault::Foil("one-instance", ("scale.autoscale.min2-max10", "minimum")),
         ],
     };
 
@@ -76,7 +80,7 @@ impl Probe for InstanceKilled {
             instances.iter().filter(|instance| instance.service == victim.service).count()
         };
         let before = of_service(&instances);
-        let pace = Pace { rate: RATE, run: world.patience(RUN), paths };
+        let pace = Pace { rate: RATE, run: world.patience(RUN), enough: Rc::default(), paths };
         let load = pace.run(Rc::clone(&world), session);
         let kill = async {
             tokio::time::sleep(world.patience(Duration::from_secs(2))).await;
@@ -119,7 +123,17 @@ impl Probe for InstanceKilled {
         let few = seen.tally.failed * 1000 <= seen.tally.sent;
         let mut found = vec![
             Finding::when(is_back, ("runtime.supervisor", "restart"), back.clone()),
-            Finding::when(is_back, ("edge.load-balancer", "ejected"), back),
+            Finding::when(is_back, ("edge.load-balancer", "ejected"), back.clone()),
+            Finding::when(is_back, ("scale.autoscale.min2-max10", "replaced"), back),
+            Finding::when(
+                *instances == 2,
+                ("scale.autoscale.min2-max10", "minimum"),
+                words!(
+                    "{instances} instances when idle",
+                    "{instances} instanser i ro",
+                    "{instances} instanser i vila"
+                ),
+            ),
         ];
         if seen.tally.sent == 0 {
             return found;

@@ -3,6 +3,7 @@
 pub mod database_away;
 pub mod instance_killed;
 pub mod pace;
+pub mod rollouts;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,6 +1,6 @@
 //! Requests at a steady pace, sent whether or not the ones before were answered.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,8 +18,10 @@ use crate::world::{Session, World};
 pub struct Pace {
     /// Requests a second.
     pub rate: u32,
-    /// How long.
+    /// How long at most.
     pub run: Duration,
+    /// Set by somebody else, it ends sooner.
+    pub enough: Rc<Cell<bool>>,
     /// The paths, in turn.
     pub paths: Vec<String>,
 }
@@ -50,7 +52,7 @@ impl Pace {
         let end = Instant::now() + self.run;
         for path in self.paths.iter().cycle() {
             ticks.tick().await;
-            if Instant::now() >= end {
+            if Instant::now() >= end || self.enough.get() {
                 break;
             }
             while running.try_join_next().is_some() {}
