@@ -152,6 +152,17 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("problems", "[Problem]"),
             ("notes", "[string]"),
             ("totals", "Totals"),
+            ("readiness", "Readiness?"),
+        ],
+    ),
+    (
+        "Readiness",
+        &[
+            ("total", "integer"),
+            ("ready", "boolean"),
+            ("proven", "integer"),
+            ("failing", "integer"),
+            ("at_unix_ms", "integer"),
         ],
     ),
     ("PreviousRelease", &[("release", "string"), ("warm_until_unix_ms", "integer?")]),

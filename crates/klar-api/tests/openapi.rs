@@ -124,6 +124,7 @@ fn shapes_are_those_of_the_reports() {
             problems: Vec::new(),
             notes: Vec::new(),
             totals: Default::default(),
+            readiness: None,
         },
     );
     same_fields(

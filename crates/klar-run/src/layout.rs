@@ -56,6 +56,10 @@ impl Layout {
     pub fn host_file(&self) -> PathBuf {
         self.root.join("host.json")
     }
+    /// What the checks of an app came to when they last ran: a `Readiness`.
+    pub fn readiness(&self, key: &AppKey) -> PathBuf {
+        self.ledger().join(format!("readiness-{key}.json"))
+    }
     /// Where a rig says which ports its edge has instead of those in `klar.toml`: `[HTTPS, HTTP]`. So the same release,
     /// with the same digest, can run beside the one that serves.
     pub fn ports_file(&self) -> PathBuf {

@@ -71,6 +71,9 @@ pub struct AppStatus {
     pub notes: Vec<String>,
     /// Requests since the edge started.
     pub totals: Totals,
+    /// How ready it was when its checks last ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<Readiness>,
 }
 
 /// One word for how something is.
@@ -87,6 +90,21 @@ pub enum Health {
     Down,
     /// It was stopped on purpose.
     Stopped,
+}
+
+/// What the checks of an app came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Of 80.
+    pub total: u32,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Scored rows that are proven.
+    pub proven: u32,
+    /// Scored rows that fail.
+    pub failing: u32,
+    /// When that was computed.
+    pub at_unix_ms: u64,
 }
 
 /// The release before the one that serves.

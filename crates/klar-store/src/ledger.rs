@@ -270,7 +270,10 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, LedgerError> {
 
 /// What root makes in a folder of somebody else's is that one's: a `klar check` of an administrator must not shut the
 /// core out of its own ledger.
-fn give_to_owner(file: &Path, like: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The file system.
+pub fn give_to_owner(file: &Path, like: &Path) -> io::Result<()> {
     let (own, theirs) = (fs::metadata(file)?, fs::metadata(like)?);
     if nix::unistd::geteuid().is_root() && own.uid() == 0 && theirs.uid() != 0 {
         std::os::unix::fs::chown(file, Some(theirs.uid()), Some(theirs.gid()))?;

@@ -235,6 +235,9 @@ pub struct Check {
     /// Also run what attacks, kills and stops against the target itself
     #[arg(long)]
     pub disruptive: bool,
+    /// Run what disturbs nobody and whose evidence has half aged, keep the result, and say nothing
+    #[arg(long, hide = true)]
+    pub due: bool,
     /// Only show every check its planted faults
     #[arg(long)]
     pub prove_probes: bool,

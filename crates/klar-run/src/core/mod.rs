@@ -15,6 +15,7 @@ mod jobs;
 mod logs;
 mod progress;
 mod publish;
+mod readiness;
 mod reconcile;
 mod retry;
 mod start;
@@ -143,6 +144,7 @@ pub fn run<F: Future<Output = ()> + 'static>(
         core.adopt().await;
         let listener = core.control_socket()?;
         tokio::task::spawn_local(serve(core.clone(), listener));
+        tokio::task::spawn_local(core.clone().keep_checking());
         core.clone().hear(shims, edge).await;
         Ok(())
     })

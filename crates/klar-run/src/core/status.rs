@@ -84,6 +84,8 @@ impl Core {
             problems: problems(app),
             notes: release.map(|release| release.notes.clone()).unwrap_or_default(),
             totals: self.totals(key),
+            // A file that is damaged or missing tells nothing, and is written anew.
+            readiness: crate::durable::read_json(&self.layout.readiness(key)).ok().flatten(),
         }
     }
 

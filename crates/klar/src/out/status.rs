@@ -100,6 +100,15 @@ fn render_app(app: &AppStatus, now_unix_ms: u64) -> String {
         row("data", app.stores.iter().map(store).collect::<Vec<_>>().join(" · "));
     }
     row("requests", requests(app));
+    if let Some(readiness) = &app.readiness {
+        let word = if readiness.ready { "ready" } else { "not ready" };
+        let age = words::age(now_unix_ms.saturating_sub(readiness.at_unix_ms));
+        let (total, proven, failing) = (readiness.total, readiness.proven, readiness.failing);
+        row(
+            "readiness",
+            format!("{word}, {total}/80: {proven} proven, {failing} failing ({age} ago; klar check)"),
+        );
+    }
     text.push_str(&align(&rows, &[], "  "));
     for problem in &app.problems {
         text.push_str(&render_problem(problem));

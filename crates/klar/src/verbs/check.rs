@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use klar_base::Secret;
 use klar_config::{Config, FILE_NAME};
 use klar_prove::catalogue::Catalogue;
-use klar_prove::check::{Check, Disturbs, Fault};
+use klar_prove::check::{Check, Disturbs, Fault, Need};
 use klar_prove::checks;
 use klar_prove::evidence::{Attestation, Control, Evidence, Place, kind};
 use klar_prove::foil::{Foil, SWITCHES};
@@ -18,11 +18,12 @@ use klar_prove::prove;
 use klar_prove::report::Report;
 use klar_prove::report::text::{Detail, Paint};
 use klar_prove::run::{self, Progress};
-use klar_prove::standing::Records;
+use klar_prove::standing::{Records, Standing};
 use klar_prove::words::Lang;
 use klar_prove::world::http::{Client, Origin};
 use klar_prove::world::{Account, Accounts, World};
-use klar_run::report::{AppStatus, Failure};
+use klar_run::durable;
+use klar_run::report::{AppStatus, Failure, Readiness};
 use klar_store::{Entry, Ledger};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -52,6 +53,7 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
         let world = Rc::new(world(context, wanted).await?);
         let ledger = ledger::open(context)?;
         let mut told = Told::read(&ledger)?;
+        let chosen = if wanted.due { due(&chosen, &told, &world.target) } else { chosen };
         prove_probes(context, wanted, &chosen, &ledger, &mut told).await?;
         if !wanted.prove_probes {
             look(context, &chosen, &world, &ledger, &mut told).await?;
@@ -62,8 +64,51 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
             in_rig(context, &disturbing, &world, &ledger, &mut told).await?;
         }
         let report = told.report(&world.target, world.release.as_deref(), Timestamp::now());
-        show(context, wanted, &report)
+        if wanted.url.is_none() {
+            keep(context, &report)?;
+        }
+        if wanted.due { Ok(()) } else { show(context, wanted, &report) }
     })
+}
+
+/// Checks that disturb nobody, need no sources, and whose evidence is no longer young.
+fn due(chosen: &[Check], told: &Told, target: &str) -> Vec<Check> {
+    let now = Timestamp::now();
+    let is_due = |check: &&Check| {
+        let about = check.about;
+        let last = told.evidence.iter().rev().find(|seen| {
+            seen.check == about.id
+                && seen.target == target
+                && seen.place == Place::Target
+                && seen.version == about.version
+        });
+        let half = i64::try_from(about.good_for.as_secs() / 2).unwrap_or(i64::MAX);
+        last.is_none_or(|last| now.duration_since(last.ended).as_secs() > half)
+    };
+    let quiet = |check: &&Check| {
+        check.about.disturbs == Disturbs::Nothing && !check.about.needs.contains(&Need::Source)
+    };
+    chosen.iter().filter(quiet).filter(is_due).copied().collect()
+}
+
+/// Leaves the result where `klar status` finds it.
+fn keep(context: &Context, report: &Report) -> Result<(), Trouble> {
+    let Ok(key) = context.key() else { return Ok(()) };
+    let count = |standing| {
+        let found = report.counts.iter().find(|(each, _)| *each == standing);
+        found.map_or(0, |(_, count)| u32::try_from(*count).unwrap_or(u32::MAX))
+    };
+    let readiness = Readiness {
+        total: report.score.total,
+        ready: report.verdict.ready,
+        proven: count(Standing::Proven) + count(Standing::Attested),
+        failing: count(Standing::Failing),
+        at_unix_ms: u64::try_from(report.at.as_millisecond()).unwrap_or(0),
+    };
+    let path = context.layout.readiness(&key);
+    durable::write_json(&path, &readiness).map_err(Trouble::system("keeping the result"))?;
+    klar_store::ledger::give_to_owner(&path, &context.layout.ledger())
+        .map_err(Trouble::system(path.display()))
 }
 
 /// `klar foil`.
@@ -122,7 +167,7 @@ async fn world(context: &Context, wanted: &cli::Check) -> Result<World, Trouble>
             world.site = Some(Client::new(origin));
             world
         }
-        None => running(context).await?,
+        None => running(context, wanted.due).await?,
     };
     world.source = wanted.source.clone().or(world.source);
     world.database = wanted.database.clone().or(world.database);
@@ -139,7 +184,7 @@ async fn world(context: &Context, wanted: &cli::Check) -> Result<World, Trouble>
 }
 
 /// The app of this folder, as klar runs it.
-async fn running(context: &Context) -> Result<World, Trouble> {
+async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
     let folder = context.folder();
     if !folder.join(FILE_NAME).is_file() {
         let failure = Failure::new("there is nothing to check here: no klar.toml and no --url");
@@ -151,7 +196,9 @@ async fn running(context: &Context) -> Result<World, Trouble> {
     let key = config.key();
     let mut world = World::new(key.to_string());
     world.source = Some(folder.clone());
-    world.accounts = accounts(&config, &folder)?;
+    // Nobody is there to be told about a password that only a person's shell has.
+    world.accounts =
+        if due { accounts(&config, &folder).unwrap_or_default() } else { accounts(&config, &folder)? };
     let Ok(host) = context.client().status().await else { return Ok(world) };
     let Some(app) = host.apps.into_iter().find(|app| app.key == key) else { return Ok(world) };
     let origin = Origin::parse(&app.url).map_err(|why| Trouble::from(Failure::new(why)))?;
@@ -291,7 +338,7 @@ async fn in_rig(
         paint(QUIET, "→"),
         paint(QUIET, format!("{:.1} s", began.elapsed().as_secs_f64()))
     ));
-    let mut world = running(&rig.context).await?;
+    let mut world = running(&rig.context, false).await?;
     let key = context.key()?;
     world.klar = Some(Rc::new(Hands::new(rig.context.client(), key, Some(Rc::clone(&rig)))));
     world.target.clone_from(&target.target);
