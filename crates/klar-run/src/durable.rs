@@ -24,13 +24,27 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
 /// # Errors
 /// Names the file. The old one is untouched.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, bytes, 0o600)
+}
+
+/// As [`write`], for a file of the user's own: it keeps its mode.
+///
+/// # Errors
+/// Names the file. The old one is untouched.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).map_or(0o644, |known| known.permissions().mode() & 0o777);
+    replace_with(path, bytes, mode)
+}
+
+fn replace_with(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = folder.join(name);
     let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(named)?;
+        File::options().write(true).create(true).truncate(true).mode(mode).open(&new).map_err(named)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(named)?;
     fs::rename(&new, path).map_err(named)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(named)

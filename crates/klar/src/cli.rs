@@ -84,6 +84,9 @@ pub enum Verb {
         after_help = "Examples:\n  klar attest sec.pentest --by 'Kari Nordmann' --until 2027-06-30 --evidence report.pdf\n  klar attest ai.gpu --not-applicable --by Kari --until 2027-06-30 --note 'no models here'\n  klar attest edge.cdn --accept --by Kari --until 2027-01-31 --note 'one country only'"
     )]
     Attest(Attest),
+    /// Mend a row where klar.toml can: show the change, or make it
+    #[command(after_help = "Examples:\n  klar fix sec.headers.csp --dry-run\n  klar fix mon.health-checks")]
+    Fix(Fix),
     /// Show and verify the ledger: what was seen, done and signed, chained and signed itself
     #[command(
         after_help = "Examples:\n  klar ledger                     verify it; print its key and its head\n  klar ledger --head 812:9f3c...  also that it still holds what it held then\n  klar ledger --erase 17          take the payload of an entry away for good"
@@ -290,6 +293,16 @@ pub struct Attest {
     /// It does not hold, and that is accepted until then
     #[arg(long, requires = "note", conflicts_with = "not_applicable")]
     pub accept: bool,
+}
+
+/// `klar fix`.
+#[derive(Debug, Args)]
+pub struct Fix {
+    /// The row
+    pub row: String,
+    /// Only show what would change
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `klar ledger`.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Verb};
 use context::{Context, Trouble};
-use verbs::{check, host, learn, ledger, operate, see, service, trust, up};
+use verbs::{check, fix, host, learn, ledger, operate, see, service, trust, up};
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
 #[global_allocator]
@@ -49,6 +49,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Check(wanted)) => check::check(context, &wanted),
         Some(Verb::Attest(wanted)) => ledger::attest(context, &wanted),
         Some(Verb::Ledger(wanted)) => ledger::ledger(context, &wanted),
+        Some(Verb::Fix(wanted)) => fix::fix(context, &wanted),
         Some(Verb::Foil(wanted)) => check::foil(context, &wanted),
         Some(Verb::Init(wanted)) => learn::init(context, &wanted),
         Some(Verb::Explain { key }) => learn::explain(context, key.as_deref()),

@@ -1,0 +1,157 @@
+//! `klar check` from the outside: a real site, exit statuses, a ledger that is replayed elsewhere and tampered with.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("klar-check-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Foil(Child, String);
+
+impl Foil {
+    fn start(faults: &[&str]) -> Self {
+        let faults = faults.iter().flat_map(|fault| ["--fault", fault]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klar"));
+        let mut child = command.arg("foil").args(faults).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self(child, line.trim().to_owned())
+    }
+}
+
+impl Drop for Foil {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn klar(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_klar"));
+    command.args(args).arg("--state").arg(folder.join("state")).current_dir(folder).env("LANG", "C.UTF-8");
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+const QUICK: [&str; 4] = ["--only", "headers", "--only", "tls"];
+
+#[test]
+fn a_report_is_computed_again_elsewhere_and_tampering_is_seen() {
+    let (here, there) = (Folder::new("here"), Folder::new("there"));
+    let foil = Foil::start(&["no-csp"]);
+    let checked = klar(&here.0, &[&["check", "--url", &foil.1], &QUICK[..]].concat());
+    assert_eq!(checked.status.code(), Some(1), "{}", said(&checked));
+    assert!(said(&checked).contains("NOT READY"), "{}", said(&checked));
+
+    let told = klar(&here.0, &["ledger", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    let (key, head) = (told["key"].as_str().unwrap(), told["head"].as_str().unwrap());
+    let ledger = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    let copy = there.0.join("copy.jsonl");
+    let replay = |folder: &Folder, text: &str, more: &[&str]| {
+        std::fs::write(&copy, text).unwrap();
+        let path = copy.display().to_string();
+        let args =
+            ["check", "--replay", &path, "--key", key, "--at", "2100-01-01T00:00:00Z", "--format", "json"];
+        klar(&folder.0, &[&args, more].concat())
+    };
+    let one = replay(&here, &ledger, &["--head", head]);
+    let other = replay(&there, &ledger, &["--head", head]);
+    assert!(one.stdout.len() > 1000 && one.stdout == other.stdout, "{}", said(&one));
+    assert_eq!(one.status.code(), Some(1));
+
+    let lines: Vec<&str> = ledger.lines().collect();
+    let join = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    for (tampered, why) in [
+        (ledger.replace("\"local\":true", "\"local\":null"), "was changed"),
+        (join(&[&lines[..1], &lines[2..]].concat()), "is missing"),
+        (join(&lines[..lines.len() - 1]), "rewritten or cut"),
+    ] {
+        let output = replay(&there, &tampered, &["--head", head]);
+        assert_ne!(tampered, ledger);
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        assert!(said(&output).contains(why), "{why}: {}", said(&output));
+    }
+    // Somebody without the key writes it all anew.
+    let forged = Folder::new("forged");
+    klar(&forged.0, &[&["check", "--url", &foil.1], &QUICK[..]].concat());
+    let forged = std::fs::read_to_string(forged.0.join("state/ledger/ledger.jsonl")).unwrap();
+    let output = replay(&there, &forged, &[]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(said(&output).contains("was not signed by the key"), "{}", said(&output));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_what_would_help() {
+    let folder = Folder::new("usage");
+    for (args, status, says) in [
+        (&["check"][..], 2, "no klar.toml and no --url"),
+        (&["check", "--url", "shop.example"], 2, "https://HOST"),
+        (
+            &["check", "--url", "https://localhost:1", "--only", "nonsense"],
+            2,
+            "there is no check or row `nonsense`",
+        ),
+        (&["check", "--url", "https://localhost:1", "--lang", "de"], 2, "en, nb, sv"),
+        (&["check", "--url", "http://192.0.2.1", "--disruptive"], 2, "does not attack"),
+        (&["attest", "no.such", "--by", "Kari", "--until", "2026-12-31"], 2, "there is no row"),
+        (&["attest", "sec.pentest", "--by", "Kari", "--until", "2020-01-01"], 2, "is over"),
+        (&["attest", "sec.pentest", "--by", "Kari", "--until", "2099-01-01"], 2, "365 days at most"),
+        (&["attest", "edge.cdn", "--by", "Kari", "--until", "2099-01-01", "--accept"], 2, "--note"),
+        (&["foil", "--fault", "nonsense"], 2, "not a switch"),
+        (&["ledger", "--head", "nonsense"], 2, "not the head of a ledger"),
+    ] {
+        let output = klar(&folder.0, args);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {}", said(&output));
+        assert!(said(&output).contains(says), "{args:?}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_site_that_does_not_answer_is_unknown_and_not_good() {
+    let folder = Folder::new("silent");
+    let output = klar(
+        &folder.0,
+        &[&["check", "--url", "http://localhost:1", "--format", "json"], &QUICK[..]].concat(),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["score"]["total"], 0);
+    let proven = report["rows"].as_array().unwrap().iter().filter(|row| row["standing"] == "proven").count();
+    assert_eq!(proven, 0);
+}
+
+#[test]
+fn a_signature_counts_and_can_be_erased() {
+    let folder = Folder::new("attest");
+    let until =
+        jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().tomorrow().unwrap().to_string();
+    let signed = klar(&folder.0, &["attest", "sec.pentest", "--by", "Kari Nordmann", "--until", &until]);
+    assert!(signed.status.success(), "{}", said(&signed));
+    let all = [&["check", "--url", "http://localhost:1", "--all"], &QUICK[..]].concat();
+    let report = said(&klar(&folder.0, &all));
+    assert!(report.contains("sec.pentest attested") && report.contains("Kari Nordmann"), "{report}");
+    assert!(klar(&folder.0, &["ledger", "--erase", "1"]).status.success());
+    let report = said(&klar(&folder.0, &all));
+    assert!(report.contains("sec.pentest unknown") && !report.contains("Kari Nordmann"), "{report}");
+}
