@@ -3,9 +3,14 @@
 use crate::check::Check;
 
 pub mod security;
+pub mod source;
 
 /// Every check, in the order in which reports name them.
-pub const ALL: &[Check] = &[Check::of::<security::headers::Headers>(), Check::of::<security::tls::Tls>()];
+pub const ALL: &[Check] = &[
+    Check::of::<security::headers::Headers>(),
+    Check::of::<security::tls::Tls>(),
+    Check::of::<source::secrets::Secrets>(),
+];
 
 #[cfg(test)]
 mod tests;
