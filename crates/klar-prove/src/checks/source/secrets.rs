@@ -1,7 +1,7 @@
 //! Secrets in the sources: in the files as they are, and in every line that was ever committed.
 //!
 //! What a finding keeps is where the secret is, of what kind, its first three characters and its length: enough to
-//! find it, too little to use it. A line that must look like a secret says `klar:allow-secret`; one of the history,
+//! find it, too little to use it. A line that must look like a secret says `klar:allow-secret`, or the comment above it does; one of the history,
 //! where no comment can be added any more, is named in any file of the tree: `klar:allow-secret COMMIT:PATH:LINE`.
 
 use std::collections::{BTreeSet, HashSet};
@@ -104,8 +104,9 @@ impl Probe for Secrets {
             Fault::Files(
                 &[(
                     "config/prod.yml",
+                    // klar:allow-secret
                     "database:\n  url: postgres://shop:hR7-qT2xLm9@db.shop.internal:5432/shop\n",
-                )], // klar:allow-secret
+                )],
                 LEAKS,
             ),
             Fault::Files(&[("README.md", "# An app that nobody has committed\n")], CLEAN),
@@ -457,6 +458,10 @@ struct Scan {
     hits: Vec<Hit>,
     allowed: usize,
     known: HashSet<u64>,
+    /// What tests and documents of the tree make up: the history may have it too.
+    made_up: HashSet<u64>,
+    /// The line before was a comment that allows this one.
+    allow_next: bool,
     /// Places of the history that a comment allows.
     places: BTreeSet<(String, String)>,
     path: String,
@@ -475,6 +480,7 @@ impl Scan {
         self.commit = commit.map(str::to_owned);
         self.kind = Some(kind_of(path));
         self.head = None;
+        self.allow_next = false;
         self.firebase = path.ends_with("google-services.json");
     }
 
@@ -492,45 +498,49 @@ impl Scan {
         if line.len() > 256 * 1024 {
             return;
         }
-        let allowed = line.contains(ALLOW);
-        if allowed {
+        let here = line.contains(ALLOW);
+        let allowed = here || self.allow_next;
+        self.allow_next = here && line.trim_start().starts_with(['/', '#', '*', '<', '-', ';']);
+        if here {
             self.allow(line);
         }
+        // In Rust the tests of a file stand at its end.
+        if line.starts_with("#[cfg(test)]") && self.path.ends_with(".rs") {
+            self.kind = Some(Where::Issued);
+        }
+        let made_up = kind == Where::Issued;
         if line.contains("authDomain") {
             self.firebase = true;
         }
         if self.head.is_some_and(|head| head + 1 == number) && is_key_material(line) {
-            self.found(number - 1, "private key", line.trim(), allowed);
+            self.found(number - 1, "private key", line.trim(), allowed, made_up);
         }
         self.head = None;
-        if kind != Where::Issued && is_key_head(line) {
+        if is_key_head(line) {
             let after = line.split("PRIVATE KEY-----").nth(1).unwrap_or_default();
             if is_key_material(after.trim_start_matches("\\n").trim_start_matches("\\r\\n")) {
-                self.found(number, "private key", after, allowed);
+                self.found(number, "private key", after, allowed, made_up);
             } else {
                 self.head = Some(number);
             }
         }
         for issued in ISSUED {
             for value in issued.find(line) {
-                self.found(number, issued.kind, value, allowed);
+                self.found(number, issued.kind, value, allowed, false);
             }
         }
-        if kind == Where::Issued {
-            return;
-        }
         for value in urls(line) {
-            self.found(number, "password in an address", value, allowed);
+            self.found(number, "password in an address", value, allowed, made_up);
         }
         for value in signing(line) {
-            self.found(number, "signing key", value, allowed);
+            self.found(number, "signing key", value, allowed, made_up);
         }
         for (what, value) in assigned(line, kind == Where::Settings) {
-            self.found(number, what, value, allowed);
+            self.found(number, what, value, allowed, made_up);
         }
     }
 
-    fn found(&mut self, line: usize, kind: &str, value: &str, allowed: bool) {
+    fn found(&mut self, line: usize, kind: &str, value: &str, allowed: bool, made_up: bool) {
         let mut hasher = DefaultHasher::new();
         value.hash(&mut hasher);
         let hash = hasher.finish();
@@ -540,7 +550,14 @@ impl Scan {
             self.known.insert(hash);
             return;
         }
+        if made_up {
+            self.made_up.insert(hash);
+            return;
+        }
         if let Some(commit) = &self.commit {
+            if self.made_up.contains(&hash) {
+                return;
+            }
             let place = format!("{}:{line}", self.path);
             if self.places.iter().any(|(short, at)| *at == place && commit.starts_with(short.as_str())) {
                 return;
@@ -772,7 +789,7 @@ fn signing(line: &str) -> Vec<&str> {
             let Some(quote) = argument.chars().next().filter(|c| "\"'`".contains(*c)) else { continue };
             let Some(length) = argument[1..].find(quote) else { continue };
             let value = &argument[1..1 + length];
-            if value.len() >= 6 && !is_placeholder(value) && !value.contains(' ') {
+            if value.len() >= 6 && !is_placeholder(value) && !value.contains([' ', '(', ')', '\'', '"']) {
                 found.push(value);
             }
         }
