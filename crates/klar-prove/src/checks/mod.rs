@@ -9,6 +9,7 @@ pub mod source;
 pub const ALL: &[Check] = &[
     Check::of::<security::headers::Headers>(),
     Check::of::<security::tls::Tls>(),
+    Check::of::<source::sql_built::SqlBuilt>(),
     Check::of::<source::secrets::Secrets>(),
 ];
 
