@@ -11,6 +11,7 @@ pub const ALL: &[Check] = &[
     Check::of::<security::tls::Tls>(),
     Check::of::<source::sql_built::SqlBuilt>(),
     Check::of::<source::secrets::Secrets>(),
+    Check::of::<source::dependencies::Dependencies>(),
 ];
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub struct World {
     pub plain: Option<Origin>,
     /// The folder with the sources.
     pub source: Option<PathBuf>,
+    /// A folder with advisories in the form of OSV, or a copy of RustSec's database.
+    pub advisories: Option<PathBuf>,
     /// The address of the PostgreSQL.
     pub database: Option<String>,
     /// An OpenAPI document that was given; otherwise the usual places are tried.
@@ -143,6 +145,7 @@ impl World {
             site: None,
             plain: None,
             source: None,
+            advisories: None,
             database: None,
             api_file: None,
             accounts: None,

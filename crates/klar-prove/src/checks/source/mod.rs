@@ -1,5 +1,6 @@
 //! What the sources say, without running them.
 
+pub mod dependencies;
 pub mod lex;
 pub mod secrets;
 pub mod sql_built;

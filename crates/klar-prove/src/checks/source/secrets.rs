@@ -595,7 +595,7 @@ impl Scan {
 fn kind_of(path: &str) -> Where {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     let end = name.rsplit('.').next().unwrap_or_default();
-    let example = ["example", "sample", "template", "dist", "test"];
+    let example = ["example", "examples", "sample", "samples", "template", "dist", "test", "mock", "mocks"];
     if is_test(path)
         || ["md", "rst", "adoc", "txt", "html"].contains(&end)
         || name.split(['.', '-', '_']).any(|part| example.contains(&part))
@@ -929,11 +929,17 @@ fn is_secret(what: &str, value: &str) -> bool {
                 && letters > 1
                 && length >= 20
                 && bits(value) >= 3.5
+                && !is_uuid(value)
                 && !is_path(value)
                 && !is_slug(value)
                 && !value.contains('.')
         }
     }
+}
+
+/// Names of things of which there are many are UUIDs more often than tokens are.
+fn is_uuid(value: &str) -> bool {
+    value.len() == 36 && value.split('-').map(str::len).eq([8, 4, 4, 4, 12])
 }
 
 /// `color-primary-500`: words and numbers, not both in one.

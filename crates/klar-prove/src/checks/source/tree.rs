@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
@@ -86,7 +85,7 @@ impl Tree {
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub async fn of(world: &World) -> Result<Rc<Self>, Unable> {
+    pub async fn of(world: &World) -> Result<Self, Unable> {
         let root = world.source.clone().ok_or_else(|| Unable(Need::Source.missing()))?;
         if !root.is_dir() {
             return Err(Unable(words!(
@@ -116,7 +115,7 @@ impl Tree {
         paths.dedup();
         cut |= paths.len() > MOST_FILES;
         paths.truncate(MOST_FILES);
-        Ok(Rc::new(Self { root, paths, git, cut }))
+        Ok(Self { root, paths, git, cut })
     }
 
     /// Reads the files that are wanted, as text, and gives each to `look` on another thread; `None` when time ran
@@ -248,15 +247,6 @@ pub async fn git(folder: &Path, arguments: &[&str], most: u64) -> Result<Vec<u8>
     tokio::time::timeout(Duration::from_secs(10), work)
         .await
         .map_err(|_| "git is not done in 10 s".to_owned())?
-}
-
-/// `3 files`, in the three languages, for reasons.
-#[must_use]
-pub fn files(n: usize) -> Words {
-    match n {
-        1 => words!("1 file", "1 fil", "1 fil"),
-        _ => words!("{n} files", "{n} filer", "{n} filer"),
-    }
 }
 
 #[cfg(test)]
