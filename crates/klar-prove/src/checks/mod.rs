@@ -12,6 +12,8 @@ pub const ALL: &[Check] = &[
     Check::of::<source::sql_built::SqlBuilt>(),
     Check::of::<source::secrets::Secrets>(),
     Check::of::<source::dependencies::Dependencies>(),
+    Check::of::<source::tests_there::TestsThere>(),
+    Check::of::<source::coverage::Coverage>(),
 ];
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! What the sources say, without running them.
 
+pub mod coverage;
 pub mod dependencies;
 pub mod lex;
+pub mod reports;
 pub mod secrets;
 pub mod sql_built;
+pub mod tests_there;
 pub mod tree;
 
 #[cfg(test)]
