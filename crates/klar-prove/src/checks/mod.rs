@@ -4,6 +4,7 @@ use crate::check::Check;
 
 pub mod running;
 pub mod security;
+pub mod source;
 
 /// Every check, in the order in which reports name them.
 #[rustfmt::skip]
@@ -13,6 +14,11 @@ pub const ALL: &[Check] = &[
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
     Check::of::<running::rollouts::Rollouts>(),
+    Check::of::<source::sql_built::SqlBuilt>(),
+    Check::of::<source::secrets::Secrets>(),
+    Check::of::<source::dependencies::Dependencies>(),
+    Check::of::<source::tests_there::TestsThere>(),
+    Check::of::<source::coverage::Coverage>(),
 ];
 
 #[cfg(test)]

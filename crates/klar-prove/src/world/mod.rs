@@ -39,6 +39,8 @@ pub struct World {
     pub plain_address: Option<SocketAddr>,
     /// The folder with the sources.
     pub source: Option<PathBuf>,
+    /// A folder with advisories in the form of OSV, or a copy of RustSec's database.
+    pub advisories: Option<PathBuf>,
     /// The address of the PostgreSQL.
     pub database: Option<String>,
     /// An OpenAPI document that was given; otherwise the usual places are tried.
@@ -152,6 +154,7 @@ impl World {
             plain: None,
             plain_address: None,
             source: None,
+            advisories: None,
             database: None,
             api_file: None,
             accounts: None,
