@@ -2,10 +2,15 @@
 
 use crate::check::Check;
 
+pub mod attacks;
 pub mod security;
 
 /// Every check, in the order in which reports name them.
-pub const ALL: &[Check] = &[Check::of::<security::headers::Headers>(), Check::of::<security::tls::Tls>()];
+pub const ALL: &[Check] = &[
+    Check::of::<security::headers::Headers>(),
+    Check::of::<security::tls::Tls>(),
+    Check::of::<attacks::sqli::Sqli>(),
+];
 
 #[cfg(test)]
 mod tests;

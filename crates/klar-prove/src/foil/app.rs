@@ -8,7 +8,9 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-type Answer = Response<Full<Bytes>>;
+use super::shop::Shop;
+
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// The switches, and what each makes the foil do.
 pub const SWITCHES: &[(&str, &str)] = &[
@@ -23,17 +25,26 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("certificate-ends-soon", "shows a certificate that ends in 10 days"),
     ("no-redirect", "serves plain HTTP instead of sending it to HTTPS"),
     ("stack-trace", "shows a stack trace in its error pages"),
+    ("sqli-error", "builds SQL from a path and shows what the database says of it"),
+    ("sqli-boolean", "builds SQL from a search term"),
+    ("sqli-time", "builds SQL from a field of a body"),
+    ("sqli-union", "builds SQL from a search term, and shows whatever rows come back"),
+    (
+        "sqli-behind-waf",
+        "builds SQL from a search term, and refuses what looks like an attack at first glance",
+    ),
 ];
 
 /// The app: its faults, and where it is.
 pub struct App {
     faults: BTreeSet<String>,
     https: SocketAddr,
+    shop: Shop,
 }
 
 impl App {
     pub(super) fn new(faults: BTreeSet<String>, https: SocketAddr) -> Self {
-        Self { faults, https }
+        Self { faults, https, shop: Shop::new() }
     }
 
     pub(super) fn has(&self, fault: &str) -> bool {
@@ -49,25 +60,30 @@ impl App {
     }
 
     pub(super) async fn answer(&self, request: Request<Bytes>, _peer: SocketAddr, tls: bool) -> Answer {
-        let (head, _body) = request.into_parts();
+        let (head, body) = request.into_parts();
         if !tls && !self.has("no-redirect") {
             let to = format!("https://localhost:{}{}", self.https.port(), head.uri);
             return with(plain(StatusCode::PERMANENT_REDIRECT, "text/plain", ""), "location", &to);
         }
         let answer = match (&head.method, head.uri.path()) {
+            (_, "/") if self.shop.refuses(self, &head, &body) => {
+                self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words.")
+            }
             (&Method::GET | &Method::HEAD, "/") => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
             (&Method::GET | &Method::HEAD, "/assets/app-0123456789abcdef.js") => {
                 plain(StatusCode::OK, "text/javascript", "document.title = document.title;\n")
             }
-            (&Method::GET | &Method::HEAD, "/api/items") => {
-                plain(StatusCode::OK, "application/json", "{\"items\":[]}")
-            }
-            _ => self.error(&head, StatusCode::NOT_FOUND, "Check the address, or begin at the first page."),
+            _ => match self.shop.answer(self, &head, &body).await {
+                Some(answer) => answer,
+                None => {
+                    self.error(&head, StatusCode::NOT_FOUND, "Check the address, or begin at the first page.")
+                }
+            },
         };
         if tls { self.harden(answer) } else { answer }
     }
 
-    fn error(&self, head: &Parts, status: StatusCode, next: &str) -> Answer {
+    pub(super) fn error(&self, head: &Parts, status: StatusCode, next: &str) -> Answer {
         let detail = if self.has("stack-trace") {
             "Error: ENOENT\\n    at open (/srv/app/server.js:10:7)\\n    at node:internal/main:5:1"
         } else {
@@ -92,6 +108,12 @@ impl App {
         plain(status, "application/problem+json", &problem)
     }
 
+    /// What comes of an exception that nobody caught.
+    pub(super) fn crash(&self) -> Answer {
+        let text = "TypeError: Cannot read properties of undefined\n    at handle (/srv/app/server.js:10:7)\n    at node:internal/main:5:1";
+        plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", text)
+    }
+
     fn harden(&self, mut answer: Answer) -> Answer {
         let policy =
             if self.has("loose-csp") { "default-src 'self' 'unsafe-inline'" } else { "default-src 'self'" };
@@ -114,17 +136,17 @@ impl App {
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Foil</title><script src="/assets/app-0123456789abcdef.js" defer></script></head>
-<body><main><h1>Foil</h1><p><a href="/api/items">Items</a></p></main></body>
+<body><main><h1>Foil</h1><p><a href="/api/items">Items</a> <a href="/board">Board</a> <a href="/search?q=red">Red</a></p></main></body>
 </html>
 "#;
 
-fn plain(status: StatusCode, kind: &str, body: &str) -> Answer {
+pub(super) fn plain(status: StatusCode, kind: &str, body: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *answer.status_mut() = status;
     with(answer, "content-type", kind)
 }
 
-fn with(mut answer: Answer, name: &str, value: &str) -> Answer {
+pub(super) fn with(mut answer: Answer, name: &str, value: &str) -> Answer {
     if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
         answer.headers_mut().insert(name, value);
     }

@@ -24,9 +24,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 mod app;
+mod shop;
+mod sql;
 
 use app::App;
 pub use app::SWITCHES;
+pub use shop::{ACCOUNTS, PASSWORD};
 
 /// A foil that runs until it is dropped.
 pub struct Foil {

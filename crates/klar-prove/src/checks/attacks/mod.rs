@@ -1,0 +1,4 @@
+//! Attacks that a stranger would try, and what they came to.
+
+pub mod aim;
+pub mod sqli;
