@@ -10,6 +10,7 @@ pub const ALL: &[Check] = &[
     Check::of::<security::headers::Headers>(),
     Check::of::<security::tls::Tls>(),
     Check::of::<attacks::sqli::Sqli>(),
+    Check::of::<attacks::xss::Xss>(),
 ];
 
 #[cfg(test)]

@@ -163,7 +163,26 @@ impl Shot {
         Self { body: Some(body), ..self.clone() }.plain()
     }
 
-    /// Whether it has a body of JSON.
+    /// The shot with this text in the slot from now on.
+    #[must_use]
+    pub fn keeping(&self, slot: &Slot, text: &str) -> Self {
+        let mut shot = self.clone();
+        match slot {
+            Slot::Field(at) => {
+                if let Some(field) = shot.fields.get_mut(*at) {
+                    text.clone_into(&mut field.value);
+                }
+            }
+            Slot::Json(pointer) => {
+                if let Some(body) = &mut shot.body {
+                    put(body, pointer, Value::String(text.to_owned()));
+                }
+            }
+        }
+        shot
+    }
+
+    /// Its body, where it has one of JSON.
     #[must_use]
     pub fn body(&self) -> Option<&Value> {
         self.body.as_ref()

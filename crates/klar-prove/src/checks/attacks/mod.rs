@@ -2,3 +2,4 @@
 
 pub mod aim;
 pub mod sqli;
+pub mod xss;
