@@ -11,6 +11,8 @@ pub const ALL: &[Check] = &[
     Check::of::<security::tls::Tls>(),
     Check::of::<attacks::sqli::Sqli>(),
     Check::of::<attacks::xss::Xss>(),
+    Check::of::<attacks::csrf::Csrf>(),
+    Check::of::<attacks::access::Access>(),
 ];
 
 #[cfg(test)]

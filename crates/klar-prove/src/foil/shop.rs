@@ -181,11 +181,13 @@ impl Shop {
         let origin = header(head, "origin");
         let own = format!("https://{}", header(head, "host"));
         let foreign = !origin.is_empty() && origin != own || header(head, "sec-fetch-site") == "cross-site";
-        if foreign && !app.has("any-origin") {
-            return Some(app.error(head, StatusCode::FORBIDDEN, "Do this on the site itself."));
+        if foreign {
+            let refused = || app.error(head, StatusCode::FORBIDDEN, "Do this on the site itself.");
+            return (!app.has("any-origin")).then(refused);
         }
         let session = session?;
-        if header(head, "x-csrf-token") != session.csrf && !app.has("no-csrf-token") {
+        let right = header(head, "x-csrf-token") == session.csrf && !app.has("strict-csrf-token");
+        if !right && !app.has("no-csrf-token") {
             return Some(app.error(head, StatusCode::FORBIDDEN, "Load the page again, then try once more."));
         }
         None
