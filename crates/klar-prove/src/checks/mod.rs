@@ -2,6 +2,7 @@
 
 use crate::check::Check;
 
+pub mod api;
 pub mod attacks;
 pub mod security;
 
@@ -13,6 +14,8 @@ pub const ALL: &[Check] = &[
     Check::of::<attacks::xss::Xss>(),
     Check::of::<attacks::csrf::Csrf>(),
     Check::of::<attacks::access::Access>(),
+    Check::of::<api::validation::Validation>(),
+    Check::of::<api::operations::Operations>(),
 ];
 
 #[cfg(test)]

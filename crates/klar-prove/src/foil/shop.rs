@@ -101,6 +101,9 @@ impl Shop {
             }
             _ => Value::Null,
         };
+        if app.has("crashes-on-types") && body.get("note").is_some_and(Value::is_number) {
+            return Some(app.crash());
+        }
         match path {
             "/openapi.json" => {
                 return Some(plain(StatusCode::OK, "application/json", &document(app).to_string()));
@@ -338,7 +341,6 @@ fn note_of(app: &App, body: &Value) -> Result<String, &'static str> {
     match body.get("note") {
         Some(Value::String(note)) if app.has("believes-input") => Ok(note.clone()),
         Some(Value::String(note)) if note.chars().count() <= 200 && !note.contains('\0') => Ok(note.clone()),
-        Some(Value::Number(_)) if app.has("crashes-on-types") => Ok(String::new()),
         Some(_) if app.has("believes-input") => Ok(String::new()),
         _ => Err("Write a note of up to 200 characters."),
     }
@@ -398,7 +400,7 @@ fn document(app: &App) -> Value {
     };
     let list = |name: &str, row: Value| json!({ "type": "object", "required": [name, "next"], "properties": { name: { "type": "array", "items": row }, "next": { "type": ["string", "null"] } } });
     let pages = json!([
-        { "name": "limit", "in": "query", "schema": { "type": "integer", "minimum": 1 } },
+        { "name": "limit", "in": "query", "schema": { "type": "integer", "minimum": 1, "example": if app.has("wrong-example") { 0 } else { 5 } } },
         { "name": "cursor", "in": "query", "schema": { "type": "string", "pattern": "^[0-9]+$" } },
         { "name": "fields", "in": "query", "schema": { "type": "string", "example": "id" } }]);
     let mut searched = pages.clone();
@@ -439,7 +441,7 @@ fn document(app: &App) -> Value {
                 "delete": { "security": write, "responses": answers("204", json!({})) } },
         },
         "components": {
-            "schemas": { "Problem": { "type": "object", "required": ["title", "status", "detail"], "properties": { "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" } } } },
+            "schemas": { if app.has("broken-document") { "Trouble" } else { "Problem" }: { "type": "object", "required": ["title", "status", "detail"], "properties": { "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" } } } },
             "securitySchemes": { "cookie": { "type": "apiKey", "in": "cookie", "name": "foil" }, "csrf": { "type": "apiKey", "in": "header", "name": "X-CSRF-Token" } },
         },
     })

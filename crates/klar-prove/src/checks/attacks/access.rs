@@ -95,14 +95,14 @@ impl Probe for Access {
             .collect();
         let mut seen = Seen::default();
         for shot in &described {
-            seen.anonymous += 1;
-            reach(&mut seen.vertical, &one, shot, None, shot.plain(), "anonymous").await;
+            seen.anonymous += reach(&mut seen.vertical, &one, shot, None, shot.plain(), "anonymous").await;
             let operation = shot.operation.and_then(|at| api.operations.get(at));
             if operation.is_some_and(|operation| {
                 is_reserved(&api.document, &operation.path, operation.method.as_str())
             }) {
-                seen.reserved += 1;
-                reach(&mut seen.vertical, &one, shot, one.session.as_ref(), shot.plain(), &first.label).await;
+                seen.reserved +=
+                    reach(&mut seen.vertical, &one, shot, one.session.as_ref(), shot.plain(), &first.label)
+                        .await;
             }
             if shot.reads()
                 && let Ok(answer) = admin.fire(shot.plain()).await
@@ -121,8 +121,7 @@ impl Probe for Access {
         let doomed = world.sign_in(first).await?;
         for (forged, what) in forgeries(&doomed) {
             for shot in &described {
-                seen.forged += 1;
-                reach(&mut seen.tokens, &one, shot, Some(&forged), shot.plain(), what).await;
+                seen.forged += reach(&mut seen.tokens, &one, shot, Some(&forged), shot.plain(), what).await;
             }
         }
         let end = shots.iter().find(|shot| signs_out(&world, shot));
@@ -130,8 +129,8 @@ impl Probe for Access {
             let ended = one.fire_bare(doomed.on(end.plain())).await;
             if ended.is_ok_and(|answer| answer.status.is_success() || answer.status.is_redirection()) {
                 for shot in &described {
-                    seen.ended += 1;
-                    reach(&mut seen.tokens, &one, shot, Some(&doomed), shot.plain(), "ended").await;
+                    seen.ended +=
+                        reach(&mut seen.tokens, &one, shot, Some(&doomed), shot.plain(), "ended").await;
                 }
             }
         }
@@ -187,7 +186,7 @@ impl Probe for Access {
     }
 }
 
-/// Makes a request as somebody who should not get it, and notes when they do.
+/// Makes a request as somebody who should not get it, and notes when they do. 1 when it was answered.
 async fn reach(
     reached: &mut Vec<Reached>,
     range: &Range<'_>,
@@ -195,15 +194,15 @@ async fn reach(
     session: Option<&Session>,
     ask: Ask,
     who: &str,
-) {
+) -> usize {
     let ask = session.map_or_else(|| ask.clone(), |session| session.on(ask.clone()));
-    if let Ok(answer) = range.fire_bare(ask).await
-        && answer.status.is_success()
-        && reached.len() < MOST_REACHED
-    {
+    let Ok(answer) = range.fire_bare(ask).await else { return 0 };
+    if answer.status.is_success() && reached.len() < MOST_REACHED {
         let status = answer.status.as_u16();
         reached.push(Reached { route: shot.label.clone(), who: who.to_owned(), status });
     }
+    // Only what was refused for what it is was refused.
+    usize::from(answer.status.is_success() || answer.status.is_client_error() && answer.status != 429)
 }
 
 /// Whether the description keeps an operation for more than ordinary users.
@@ -279,9 +278,10 @@ async fn across(seen: &mut Seen, shots: &[&Shot], owner: &Range<'_>, stranger: &
                 if shot.reads() && !rightful.is_some_and(|answer| answer.status.is_success()) {
                     continue;
                 }
-                seen.across += 1;
+
                 let ask = shot.with(&slot, &id);
-                reach(&mut seen.horizontal, stranger, shot, stranger.session.as_ref(), ask, label).await;
+                seen.across +=
+                    reach(&mut seen.horizontal, stranger, shot, stranger.session.as_ref(), ask, label).await;
             }
         }
         // The list itself, asked for in the owner's name.

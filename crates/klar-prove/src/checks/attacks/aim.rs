@@ -182,6 +182,18 @@ impl Shot {
         shot
     }
 
+    /// The same, and it is sent where it was not.
+    #[must_use]
+    pub fn sending(&self, slot: &Slot, text: &str) -> Self {
+        let mut shot = self.keeping(slot, text);
+        if let Slot::Field(at) = slot
+            && let Some(field) = shot.fields.get_mut(*at)
+        {
+            field.sent = true;
+        }
+        shot
+    }
+
     /// Its body, where it has one of JSON.
     #[must_use]
     pub fn body(&self) -> Option<&Value> {
