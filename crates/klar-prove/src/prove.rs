@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use crate::check::{Check, Fault, Finding, Saw};
 use crate::evidence::Control;
-use crate::foil::Foil;
-use crate::world::World;
+use crate::foil::{self, Foil};
 use crate::world::http::{Client, Origin};
+use crate::world::{Account, Accounts, World};
 
 /// Shows a check its planted faults, as far as they can be planted without a running app.
 ///
@@ -87,6 +87,20 @@ pub fn foil_world(foil: &Foil) -> World {
     world.may = crate::check::Disturbs::Stops;
     world.is_foil = true;
     world.klar = Some(Rc::new(foil.hands()));
+    world.accounts = Some(Accounts {
+        path: "/api/session".to_owned(),
+        body: serde_json::json!({ "email": "{name}", "password": "{password}" }),
+        csrf: Some(("x-csrf-token".to_owned(), "csrf_token".to_owned())),
+        list: foil::ACCOUNTS
+            .iter()
+            .map(|(name, privileged)| Account {
+                label: name.split('@').next().unwrap_or(name).to_owned(),
+                name: (*name).to_owned(),
+                password: klar_base::Secret::new(foil::PASSWORD.to_owned()),
+                privileged: *privileged,
+            })
+            .collect(),
+    });
     world
 }
 

@@ -2,6 +2,8 @@
 
 use crate::check::Check;
 
+pub mod api;
+pub mod attacks;
 pub mod running;
 pub mod security;
 pub mod source;
@@ -11,6 +13,12 @@ pub mod source;
 pub const ALL: &[Check] = &[
     Check::of::<security::headers::Headers>(),
     Check::of::<security::tls::Tls>(),
+    Check::of::<attacks::sqli::Sqli>(),
+    Check::of::<attacks::xss::Xss>(),
+    Check::of::<attacks::csrf::Csrf>(),
+    Check::of::<attacks::access::Access>(),
+    Check::of::<api::validation::Validation>(),
+    Check::of::<api::operations::Operations>(),
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
     Check::of::<running::rollouts::Rollouts>(),

@@ -9,7 +9,9 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-type Answer = Response<Full<Bytes>>;
+use super::shop::Shop;
+
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// The switches, and what each makes the foil do.
 pub const SWITCHES: &[(&str, &str)] = &[
@@ -37,13 +39,55 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("no-way-back", "stays where it is when it should roll back"),
     ("never-restarted", "does not come back after it was killed"),
     ("no-failover", "answers 502 after an instance was killed"),
+    ("xss-text", "shows a search term in a page as it came"),
+    ("xss-attribute", "holds a search term in an attribute without escaping quotes"),
+    ("xss-script", "puts a search term into a script"),
+    ("xss-stored", "shows notes in a page as they were written"),
+    ("any-origin", "takes writes that other sites send"),
+    ("no-csrf-token", "takes writes without a token"),
+    ("strict-csrf-token", "refuses writes with the right token too"),
+    ("bare-cookie", "sets a cookie without SameSite, Secure and HttpOnly"),
+    ("reads-of-others", "shows orders to whoever knows their number"),
+    ("writes-of-others", "changes orders for whoever knows their number"),
+    ("no-sign-in-needed", "serves orders to those who are not signed in"),
+    ("users-for-all", "shows the list of users to ordinary users"),
+    ("forged-tokens", "believes tokens that it never gave out"),
+    ("believes-input", "takes bodies without looking at types, bounds and lengths"),
+    ("crashes-on-types", "answers 500 when a text is a number"),
+    ("crashes-on-bad-json", "answers 500 with a stack trace when a body is no JSON"),
+    ("wrong-schema", "describes its answers otherwise than they are"),
+    ("wrong-example", "describes examples that it refuses"),
+    ("broken-document", "serves a description with references that lead nowhere"),
+    ("no-cap", "gives as many rows as anybody asks for"),
+    ("ignores-limit", "gives as many rows as it likes"),
+    ("no-default-limit", "gives all rows when nobody says how many"),
+    ("gap-in-pages", "leaves out a row between two pages"),
+    ("ignores-fields", "gives all fields whatever was asked for"),
+    ("plain-errors", "answers errors as plain text to everybody"),
+    ("no-error-id", "answers errors without an id"),
+    ("mute-errors", "answers errors without saying what to do"),
+    ("english-errors", "answers errors in English to everybody"),
+    ("endless-guessing", "lets anybody guess passwords without end"),
+    ("no-retry-after", "limits without saying for how long"),
+    ("endless-patience", "waits for heads and bodies as long as they take"),
+    ("any-size", "takes heads and bodies of any size"),
+    ("sqli-error", "builds SQL from a path and shows what the database says of it"),
+    ("sqli-boolean", "builds SQL from a search term"),
+    ("sqli-time", "builds SQL from a field of a body"),
+    ("sqli-union", "builds SQL from a search term, and shows whatever rows come back"),
+    (
+        "sqli-behind-waf",
+        "builds SQL from a search term, and refuses what looks like an attack at first glance",
+    ),
 ];
 
 /// The app: its faults, and where it is.
 pub struct App {
     faults: BTreeSet<String>,
     https: SocketAddr,
+    pub(super) inside: SocketAddr,
     pub(super) state: State,
+    shop: Shop,
 }
 
 /// What has happened to it.
@@ -61,8 +105,8 @@ pub(super) struct State {
 }
 
 impl App {
-    pub(super) fn new(faults: BTreeSet<String>, https: SocketAddr) -> Self {
-        Self { faults, https, state: State::default() }
+    pub(super) fn new(faults: BTreeSet<String>, https: SocketAddr, inside: SocketAddr) -> Self {
+        Self { faults, https, inside, state: State::default(), shop: Shop::new() }
     }
 
     pub(super) fn has(&self, fault: &str) -> bool {
@@ -78,12 +122,15 @@ impl App {
     }
 
     pub(super) async fn answer(&self, request: Request<Bytes>, _peer: SocketAddr, tls: bool) -> Answer {
-        let (head, _body) = request.into_parts();
+        let (head, body) = request.into_parts();
         if !tls && !self.has("no-redirect") {
             let to = format!("https://localhost:{}{}", self.https.port(), head.uri);
             return with(plain(StatusCode::PERMANENT_REDIRECT, "text/plain", ""), "location", &to);
         }
         let answer = match (&head.method, head.uri.path()) {
+            (_, "/") if self.shop.refuses(self, &head, &body) => {
+                self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words.")
+            }
             (&Method::GET | &Method::HEAD, "/") => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
             (&Method::GET | &Method::HEAD, "/assets/app-0123456789abcdef.js") => {
                 plain(StatusCode::OK, "text/javascript", "document.title = document.title;\n")
@@ -106,10 +153,12 @@ impl App {
             (_, "/api/items") if self.has("no-failover") && self.state.number.get() > 0 => {
                 self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
-            (&Method::GET | &Method::HEAD, "/api/items") => {
-                plain(StatusCode::OK, "application/json", "{\"items\":[]}")
-            }
-            _ => self.error(&head, StatusCode::NOT_FOUND, "Check the address, or begin at the first page."),
+            _ => match self.shop.answer(self, &head, &body).await {
+                Some(answer) => answer,
+                None => {
+                    self.error(&head, StatusCode::NOT_FOUND, "Check the address, or begin at the first page.")
+                }
+            },
         };
         if tls { self.harden(answer) } else { answer }
     }
@@ -134,7 +183,7 @@ impl App {
         with(self.error(head, StatusCode::SERVICE_UNAVAILABLE, "Try again in a moment."), "retry-after", "2")
     }
 
-    fn error(&self, head: &Parts, status: StatusCode, next: &str) -> Answer {
+    pub(super) fn error(&self, head: &Parts, status: StatusCode, next: &str) -> Answer {
         let detail = if self.has("stack-trace") {
             "Error: ENOENT\\n    at open (/srv/app/server.js:10:7)\\n    at node:internal/main:5:1"
         } else {
@@ -159,6 +208,12 @@ impl App {
         plain(status, "application/problem+json", &problem)
     }
 
+    /// What comes of an exception that nobody caught.
+    pub(super) fn crash(&self) -> Answer {
+        let text = "TypeError: Cannot read properties of undefined\n    at handle (/srv/app/server.js:10:7)\n    at node:internal/main:5:1";
+        plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", text)
+    }
+
     fn harden(&self, mut answer: Answer) -> Answer {
         let policy =
             if self.has("loose-csp") { "default-src 'self' 'unsafe-inline'" } else { "default-src 'self'" };
@@ -181,17 +236,17 @@ impl App {
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Foil</title><script src="/assets/app-0123456789abcdef.js" defer></script></head>
-<body><main><h1>Foil</h1><p><a href="/api/items">Items</a></p></main></body>
+<body><main><h1>Foil</h1><p><a href="/api/items">Items</a> <a href="/board">Board</a> <a href="/search?q=red">Red</a></p></main></body>
 </html>
 "#;
 
-fn plain(status: StatusCode, kind: &str, body: &str) -> Answer {
+pub(super) fn plain(status: StatusCode, kind: &str, body: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *answer.status_mut() = status;
     with(answer, "content-type", kind)
 }
 
-fn with(mut answer: Answer, name: &str, value: &str) -> Answer {
+pub(super) fn with(mut answer: Answer, name: &str, value: &str) -> Answer {
     if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
         answer.headers_mut().insert(name, value);
     }

@@ -18,7 +18,7 @@ impl Klar for Hands {
             name: format!("foil.{number}"),
             service: "foil".to_owned(),
             pid: Some(number),
-            address: None,
+            address: Some(self.0.inside),
         };
         let state = &self.0.state;
         let mut instances = if self.0.has("one-instance") { Vec::new() } else { vec![instance(100)] };

@@ -25,10 +25,13 @@ use tokio_rustls::TlsAcceptor;
 
 mod app;
 mod hands;
+mod shop;
+mod sql;
 
 use app::App;
 pub use app::SWITCHES;
 pub use hands::Hands;
+pub use shop::{ACCOUNTS, PASSWORD};
 
 /// A foil that runs until it is dropped.
 pub struct Foil {
@@ -58,12 +61,14 @@ impl Foil {
         let (tls, authority) = certificate(&faults).map_err(io::Error::other)?;
         let https = TcpListener::bind("127.0.0.1:0").await?;
         let http = TcpListener::bind("127.0.0.1:0").await?;
+        let inside = TcpListener::bind("127.0.0.1:0").await?;
         let (https_at, http_at) = (https.local_addr()?, http.local_addr()?);
-        let app = Rc::new(App::new(faults, https_at));
+        let app = Rc::new(App::new(faults, https_at, inside.local_addr()?));
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let secure = tokio::task::spawn_local(listen(https, Rc::clone(&app), Some(acceptor)));
-        let plain = tokio::task::spawn_local(listen(http, Rc::clone(&app), None));
-        Ok(Self { https: https_at, http: http_at, authority, app, tasks: vec![secure, plain] })
+        let doors = [(https, Door::Tls(acceptor)), (http, Door::Plain), (inside, Door::Inside)];
+        let tasks =
+            doors.map(|(door, kind)| tokio::task::spawn_local(listen(door, Rc::clone(&app), kind))).into();
+        Ok(Self { https: https_at, http: http_at, authority, app, tasks })
     }
 
     /// What klar's hands are for an app: here, switches of the same process.
@@ -86,14 +91,26 @@ impl Drop for Foil {
     }
 }
 
-async fn listen(listener: TcpListener, app: Rc<App>, tls: Option<TlsAcceptor>) {
+/// Ways to reach it.
+#[derive(Clone)]
+enum Door {
+    /// The front door.
+    Tls(TlsAcceptor),
+    /// Where visitors are sent to the front door.
+    Plain,
+    /// Where a front door would find the app itself.
+    Inside,
+}
+
+async fn listen(listener: TcpListener, app: Rc<App>, door: Door) {
     loop {
         let Ok((stream, peer)) = listener.accept().await else { continue };
-        let (app, tls) = (Rc::clone(&app), tls.clone());
+        let (app, door) = (Rc::clone(&app), door.clone());
         tokio::task::spawn_local(async move {
-            match tls {
-                None => serve(stream, app, peer, false).await,
-                Some(tls) => {
+            match door {
+                Door::Plain => serve(stream, app, peer, false).await,
+                Door::Inside => serve(stream, app, peer, true).await,
+                Door::Tls(tls) => {
                     if app.has("old-tls") && speaks_old_tls(&stream).await {
                         return pretend_old_tls(stream).await;
                     }

@@ -232,6 +232,14 @@ impl World {
     /// # Errors
     /// When the app does not let the account in.
     pub async fn sign_in(&self, account: &Account) -> Result<Session, Unable> {
+        self.sign_in_with_answer(account).await.map(|(session, _)| session)
+    }
+
+    /// Signs in, and shows the answer too: its cookies say how they want to be kept.
+    ///
+    /// # Errors
+    /// When the app does not let the account in.
+    pub async fn sign_in_with_answer(&self, account: &Account) -> Result<(Session, Answer), Unable> {
         let accounts = self.accounts.as_ref().ok_or_else(|| Unable(Need::Accounts.missing()))?;
         let label = account.label.clone();
         let refused = |why: String| {
@@ -255,7 +263,7 @@ impl World {
             let value = field.split('.').try_fold(&said, |value, key| value.get(key))?.as_str()?;
             Some((header.clone(), value.to_owned()))
         });
-        Ok(Session { label, cookie, csrf, said })
+        Ok((Session { label, cookie, csrf, said }, answer))
     }
 }
 

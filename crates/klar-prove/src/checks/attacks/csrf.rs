@@ -1,0 +1,266 @@
+//! Cross-site request forgery: whether another site can make a signed-in visitor's browser write.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::aim::{Range, shots, signs_in, signs_out, strongest};
+use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
+use crate::words;
+use crate::world::World;
+use crate::world::http::{Answer, Ask, Silence};
+
+/// Writes as a foreign site would make them.
+pub struct Csrf;
+
+/// How each write was answered, and the cookies.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// Whether the sign-in gives a token against it.
+    token: bool,
+    writes: Vec<Write>,
+    cookies: Vec<Cookie>,
+}
+
+/// The statuses of one write; 0 where nothing came back.
+#[derive(Debug, Serialize, Deserialize)]
+struct Write {
+    route: String,
+    /// As another site can make it: its `Origin`, and no token.
+    foreign: u16,
+    /// The same, and the browser says `Sec-Fetch-Site: cross-site`.
+    cross_site: u16,
+    /// From the site itself, without the token.
+    bare: u16,
+    /// From the site itself, with the token.
+    valid: u16,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Cookie {
+    name: String,
+    same_site: bool,
+    secure: bool,
+    http_only: bool,
+}
+
+const FOREIGN: (&str, &str) = ("sec.csrf", "foreign-origin");
+const BARE: (&str, &str) = ("sec.csrf", "no-token");
+const VALID: (&str, &str) = ("sec.csrf", "valid-token");
+const COOKIES: (&str, &str) = ("sec.csrf", "cookies");
+const MOST_WRITES: usize = 25;
+
+impl Probe for Csrf {
+    type Seen = Seen;
+
+    const ABOUT: About = About {
+        id: "csrf",
+        version: 1,
+        question: "Can another site write in a visitor's name?",
+        does: "Signs in, looks at the cookies, and makes each write as another site can, without the token, and as it should be.",
+        shows: &[FOREIGN, BARE, VALID, COOKIES],
+        needs: &[Need::Site, Need::Api, Need::Accounts],
+        disturbs: Disturbs::Attacks,
+        good_for: Duration::from_secs(7 * 24 * 3600),
+        limit: Duration::from_secs(120),
+        faults: &[
+            Fault::Foil("any-origin", FOREIGN),
+            Fault::Foil("no-csrf-token", BARE),
+            Fault::Foil("strict-csrf-token", VALID),
+            Fault::Foil("bare-cookie", COOKIES),
+        ],
+    };
+
+    async fn look(world: Rc<World>) -> Result<Seen, Unable> {
+        let site = world.site()?;
+        let accounts = world.accounts.as_ref().ok_or_else(|| Unable(Need::Accounts.missing()))?;
+        let Some(account) = accounts.list.last() else { return Err(Unable(Need::Accounts.missing())) };
+        let (session, answer) = world.sign_in_with_answer(account).await?;
+        let token = session.csrf.clone();
+        let mut cookies = cookies(&answer);
+        if let Ok(crawl) = world.crawl().await {
+            cookies.extend(crawl.pages.values().flat_map(self::cookies));
+        }
+        cookies.sort_by(|a, b| a.name.cmp(&b.name));
+        cookies.dedup_by(|a, b| a.name == b.name);
+        cookies.truncate(20);
+        // The one that has the most rights, so that what is refused is refused for what it is.
+        let range = Range::new(&world, site, strongest(&world).await.or(Some(session)));
+        let shots = shots(&range).await;
+        let own = site.origin().to_string();
+        let cookie = range.session.as_ref().map(|session| session.cookie.clone()).unwrap_or_default();
+        let token = range.session.as_ref().and_then(|session| session.csrf.clone()).or(token);
+        let status = |answer: Result<Answer, Silence>| answer.map_or(0, |answer| answer.status.as_u16());
+        let mut writes = Vec::new();
+        let aimed = shots.iter().filter(|shot| {
+            !shot.reads() && shot.secured && !signs_out(&world, shot) && !signs_in(&world, shot)
+        });
+        for shot in aimed.take(MOST_WRITES) {
+            let dressed = |with_token: bool, more: &[(&str, &str)]| -> Ask {
+                let mut ask = shot.plain().with("cookie", cookie.clone());
+                if let (Some((name, value)), true) = (&token, with_token) {
+                    ask = ask.with(name, value);
+                }
+                more.iter().fold(ask, |ask, (name, value)| ask.with(*name, *value))
+            };
+            let evil = "https://elsewhere.example";
+            let foreign = dressed(false, &[("origin", evil)]);
+            let cross = dressed(false, &[("origin", evil), ("sec-fetch-site", "cross-site")]);
+            let same = [("origin", own.as_str()), ("sec-fetch-site", "same-origin")];
+            writes.push(Write {
+                route: shot.label.clone(),
+                foreign: status(range.fire_bare(foreign).await),
+                cross_site: status(range.fire_bare(cross).await),
+                bare: status(range.fire_bare(dressed(false, &same)).await),
+                valid: status(range.fire_bare(dressed(true, &same)).await),
+            });
+        }
+        Ok(Seen { token: token.is_some(), writes, cookies })
+    }
+
+    fn judge(seen: &Seen) -> Vec<Finding> {
+        let taken = |status: u16| (200..300).contains(&status);
+        let mut found = Vec::new();
+        for place in [FOREIGN, BARE] {
+            let status = |write: &Write| match place {
+                BARE => write.bare,
+                _ if taken(write.foreign) => write.foreign,
+                _ => write.cross_site,
+            };
+            let all = seen.writes.len();
+            let through: Vec<&Write> = seen.writes.iter().filter(|write| taken(status(write))).collect();
+            // A write that is refused for another reason, token or not, tells nothing about this one.
+            let refused = seen
+                .writes
+                .iter()
+                .filter(|write| {
+                    let status = status(write);
+                    status == 403 || matches!(status, 400 | 401 | 419) && status != write.valid
+                })
+                .count();
+            found.push(match through.first() {
+                Some(first) => {
+                    let (count, route, status) = (through.len(), &first.route, status(first));
+                    Finding::broken(
+                        place,
+                        words!(
+                            "{count} of {all} writes were taken, first {route} ({status})",
+                            "{count} av {all} skrivinger ble godtatt, først {route} ({status})",
+                            "{count} av {all} skrivningar godtogs, först {route} ({status})"
+                        ),
+                    )
+                }
+                None => {
+                    let because = words!(
+                        "{refused} of {all} writes were refused, none was taken",
+                        "{refused} av {all} skrivinger ble avvist, ingen ble godtatt",
+                        "{refused} av {all} skrivningar avvisades, ingen godtogs"
+                    );
+                    if refused == 0 || refused < all {
+                        Finding::unseen(place, because)
+                    } else {
+                        Finding::held(place, because)
+                    }
+                }
+            });
+        }
+        let (all, accepted) =
+            (seen.writes.len(), seen.writes.iter().filter(|write| taken(write.valid)).count());
+        let refused = seen.writes.iter().filter(|write| matches!(write.valid, 401 | 403)).count();
+        let because = words!(
+            "{accepted} of {all} writes with the token were accepted, {refused} were refused as not allowed",
+            "{accepted} av {all} skrivinger med token ble godtatt, {refused} ble avvist som ikke tillatt",
+            "{accepted} av {all} skrivningar med token godtogs, {refused} avvisades som inte tillåtna"
+        );
+        found.push(if accepted > 0 && seen.token {
+            Finding::held(VALID, because)
+        } else if all > 0 && refused == all && seen.token {
+            Finding::broken(VALID, because)
+        } else {
+            Finding::unseen(VALID, because)
+        });
+        let weak = seen.cookies.iter().find(|cookie| {
+            let readable =
+                ["csrf", "xsrf"].iter().any(|word| cookie.name.to_ascii_lowercase().contains(word));
+            !cookie.same_site || !cookie.secure || !cookie.http_only && !readable
+        });
+        let count = seen.cookies.len();
+        found.push(match weak {
+            Some(Cookie { name, same_site, secure, http_only }) => {
+                let missing: Vec<&str> =
+                    [("SameSite", same_site), ("Secure", secure), ("HttpOnly", http_only)]
+                        .into_iter()
+                        .filter_map(|(flag, there)| (!there).then_some(flag))
+                        .collect();
+                let missing = missing.join(", ");
+                Finding::broken(
+                    COOKIES,
+                    words!("{name} lacks {missing}", "{name} mangler {missing}", "{name} saknar {missing}"),
+                )
+            }
+            None if count == 0 => Finding::inapplicable(
+                COOKIES,
+                words!(
+                    "neither the sign-in nor the pages set a cookie",
+                    "verken innloggingen eller sidene setter en informasjonskapsel",
+                    "varken inloggningen eller sidorna sätter en kaka"
+                ),
+            ),
+            None => Finding::held(
+                COOKIES,
+                words!(
+                    "{count} of {count} cookies carry all three",
+                    "{count} av {count} informasjonskapsler har alle tre",
+                    "{count} av {count} kakor har alla tre"
+                ),
+            ),
+        });
+        found
+    }
+}
+
+/// The cookies that an answer sets; those that it takes away do not count.
+fn cookies(answer: &Answer) -> Vec<Cookie> {
+    let values = answer.headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
+    values
+        .filter_map(|value| {
+            let mut parts = value.split(';').map(str::trim);
+            let (name, _) = parts.next()?.split_once('=')?;
+            let attributes: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
+            if attributes.iter().any(|each| each == "max-age=0") {
+                return None;
+            }
+            let has = |name: &str| attributes.iter().any(|each| each == name);
+            Some(Cookie {
+                name: name.chars().take(60).collect(),
+                same_site: has("samesite=lax") || has("samesite=strict"),
+                secure: has("secure"),
+                http_only: has("httponly"),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Saw;
+
+    fn saw(write: [u16; 4]) -> [Saw; 3] {
+        let [foreign, cross_site, bare, valid] = write;
+        let writes = vec![Write { route: "POST /x".into(), foreign, cross_site, bare, valid }];
+        let found = Csrf::judge(&Seen { token: true, writes, cookies: Vec::new() });
+        [found[0].saw, found[1].saw, found[2].saw]
+    }
+
+    #[test]
+    fn writes() {
+        use Saw::{Broken, Held, Unseen};
+        assert_eq!(saw([403, 403, 403, 201]), [Held, Held, Held]);
+        assert_eq!(saw([201, 403, 201, 201]), [Broken, Broken, Held]);
+        assert_eq!(saw([403, 200, 403, 403]), [Broken, Held, Broken]);
+        assert_eq!(saw([422, 422, 422, 422]), [Unseen, Unseen, Unseen]);
+        assert_eq!(saw([0, 0, 0, 0]), [Unseen, Unseen, Unseen]);
+    }
+}

@@ -1,0 +1,7 @@
+//! Attacks that a stranger would try, and what they came to.
+
+pub mod access;
+pub mod aim;
+pub mod csrf;
+pub mod sqli;
+pub mod xss;
