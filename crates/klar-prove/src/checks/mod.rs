@@ -2,6 +2,7 @@
 
 use crate::check::Check;
 
+pub mod data;
 pub mod running;
 pub mod security;
 
@@ -12,6 +13,7 @@ pub const ALL: &[Check] = &[
     Check::of::<security::tls::Tls>(),
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
+    Check::of::<data::engine::Engine>(),
 ];
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 mod app;
 mod hands;
+pub mod postgres;
 
 use app::App;
 pub use app::SWITCHES;
