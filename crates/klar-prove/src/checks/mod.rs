@@ -14,6 +14,7 @@ pub const ALL: &[Check] = &[
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
     Check::of::<data::engine::Engine>(),
+    Check::of::<data::indexes::Indexes>(),
 ];
 
 #[cfg(test)]

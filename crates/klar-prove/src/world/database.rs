@@ -14,7 +14,7 @@ const ANSWER: Duration = Duration::from_secs(8);
 const MOST_ROWS: usize = 5_000;
 /// First of all: nothing is written, nothing waits long, nobody else waits for it.
 const CAREFUL: &str = "SET default_transaction_read_only = on; SET statement_timeout = '5s'; \
-     SET lock_timeout = '1s'; SET idle_in_transaction_session_timeout = '30s'; SET search_path = pg_catalog, public";
+     SET lock_timeout = '1s'; SET idle_in_transaction_session_timeout = '30s'";
 
 /// A connection that reads only.
 pub struct Database {
@@ -78,6 +78,16 @@ impl Database {
     /// What the server says against it, or that there is none.
     pub async fn row(&self, sql: &str) -> Result<Row, Unable> {
         self.rows(sql).await?.into_iter().next().ok_or_else(|| refused("no answer"))
+    }
+
+    /// How many parameters a statement has. The server takes exactly one statement here, and does not run it.
+    ///
+    /// # Errors
+    /// What the server says against it: that it is two statements, for instance.
+    pub async fn parameters(&self, sql: &str) -> Result<usize, Unable> {
+        let answer = tokio::time::timeout(ANSWER, self.client.prepare(sql)).await;
+        let statement = answer.map_err(|_| late())?.map_err(|why| refused(&with_cause(&why)))?;
+        Ok(statement.params().len())
     }
 
     /// Says something that has no answer.

@@ -16,13 +16,13 @@ const LIVE: [&str; 3] = ["/livez", "/live", "/alive"];
 const HEALTH: [&str; 7] = ["/readyz", "/healthz", "/ready", "/health", "/livez", "/live", "/alive"];
 
 /// Signs somebody in who may see the most, if there are accounts; operations that need nobody can be asked anyway.
-async fn anybody(world: &World) -> Option<Session> {
+pub(in crate::checks) async fn anybody(world: &World) -> Option<Session> {
     let account = world.accounts.as_ref()?.list.last()?;
     world.sign_in(account).await.ok()
 }
 
 /// Reading requests that are answered well now: what the app does when all is well.
-async fn good_reads(world: &Rc<World>, session: Option<&Session>) -> Vec<String> {
+pub(in crate::checks) async fn good_reads(world: &Rc<World>, session: Option<&Session>) -> Vec<String> {
     let mut paths = Vec::new();
     if let Some(api) = world.api().await {
         for operation in api.operations.iter().filter(|operation| operation.reads()) {
@@ -49,7 +49,11 @@ async fn good_reads(world: &Rc<World>, session: Option<&Session>) -> Vec<String>
 }
 
 /// Reads a path as this visitor.
-async fn read(world: &World, session: Option<&Session>, path: &str) -> Result<Answer, Silence> {
+pub(in crate::checks) async fn read(
+    world: &World,
+    session: Option<&Session>,
+    path: &str,
+) -> Result<Answer, Silence> {
     let ask = Ask::get(path).with("accept", "application/json, text/html;q=0.5");
     world.ask(session.map_or(ask.clone(), |session| session.on(ask))).await
 }
