@@ -80,6 +80,10 @@ pub enum Fault {
     Foil(&'static str, (&'static str, &'static str)),
     /// Files of a small source tree, and the part that must be found broken in it.
     Files(&'static [(&'static str, &'static str)], (&'static str, &'static str)),
+    /// Statements that plant the fault in a database with the good tables of [`crate::foil::postgres::GOOD`], and the
+    /// part that must be found broken in it. They run as the app's role, which `ALTER ROLE app` names; that one runs as
+    /// the superuser.
+    Database(&'static [&'static str], (&'static str, &'static str)),
     /// One that needs a running app under klar; the test of this name plants it.
     Rig(&'static str, (&'static str, &'static str)),
 }

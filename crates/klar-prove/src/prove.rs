@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::check::{Check, Fault, Finding, Saw};
 use crate::evidence::Control;
+use crate::foil::postgres::Cluster;
 use crate::foil::{self, Foil};
 use crate::world::http::{Client, Origin};
 use crate::world::{Account, Accounts, World};
@@ -22,6 +23,10 @@ pub async fn control(check: Check) -> Control {
     // The same app without a fault first: a check that finds fault with everything finds nothing.
     let needs_foil = about.faults.iter().any(|fault| matches!(fault, Fault::Foil(..)));
     let clean = if needs_foil { on_foil(check, &[]).await } else { Ok(Vec::new()) };
+    let needs_database = about.faults.iter().any(|fault| matches!(fault, Fault::Database(..)));
+    let cluster = if needs_database { Some(Cluster::shared().await) } else { None };
+    let clean_database =
+        if matches!(cluster, Some(Ok(_))) { on_database(check, &[]).await } else { Ok(Vec::new()) };
     for fault in about.faults {
         let (name, found) = match fault {
             Fault::Foil(switch, part) => {
@@ -32,6 +37,17 @@ pub async fn control(check: Check) -> Control {
             Fault::Files(files, part) => {
                 let name = files.iter().map(|(path, _)| *path).collect::<Vec<_>>().join(", ");
                 (name, on_files(check, files).await.is_ok_and(|found| is_broken(&found, *part)))
+            }
+            Fault::Database(planted, part) => {
+                let name = planted.first().copied().unwrap_or_default().to_owned();
+                // Where no server is installed, nothing can be planted: the check stays unproven, and says why.
+                if let Some(Err(why)) = &cluster {
+                    (format!("{name} ({why})"), false)
+                } else {
+                    let innocent = clean_database.as_ref().is_ok_and(|found| !is_broken(found, *part));
+                    let seen = on_database(check, planted).await;
+                    (name, innocent && seen.is_ok_and(|found| is_broken(&found, *part)))
+                }
             }
             Fault::Rig(..) => continue,
         };
@@ -73,6 +89,18 @@ pub async fn on_files(check: Check, files: &[(&str, &str)]) -> Result<Vec<Findin
     };
     let _ = std::fs::remove_dir_all(folder);
     found
+}
+
+/// What a check finds in a PostgreSQL with the good tables and this fault in it.
+///
+/// # Errors
+/// Why it found nothing at all.
+pub async fn on_database(check: Check, planted: &[&str]) -> Result<Vec<Finding>, String> {
+    let cluster = Cluster::shared().await.map_err(|why| why.to_string())?;
+    let mut world = World::new("database");
+    world.database = Some(cluster.plant(planted).await.map_err(|why| why.to_string())?);
+    world.is_foil = true;
+    found(check, world).await
 }
 
 /// A world with the foil in it.

@@ -123,8 +123,17 @@ fn fault_of(fault: Fault) -> String {
             let names: Vec<String> = files.iter().map(|(path, _)| format!("`{path}`")).collect();
             format!("{} that break `{row}` ({part})", names.join(", "))
         }
+        Fault::Database(statements, _) => {
+            let list: Vec<String> = statements.iter().map(|sql| format!("`{}`", shortened(sql))).collect();
+            format!("in a scratch PostgreSQL: {}", list.join(", "))
+        }
         Fault::Rig(name, _) => format!("`{name}`"),
     }
+}
+
+fn shortened(sql: &str) -> String {
+    let line = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= 100 { line } else { line.chars().take(99).chain(['…']).collect() }
 }
 
 fn days(seconds: u64) -> String {

@@ -4,6 +4,7 @@ use crate::check::Check;
 
 pub mod api;
 pub mod attacks;
+pub mod data;
 pub mod running;
 pub mod security;
 pub mod source;
@@ -22,6 +23,12 @@ pub const ALL: &[Check] = &[
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
     Check::of::<running::rollouts::Rollouts>(),
+    Check::of::<running::logs::Logs>(),
+    Check::of::<running::metrics::Metrics>(),
+    Check::of::<running::cache_away::CacheAway>(),
+    Check::of::<running::broken_schema::BrokenSchema>(),
+    Check::of::<data::engine::Engine>(),
+    Check::of::<data::indexes::Indexes>(),
     Check::of::<source::sql_built::SqlBuilt>(),
     Check::of::<source::secrets::Secrets>(),
     Check::of::<source::dependencies::Dependencies>(),

@@ -25,11 +25,12 @@ use tokio_rustls::TlsAcceptor;
 
 mod app;
 mod hands;
+pub mod postgres;
 mod shop;
 mod sql;
 
-use app::App;
 pub use app::SWITCHES;
+use app::{App, Via};
 pub use hands::Hands;
 pub use shop::{ACCOUNTS, PASSWORD};
 
@@ -108,14 +109,14 @@ async fn listen(listener: TcpListener, app: Rc<App>, door: Door) {
         let (app, door) = (Rc::clone(&app), door.clone());
         tokio::task::spawn_local(async move {
             match door {
-                Door::Plain => serve(stream, app, peer, false).await,
-                Door::Inside => serve(stream, app, peer, true).await,
+                Door::Plain => serve(stream, app, peer, Via::Plain).await,
+                Door::Inside => serve(stream, app, peer, Via::Inside).await,
                 Door::Tls(tls) => {
                     if app.has("old-tls") && speaks_old_tls(&stream).await {
                         return pretend_old_tls(stream).await;
                     }
                     if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, app, peer, true).await;
+                        serve(stream, app, peer, Via::Front).await;
                     }
                 }
             }
@@ -123,7 +124,7 @@ async fn listen(listener: TcpListener, app: Rc<App>, door: Door) {
     }
 }
 
-async fn serve<S>(stream: S, app: Rc<App>, peer: SocketAddr, tls: bool)
+async fn serve<S>(stream: S, app: Rc<App>, peer: SocketAddr, via: Via)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
@@ -133,7 +134,7 @@ where
             let (head, body) = request.into_parts();
             let limit = app.body_limit();
             let answer = match Limited::new(body, limit).collect().await {
-                Ok(body) => app.answer(Request::from_parts(head, body.to_bytes()), peer, tls).await,
+                Ok(body) => app.answer(Request::from_parts(head, body.to_bytes()), peer, via).await,
                 Err(_) => app.too_large(&head),
             };
             Ok::<Response<Full<Bytes>>, Infallible>(answer)

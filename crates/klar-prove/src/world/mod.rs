@@ -12,10 +12,12 @@ use tokio::sync::OnceCell;
 
 pub mod api;
 pub mod crawl;
+pub mod database;
 pub mod http;
 
 use self::api::Api;
 use self::crawl::Crawl;
+use self::database::Database;
 use self::http::{Answer, Ask, Client, Origin, Silence};
 use crate::check::{Disturbs, Need, Unable};
 use crate::evidence::Place;
@@ -43,6 +45,8 @@ pub struct World {
     pub advisories: Option<PathBuf>,
     /// The address of the PostgreSQL.
     pub database: Option<String>,
+    /// The address of the Redis.
+    pub cache: Option<String>,
     /// An OpenAPI document that was given; otherwise the usual places are tried.
     pub api_file: Option<PathBuf>,
     /// How to sign in, and as whom.
@@ -156,6 +160,7 @@ impl World {
             source: None,
             advisories: None,
             database: None,
+            cache: None,
             api_file: None,
             accounts: None,
             authority: None,
@@ -192,6 +197,15 @@ impl World {
     #[must_use]
     pub fn patience(&self, usual: Duration) -> Duration {
         if self.is_foil { (usual / 40).max(Duration::from_millis(150)) } else { usual }
+    }
+
+    /// A connection to the app's database that reads only.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn database(&self) -> Result<Database, Unable> {
+        let url = self.database.as_ref().ok_or_else(|| Unable(Need::Database.missing()))?;
+        Database::connect(url).await
     }
 
     /// The client of the site.

@@ -29,6 +29,15 @@ pub(super) fn newest() -> Option<(u32, PathBuf)> {
     })
 }
 
+/// The library that counts statements, where it is installed: a server that shall load one that is not there does not
+/// start.
+const COUNTER: &str = "pg_stat_statements";
+
+/// Whether the server in this folder of programs can count statements: Debian has its libraries beside them.
+fn can_count(programs: &Path) -> bool {
+    programs.parent().is_some_and(|folder| folder.join("lib").join(format!("{COUNTER}.so")).is_file())
+}
+
 fn programs() -> Result<PathBuf, Failure> {
     newest().map(|(_, folder)| folder).ok_or_else(|| {
         Failure::new("PostgreSQL's server is not installed").hint(
@@ -63,7 +72,13 @@ mv "$1/cluster.new" "$1/cluster"
 }
 
 pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
-    let mut command = vec![text(&programs()?.join("postgres")), "-D".into(), text(&folder.join("cluster"))];
+    let programs = programs()?;
+    let mut command = vec![text(&programs.join("postgres")), "-D".into(), text(&folder.join("cluster"))];
+    if can_count(&programs) {
+        // How often each statement ran and for how long: the first thing anybody asks of a slow database. It takes
+        // about a megabyte, and has to be there when the server starts.
+        command.extend(["-c".into(), format!("shared_preload_libraries={COUNTER}")]);
+    }
     for setting in [
         format!("port={}", store.port),
         "listen_addresses=127.0.0.1".into(),
@@ -152,5 +167,28 @@ pub(super) fn verify(store: &Store, key: &AppKey) -> Result<String, NotReady> {
     if there.is_empty() {
         psql(store, &format!("create database {name} owner {name}"), "postgres")?;
     }
+    // A view for the app's role, which only a superuser may make. Without it the database is as good as ever.
+    if programs().is_ok_and(|programs| can_count(&programs))
+        && let Err(NotReady::Later(why)) =
+            psql(store, &format!("create extension if not exists {COUNTER}"), &name)
+    {
+        eprintln!("{name}: statements are not counted: {why}");
+    }
     Ok(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_counted_only_where_the_library_is() {
+        let folder = std::env::temp_dir().join(format!("klar-count-{}", std::process::id()));
+        let (programs, libraries) = (folder.join("bin"), folder.join("lib"));
+        std::fs::create_dir_all(&libraries).unwrap();
+        assert!(!can_count(&programs));
+        std::fs::write(libraries.join("pg_stat_statements.so"), "").unwrap();
+        assert!(can_count(&programs));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -1,7 +1,11 @@
 //! Does it go on when something of it goes away?
 
+pub mod broken_schema;
+pub mod cache_away;
 pub mod database_away;
 pub mod instance_killed;
+pub mod logs;
+pub mod metrics;
 pub mod pace;
 pub mod rollouts;
 
@@ -9,7 +13,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::world::http::{Answer, Ask, Silence};
-use crate::world::{Session, World};
+use crate::world::{Klar, Session, World};
 
 /// Where apps tell how they are: whether they can serve, then whether they live.
 const READY: [&str; 4] = ["/readyz", "/healthz", "/ready", "/health"];
@@ -17,13 +21,13 @@ const LIVE: [&str; 3] = ["/livez", "/live", "/alive"];
 const HEALTH: [&str; 7] = ["/readyz", "/healthz", "/ready", "/health", "/livez", "/live", "/alive"];
 
 /// Signs somebody in who may see the most, if there are accounts; operations that need nobody can be asked anyway.
-async fn anybody(world: &World) -> Option<Session> {
+pub(in crate::checks) async fn anybody(world: &World) -> Option<Session> {
     let account = world.accounts.as_ref()?.list.last()?;
     world.sign_in(account).await.ok()
 }
 
 /// Reading requests that are answered well now: what the app does when all is well.
-async fn good_reads(world: &Rc<World>, session: Option<&Session>) -> Vec<String> {
+pub(in crate::checks) async fn good_reads(world: &Rc<World>, session: Option<&Session>) -> Vec<String> {
     let mut paths = Vec::new();
     if let Some(api) = world.api().await {
         for operation in api.operations.iter().filter(|operation| operation.reads()) {
@@ -50,9 +54,18 @@ async fn good_reads(world: &Rc<World>, session: Option<&Session>) -> Vec<String>
 }
 
 /// Reads a path as this visitor.
-async fn read(world: &World, session: Option<&Session>, path: &str) -> Result<Answer, Silence> {
+pub(in crate::checks) async fn read(
+    world: &World,
+    session: Option<&Session>,
+    path: &str,
+) -> Result<Answer, Silence> {
     let ask = Ask::get(path).with("accept", "application/json, text/html;q=0.5");
     world.ask(session.map_or(ask.clone(), |session| session.on(ask))).await
+}
+
+/// The processes of the app.
+async fn pids(klar: &dyn Klar) -> Vec<Option<i32>> {
+    klar.instances().await.unwrap_or_default().iter().map(|instance| instance.pid).collect()
 }
 
 /// What an error answer must never show: pieces of stack traces, of SQL, of paths.

@@ -1,0 +1,5 @@
+//! Does the database hold up: what it is, what it is asked, and how it finds it?
+
+pub mod engine;
+pub mod explain;
+pub mod indexes;
