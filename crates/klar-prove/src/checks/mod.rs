@@ -14,6 +14,7 @@ pub const ALL: &[Check] = &[
     Check::of::<source::dependencies::Dependencies>(),
     Check::of::<source::tests_there::TestsThere>(),
     Check::of::<source::coverage::Coverage>(),
+    Check::of::<source::documents::Documents>(),
 ];
 
 #[cfg(test)]

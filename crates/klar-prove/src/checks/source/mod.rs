@@ -2,6 +2,7 @@
 
 pub mod coverage;
 pub mod dependencies;
+pub mod documents;
 pub mod lex;
 pub mod reports;
 pub mod secrets;
