@@ -15,6 +15,7 @@ pub const ALL: &[Check] = &[
     Check::of::<source::tests_there::TestsThere>(),
     Check::of::<source::coverage::Coverage>(),
     Check::of::<source::documents::Documents>(),
+    Check::of::<source::runtime::Runtime>(),
 ];
 
 #[cfg(test)]

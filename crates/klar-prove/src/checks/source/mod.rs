@@ -5,6 +5,7 @@ pub mod dependencies;
 pub mod documents;
 pub mod lex;
 pub mod reports;
+pub mod runtime;
 pub mod secrets;
 pub mod sql_built;
 pub mod tests_there;
