@@ -223,6 +223,12 @@ impl Document {
                 ),
             );
         }
+        if *followed == 0 {
+            return Finding::inapplicable(
+                place,
+                words!("it has no links", "det har ingen lenker", "det har inga länkar"),
+            );
+        }
         Finding::held(
             place,
             words!(
@@ -341,10 +347,11 @@ fn links(text: &str) -> Vec<(usize, String)> {
                 push(plain[at + name.len()..].split('"').next().unwrap_or_default());
             }
         }
-        if let Some((name, target)) = plain.split_once("]: ") {
-            if name.starts_with('[') && !name.starts_with("[^") {
-                push(target.split(" \"").next().unwrap_or_default());
-            }
+        if let Some((name, target)) = plain.split_once("]: ")
+            && name.starts_with('[')
+            && !name.starts_with("[^")
+        {
+            push(target.split(" \"").next().unwrap_or_default());
         }
     }
     found
