@@ -1297,11 +1297,12 @@ impl File {
         text: &str,
         worst: &mut Option<(String, Safety)>,
     ) {
+        let before = text.split(['%', '{']).next().unwrap_or_default();
+        let before = before.get(before.len().saturating_sub(200)..).unwrap_or("= ");
         for (index, range) in operands.iter().enumerate() {
             if !matches!(self.token(stream, range.start).map(|token| &token.tok), Some(Tok::Str { .. })) {
                 continue;
             }
-            let before = text.split(['%', '{']).next().unwrap_or_default();
             let mut at = range.start;
             while matches!(self.token(stream, at).map(|token| &token.tok), Some(Tok::Str { .. })) {
                 at += 1;
@@ -2304,6 +2305,23 @@ mod tests {
         ] {
             for language in [Language::Js, Language::Python, Language::Php] {
                 let _ = worst(language, code);
+            }
+        }
+        for many in [
+            "a + ",
+            "'a' + ",
+            "a = ",
+            "((a) => ",
+            "a.b",
+            "[",
+            "f(a, ",
+            "'SELECT a FROM t WHERE b = ' + c + ",
+            "const a = a; ",
+            "`${a}` + ",
+            "f'{a}' ",
+        ] {
+            for language in [Language::Js, Language::Python, Language::Php] {
+                let _ = worst(language, &format!("<?php {}", many.repeat(3_000)));
             }
         }
         let deep =
