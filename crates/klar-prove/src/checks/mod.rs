@@ -34,6 +34,8 @@ pub const ALL: &[Check] = &[
     Check::of::<source::dependencies::Dependencies>(),
     Check::of::<source::tests_there::TestsThere>(),
     Check::of::<source::coverage::Coverage>(),
+    Check::of::<source::documents::Documents>(),
+    Check::of::<source::runtime::Runtime>(),
 ];
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ impl Token {
 
 /// Texts may have values in them that have texts in them; deeper than this nobody writes.
 const DEEPEST: usize = 24;
+const MOST_ENDLESS: usize = 50;
 
 const PUNCTS: &[&str] = &[
     "===", "!==", "...", "**=", "??=", "||=", "&&=", "<=>", "//=", "?->", ">>>", "=>", "==", "!=", "<=",
@@ -85,8 +86,16 @@ const PUNCTS: &[&str] = &[
 /// The tokens of a file, as streams; the first is the file.
 #[must_use]
 pub fn lex(language: Language, text: &str) -> Vec<Vec<Token>> {
-    let mut lexer =
-        Lexer { language, text, bytes: text.as_bytes(), at: 0, line: 1, streams: vec![Vec::new()], depth: 0 };
+    let mut lexer = Lexer {
+        language,
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+        line: 1,
+        streams: vec![Vec::new()],
+        depth: 0,
+        endless: 0,
+    };
     if language == Language::Php {
         lexer.skip_html();
     }
@@ -103,6 +112,8 @@ struct Lexer<'t> {
     line: usize,
     streams: Vec<Vec<Token>>,
     depth: usize,
+    /// Texts that did not end: a file with many is none that somebody wrote, and looking costs time.
+    endless: usize,
 }
 
 impl<'t> Lexer<'t> {
@@ -234,18 +245,19 @@ impl<'t> Lexer<'t> {
                 return Tok::Str { pieces, template: true };
             }
             (Language::Js, b'"' | b'\'') => return self.plain(byte, true),
-            (Language::Js, b'/') if regex_may_follow(before) => {
+            (Language::Js, b'/') if self.endless < MOST_ENDLESS && regex_may_follow(before) => {
                 if let Some(length) = self.regex() {
                     self.skip(length);
                     return Tok::Regex;
                 }
+                self.endless += 1;
             }
             (Language::Php, b'\'') => return self.plain(byte, false),
             (Language::Php, b'"') => {
                 self.skip(1);
                 return Tok::Str { pieces: self.php_text(Some("\"")), template: false };
             }
-            (Language::Php, b'<') if self.starts("<<<") => {
+            (Language::Php, b'<') if self.starts("<<<") && self.endless < MOST_ENDLESS => {
                 if let Some(tok) = self.heredoc() {
                     return tok;
                 }
@@ -333,9 +345,8 @@ impl<'t> Lexer<'t> {
                 }
                 return pieces;
             }
-            if self.peek(0) == b'\\' {
-                self.skip(2);
-            } else if open == "{" && (self.starts("{{") || self.starts("}}")) {
+            let doubled = open == "{" && (self.starts("{{") || self.starts("}}"));
+            if self.peek(0) == b'\\' || doubled {
                 self.skip(2);
             } else if self.starts(open) && self.depth < DEEPEST {
                 pieces.push(text(self, start));
@@ -400,10 +411,10 @@ impl<'t> Lexer<'t> {
                 let braces_first = self.starts("{$");
                 self.skip(if braces_first { 1 } else { 2 });
                 let hole = self.hole();
-                if let (false, Piece::Hole(stream)) = (braces_first, &hole) {
-                    if let Some(Token { tok: Tok::Word(word), .. }) = self.streams[*stream].first_mut() {
-                        word.insert(0, '$');
-                    }
+                if let (false, Piece::Hole(stream)) = (braces_first, &hole)
+                    && let Some(Token { tok: Tok::Word(word), .. }) = self.streams[*stream].first_mut()
+                {
+                    word.insert(0, '$');
                 }
                 pieces.push(hole);
                 start = self.at;
@@ -467,6 +478,7 @@ impl<'t> Lexer<'t> {
                     line: self.line + 1,
                     streams: std::mem::take(&mut self.streams),
                     depth: self.depth,
+                    endless: 0,
                 };
                 let pieces = if head.starts_with('\'') {
                     vec![Piece::Text(self.text[body..end].to_owned())]
@@ -479,6 +491,7 @@ impl<'t> Lexer<'t> {
             }
             end += line.len();
         }
+        self.endless += 1;
         None
     }
 
@@ -587,6 +600,8 @@ mod tests {
             }
             let _ = lex(language, &"`${".repeat(5000));
             let _ = lex(language, &"f'{".repeat(5000));
+            let _ = lex(language, &format!("<?php {}", "<<<A\n".repeat(20_000)));
+            let _ = lex(language, &"=/[".repeat(20_000));
         }
     }
 }

@@ -2,8 +2,10 @@
 
 pub mod coverage;
 pub mod dependencies;
+pub mod documents;
 pub mod lex;
 pub mod reports;
+pub mod runtime;
 pub mod secrets;
 pub mod sql_built;
 pub mod tests_there;

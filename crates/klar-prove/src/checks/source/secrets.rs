@@ -815,8 +815,9 @@ fn top_level_comma(text: &str) -> Option<usize> {
 fn assigned(line: &str, bare: bool) -> Vec<(&'static str, &str)> {
     let mut found = Vec::new();
     let bytes = line.as_bytes();
+    let defines = line.find("define(");
     for (at, byte) in line.bytes().enumerate() {
-        let define = byte == b',' && line[..at].contains("define(");
+        let define = byte == b',' && defines.is_some_and(|start| start < at);
         if !(matches!(byte, b'=' | b':') || define) {
             continue;
         }

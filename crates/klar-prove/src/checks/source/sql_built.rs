@@ -55,6 +55,9 @@ struct Place {
 }
 
 const MOST_PLACES: usize = 50;
+/// Longer expressions and bodies than this are not followed to their end.
+const LONGEST: usize = 4000;
+const MOST_VALUES: usize = 300;
 const ALLOW: &str = "klar:allow-sql";
 const SOURCE: (&str, &str) = ("sec.parameterized-queries", "source");
 const CONTROL: (&str, &str) = ("sec.parameterized-queries", "control");
@@ -693,7 +696,18 @@ impl File {
     }
 
     fn declare(&mut self, name: &str, scope: usize, value: Value) {
-        self.names.entry(name.to_owned()).or_default().push(Binding { scope, declares: true, value });
+        self.note(name, Binding { scope, declares: true, value });
+    }
+
+    /// Keeps what a name stands for. Of a name with more values than anybody writes nothing is believed.
+    fn note(&mut self, name: &str, mut binding: Binding) {
+        let all = self.names.entry(name.to_owned()).or_default();
+        if all.len() >= MOST_VALUES {
+            binding = Binding { scope: 0, declares: true, value: Value::Param };
+        }
+        if all.len() <= MOST_VALUES {
+            all.push(binding);
+        }
     }
 
     /// Finds what names stand for.
@@ -797,7 +811,7 @@ impl File {
 
     fn note_returns(&mut self, name: &str, stream: usize, body: Range<usize>) {
         let mut found = Vec::new();
-        for at in body {
+        for at in body.take(LONGEST) {
             if self.word(stream, at) == Some("return") && found.len() < 20 {
                 found.push(Expr { stream, range: at + 1..self.end_of(stream, at + 1) });
             }
@@ -807,7 +821,7 @@ impl File {
 
     fn bind_params(&mut self, stream: usize, range: Range<usize>, scope: usize) {
         let mut depth = 0_i32;
-        for at in range {
+        for at in range.take(500) {
             let Some(token) = self.token(stream, at) else { break };
             if ["(", "["].iter().any(|open| token.is(open)) {
                 depth += 1;
@@ -821,10 +835,11 @@ impl File {
             let typed =
                 self.language == Language::Php && token.word().is_some_and(|word| word.starts_with('$'));
             // `a: b` names a type in a list of parameters, and a new name in a pattern; taking both does no harm.
-            if (first || typed) && depth <= 1 {
-                if let Some(name) = self.word(stream, at).map(str::to_owned) {
-                    self.declare(&name, scope, Value::Param);
-                }
+            if (first || typed)
+                && depth <= 1
+                && let Some(name) = self.word(stream, at).map(str::to_owned)
+            {
+                self.declare(&name, scope, Value::Param);
             }
         }
     }
@@ -857,7 +872,7 @@ impl File {
         }
         let arrow = self.is(stream, next, "=>");
         let block = self.is(stream, next, "{");
-        if !arrow && !(block && !keyword && before.is_some()) {
+        if !(arrow || block && !keyword && before.is_some()) {
             return;
         }
         let body = if arrow { next + 1 } else { next };
@@ -873,14 +888,15 @@ impl File {
         if self.word(stream, name) == Some("async") {
             name = name.wrapping_sub(1);
         }
-        if arrow && self.is(stream, name, "=") {
-            if let Some(name) = self.word(stream, name.wrapping_sub(1)).map(str::to_owned) {
-                if self.is(stream, body, "{") {
-                    self.note_returns(&name, stream, body..self.pair(stream, body));
-                } else {
-                    let expr = Expr { stream, range: body..self.end_of(stream, body) };
-                    self.returns.entry(name).or_default().push(expr);
-                }
+        if arrow
+            && self.is(stream, name, "=")
+            && let Some(name) = self.word(stream, name.wrapping_sub(1)).map(str::to_owned)
+        {
+            if self.is(stream, body, "{") {
+                self.note_returns(&name, stream, body..self.pair(stream, body));
+            } else {
+                let expr = Expr { stream, range: body..self.end_of(stream, body) };
+                self.returns.entry(name).or_default().push(expr);
             }
         }
     }
@@ -1023,7 +1039,7 @@ impl File {
             }
             let value = Value::Is(Expr { stream, range: next + 1..self.end_of(stream, next + 1) });
             let declares = self.language != Language::Js;
-            self.names.entry(name.to_owned()).or_default().push(Binding { scope, declares, value });
+            self.note(name, Binding { scope, declares, value });
         } else if (self.is(stream, next, ".") || self.is(stream, next, "?."))
             && self
                 .word(stream, next + 1)
@@ -1031,7 +1047,7 @@ impl File {
             && self.is(stream, next + 2, "(")
         {
             let value = Value::Is(Expr { stream, range: next + 3..self.pair(stream, next + 2) });
-            self.names.entry(name.to_owned()).or_default().push(Binding { scope, declares: false, value });
+            self.note(name, Binding { scope, declares: false, value });
         }
     }
 
@@ -1039,7 +1055,9 @@ impl File {
     fn end_of(&self, stream: usize, start: usize) -> usize {
         let tokens = &self.streams[stream];
         let mut at = start;
-        while let Some(token) = tokens.get(at) {
+        let mut steps = 0;
+        while let Some(token) = tokens.get(at).filter(|_| steps < LONGEST) {
+            steps += 1;
             if let Tok::Punct(punct) = token.tok {
                 match punct {
                     ";" | "," | ")" | "]" | "}" => return at,
@@ -1137,6 +1155,16 @@ impl File {
                     .iter()
                     .any(|dot| tokens[start - 1].is(dot) && !(self.language == Language::Php && *dot == "."));
         let is_text = matches!(tokens[start].tok, Tok::Str { .. });
+        // What goes on is looked at where it begins.
+        let before = |back: usize| start.checked_sub(back).and_then(|at| tokens.get(at));
+        let goes_on = before(1).is_some_and(|token| token.is(plus)) && before(2).is_none_or(ends_operand);
+        let beside = self.language == Language::Python
+            && is_text
+            && tokens[start].indent.is_none()
+            && before(1).is_some_and(|token| matches!(token.tok, Tok::Str { .. }));
+        if goes_on || beside {
+            return start + 1;
+        }
         if !is_text && (!begins || tokens[start].word().is_none_or(|word| NOT_OPERANDS.contains(&word))) {
             return start + 1;
         }
@@ -1166,10 +1194,11 @@ impl File {
         let scope = self.scopes[stream][start];
         let mut known = true;
         // `sql += …` goes on with what there was.
-        if start > 1 && ["+=", ".="].iter().any(|op| tokens[start - 1].is(op)) {
-            if let Some(name) = tokens[start - 2].word() {
-                parts.push((self.text_of(name, scope).unwrap_or_default() + " ", None));
-            }
+        if start > 1
+            && ["+=", ".="].iter().any(|op| tokens[start - 1].is(op))
+            && let Some(name) = tokens[start - 2].word()
+        {
+            parts.push((self.text_of(name, scope).unwrap_or_default() + " ", None));
         }
         for range in &operands {
             let expr = Expr { stream, range: range.clone() };
@@ -1192,7 +1221,11 @@ impl File {
                 if let Some(expr) = expr {
                     self.weigh(expr, &before, &mut worst);
                 }
-                before.push_str(text);
+                // Only the end of it matters.
+                before.push_str(text.get(text.len().saturating_sub(100)..).unwrap_or(text));
+                if before.len() > 1000 {
+                    before = before.chars().rev().take(200).collect::<Vec<_>>().into_iter().rev().collect();
+                }
             }
             // `"…" % values`, `.format(values)`, `.concat(values)`, `.replace(":id", value)`
             self.formatted(stream, &operands, &text, &mut worst);
@@ -1264,11 +1297,12 @@ impl File {
         text: &str,
         worst: &mut Option<(String, Safety)>,
     ) {
+        let before = text.split(['%', '{']).next().unwrap_or_default();
+        let before = before.get(before.len().saturating_sub(200)..).unwrap_or("= ");
         for (index, range) in operands.iter().enumerate() {
             if !matches!(self.token(stream, range.start).map(|token| &token.tok), Some(Tok::Str { .. })) {
                 continue;
             }
-            let before = text.split(['%', '{']).next().unwrap_or_default();
             let mut at = range.start;
             while matches!(self.token(stream, at).map(|token| &token.tok), Some(Tok::Str { .. })) {
                 at += 1;
@@ -1353,21 +1387,22 @@ impl File {
             return;
         }
         let mut safety = self.value(expr, 0);
-        if safety == Safety::Unsafe && expr.range.len() == 1 {
-            if let Some(name) = self.word(expr.stream, expr.range.start) {
-                let scope = self.scopes[expr.stream][expr.range.start];
-                let bindings = self.lookup(name, scope);
-                let given =
-                    !bindings.is_empty() && bindings.iter().all(|each| matches!(each.value, Value::Param));
-                let value = left.ends_with(['=', '<', '>', '\'', '"', '%', ',', '+', '-', '*', '|', '('])
-                    || ["LIKE", "LIMIT", "OFFSET", "IN", "VALUES", "BETWEEN", "WHEN", "THEN", "ELSE"]
-                        .iter()
-                        .any(|word| left.to_ascii_uppercase().ends_with(word));
-                // A function that is given the name of a table, or a condition: who gives it is not seen here.
-                let quoted = left.ends_with(['=', '\'', '<', '>', '%']);
-                if given && !is_request(name) && (!value || is_fragment(name) && !quoted) {
-                    safety = Safety::Unknown;
-                }
+        if safety == Safety::Unsafe
+            && expr.range.len() == 1
+            && let Some(name) = self.word(expr.stream, expr.range.start)
+        {
+            let scope = self.scopes[expr.stream][expr.range.start];
+            let bindings = self.lookup(name, scope);
+            let given =
+                !bindings.is_empty() && bindings.iter().all(|each| matches!(each.value, Value::Param));
+            let value = left.ends_with(['=', '<', '>', '\'', '"', '%', ',', '+', '-', '*', '|', '('])
+                || ["LIKE", "LIMIT", "OFFSET", "IN", "VALUES", "BETWEEN", "WHEN", "THEN", "ELSE"]
+                    .iter()
+                    .any(|word| left.to_ascii_uppercase().ends_with(word));
+            // A function that is given the name of a table, or a condition: who gives it is not seen here.
+            let quoted = left.ends_with(['=', '\'', '<', '>', '%']);
+            if given && !is_request(name) && (!value || is_fragment(name) && !quoted) {
+                safety = Safety::Unknown;
             }
         }
         if safety > Safety::Safe && worst.as_ref().is_none_or(|(_, than)| safety > *than) {
@@ -1769,16 +1804,16 @@ impl File {
             let plain = ["Object", "String", "Array", "JSON"].contains(&name);
             return object.filter(|_| !plain).map_or(given, |object| receiver(object).max(given));
         }
-        if object.is_none() || ["this", "self", "$this", "cls"].contains(&name) {
-            if let Some(returns) = self.returns.get(callee) {
-                // What it gives is looked at with any arguments: where it builds SQL itself, that is told there.
-                if returns.is_empty() || !self.busy.borrow_mut().insert(format!("{callee}()")) {
-                    return Safety::Unknown;
-                }
-                let safety = self.worst(returns, depth).min(Safety::Unknown);
-                self.busy.borrow_mut().remove(&format!("{callee}()"));
-                return safety;
+        if (object.is_none() || ["this", "self", "$this", "cls"].contains(&name))
+            && let Some(returns) = self.returns.get(callee)
+        {
+            // What it gives is looked at with any arguments: where it builds SQL itself, that is told there.
+            if returns.is_empty() || !self.busy.borrow_mut().insert(format!("{callee}()")) {
+                return Safety::Unknown;
             }
+            let safety = self.worst(returns, depth).min(Safety::Unknown);
+            self.busy.borrow_mut().remove(&format!("{callee}()"));
+            return safety;
         }
         let scope = self.scopes[stream].get(base.start).copied().unwrap_or(0);
         let imported = self.lookup(name, scope).iter().any(|each| matches!(each.value, Value::Import));
@@ -1992,7 +2027,7 @@ fn is_sql(text: &str) -> bool {
                         ))
             }
             Some(_) => true,
-            None => upper && rest.contains(['\0', '(', '*']) || upper && words.len() < 4,
+            None => upper && (words.len() < 4 || rest.contains(['\0', '(', '*'])),
         },
         "INSERT" => key(1, &["INTO", "IGNORE", "OR"]) && (upper || has(2, &["VALUES", "SELECT"]).is_some()),
         "REPLACE" | "MERGE" => upper && key(1, &["INTO"]),
@@ -2270,6 +2305,23 @@ mod tests {
         ] {
             for language in [Language::Js, Language::Python, Language::Php] {
                 let _ = worst(language, code);
+            }
+        }
+        for many in [
+            "a + ",
+            "'a' + ",
+            "a = ",
+            "((a) => ",
+            "a.b",
+            "[",
+            "f(a, ",
+            "'SELECT a FROM t WHERE b = ' + c + ",
+            "const a = a; ",
+            "`${a}` + ",
+            "f'{a}' ",
+        ] {
+            for language in [Language::Js, Language::Python, Language::Php] {
+                let _ = worst(language, &format!("<?php {}", many.repeat(3_000)));
             }
         }
         let deep =
