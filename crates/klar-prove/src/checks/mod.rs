@@ -16,6 +16,8 @@ pub const ALL: &[Check] = &[
     Check::of::<attacks::access::Access>(),
     Check::of::<api::validation::Validation>(),
     Check::of::<api::operations::Operations>(),
+    Check::of::<api::lists::Lists>(),
+    Check::of::<api::errors::Errors>(),
 ];
 
 #[cfg(test)]
