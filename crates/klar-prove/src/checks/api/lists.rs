@@ -310,8 +310,10 @@ async fn look_at(range: &Range<'_>, shot: &Shot, maker: Option<&Shot>) -> Option
     // Small pages while rows are made, then larger ones: both must show the same rows in the same order.
     let small = shot.sending(&limit, "7");
     let large = shot.sending(&limit, "20");
-    let counting =
-        named(&["total", "with_total", "count"]).map_or(large.clone(), |slot| large.sending(&slot, "true"));
+    let largest = list.most.map_or(20, |(rows, _)| rows.clamp(20, CAPPED));
+    let counting = shot.sending(&limit, &largest.to_string());
+    let counting = named(&["total", "with_total", "count"])
+        .map_or_else(|| counting.clone(), |slot| counting.sending(&slot, "true"));
     let before = walk(range, &large, &cursor, None).await?;
     let during = walk(range, &small, &cursor, maker).await?;
     let old: BTreeSet<&String> = before.ids.iter().collect();
