@@ -14,6 +14,8 @@ pub const ALL: &[Check] = &[
     Check::of::<attacks::xss::Xss>(),
     Check::of::<attacks::csrf::Csrf>(),
     Check::of::<attacks::access::Access>(),
+    Check::of::<attacks::guessing::Guessing>(),
+    Check::of::<attacks::oversized::Oversized>(),
     Check::of::<api::validation::Validation>(),
     Check::of::<api::operations::Operations>(),
     Check::of::<api::lists::Lists>(),

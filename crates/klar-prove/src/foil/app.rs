@@ -52,10 +52,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("ignores-fields", "gives all fields whatever was asked for"),
     ("plain-errors", "answers errors as plain text to everybody"),
     ("no-error-id", "answers errors without an id"),
-    ("endless-guessing", "lets anybody guess passwords without end"),
     ("no-retry-after", "limits without saying for how long"),
-    ("endless-patience", "waits for heads and bodies as long as they take"),
-    ("any-size", "takes heads and bodies of any size"),
+    ("limits-everybody", "lets nobody sign in after somebody has guessed too often"),
+    ("any-head", "takes heads of any size"),
+    ("any-body", "takes bodies of any size"),
     ("sqli-error", "builds SQL from a path and shows what the database says of it"),
     ("sqli-boolean", "builds SQL from a search term"),
     ("sqli-time", "builds SQL from a field of a body"),
@@ -83,7 +83,7 @@ impl App {
     }
 
     pub(super) fn body_limit(&self) -> usize {
-        64 * 1024
+        if self.has("any-body") { 64 << 20 } else { 64 * 1024 }
     }
 
     pub(super) fn too_large(&self, head: &Parts) -> Answer {
