@@ -83,10 +83,10 @@ pub(super) async fn walk(world: &World) -> Result<Crawl, Unable> {
             }
         };
         if answer.status.is_redirection() {
-            if let Some(next) = answer.header("location").and_then(|to| site.origin().path_of(&path, to)) {
-                if seen.insert(next.clone()) {
-                    waiting.push_back(next);
-                }
+            if let Some(next) = answer.header("location").and_then(|to| site.origin().path_of(&path, to))
+                && seen.insert(next.clone())
+            {
+                waiting.push_back(next);
             }
             continue;
         }
