@@ -58,19 +58,18 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("wrong-schema", "describes its answers otherwise than they are"),
     ("wrong-example", "describes examples that it refuses"),
     ("broken-document", "serves a description with references that lead nowhere"),
-    ("no-cap", "gives as many rows as anybody asks for"),
     ("ignores-limit", "gives as many rows as it likes"),
-    ("no-default-limit", "gives all rows when nobody says how many"),
+    ("no-pages", "gives all rows at once"),
+    ("shifting-pages", "counts pages from the newest row, so that new rows shift them"),
+    ("wrong-total", "states a total that is one too many"),
     ("gap-in-pages", "leaves out a row between two pages"),
     ("ignores-fields", "gives all fields whatever was asked for"),
     ("plain-errors", "answers errors as plain text to everybody"),
     ("no-error-id", "answers errors without an id"),
-    ("mute-errors", "answers errors without saying what to do"),
-    ("english-errors", "answers errors in English to everybody"),
-    ("endless-guessing", "lets anybody guess passwords without end"),
     ("no-retry-after", "limits without saying for how long"),
-    ("endless-patience", "waits for heads and bodies as long as they take"),
-    ("any-size", "takes heads and bodies of any size"),
+    ("limits-everybody", "lets nobody sign in after somebody has guessed too often"),
+    ("any-head", "takes heads of any size"),
+    ("any-body", "takes bodies of any size"),
     ("sqli-error", "builds SQL from a path and shows what the database says of it"),
     ("sqli-boolean", "builds SQL from a search term"),
     ("sqli-time", "builds SQL from a field of a body"),
@@ -136,7 +135,7 @@ impl App {
     }
 
     pub(super) fn body_limit(&self) -> usize {
-        64 * 1024
+        if self.has("any-body") { 64 << 20 } else { 64 * 1024 }
     }
 
     pub(super) fn too_large(&self, head: &Parts) -> Answer {
@@ -270,15 +269,21 @@ impl App {
             .and_then(|accept| accept.to_str().ok())
             .is_some_and(|accept| accept.contains("text/html"));
         let title = status.canonical_reason().unwrap_or("Error");
+        if self.has("plain-errors") {
+            return plain(status, "text/plain", detail);
+        }
+        let (shown, instance) =
+            if self.has("no-error-id") { ("", "") } else { ("Error id: foil-1", ",\"instance\":\"foil-1\"") };
         if wants_html {
             let page = format!(
-                "<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{detail}</p><p>Error id: foil-1</p></html>"
+                "<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{detail}</p><p>{shown}</p></html>"
             );
             return plain(status, "text/html; charset=utf-8", &page);
         }
         let id = if self.has("no-correlation-id") { "" } else { ",\"request_id\":\"foil-1\"" };
         let problem = format!(
             "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\"{id}}}",
+            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\"{instance}}}",
             status.as_u16()
         );
         plain(status, "application/problem+json", &problem)

@@ -128,6 +128,7 @@ async fn serve<S>(stream: S, app: Rc<App>, peer: SocketAddr, via: Via)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
+    let any_head = app.has("any-head");
     let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
         let app = Rc::clone(&app);
         async move {
@@ -140,7 +141,11 @@ where
             Ok::<Response<Full<Bytes>>, Infallible>(answer)
         }
     });
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+    let mut server = http1::Builder::new();
+    if any_head {
+        server.max_buf_size(8 << 20).max_headers(10_000);
+    }
+    let _ = server.serve_connection(TokioIo::new(stream), answer).await;
 }
 
 /// Whether the first bytes are a ClientHello that goes no further than TLS 1.1.

@@ -53,6 +53,9 @@ impl Shop {
             let id = owner as u64 + 1;
             shop.orders.borrow_mut().push(Order { id, owner, thing: id, note: "first".to_owned() });
         }
+        for id in 3..40 {
+            shop.orders.borrow_mut().push(Order { id, owner: 2, thing: id, note: "more".to_owned() });
+        }
         shop
     }
 
@@ -215,9 +218,10 @@ impl Shop {
             return app.error(head, StatusCode::UNPROCESSABLE_ENTITY, "Send email and password.");
         };
         let who = ACCOUNTS.iter().position(|(name, _)| *name == email);
-        let Some(who) = who.filter(|_| password == PASSWORD) else {
+        let shut = app.has("limits-everybody") && self.wrong.get() > 10;
+        let Some(who) = who.filter(|_| password == PASSWORD && !shut) else {
             self.wrong.set(self.wrong.get() + 1);
-            if self.wrong.get() > 10 && !app.has("endless-guessing") {
+            if self.wrong.get() > 10 {
                 let answer = app.error(head, StatusCode::TOO_MANY_REQUESTS, "Wait a little, then try again.");
                 return if app.has("no-retry-after") { answer } else { with(answer, "retry-after", "900") };
             }
@@ -361,14 +365,36 @@ fn page(app: &App, head: &Parts, name: &str, rows: Vec<Value>, query: &BTreeMap<
     if limit == Some(0) {
         return wrong("Ask for at least one.");
     }
-    let most = if app.has("no-cap") { usize::MAX } else { MOST_LIMIT };
-    let limit = if app.has("ignores-limit") { MOST_LIMIT } else { limit.unwrap_or(10).min(most) };
-    let limit = if app.has("no-default-limit") && !query.contains_key("limit") { usize::MAX } else { limit };
-    let after = after.unwrap_or(0);
-    let step = if app.has("gap-in-pages") { limit.saturating_add(1) } else { limit };
-    let next = after.checked_add(step).filter(|next| *next < rows.len());
+    let mut rows = rows;
+    if app.has("no-pages") {
+        while rows.len() < 300 && !rows.is_empty() {
+            rows.extend_from_within(..rows.len().min(50));
+        }
+        return json_answer(StatusCode::OK, &json!({ name: rows, "next": null }));
+    }
+    let total = rows.len() + usize::from(app.has("wrong-total"));
+    let limit = if app.has("ignores-limit") { MOST_LIMIT } else { limit.unwrap_or(10).min(MOST_LIMIT) };
+    // Behind the row that was shown last, so that new rows shift nothing.
+    let id = |row: &Value| row.get("id").and_then(Value::as_u64).unwrap_or(0) as usize;
+    let newest_first = matches!(rows.as_slice(), [first, .., last] if id(first) > id(last));
+    let start = match after {
+        None => 0,
+        Some(after) if app.has("shifting-pages") => after,
+        Some(after) => {
+            let behind = |row: &Value| if newest_first { id(row) < after } else { id(row) > after };
+            rows.iter().position(behind).unwrap_or(rows.len())
+        }
+    };
+    let end = start.saturating_add(limit).min(rows.len());
+    let next = (end < rows.len()).then(|| {
+        if app.has("shifting-pages") {
+            return end;
+        }
+        let last = if app.has("gap-in-pages") { end } else { end.saturating_sub(1) };
+        rows.get(last).map_or(0, id)
+    });
+    let rows: Vec<Value> = rows.into_iter().skip(start).take(limit).collect();
     let fields: Option<Vec<&str>> = query.get("fields").map(|fields| fields.split(',').collect());
-    let rows: Vec<Value> = rows.into_iter().skip(after).take(limit).collect();
     let rows: Vec<Value> = match (&fields, app.has("ignores-fields")) {
         (Some(fields), false) => {
             if !fields.iter().all(|field| ["id", "name", "user_id", "item_id", "note"].contains(field)) {
@@ -384,7 +410,10 @@ fn page(app: &App, head: &Parts, name: &str, rows: Vec<Value>, query: &BTreeMap<
         }
         _ => rows,
     };
-    json_answer(StatusCode::OK, &json!({ name: rows, "next": next.map(|next| next.to_string()) }))
+    json_answer(
+        StatusCode::OK,
+        &json!({ name: rows, "next": next.map(|next| next.to_string()), "total": total }),
+    )
 }
 
 fn document(app: &App) -> Value {

@@ -217,7 +217,7 @@ pub fn example(schema: &Value, depth: usize) -> Value {
     }
     for key in ["oneOf", "anyOf"] {
         if let Some(first) = schema.get(key).and_then(|options| options.get(0)) {
-            return example(first, depth + 1);
+            return example(&with_option(schema, key, first), depth + 1);
         }
     }
     if let Some(all) = schema.get("allOf").and_then(Value::as_array) {
@@ -250,6 +250,24 @@ pub fn example(schema: &Value, depth: usize) -> Value {
         "null" => Value::Null,
         _ => json!(text(schema)),
     }
+}
+
+/// A schema that leaves a choice, with the choice made: what it says beside the options holds for each of them.
+fn with_option(schema: &Value, key: &str, option: &Value) -> Value {
+    let (Value::Object(common), Value::Object(option)) = (schema, option) else { return option.clone() };
+    if !common.contains_key("properties") {
+        return Value::Object(option.clone());
+    }
+    let mut merged = common.clone();
+    merged.remove(key);
+    for (name, value) in option {
+        match (merged.get_mut(name), value) {
+            (Some(Value::Array(there)), Value::Array(more)) => there.extend(more.iter().cloned()),
+            (Some(Value::Object(there)), Value::Object(more)) => there.extend(more.clone()),
+            _ => drop(merged.insert(name.clone(), value.clone())),
+        }
+    }
+    Value::Object(merged)
 }
 
 /// The type a schema asks for; the first that is not null where it lists several.
@@ -288,6 +306,14 @@ fn plain(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_choice_is_made_beside_what_holds_for_all() {
+        let schema = json!({ "type": "object", "required": ["b"], "properties": { "a": { "const": 1 }, "b": { "const": 2 }, "c": { "const": 3 } },
+            "oneOf": [{ "required": ["a"] }, { "required": ["c"] }] });
+        assert_eq!(example(&schema, 0), json!({ "a": 1, "b": 2 }));
+        assert_eq!(example(&json!({ "oneOf": [{ "type": "integer" }] }), 0), json!(1));
+    }
 
     #[test]
     fn a_document_is_read_and_examples_are_made() {

@@ -249,6 +249,15 @@ impl World {
         self.sign_in_with_answer(account).await.map(|(session, _)| session)
     }
 
+    /// The request that signs an account in; `None` when it is not known how.
+    #[must_use]
+    pub fn sign_in_request(&self, account: &Account) -> Option<Ask> {
+        let accounts = self.accounts.as_ref()?;
+        let mut body = accounts.body.clone();
+        fill_in(&mut body, account);
+        Some(Ask::new(::http::Method::POST, &accounts.path).json(&body))
+    }
+
     /// Signs in, and shows the answer too: its cookies say how they want to be kept.
     ///
     /// # Errors
@@ -263,9 +272,8 @@ impl World {
                 "{label} kunde inte logga in: {why}"
             ))
         };
-        let mut body = accounts.body.clone();
-        fill_in(&mut body, account);
-        let answer = self.ask(Ask::new(::http::Method::POST, &accounts.path).json(&body)).await;
+        let ask = self.sign_in_request(account).ok_or_else(|| Unable(Need::Accounts.missing()))?;
+        let answer = self.ask(ask).await;
         let answer = answer.map_err(|why| refused(why.to_string()))?;
         if !answer.status.is_success() {
             return Err(refused(answer.status.to_string()));

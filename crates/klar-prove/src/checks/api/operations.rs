@@ -74,10 +74,32 @@ impl Probe for Operations {
             _ => 1,
         };
         shots.sort_by_key(|shot| (rank(shot), shot.route().to_owned()));
+        // Makers once more, for what needs something that only a later one makes.
+        let makers: Vec<Shot> =
+            shots.iter().filter(|shot| rank(shot) == 0 && !signs_in(&world, shot)).cloned().collect();
+        let at = shots.iter().position(|shot| rank(shot) > 0).unwrap_or(shots.len());
+        shots.splice(at..at, makers.iter().cloned());
         let mut seen = Seen { document: faults(&api.document), operations: Vec::new() };
         let mut made: BTreeMap<String, Value> = BTreeMap::new();
         for shot in shots.iter().filter(|shot| !signs_out(&world, shot)) {
             let Some(operation) = shot.operation.and_then(|at| api.operations.get(at)) else { continue };
+            let earlier = seen.operations.iter().position(|tried| tried.route == shot.label);
+            if earlier
+                .and_then(|at| seen.operations.get(at))
+                .is_some_and(|tried| (200..400).contains(&tried.status))
+            {
+                continue;
+            }
+            // What was made first may have been used up meanwhile.
+            let list = shot.route().split("/{").next().unwrap_or_default();
+            let maker = makers.iter().find(|maker| rank(shot) == 2 && maker.route() == list);
+            if let Some((maker, operation)) =
+                maker.and_then(|maker| Some((maker, api.operations.get(maker.operation?)?)))
+                && let Some(body) =
+                    valid(&range, maker, operation, &made).await.and_then(|answer| answer.json())
+            {
+                made.insert(list.to_owned(), body);
+            }
             let answer = if signs_in(&world, shot) {
                 sign_in(&world, &range, shot).await
             } else {
@@ -115,7 +137,10 @@ impl Probe for Operations {
                 let answer = range.fire(ask).await;
                 tried.example = Some(answer.map_or(0, |answer| answer.status.as_u16()));
             }
-            seen.operations.push(tried);
+            match earlier.and_then(|at| seen.operations.get_mut(at)) {
+                Some(earlier) => *earlier = tried,
+                None => seen.operations.push(tried),
+            }
         }
         Ok(seen)
     }
