@@ -13,6 +13,10 @@ pub const ALL: &[Check] = &[
     Check::of::<security::tls::Tls>(),
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
+    Check::of::<running::logs::Logs>(),
+    Check::of::<running::metrics::Metrics>(),
+    Check::of::<running::cache_away::CacheAway>(),
+    Check::of::<running::broken_schema::BrokenSchema>(),
     Check::of::<data::engine::Engine>(),
     Check::of::<data::indexes::Indexes>(),
 ];

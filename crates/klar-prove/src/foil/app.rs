@@ -33,6 +33,14 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("live-dies", "says that it is dead while the database is away"),
     ("never-restarted", "does not come back after it was killed"),
     ("no-failover", "answers 502 after an instance was killed"),
+    ("plain-log", "writes its log as sentences"),
+    ("log-without-level", "leaves the level out of its log lines"),
+    ("leaky-log", "writes the headers of each request into its log"),
+    ("log-without-trace", "leaves the trace id out of its log lines"),
+    ("broken-metrics", "answers /metrics with what no collector can read"),
+    ("needs-cache", "answers 500 while the cache is away"),
+    ("never-back-cache", "goes on failing after the cache is back"),
+    ("no-correlation-id", "answers errors without an id"),
 ];
 
 /// The app: its faults, and where it is.
@@ -47,6 +55,11 @@ pub struct App {
 pub(super) struct State {
     pub(super) database_away: Cell<bool>,
     pub(super) was_away: Cell<bool>,
+    pub(super) cache_away: Cell<bool>,
+    pub(super) cache_was_away: Cell<bool>,
+    pub(super) schema_broken: Cell<bool>,
+    /// Where it speaks plain HTTP: what is for those on the machine is there.
+    pub(super) http: Cell<Option<SocketAddr>>,
     /// The number of the first instance, counted up when it is killed.
     pub(super) number: Cell<i32>,
     pub(super) gone: Cell<bool>,
@@ -72,10 +85,14 @@ impl App {
 
     pub(super) async fn answer(&self, request: Request<Bytes>, _peer: SocketAddr, tls: bool) -> Answer {
         let (head, _body) = request.into_parts();
+        if !tls && head.uri.path() == "/metrics" {
+            return self.metrics();
+        }
         if !tls && !self.has("no-redirect") {
             let to = format!("https://localhost:{}{}", self.https.port(), head.uri);
             return with(plain(StatusCode::PERMANENT_REDIRECT, "text/plain", ""), "location", &to);
         }
+        self.note(&head);
         let answer = match (&head.method, head.uri.path()) {
             (&Method::GET | &Method::HEAD, "/") => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
             (&Method::GET | &Method::HEAD, "/assets/app-0123456789abcdef.js") => {
@@ -91,6 +108,9 @@ impl App {
                 plain(status, "application/json", "{}")
             }
             (_, "/api/items") if self.is_without_database() => self.without_database(&head).await,
+            (_, "/api/items") if self.is_thrown_off() => {
+                self.error(&head, StatusCode::INTERNAL_SERVER_ERROR, "Try again, or tell us the id.")
+            }
             (_, "/api/items") if self.has("no-failover") && self.state.number.get() > 0 => {
                 self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
@@ -100,6 +120,52 @@ impl App {
             _ => self.error(&head, StatusCode::NOT_FOUND, "Check the address, or begin at the first page."),
         };
         if tls { self.harden(answer) } else { answer }
+    }
+
+    /// Whether its own code throws: over a table that is not there, or a cache that it cannot do without.
+    fn is_thrown_off(&self) -> bool {
+        let state = &self.state;
+        state.schema_broken.get()
+            || self.has("needs-cache") && state.cache_away.get()
+            || self.has("never-back-cache") && state.cache_was_away.get() && !state.cache_away.get()
+    }
+
+    /// One line for each request.
+    fn note(&self, head: &Parts) {
+        /// A foil that is left running does not fill the memory.
+        const LINES: usize = 10_000;
+        let value = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let trace = value("traceparent").split('-').nth(1).unwrap_or_default().to_owned();
+        let path = head.uri.path();
+        let mut line = serde_json::json!({
+            "ts": jiff::Timestamp::now().to_string(), "level": "info", "service": "foil", "trace_id": trace,
+            "msg": "request", "method": head.method.as_str(), "path": path,
+        });
+        if let Some(fields) = line.as_object_mut() {
+            if self.has("log-without-level") {
+                fields.remove("level");
+            }
+            if self.has("log-without-trace") {
+                fields.remove("trace_id");
+            }
+            if self.has("leaky-log") {
+                fields.insert("headers".to_owned(), format!("{:?}", head.headers).into());
+            }
+        }
+        let line = if self.has("plain-log") { format!("{} {path}", head.method) } else { line.to_string() };
+        let mut log = self.state.log.borrow_mut();
+        if log.len() < LINES {
+            log.push(line);
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        let text = if self.has("broken-metrics") {
+            "requests = 12 in all\n"
+        } else {
+            "# TYPE requests counter\nrequests_total{route=\"/api/items\"} 12\n# EOF\n"
+        };
+        plain(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
     }
 
     fn is_without_database(&self) -> bool {
@@ -140,8 +206,9 @@ impl App {
             );
             return plain(status, "text/html; charset=utf-8", &page);
         }
+        let id = if self.has("no-correlation-id") { "" } else { ",\"request_id\":\"foil-1\"" };
         let problem = format!(
-            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\",\"instance\":\"foil-1\"}}",
+            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\"{id}}}",
             status.as_u16()
         );
         plain(status, "application/problem+json", &problem)

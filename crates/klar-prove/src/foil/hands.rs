@@ -18,7 +18,7 @@ impl Klar for Hands {
             name: format!("foil.{number}"),
             service: "foil".to_owned(),
             pid: Some(number),
-            address: None,
+            address: self.0.state.http.get(),
         };
         let state = &self.0.state;
         let mut instances = vec![instance(100)];
@@ -37,19 +37,39 @@ impl Klar for Hands {
         done(serde_json::json!({}))
     }
 
-    fn take_away<'a>(&'a self, _: &'a str) -> Doing<'a, ()> {
-        self.0.state.database_away.set(true);
-        self.0.state.was_away.set(true);
+    fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()> {
+        let state = &self.0.state;
+        match store {
+            "cache" => {
+                state.cache_away.set(true);
+                state.cache_was_away.set(true);
+            }
+            // No store, but what a check breaks in the database of a real app.
+            "schema" => state.schema_broken.set(true),
+            _ => {
+                state.database_away.set(true);
+                state.was_away.set(true);
+            }
+        }
         done(())
     }
 
-    fn give_back<'a>(&'a self, _: &'a str) -> Doing<'a, ()> {
-        self.0.state.database_away.set(false);
+    fn give_back<'a>(&'a self, store: &'a str) -> Doing<'a, ()> {
+        let state = &self.0.state;
+        match store {
+            "cache" => state.cache_away.set(false),
+            "schema" => state.schema_broken.set(false),
+            _ => state.database_away.set(false),
+        }
         done(())
     }
 
     fn stores(&self) -> Doing<'_, Vec<(String, String)>> {
-        done(vec![("db".to_owned(), "postgres".to_owned())])
+        done(
+            [("db", "postgres"), ("cache", "redis")]
+                .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+                .into(),
+        )
     }
 
     fn kill<'a>(&'a self, _: &'a Instance) -> Doing<'a, ()> {

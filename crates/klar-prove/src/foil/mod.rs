@@ -61,6 +61,7 @@ impl Foil {
         let http = TcpListener::bind("127.0.0.1:0").await?;
         let (https_at, http_at) = (https.local_addr()?, http.local_addr()?);
         let app = Rc::new(App::new(faults, https_at));
+        app.state.http.set(Some(http_at));
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let secure = tokio::task::spawn_local(listen(https, Rc::clone(&app), Some(acceptor)));
         let plain = tokio::task::spawn_local(listen(http, Rc::clone(&app), None));

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HEALTH, LIVE, READY, anybody, good_reads, leak_in, read};
+use super::{HEALTH, LIVE, READY, anybody, good_reads, leak_in, pids, read};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
-use crate::world::{Klar, World, until};
+use crate::world::{World, until};
 
 /// The app without its database.
 pub struct DatabaseAway;
@@ -273,10 +273,6 @@ async fn health(world: &World) -> Vec<(String, u16, u64)> {
         }
     }
     seen
-}
-
-async fn pids(klar: &dyn Klar) -> Vec<Option<i32>> {
-    klar.instances().await.unwrap_or_default().iter().map(|instance| instance.pid).collect()
 }
 
 fn cannot(why: String) -> Unable {

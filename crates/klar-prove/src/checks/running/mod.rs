@@ -1,14 +1,18 @@
 //! Does it go on when something of it goes away?
 
+pub mod broken_schema;
+pub mod cache_away;
 pub mod database_away;
 pub mod instance_killed;
+pub mod logs;
+pub mod metrics;
 pub mod pace;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::world::http::{Answer, Ask, Silence};
-use crate::world::{Session, World};
+use crate::world::{Klar, Session, World};
 
 /// Where apps tell how they are: whether they can serve, then whether they live.
 const READY: [&str; 4] = ["/readyz", "/healthz", "/ready", "/health"];
@@ -56,6 +60,11 @@ pub(in crate::checks) async fn read(
 ) -> Result<Answer, Silence> {
     let ask = Ask::get(path).with("accept", "application/json, text/html;q=0.5");
     world.ask(session.map_or(ask.clone(), |session| session.on(ask))).await
+}
+
+/// The processes of the app.
+async fn pids(klar: &dyn Klar) -> Vec<Option<i32>> {
+    klar.instances().await.unwrap_or_default().iter().map(|instance| instance.pid).collect()
 }
 
 /// What an error answer must never show: pieces of stack traces, of SQL, of paths.

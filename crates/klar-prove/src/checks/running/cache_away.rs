@@ -1,0 +1,163 @@
+//! The cache goes away for a while.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{anybody, good_reads, pids, read};
+use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
+use crate::words;
+use crate::words::Words;
+use crate::world::{World, until};
+
+/// The app without its cache.
+pub struct CacheAway;
+
+/// What was answered meanwhile and after.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// Reading requests that were answered well before.
+    good_before: usize,
+    /// Those that were not answered well meanwhile: path and status, 0 for no answer.
+    failed: Vec<(String, u16)>,
+    /// Whether an account could sign in meanwhile; `None` when there is none, or it could not before.
+    signed_in: Option<bool>,
+    slowest_ms: u64,
+    /// Paths that were not answered well again within a minute.
+    not_back: Vec<String>,
+    same_processes: bool,
+}
+
+const BACK: Duration = Duration::from_secs(60);
+/// An answer later than this is one that nobody waits for.
+const PROMPT: Duration = Duration::from_secs(10);
+
+impl Probe for CacheAway {
+    type Seen = Seen;
+
+    const ABOUT: About = About {
+        id: "cache-away",
+        version: 1,
+        question: "Without its cache, does the app go on, and take it up again by itself?",
+        does: "Stops the Redis of the rig, asks every reading operation and signs in, starts it again and waits for the app.",
+        shows: &[
+            ("cache.redis", "cache-down"),
+            ("err.graceful-degradation", "core-flows"),
+            ("err.graceful-degradation", "recovery"),
+        ],
+        needs: &[Need::Site, Need::Klar],
+        disturbs: Disturbs::Stops,
+        good_for: Duration::from_secs(7 * 24 * 3600),
+        limit: Duration::from_secs(180),
+        faults: &[
+            Fault::Foil("needs-cache", ("cache.redis", "cache-down")),
+            Fault::Foil("needs-cache", ("err.graceful-degradation", "core-flows")),
+            Fault::Foil("never-back-cache", ("err.graceful-degradation", "recovery")),
+        ],
+    };
+
+    async fn look(world: Rc<World>) -> Result<Seen, Unable> {
+        let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
+        let cannot = |why: String| Unable(Words::same(why));
+        let stores = klar.stores().await.map_err(cannot)?;
+        let Some((store, _)) = stores.into_iter().find(|(_, kind)| kind == "redis") else {
+            return Err(Unable(words!(
+                "klar runs no cache of this app",
+                "klar kjører ingen cache for denne appen",
+                "klar kör ingen cache för den här appen"
+            )));
+        };
+        let session = anybody(&world).await;
+        let good = good_reads(&world, session.as_ref()).await;
+        if good.is_empty() {
+            return Err(Unable(words!(
+                "no reading operation is answered well to begin with",
+                "ingen leseoperasjon besvares godt i utgangspunktet",
+                "ingen läsoperation besvaras väl från början"
+            )));
+        }
+        let before = pids(&*klar).await;
+        klar.take_away(&store).await.map_err(cannot)?;
+        // Whatever happens in between, the cache comes back.
+        let mut failed = Vec::new();
+        let mut slowest = Duration::ZERO;
+        for path in &good {
+            let asking = read(&world, session.as_ref(), path);
+            let answer = tokio::time::timeout(world.patience(PROMPT), asking).await.ok().and_then(Result::ok);
+            match answer {
+                Some(answer) if answer.status.is_success() => slowest = slowest.max(answer.took),
+                answer => failed.push((path.clone(), answer.map_or(0, |answer| answer.status.as_u16()))),
+            }
+        }
+        let signed_in = match &session {
+            Some(_) => Some(anybody(&world).await.is_some()),
+            None => None,
+        };
+        klar.give_back(&store).await.map_err(cannot)?;
+        let mut not_back = Vec::new();
+        for path in &good {
+            let well = || async {
+                let answer = read(&world, session.as_ref(), path).await.ok()?;
+                answer.status.is_success().then_some(())
+            };
+            let patience = if not_back.is_empty() { world.patience(BACK) } else { Duration::from_secs(1) };
+            if until(patience, well).await.is_none() {
+                not_back.push(path.clone());
+            }
+        }
+        Ok(Seen {
+            good_before: good.len(),
+            failed,
+            signed_in,
+            slowest_ms: u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
+            not_back,
+            same_processes: pids(&*klar).await == before,
+        })
+    }
+
+    fn judge(seen: &Seen) -> Vec<Finding> {
+        let Seen { good_before: all, slowest_ms, .. } = seen;
+        let bad = seen.failed.len();
+        let flows = match (seen.failed.first(), seen.signed_in) {
+            (Some((path, status)), _) => words!(
+                "without Redis {bad} of {all} reading operations fail, first {path}: {status}",
+                "uten Redis mislykkes {bad} av {all} leseoperasjoner, først {path}: {status}",
+                "utan Redis misslyckas {bad} av {all} läsoperationer, först {path}: {status}"
+            ),
+            (None, Some(false)) => words!(
+                "without Redis nobody can sign in",
+                "uten Redis kan ingen logge inn",
+                "utan Redis kan ingen logga in"
+            ),
+            (None, _) => words!(
+                "without Redis all {all} reading operations are answered well, the slowest in {slowest_ms} ms",
+                "uten Redis besvares alle {all} leseoperasjoner godt, den tregeste på {slowest_ms} ms",
+                "utan Redis besvaras alla {all} läsoperationer väl, den långsammaste på {slowest_ms} ms"
+            ),
+        };
+        let goes_on = bad == 0 && seen.signed_in != Some(false);
+        let back = match seen.not_back.first() {
+            Some(path) => words!(
+                "{path} is not answered well again within 60 s",
+                "{path} besvares ikke godt igjen innen 60 s",
+                "{path} besvaras inte väl igen inom 60 s"
+            ),
+            None if seen.same_processes => words!(
+                "all {all} are answered well again, by the same processes",
+                "alle {all} besvares godt igjen, av de samme prosessene",
+                "alla {all} besvaras väl igen, av samma processer"
+            ),
+            None => words!(
+                "all {all} are answered well again, by new processes",
+                "alle {all} besvares godt igjen, av nye prosesser",
+                "alla {all} besvaras väl igen, av nya processer"
+            ),
+        };
+        vec![
+            Finding::when(bad == 0, ("cache.redis", "cache-down"), flows.clone()),
+            Finding::when(goes_on, ("err.graceful-degradation", "core-flows"), flows),
+            Finding::when(seen.not_back.is_empty(), ("err.graceful-degradation", "recovery"), back),
+        ]
+    }
+}
