@@ -201,8 +201,9 @@ impl App {
             .is_some_and(|accept| accept.contains("text/html"));
         let title = status.canonical_reason().unwrap_or("Error");
         if wants_html {
+            let id = if self.has("no-correlation-id") { "" } else { "<p>Error id: foil-1</p>" };
             let page = format!(
-                "<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{detail}</p><p>Error id: foil-1</p></html>"
+                "<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{detail}</p>{id}</html>"
             );
             return plain(status, "text/html; charset=utf-8", &page);
         }

@@ -246,7 +246,21 @@ fn has_id(answer: &Answer) -> bool {
     let body = answer.json().unwrap_or_default();
     let filled = |value: &serde_json::Value| value.as_str().is_some_and(|text| !text.is_empty());
     let there = |object: &serde_json::Value| FIELDS.iter().any(|name| object.get(*name).is_some_and(filled));
-    in_header || there(&body) || body.get("error").is_some_and(there)
+    // On a page it is in a sentence.
+    let page = if answer.is_html() { answer.text().to_lowercase() } else { String::new() };
+    let on_page = [
+        "error id",
+        "request id",
+        "trace id",
+        "correlation id",
+        "error-id",
+        "request-id",
+        "feil-id",
+        "fel-id",
+    ]
+    .iter()
+    .any(|name| page.contains(name));
+    in_header || on_page || there(&body) || body.get("error").is_some_and(there)
 }
 
 #[cfg(test)]
