@@ -19,6 +19,7 @@ pub const ALL: &[Check] = &[
     Check::of::<running::broken_schema::BrokenSchema>(),
     Check::of::<data::engine::Engine>(),
     Check::of::<data::indexes::Indexes>(),
+    Check::of::<data::statements::Statements>(),
 ];
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("broken-metrics", "answers /metrics with what no collector can read"),
     ("needs-cache", "answers 500 while the cache is away"),
     ("never-back-cache", "goes on failing after the cache is back"),
+    ("n-plus-one", "asks its database once for each row of a list"),
+    ("select-star", "asks its database for all columns"),
+    ("sql-by-hand", "writes what the visitor sent into its SQL"),
     ("no-correlation-id", "answers errors without an id"),
 ];
 
@@ -58,6 +61,8 @@ pub(super) struct State {
     pub(super) cache_away: Cell<bool>,
     pub(super) cache_was_away: Cell<bool>,
     pub(super) schema_broken: Cell<bool>,
+    /// Where its items are; without one it has none.
+    pub(super) database: std::cell::OnceCell<tokio_postgres::Client>,
     /// Where it speaks plain HTTP: what is for those on the machine is there.
     pub(super) http: Cell<Option<SocketAddr>>,
     /// The number of the first instance, counted up when it is killed.
@@ -114,6 +119,12 @@ impl App {
             (_, "/api/items") if self.has("no-failover") && self.state.number.get() > 0 => {
                 self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
+            (&Method::GET | &Method::HEAD, "/api/items") if self.state.database.get().is_some() => {
+                match self.items(head.uri.query().unwrap_or_default()).await {
+                    Ok(items) => plain(StatusCode::OK, "application/json", &items),
+                    Err(_) => self.error(&head, StatusCode::INTERNAL_SERVER_ERROR, "Try again."),
+                }
+            }
             (&Method::GET | &Method::HEAD, "/api/items") => {
                 plain(StatusCode::OK, "application/json", "{\"items\":[]}")
             }
@@ -157,6 +168,29 @@ impl App {
         if log.len() < LINES {
             log.push(line);
         }
+    }
+
+    /// The newest orders of a club, with its name.
+    async fn items(&self, query: &str) -> Result<String, tokio_postgres::Error> {
+        let Some(database) = self.state.database.get() else { return Ok("{\"items\":[]}".to_owned()) };
+        let club = query.strip_prefix("club=").unwrap_or("7").chars().filter(char::is_ascii_digit).take(9);
+        let club: i64 = club.collect::<String>().parse().unwrap_or(7);
+        let columns = if self.has("select-star") { "*" } else { "id, total" };
+        let sql = |club: &str| {
+            format!(
+                "SELECT {columns} FROM orders WHERE club_id = {club} ORDER BY placed_at DESC, id DESC LIMIT 20"
+            )
+        };
+        let count = if self.has("sql-by-hand") {
+            database.simple_query(&sql(&club.to_string())).await?.len()
+        } else {
+            database.query(&sql("$1"), &[&club]).await?.len()
+        };
+        let name = "SELECT id, name FROM clubs WHERE id = $1";
+        for _ in 0..if self.has("n-plus-one") { count } else { 0 } {
+            database.query(name, &[&club]).await?;
+        }
+        Ok(format!("{{\"items\":{count}}}"))
     }
 
     fn metrics(&self) -> Answer {
@@ -237,7 +271,7 @@ impl App {
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Foil</title><script src="/assets/app-0123456789abcdef.js" defer></script></head>
-<body><main><h1>Foil</h1><p><a href="/api/items">Items</a></p></main></body>
+<body><main><h1>Foil</h1><p><a href="/api/items">Items</a> <a href="/api/items?club=7">Of a club</a></p></main></body>
 </html>
 "#;
 

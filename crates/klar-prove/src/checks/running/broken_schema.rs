@@ -100,9 +100,9 @@ impl Probe for BrokenSchema {
         // Those that are read the most; a cache may hide what became of one, so there are some.
         let tables = database
             .rows(
-                "SELECT quote_ident(schemaname) AS schema, quote_ident(relname) AS name FROM pg_stat_user_tables s \
-                 JOIN pg_class c ON c.oid = s.relid WHERE pg_has_role(c.relowner, 'USAGE') AND n_live_tup > 0 \
-                 ORDER BY COALESCE(seq_scan, 0) + COALESCE(idx_scan, 0) DESC LIMIT 12",
+                "SELECT quote_ident(s.schemaname) AS schema, quote_ident(s.relname) AS name FROM pg_stat_user_tables s \
+                 JOIN pg_class c ON c.oid = s.relid WHERE pg_has_role(c.relowner, 'USAGE') AND s.n_live_tup > 0 \
+                 ORDER BY COALESCE(s.seq_scan, 0) + COALESCE(s.idx_scan, 0) DESC LIMIT 12",
             )
             .await?;
         database.run("SET default_transaction_read_only = off").await?;
