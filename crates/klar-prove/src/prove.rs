@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::check::{Check, Fault, Finding, Saw};
+use crate::check::{Check, Fault, Finding, Need, Saw};
 use crate::evidence::Control;
 use crate::foil::postgres::Cluster;
 use crate::foil::{self, Foil};
@@ -64,8 +64,17 @@ pub async fn control(check: Check) -> Control {
 /// # Errors
 /// Why it found nothing at all.
 pub async fn on_foil(check: Check, faults: &[&str]) -> Result<Vec<Finding>, String> {
-    let foil = Foil::start(faults).await.map_err(|why| why.to_string())?;
-    let world = foil_world(&foil);
+    // A check that looks at both gets a foil over a real database.
+    let needs_database = check.about.needs.contains(&Need::Database);
+    let cluster =
+        if needs_database { Some(Cluster::shared().await.map_err(|why| why.to_string())?) } else { None };
+    let url = match &cluster {
+        Some(cluster) => Some(cluster.plant(&[]).await.map_err(|why| why.to_string())?),
+        None => None,
+    };
+    let foil = Foil::over(faults, url.as_deref()).await.map_err(|why| why.to_string())?;
+    let mut world = foil_world(&foil);
+    world.database = url;
     found(check, world).await
 }
 

@@ -33,6 +33,7 @@ pub const ALL: &[Check] = &[
     Check::of::<running::broken_schema::BrokenSchema>(),
     Check::of::<data::engine::Engine>(),
     Check::of::<data::indexes::Indexes>(),
+    Check::of::<data::statements::Statements>(),
     Check::of::<source::sql_built::SqlBuilt>(),
     Check::of::<source::secrets::Secrets>(),
     Check::of::<source::dependencies::Dependencies>(),

@@ -85,6 +85,9 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("broken-metrics", "answers /metrics with what no collector can read"),
     ("needs-cache", "answers 500 while the cache is away"),
     ("never-back-cache", "goes on failing after the cache is back"),
+    ("n-plus-one", "asks its database once for each row of a list"),
+    ("select-star", "asks its database for all columns"),
+    ("sql-by-hand", "writes what the visitor sent into its SQL"),
     ("no-correlation-id", "answers errors without an id"),
 ];
 
@@ -116,6 +119,8 @@ pub(super) struct State {
     pub(super) cache_away: Cell<bool>,
     pub(super) cache_was_away: Cell<bool>,
     pub(super) schema_broken: Cell<bool>,
+    /// Where its items are; without one it has those of its shop.
+    pub(super) database: std::cell::OnceCell<tokio_postgres::Client>,
     /// The number of the first instance, counted up when it is killed.
     pub(super) number: Cell<i32>,
     pub(super) gone: Cell<bool>,
@@ -181,6 +186,12 @@ impl App {
             (_, "/api/items") if self.has("no-failover") && self.state.number.get() > 0 => {
                 self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
+            (&Method::GET | &Method::HEAD, "/api/items") if self.state.database.get().is_some() => {
+                match self.items(head.uri.query().unwrap_or_default()).await {
+                    Ok(items) => plain(StatusCode::OK, "application/json", &items),
+                    Err(_) => self.error(&head, StatusCode::INTERNAL_SERVER_ERROR, "Try again."),
+                }
+            }
             _ => match self.shop.answer(self, &head, &body).await {
                 Some(answer) => answer,
                 None => {
@@ -237,6 +248,29 @@ impl App {
         plain(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
     }
 
+    /// The newest orders of a club, with its name.
+    async fn items(&self, query: &str) -> Result<String, tokio_postgres::Error> {
+        let Some(database) = self.state.database.get() else { return Ok("{\"items\":[]}".to_owned()) };
+        let club = query.strip_prefix("club=").unwrap_or("7").chars().filter(char::is_ascii_digit).take(9);
+        let club: i64 = club.collect::<String>().parse().unwrap_or(7);
+        let columns = if self.has("select-star") { "*" } else { "id, total" };
+        let sql = |club: &str| {
+            format!(
+                "SELECT {columns} FROM orders WHERE club_id = {club} ORDER BY placed_at DESC, id DESC LIMIT 20"
+            )
+        };
+        let count = if self.has("sql-by-hand") {
+            database.simple_query(&sql(&club.to_string())).await?.len()
+        } else {
+            database.query(&sql("$1"), &[&club]).await?.len()
+        };
+        let name = "SELECT id, name FROM clubs WHERE id = $1";
+        for _ in 0..if self.has("n-plus-one") { count } else { 0 } {
+            database.query(name, &[&club]).await?;
+        }
+        Ok(format!("{{\"items\":{count}}}"))
+    }
+
     fn is_without_database(&self) -> bool {
         self.state.database_away.get() || self.has("never-back") && self.state.was_away.get()
     }
@@ -272,17 +306,19 @@ impl App {
         if self.has("plain-errors") {
             return plain(status, "text/plain", detail);
         }
-        let (shown, instance) =
-            if self.has("no-error-id") { ("", "") } else { ("Error id: foil-1", ",\"instance\":\"foil-1\"") };
+        let nameless = self.has("no-error-id") || self.has("no-correlation-id");
+        let (shown, instance) = if nameless {
+            ("", "")
+        } else {
+            ("Error id: foil-1", ",\"instance\":\"foil-1\",\"request_id\":\"foil-1\"")
+        };
         if wants_html {
             let page = format!(
                 "<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{detail}</p><p>{shown}</p></html>"
             );
             return plain(status, "text/html; charset=utf-8", &page);
         }
-        let id = if self.has("no-correlation-id") { "" } else { ",\"request_id\":\"foil-1\"" };
         let problem = format!(
-            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\"{id}}}",
             "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\"{instance}}}",
             status.as_u16()
         );
@@ -317,7 +353,7 @@ impl App {
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Foil</title><script src="/assets/app-0123456789abcdef.js" defer></script></head>
-<body><main><h1>Foil</h1><p><a href="/api/items">Items</a> <a href="/board">Board</a> <a href="/search?q=red">Red</a></p></main></body>
+<body><main><h1>Foil</h1><p><a href="/api/items">Items</a> <a href="/api/items?club=7">Of a club</a> <a href="/board">Board</a> <a href="/search?q=red">Red</a></p></main></body>
 </html>
 "#;
 

@@ -52,6 +52,14 @@ impl Foil {
     /// # Errors
     /// When it cannot listen or make a certificate; or a switch that there is not.
     pub async fn start(faults: &[&str]) -> io::Result<Self> {
+        Self::over(faults, None).await
+    }
+
+    /// Starts one that keeps its items in this database, which has the good tables.
+    ///
+    /// # Errors
+    /// As [`Foil::start`]; or when the database refuses.
+    pub async fn over(faults: &[&str], database: Option<&str>) -> io::Result<Self> {
         if let Some(unknown) = faults.iter().find(|fault| !SWITCHES.iter().any(|(name, _)| name == *fault)) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -65,6 +73,14 @@ impl Foil {
         let inside = TcpListener::bind("127.0.0.1:0").await?;
         let (https_at, http_at) = (https.local_addr()?, http.local_addr()?);
         let app = Rc::new(App::new(faults, https_at, inside.local_addr()?));
+        if let Some(url) = database {
+            let (client, connection) =
+                tokio_postgres::connect(url, tokio_postgres::NoTls).await.map_err(io::Error::other)?;
+            tokio::task::spawn_local(async move {
+                let _ = connection.await;
+            });
+            let _ = app.state.database.set(client);
+        }
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let doors = [(https, Door::Tls(acceptor)), (http, Door::Plain), (inside, Door::Inside)];
         let tasks =

@@ -23,6 +23,9 @@ use crate::check::{Disturbs, Need, Unable};
 use crate::evidence::Place;
 use crate::words;
 
+/// How many requests there are at most at a time. Who takes all turns is alone with the site.
+pub const TURNS: u32 = 8;
+
 /// What the checks of one run look at.
 pub struct World {
     /// What it is called in evidence.
@@ -167,7 +170,7 @@ impl World {
             klar: None,
             is_foil: false,
             browser: find_browser(),
-            turns: tokio::sync::Semaphore::new(8),
+            turns: tokio::sync::Semaphore::new(TURNS as usize),
             crawl: OnceCell::new(),
             api: OnceCell::new(),
             asked: Cell::new(0),

@@ -24,6 +24,7 @@ use klar_prove::world::http::{Client, Origin};
 use klar_prove::world::{Account, Accounts, World};
 use klar_run::durable;
 use klar_run::report::{AppStatus, Failure, Readiness};
+use klar_run::store::Engine;
 use klar_store::{Entry, Ledger};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -208,8 +209,10 @@ async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
     if let Ok(pem) = context.client().authority().await {
         world.authority = first_certificate(pem.as_bytes());
     }
-    world.database =
-        klar_run::store_urls(&context.layout, &key).ok().and_then(|urls| urls.into_iter().next());
+    let stores = klar_run::store_urls(&context.layout, &key).unwrap_or_default();
+    let first = |wanted| stores.iter().find(|(engine, _)| *engine == wanted).map(|(_, url)| url.clone());
+    world.database = first(Engine::Postgres);
+    world.cache = first(Engine::Redis);
     world.klar = Some(Rc::new(Hands::new(context.client(), key, None)));
     Ok(world)
 }

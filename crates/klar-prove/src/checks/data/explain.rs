@@ -1,5 +1,7 @@
 //! Statements of the app, and how PostgreSQL would run them: seen without running any.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::check::Unable;
@@ -27,10 +29,23 @@ pub struct Scan {
 
 /// Longer ones are nothing that a person wrote, and are not worth a look.
 const LONGEST: usize = 8_000;
-const MOST: usize = 80;
 
 /// What `pg_stat_statements` has counted for this role in this database; `None` where it is not there.
 pub async fn counted(database: &Database) -> Option<Vec<Statement>> {
+    let rows = counters(database, "AND calls >= 2 ORDER BY total_exec_time DESC LIMIT 80").await?;
+    Some(rows.into_iter().map(|(text, calls)| Statement { text, calls: Some(calls) }).collect())
+}
+
+/// How often each reading statement of this role has run; `None` where nobody counts.
+pub async fn calls(database: &Database) -> Option<BTreeMap<String, i64>> {
+    let mut all = BTreeMap::new();
+    for (text, calls) in counters(database, "LIMIT 5000").await? {
+        *all.entry(text).or_default() += calls;
+    }
+    Some(all)
+}
+
+async fn counters(database: &Database, which: &str) -> Option<Vec<(String, i64)>> {
     let schema = database
         .row(
             "SELECT quote_ident(n.nspname) AS schema FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
@@ -42,18 +57,13 @@ pub async fn counted(database: &Database) -> Option<Vec<Statement>> {
     let sql = format!(
         "SELECT calls, query FROM {schema}.pg_stat_statements \
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-         AND userid = (SELECT oid FROM pg_roles WHERE rolname = current_user) AND calls >= 2 \
+         AND userid = (SELECT oid FROM pg_roles WHERE rolname = current_user) \
          AND query ~* '^\\s*(select|with)\\M' AND length(query) < {LONGEST} \
-         AND query !~ '\\m(pg_stat_|pg_catalog|pg_class|pg_roles|pg_extension|pg_prepared_statements)' \
-         ORDER BY total_exec_time DESC LIMIT {MOST}"
+         AND query !~ '\\m(pg_stat_|pg_stats|pg_catalog|pg_class|pg_roles|pg_extension|pg_prepared_statements)' {which}"
     );
     // Made but not loaded, it says so instead of answering.
     let rows = database.rows(&sql).await.ok()?;
-    Some(
-        rows.iter()
-            .map(|row| Statement { text: row.text("query").to_owned(), calls: Some(row.number("calls")) })
-            .collect(),
-    )
+    Some(rows.iter().map(|row| (row.text("query").to_owned(), row.number("calls"))).collect())
 }
 
 /// What the app's connections ask just now, or asked last.

@@ -3,3 +3,4 @@
 pub mod engine;
 pub mod explain;
 pub mod indexes;
+pub mod statements;

@@ -100,9 +100,9 @@ impl Probe for BrokenSchema {
         // Those that are read the most; a cache may hide what became of one, so there are some.
         let tables = database
             .rows(
-                "SELECT quote_ident(schemaname) AS schema, quote_ident(relname) AS name FROM pg_stat_user_tables s \
-                 JOIN pg_class c ON c.oid = s.relid WHERE pg_has_role(c.relowner, 'USAGE') AND n_live_tup > 0 \
-                 ORDER BY COALESCE(seq_scan, 0) + COALESCE(idx_scan, 0) DESC LIMIT 12",
+                "SELECT quote_ident(s.schemaname) AS schema, quote_ident(s.relname) AS name FROM pg_stat_user_tables s \
+                 JOIN pg_class c ON c.oid = s.relid WHERE pg_has_role(c.relowner, 'USAGE') AND s.n_live_tup > 0 \
+                 ORDER BY COALESCE(s.seq_scan, 0) + COALESCE(s.idx_scan, 0) DESC LIMIT 12",
             )
             .await?;
         database.run("SET default_transaction_read_only = off").await?;
@@ -246,7 +246,21 @@ fn has_id(answer: &Answer) -> bool {
     let body = answer.json().unwrap_or_default();
     let filled = |value: &serde_json::Value| value.as_str().is_some_and(|text| !text.is_empty());
     let there = |object: &serde_json::Value| FIELDS.iter().any(|name| object.get(*name).is_some_and(filled));
-    in_header || there(&body) || body.get("error").is_some_and(there)
+    // On a page it is in a sentence.
+    let page = if answer.is_html() { answer.text().to_lowercase() } else { String::new() };
+    let on_page = [
+        "error id",
+        "request id",
+        "trace id",
+        "correlation id",
+        "error-id",
+        "request-id",
+        "feil-id",
+        "fel-id",
+    ]
+    .iter()
+    .any(|name| page.contains(name));
+    in_header || on_page || there(&body) || body.get("error").is_some_and(there)
 }
 
 #[cfg(test)]
