@@ -6,4 +6,5 @@
 //! **Invariant:** a check observes; it never believes a configuration.
 
 pub mod catalogue;
+pub mod checklist;
 pub mod words;
