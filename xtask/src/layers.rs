@@ -1,8 +1,14 @@
 //! Crates use what is below them, never what is beside or above: read from their manifests.
 
 /// From the ground up; crates on one line do not know each other.
-const LAYERS: [&[&str]; 6] =
-    [&["klar-base"], &["klar-config", "klar-store"], &["klar-edge", "klar-run"], &["klar-api"], &["klar-prove"], &["klar"]];
+const LAYERS: [&[&str]; 6] = [
+    &["klar-base"],
+    &["klar-config", "klar-store"],
+    &["klar-edge", "klar-run"],
+    &["klar-api"],
+    &["klar-prove"],
+    &["klar"],
+];
 
 const PICTURE: &str = "
     roof    klar        the program

@@ -14,8 +14,8 @@ use crate::secret::SecretRef;
 use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
-    Command, Cores, Csp, EnvValue, HostName, Place, RelativePath, Role, Schedule, ServiceKind, UrlPath,
-    VarName,
+    Command, Cores, Csp, EnvValue, HeaderField, HostName, Place, PlainText, RelativePath, Role, Schedule,
+    ServiceKind, UrlPath, VarName,
 };
 
 /// A table at the top of the file.
@@ -32,7 +32,7 @@ pub struct Root {
 }
 
 /// The tables of a `klar.toml`, in the order in which they are best read.
-pub const ROOTS: [Root; 7] = [
+pub const ROOTS: [Root; 9] = [
     Root { name: "app", section: App::SECTION, named: false, aliases: &["application", "project"] },
     Root {
         name: "services",
@@ -59,6 +59,18 @@ pub const ROOTS: [Root; 7] = [
         section: Deploy::SECTION,
         named: false,
         aliases: &["deployment", "rollout", "release"],
+    },
+    Root {
+        name: "check",
+        section: Check::SECTION,
+        named: false,
+        aliases: &["checks", "readiness", "probe", "probes"],
+    },
+    Root {
+        name: "accounts",
+        section: Account::SECTION,
+        named: true,
+        aliases: &["account", "users", "logins", "credentials"],
     },
 ];
 
@@ -609,4 +621,59 @@ impl Edge {
         let (https, http) = if as_root { (443, 80) } else { (8443, 8080) };
         (self.https_port.unwrap_or(https), self.http_port.unwrap_or(http))
     }
+}
+
+section! {
+    /// What `klar check` has to know to look behind the sign-in. It signs in with the `[accounts]` and tries what each
+    /// of them can reach.
+    #[serde(default)]
+    pub struct Check in "check", "the checks";
+
+    /// Where the app takes credentials, with a POST.
+    sign_in as "sign_in": Option<UrlPath> = absent("nobody is signed in, and what needs that stays unknown") {
+        example: r#"sign_in = "/api/session""#,
+        aliases: &["login", "signin", "sign_in_path", "login_path"],
+    };
+
+    /// What is sent there, as JSON; `{name}` and `{password}` are those of the account.
+    sign_in_body as "sign_in_body": PlainText = fixed(r#"'{"name":"{name}","password":"{password}"}'"#) {
+        example: r#"sign_in_body = '{"email":"{name}","password":"{password}"}'"#,
+        aliases: &["body", "login_body"],
+    };
+
+    /// The header that writes must carry against cross-site request forgery.
+    csrf_header as "csrf_header": Option<HeaderField> = absent("writes carry no such header") {
+        example: r#"csrf_header = "X-CSRF-Token""#,
+        aliases: &["csrf", "xsrf_header"],
+    };
+
+    /// The field of the sign-in's answer with the value of that header; dots lead into tables.
+    csrf_field as "csrf_field": PlainText = fixed("\"csrf\"") {
+        example: r#"csrf_field = "session.csrf""#,
+        aliases: &["csrf_value"],
+    };
+}
+
+section! {
+    /// An account of the app that `klar check` may use: made for that, with nothing of value in it. Two without and one
+    /// with rights show the most.
+    pub struct Account in "accounts.*", "an account";
+
+    /// The name to sign in with.
+    name as "name": PlainText = required("klar signs in with it") {
+        example: r#"name = "user@shop.example""#,
+        aliases: &["login", "user", "email", "username"],
+    };
+
+    /// Its password: a reference to a secret.
+    password as "password": SecretRef = required("klar signs in with it") {
+        example: r#"password = "env:CHECK_PASSWORD""#,
+        aliases: &["pass", "secret"],
+    };
+
+    /// Whether it may do more than others: `klar check` then expects that the others may not.
+    privileged as "privileged": bool = fixed("false") {
+        example: "privileged = true",
+        aliases: &["admin", "is_admin"],
+    };
 }

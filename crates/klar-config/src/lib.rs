@@ -38,7 +38,7 @@ mod values;
 
 pub use explain::{Explanation, InForce, UnknownKey, explain, explain_all};
 pub use fault::{ConfigError, ConfigErrors};
-pub use keys::{App, Deploy, Edge, Instances, Logs, RoutePolicy, Service};
+pub use keys::{Account, App, Check, Deploy, Edge, Instances, Logs, RoutePolicy, Service};
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
 pub use provenance::{Origin, Provenance, Setting};
 pub use reference::reference_markdown;

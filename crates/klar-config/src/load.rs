@@ -13,7 +13,7 @@ use crate::check::{check_edge, check_services};
 use crate::decide::{decide_stores, default_routes, notes_on};
 use crate::environment::{overlay, own_domains};
 use crate::fault::{ConfigErrors, Fault};
-use crate::keys::{App, Deploy, Edge, Logs, Service};
+use crate::keys::{Account, App, Check, Deploy, Edge, Logs, Service};
 use crate::provenance::Provenance;
 use crate::read::{Facts, Reader};
 use crate::root::read_root;
@@ -55,6 +55,12 @@ pub struct Config {
     /// `[deploy]`.
     #[serde(default)]
     pub deploy: Deploy,
+    /// `[check]`.
+    #[serde(default)]
+    pub check: Check,
+    /// `[accounts.NAME]`.
+    #[serde(default)]
+    pub accounts: BTreeMap<ServiceName, Account>,
 }
 
 /// A database or cache of the app.
@@ -270,6 +276,12 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
             edge: parts.edge?,
             logs: parts.logs?,
             deploy: parts.deploy?,
+            check: parts.check?,
+            accounts: parts
+                .accounts
+                .into_iter()
+                .map(|(name, account)| Some((name, account?)))
+                .collect::<Option<_>>()?,
         })
     })();
     match complete {

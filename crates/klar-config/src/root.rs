@@ -3,7 +3,9 @@
 use klar_base::ServiceName;
 
 use crate::fault::Fault;
-use crate::keys::{App, Deploy, ENV, Edge, Logs, ROOTS, Root, RoutePolicy, Service, StoreKeys};
+use crate::keys::{
+    Account, App, Check, Deploy, ENV, Edge, Logs, ROOTS, Root, RoutePolicy, Service, StoreKeys,
+};
 use crate::read::{Reader, join};
 use crate::route::{Pattern, Route};
 use crate::suggest::{self, quote};
@@ -20,6 +22,8 @@ pub(crate) struct Parts {
     pub(crate) edge: Option<Edge>,
     pub(crate) logs: Option<Logs>,
     pub(crate) deploy: Option<Deploy>,
+    pub(crate) check: Option<Check>,
+    pub(crate) accounts: Vec<(ServiceName, Option<Account>)>,
 }
 
 pub(crate) fn read_root(table: &Table, cx: &mut Reader<'_>) -> Parts {
@@ -46,7 +50,14 @@ pub(crate) fn read_root(table: &Table, cx: &mut Reader<'_>) -> Parts {
             "data" => parts.data = read_named(found, cx, StoreKeys::read),
             "edge" => parts.edge = Edge::read(found, cx),
             "logs" => parts.logs = Logs::read(found, cx),
-            _ => parts.deploy = Deploy::read(found, cx),
+            "deploy" => parts.deploy = Deploy::read(found, cx),
+            "check" => parts.check = Check::read(found, cx),
+            _ => {
+                parts.accounts = read_named(found, cx, Account::read)
+                    .into_iter()
+                    .map(|(name, account, _)| (name, account))
+                    .collect();
+            }
         }
         cx.path.pop();
     }
@@ -140,7 +151,11 @@ fn read_named<T>(
             let root = cx.path.last().cloned().unwrap_or_default();
             let section = ROOTS.iter().find(|known| known.name == root).map(|known| known.section);
             let is_key = section.is_some_and(|section| section.key(&entry.key).is_some());
-            let name = if root == "data" { "db" } else { "web" };
+            let name = match root.as_str() {
+                "data" => "db",
+                "accounts" => "user",
+                _ => "web",
+            };
             let hint = if is_key {
                 format!(
                     "give it a name of your choice: `[{}.{name}]`, and write `{}` below that",
@@ -159,8 +174,11 @@ fn read_named<T>(
             Ok(name) => Some(name),
             Err(error) => {
                 let (label, hint) = name_complaint(&entry.key, &error);
-                let what =
-                    if cx.path.last().is_some_and(|root| root == "data") { "store" } else { "service" };
+                let what = match cx.path.last().map(String::as_str) {
+                    Some("data") => "store",
+                    Some("accounts") => "account",
+                    _ => "service",
+                };
                 let message = format!(
                     "{} cannot name a {what}: a-z, 0-9 and `-`, a letter first, at most 32 characters",
                     quote(&entry.key)

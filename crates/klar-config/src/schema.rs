@@ -217,6 +217,11 @@ mod tests {
                 format!("{app}{web}[data.db]\npostgres = \"managed\"\n{example}\n")
             }
             "data.*" => format!("{app}{web}[data.db]\n{example}\n"),
+            "accounts.*" => {
+                let rest = ["name = \"a\"\n", "password = \"env:B\"\n"];
+                let rest: String = rest.into_iter().filter(|line| !line.starts_with(key.name)).collect();
+                format!("{app}{web}[accounts.user]\n{example}\n{rest}")
+            }
             section => {
                 let pair = match key.name {
                     "certificate" => "key = \"/k\"\n",

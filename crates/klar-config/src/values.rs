@@ -489,6 +489,37 @@ impl TextForm for PathBuf {
 pub struct UrlPath(String);
 text_type!(UrlPath);
 
+/// Any text on one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlainText(String);
+text_type!(PlainText);
+
+impl TextForm for PlainText {
+    const WHAT: &'static str = "text on one line";
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        if text.is_empty() || text.len() > 4096 || text.contains(|c: char| c.is_control()) {
+            return Err(Complaint::new("must have from 1 to 4096 characters and no line break"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// The name of an HTTP header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderField(String);
+text_type!(HeaderField);
+
+impl TextForm for HeaderField {
+    const WHAT: &'static str = "the name of a header";
+    const PATTERN: Option<&'static str> = Some("^[A-Za-z0-9-]+$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if good { Ok(Self(text.into())) } else { Err(Complaint::new("may hold letters, digits and `-`")) }
+    }
+}
+
 impl TextForm for UrlPath {
     const WHAT: &'static str = "a path that starts with `/`";
     const PATTERN: Option<&'static str> = Some(r"^/[!-~]*$");

@@ -299,7 +299,11 @@ mod tests {
                 }
             }
             let units = row.effort.trim_start_matches(|c: char| c.is_ascii_digit());
-            assert!(["m", "h", "d", "w"].contains(&units) && units != row.effort, "{id}: effort {:?}", row.effort);
+            assert!(
+                ["m", "h", "d", "w"].contains(&units) && units != row.effort,
+                "{id}: effort {:?}",
+                row.effort
+            );
         }
     }
 

@@ -49,18 +49,6 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
-/// Appends `value` as one line of JSON and flushes it to disk.
-///
-/// # Errors
-/// Names the file.
-pub fn append_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    let mut file = File::options().append(true).create(true).mode(0o600).open(path).map_err(named)?;
-    file.write_all(&line).and_then(|()| file.sync_data()).map_err(named)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

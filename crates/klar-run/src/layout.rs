@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! STATE/host.json                      the apps, their releases, ports: atomically replaced
-//! STATE/ledger.jsonl                   receipts of deploys and admin actions, append-only
+//! STATE/ledger/                        receipts, evidence, signatures: append-only, signed, hash-chained
 //! STATE/bin/klar                       as root: the program that everything runs from
 //! STATE/logs/klar.log                  what core, spawner, edge and shims say of themselves
 //! STATE/ca/                            the local certificate authority and given certificates
@@ -56,9 +56,14 @@ impl Layout {
     pub fn host_file(&self) -> PathBuf {
         self.root.join("host.json")
     }
-    /// Receipts, one JSON object a line.
+    /// Where a rig says which ports its edge has instead of those in `klar.toml`: `[HTTPS, HTTP]`. So the same release,
+    /// with the same digest, can run beside the one that serves.
+    pub fn ports_file(&self) -> PathBuf {
+        self.root.join("ports.json")
+    }
+    /// The folder of the ledger: receipts, evidence, signatures.
     pub fn ledger(&self) -> PathBuf {
-        self.root.join("ledger.jsonl")
+        self.root.join("ledger")
     }
     /// What klar's own processes say.
     pub fn own_log(&self) -> PathBuf {

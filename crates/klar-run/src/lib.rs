@@ -19,3 +19,17 @@ mod settings;
 pub mod shim;
 pub mod spawn;
 pub mod store;
+
+use std::io;
+
+use klar_base::AppKey;
+
+/// The addresses of the PostgreSQL databases that klar manages for an app, as its services get them.
+///
+/// # Errors
+/// When the state of the host cannot be read: it is for its owner and root only.
+pub fn store_urls(layout: &layout::Layout, key: &AppKey) -> io::Result<Vec<String>> {
+    let state = core::state::HostState::read(layout)?;
+    let stores = state.apps.get(key).into_iter().flat_map(|app| app.stores.values());
+    Ok(stores.filter(|store| store.engine == store::Engine::Postgres).map(|store| store.url(key)).collect())
+}

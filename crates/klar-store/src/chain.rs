@@ -95,8 +95,11 @@ impl Entry {
     pub(crate) fn computed(&self) -> Digest {
         Digest::of(&[
             b"klar ledger 1\n",
-            format!("{}\n{}\n{}\n{}\n{}\n{}\n", self.seq, self.at, self.kind, self.subject, self.commitment, self.prev)
-                .as_bytes(),
+            format!(
+                "{}\n{}\n{}\n{}\n{}\n{}\n",
+                self.seq, self.at, self.kind, self.subject, self.commitment, self.prev
+            )
+            .as_bytes(),
         ])
     }
 
@@ -183,7 +186,9 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
         _ => None,
     };
     let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| if let [high, low] = pair { Some(digit(*high)? << 4 | digit(*low)?) } else { None }).collect()
+    pairs
+        .map(|pair| if let [high, low] = pair { Some(digit(*high)? << 4 | digit(*low)?) } else { None })
+        .collect()
 }
 
 impl fmt::Display for Digest {
@@ -209,8 +214,9 @@ impl std::str::FromStr for Head {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once(':').and_then(|(seq, hash)| Some((seq.parse().ok()?, from_hex(hash)?)));
-        let (seq, hash) = parts
-            .ok_or_else(|| format!("`{text}` is not the head of a ledger: a number, a colon and 64 digits are"))?;
+        let (seq, hash) = parts.ok_or_else(|| {
+            format!("`{text}` is not the head of a ledger: a number, a colon and 64 digits are")
+        })?;
         Ok(Self { seq, hash: Digest(hash) })
     }
 }
@@ -219,7 +225,9 @@ impl TryFrom<String> for Digest {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        from_hex(&text).map(Self).ok_or_else(|| format!("`{text}` is not a digest: 64 hexadecimal digits are"))
+        from_hex(&text)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not a digest: 64 hexadecimal digits are"))
     }
 }
 

@@ -38,9 +38,9 @@ impl SigningKey {
             }
             Err(error) => return Err(named(error)),
         };
-        Ed25519KeyPair::from_pkcs8(&pkcs8)
-            .map(Self)
-            .map_err(|why| named(io::Error::new(io::ErrorKind::InvalidData, format!("not a signing key: {why}"))))
+        Ed25519KeyPair::from_pkcs8(&pkcs8).map(Self).map_err(|why| {
+            named(io::Error::new(io::ErrorKind::InvalidData, format!("not a signing key: {why}")))
+        })
     }
 
     /// A key that is written nowhere, for what need not be vouched for after the process.

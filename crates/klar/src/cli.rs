@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use klar_base::{EnvName, ServiceName};
+use klar_prove::words::Lang;
 
 /// Runs your web app in production: behind a hardened edge, supervised, deployed without losing a request.
 #[derive(Debug, Parser)]
@@ -73,6 +74,11 @@ pub enum Verb {
         after_help = "Examples:\n  klar deploy\n  klar deploy --json | jq -r .type    follow it from a script"
     )]
     Deploy,
+    /// Run the production checklist: every item is a probe. Exit status 0: ready, 1: not ready, 3: could not look
+    #[command(
+        after_help = "Examples:\n  klar check                              the app in this folder\n  klar check --all --lang nb              every row, in Norwegian\n  klar check --url https://shop.example --source .\n  klar check --full                       also what disturbs, in a rig\n  klar check --only tls --only sec.headers\n  klar check --prove-probes               show every probe its planted faults"
+    )]
+    Check(Check),
     /// Go back to the release before, at once
     #[command(after_help = "Examples:\n  klar rollback\n  klar --env staging rollback")]
     Rollback,
@@ -164,6 +170,9 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Serve a small app with faults of your choice, to see whether a check finds them
+    #[command(after_help = "Examples:\n  klar foil --list\n  klar foil --fault old-tls --fault no-csp")]
+    Foil(FoilArgs),
     /// Print the version, and that of the klar that runs
     #[command(after_help = "Examples:\n  klar version\n  klar version --json")]
     Version,
@@ -187,6 +196,82 @@ pub enum Verb {
     },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
     Shim { id: String },
+}
+
+/// `klar check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// An address to check, with or without klar behind it
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The folder with its sources
+    #[arg(long, value_name = "DIR")]
+    pub source: Option<PathBuf>,
+    /// The address of its PostgreSQL
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Its OpenAPI document, where the app does not serve it
+    #[arg(long, value_name = "FILE")]
+    pub openapi: Option<PathBuf>,
+    /// A certificate authority to trust beside the usual ones (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Only this check or row; can be repeated
+    #[arg(long, value_name = "ID")]
+    pub only: Vec<String>,
+    /// Also run what attacks, kills and stops, in a rig: the same release a second time, with databases of its own
+    #[arg(long, conflicts_with_all = ["url", "disruptive"])]
+    pub full: bool,
+    /// Also run what attacks, kills and stops against the target itself
+    #[arg(long)]
+    pub disruptive: bool,
+    /// Only show every check its planted faults
+    #[arg(long)]
+    pub prove_probes: bool,
+    /// Every row with every part, instead of the first few things to do
+    #[arg(long)]
+    pub all: bool,
+    /// The language of the report: en, nb, sv [default: that of the shell]
+    #[arg(long, value_name = "LANG")]
+    pub lang: Option<Lang>,
+    /// The form of the report
+    #[arg(long, value_name = "FORM")]
+    pub format: Option<Format>,
+    /// Write the report here
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Look at nothing: compute the report from the evidence in a ledger
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub replay: Option<PathBuf>,
+    /// With --replay: as of this time [default: now]
+    #[arg(long, value_name = "TIME", requires = "replay")]
+    pub at: Option<jiff::Timestamp>,
+    /// With --replay: the key that must have signed it
+    #[arg(long, value_name = "KEY", requires = "replay")]
+    pub key: Option<klar_store::KeyId>,
+    /// With --replay: the head of the ledger as it was kept elsewhere
+    #[arg(long, value_name = "HEAD", requires = "replay")]
+    pub head: Option<klar_store::Head>,
+}
+
+/// The forms of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For a terminal.
+    Text,
+    /// For programs: all of it, in all languages.
+    Json,
+}
+
+/// `klar foil`.
+#[derive(Debug, Args)]
+pub struct FoilArgs {
+    /// Switch a fault on; can be repeated
+    #[arg(long = "fault", value_name = "NAME")]
+    pub faults: Vec<String>,
+    /// Name the faults
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// `klar init`.

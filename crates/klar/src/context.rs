@@ -21,6 +21,8 @@ pub enum Trouble {
     Usage(Box<Failure>),
     /// `klar.toml` has mistakes: exit status 2.
     Config(ConfigErrors),
+    /// All was said already: only the exit status is left.
+    Verdict(u8),
 }
 
 impl From<Failure> for Trouble {
@@ -55,6 +57,7 @@ impl Trouble {
     /// Tells it, and says how to exit.
     pub fn tell(&self, printer: &Printer) -> u8 {
         match self {
+            Self::Verdict(status) => *status,
             Self::Failed(failure) => {
                 printer.failure(failure);
                 1

@@ -2,8 +2,10 @@
 
 mod cli;
 mod context;
+mod hands;
 mod out;
 mod pack;
+mod rig;
 mod verbs;
 
 use std::process::ExitCode;
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Verb};
 use context::{Context, Trouble};
-use verbs::{host, learn, operate, see, service, trust, up};
+use verbs::{check, host, learn, operate, see, service, trust, up};
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
 #[global_allocator]
@@ -20,9 +22,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
     let context = Context::new(global);
+    let checks = matches!(verb, Some(Verb::Check(_)));
     match run(&context, verb) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => ExitCode::from(trouble.tell(&context.printer)),
+        Err(trouble) => {
+            let status = trouble.tell(&context.printer);
+            ExitCode::from(if checks { check::exit_of(&trouble).unwrap_or(status) } else { status })
+        }
     }
 }
 
@@ -40,6 +46,8 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Restart { service }) => operate::restart(context, service),
         Some(Verb::Scale { wanted: (service, number) }) => operate::scale(context, service, number),
         Some(Verb::Down(wanted)) => operate::down(context, &wanted),
+        Some(Verb::Check(wanted)) => check::check(context, &wanted),
+        Some(Verb::Foil(wanted)) => check::foil(context, &wanted),
         Some(Verb::Init(wanted)) => learn::init(context, &wanted),
         Some(Verb::Explain { key }) => learn::explain(context, key.as_deref()),
         Some(Verb::Schema) => learn::schema(context),

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
 use klar_config::Config;
+use klar_store::Ledger;
 
 use super::Core;
 use super::jobs::Job;
@@ -101,7 +103,9 @@ impl Core {
             url: release.as_ref().map(|release| self.url(key, release)).unwrap_or_default(),
             notes: release.map(|release| release.notes.clone()).unwrap_or_default(),
         };
-        if let Err(error) = durable::append_json(&self.layout.ledger(), &receipt) {
+        let kept = Ledger::open(&self.layout.ledger())
+            .and_then(|ledger| ledger.append(Timestamp::now(), [("receipt", key.to_string(), &receipt)]));
+        if let Err(error) = kept {
             eprintln!("klar core: the receipt could not be kept: {error}");
         }
         receipt

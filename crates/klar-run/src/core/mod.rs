@@ -104,6 +104,8 @@ pub struct Core {
     access: access::AccessLogs,
     started: Instant,
     uploads: std::path::PathBuf,
+    /// See [`Layout::ports_file`].
+    ports: Option<(u16, u16)>,
     /// Set once everything has been told to stop.
     finishing: Cell<bool>,
 }
@@ -208,6 +210,8 @@ impl Core {
         let (edge_messages, edge_receiver) = mpsc::unbounded_channel();
         let edge = EdgeLink::new(layout.clone(), spawner.clone(), edge_messages);
         let edge_state = edge.watch();
+        let ports =
+            crate::durable::read_json(&layout.ports_file()).map_err(during("reading the ports of a rig"))?;
         let uploads = layout.run().join("uploads");
         // Half an upload is of no use to anybody.
         let _ = std::fs::remove_dir_all(&uploads);
@@ -229,6 +233,7 @@ impl Core {
             generation: Cell::new(state::unix_ms()),
             started: Instant::now(),
             uploads,
+            ports,
             finishing: Cell::new(false),
         });
         Ok((core, shims, edge_receiver))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use klar_base::upstreams::{self, Certificate, EdgeConfig, Limits, Route, Site, Target, Upstream, Upstreams};
 use klar_base::{AppKey, Secret, ServiceName};
+use klar_config::Edge;
 
 use super::instance::{self};
 use super::{App, Core};
@@ -127,7 +128,7 @@ impl Core {
                 continue;
             };
             let settings = &release.config.edge;
-            https_port = settings.ports(self.description.root).0;
+            https_port = self.edge_ports(settings).0;
             connections_max = connections_max.max(settings.connections);
             let hosts: Vec<String> =
                 self.hosts(key, release).into_iter().filter(|name| !taken.contains_key(name)).collect();
@@ -147,10 +148,16 @@ impl Core {
         }
     }
 
+    /// The ports of the edge: those of the app's settings, unless this host is a rig with ports of its own.
+    pub(super) fn edge_ports(&self, edge: &Edge) -> (u16, u16) {
+        self.ports.unwrap_or_else(|| edge.ports(self.description.root))
+    }
+
     /// The addresses that an app needs the edge to listen at: all of them, or loopback for local names.
     pub(super) fn addresses(&self, key: &AppKey, release: &Release) -> Vec<(SocketAddr, bool)> {
-        let (https, http) = release.config.edge.ports(self.description.root);
-        let local = self.hosts(key, release).iter().all(|host| is_local(host));
+        let (https, http) = self.edge_ports(&release.config.edge);
+        // A rig is nobody else's business, whatever the names of the app.
+        let local = self.ports.is_some() || self.hosts(key, release).iter().all(|host| is_local(host));
         let ips: [IpAddr; 2] = if local {
             [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
         } else {
@@ -165,7 +172,7 @@ impl Core {
     pub(super) fn url(&self, key: &AppKey, release: &Release) -> String {
         let hosts = self.hosts(key, release);
         let host = hosts.first().map_or("localhost", String::as_str);
-        match release.config.edge.ports(self.description.root).0 {
+        match self.edge_ports(&release.config.edge).0 {
             443 => format!("https://{host}"),
             port => format!("https://{host}:{port}"),
         }

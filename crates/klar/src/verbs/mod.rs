@@ -1,5 +1,6 @@
 //! What each verb does, by group.
 
+pub mod check;
 pub mod host;
 pub mod learn;
 pub mod operate;

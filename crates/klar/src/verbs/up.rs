@@ -142,7 +142,8 @@ fn secrets(config: &Config, folder: &Path) -> Result<BTreeMap<String, Secret<Str
     Ok(values)
 }
 
-fn secret(reference: &SecretRef, folder: &Path) -> Result<String, (String, String)> {
+/// Reads the value behind a reference; otherwise says why not, and what would help.
+pub fn secret(reference: &SecretRef, folder: &Path) -> Result<String, (String, String)> {
     match reference {
         SecretRef::Env(name) => std::env::var(name).map_err(|_| {
             (

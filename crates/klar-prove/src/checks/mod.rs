@@ -1,0 +1,18 @@
+//! All checks. A new one is a file next to its neighbours, and a line here.
+
+use crate::check::Check;
+
+pub mod running;
+pub mod security;
+
+/// Every check, in the order in which reports name them.
+#[rustfmt::skip]
+pub const ALL: &[Check] = &[
+    Check::of::<security::headers::Headers>(),
+    Check::of::<security::tls::Tls>(),
+    Check::of::<running::database_away::DatabaseAway>(),
+    Check::of::<running::instance_killed::InstanceKilled>(),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! One process of the app is killed while visitors come.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::pace::{Pace, Tally};
+use super::{anybody, good_reads};
+use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
+use crate::words;
+use crate::words::Words;
+use crate::world::{World, until};
+
+/// The app with an instance less.
+pub struct InstanceKilled;
+
+/// What became of requests, and of the instance.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seen {
+    service: String,
+    instances: usize,
+    tally: Tally,
+    /// Milliseconds from the kill until as many instances serve again; `None` within a minute.
+    back_after_ms: Option<u64>,
+    limit_s: u64,
+}
+
+const RUN: Duration = Duration::from_secs(12);
+const BACK: Duration = Duration::from_secs(60);
+const RATE: u32 = 100;
+
+impl Probe for InstanceKilled {
+    type Seen = Seen;
+
+    const ABOUT: About = About {
+        id: "instance-killed",
+        version: 1,
+        question: "When a process of the app is killed, does nobody notice, and does it come back?",
+        does: "Reads at 100 requests/s in the rig, kills one instance with SIGKILL after 2 s, counts what fails and waits until as many instances serve as before.",
+        shows: &[
+            ("runtime.supervisor", "restart"),
+            ("edge.load-balancer", "failures"),
+            ("edge.load-balancer", "ejected"),
+            ("test.failover", "instance"),
+        ],
+        needs: &[Need::Site, Need::Klar],
+        disturbs: Disturbs::Stops,
+        good_for: Duration::from_secs(7 * 24 * 3600),
+        limit: Duration::from_secs(120),
+        faults: &[
+            Fault::Foil("never-restarted", ("runtime.supervisor", "restart")),
+            Fault::Foil("no-failover", ("edge.load-balancer", "failures")),
+            Fault::Foil("no-failover", ("test.failover", "instance")),
+            Fault::Foil("never-restarted", ("edge.load-balancer", "ejected")),
+        ],
+    };
+
+    async fn look(world: Rc<World>) -> Result<Seen, Unable> {
+        let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
+        let cannot = |why: String| Unable(Words::same(why));
+        let instances = klar.instances().await.map_err(cannot)?;
+        let Some(victim) = instances.iter().find(|instance| instance.pid.is_some()).cloned() else {
+            return Err(Unable(words!("no instance runs", "ingen instans kjører", "ingen instans körs")));
+        };
+        let session = anybody(&world).await;
+        let paths = good_reads(&world, session.as_ref()).await;
+        if paths.is_empty() {
+            return Err(Unable(words!(
+                "no reading operation is answered well to begin with",
+                "ingen leseoperasjon besvares godt i utgangspunktet",
+                "ingen läsoperation besvaras väl från början"
+            )));
+        }
+        let of_service = |instances: &[crate::world::Instance]| {
+            instances.iter().filter(|instance| instance.service == victim.service).count()
+        };
+        let before = of_service(&instances);
+        let pace = Pace { rate: RATE, run: world.patience(RUN), paths };
+        let load = pace.run(Rc::clone(&world), session);
+        let kill = async {
+            tokio::time::sleep(world.patience(Duration::from_secs(2))).await;
+            klar.kill(&victim).await?;
+            let killed = tokio::time::Instant::now();
+            let back = || async {
+                let now = klar.instances().await.ok()?;
+                let gone = now.iter().all(|instance| instance.pid != victim.pid);
+                (gone && of_service(&now) >= before).then(|| killed.elapsed())
+            };
+            Ok::<_, String>(until(world.patience(BACK), back).await)
+        };
+        let (tally, back) = tokio::join!(load, kill);
+        let back = back.map_err(cannot)?;
+        Ok(Seen {
+            service: victim.service.clone(),
+            instances: before,
+            tally,
+            back_after_ms: back.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+            limit_s: BACK.as_secs(),
+        })
+    }
+
+    fn judge(seen: &Seen) -> Vec<Finding> {
+        let Seen { instances, service, limit_s, .. } = seen;
+        let back = match seen.back_after_ms {
+            Some(ms) => words!(
+                "{instances} instances of {service} again after {ms} ms",
+                "{instances} instanser av {service} igjen etter {ms} ms",
+                "{instances} instanser av {service} igen efter {ms} ms"
+            ),
+            None => words!(
+                "not {instances} instances of {service} again within {limit_s} s",
+                "ikke {instances} instanser av {service} igjen innen {limit_s} s",
+                "inte {instances} instanser av {service} igen inom {limit_s} s"
+            ),
+        };
+        let is_back = seen.back_after_ms.is_some();
+        let told = seen.tally.words();
+        let few = seen.tally.failed * 1000 <= seen.tally.sent;
+        let mut found = vec![
+            Finding::when(is_back, ("runtime.supervisor", "restart"), back.clone()),
+            Finding::when(is_back, ("edge.load-balancer", "ejected"), back),
+        ];
+        if seen.tally.sent == 0 {
+            return found;
+        }
+        found.push(Finding::when(few, ("edge.load-balancer", "failures"), told.clone()));
+        found.push(Finding::when(few, ("test.failover", "instance"), told));
+        found
+    }
+}

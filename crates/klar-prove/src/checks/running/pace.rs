@@ -1,0 +1,102 @@
+//! Requests at a steady pace, sent whether or not the ones before were answered.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::words;
+use crate::words::Words;
+use crate::world::http::Ask;
+use crate::world::{Session, World};
+
+/// What is asked, how often, and for how long.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// Requests a second.
+    pub rate: u32,
+    /// How long.
+    pub run: Duration,
+    /// The paths, in turn.
+    pub paths: Vec<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many were sent.
+    pub sent: u64,
+    /// How many of them failed: no answer, or 5xx.
+    pub failed: u64,
+    /// What the first failures were, at most five.
+    pub failures: Vec<String>,
+    /// The slowest good answer, in milliseconds.
+    pub slowest_ms: u64,
+}
+
+/// A server that answers nothing must not make the probe keep everything.
+const MOST_AT_ONCE: usize = 512;
+
+impl Pace {
+    /// Sends, waits for the last answer, and counts.
+    pub async fn run(&self, world: Rc<World>, session: Option<Session>) -> Tally {
+        let tally = Rc::new(RefCell::new(Tally::default()));
+        let mut running = JoinSet::new();
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / self.rate.max(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let end = Instant::now() + self.run;
+        for path in self.paths.iter().cycle() {
+            ticks.tick().await;
+            if Instant::now() >= end {
+                break;
+            }
+            while running.try_join_next().is_some() {}
+            if running.len() >= MOST_AT_ONCE {
+                continue;
+            }
+            let ask = Ask::get(path).with("accept", "application/json, text/html;q=0.5");
+            let ask = session.as_ref().map_or(ask.clone(), |session| session.on(ask));
+            running.spawn_local(one(Rc::clone(&world), ask, Rc::clone(&tally)));
+        }
+        while running.join_next().await.is_some() {}
+        tally.take()
+    }
+}
+
+async fn one(world: Rc<World>, ask: Ask, tally: Rc<RefCell<Tally>>) {
+    let Some(site) = &world.site else { return };
+    let path = ask.path.clone();
+    let answer = site.ask(ask).await;
+    let mut tally = tally.borrow_mut();
+    tally.sent += 1;
+    let failure = match answer {
+        Ok(answer) if !answer.status.is_server_error() => {
+            let ms = u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX);
+            tally.slowest_ms = tally.slowest_ms.max(ms);
+            return;
+        }
+        Ok(answer) => format!("{path}: {}", answer.status),
+        Err(why) => format!("{path}: {why}"),
+    };
+    tally.failed += 1;
+    if tally.failures.len() < 5 {
+        tally.failures.push(failure);
+    }
+}
+
+impl Tally {
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> Words {
+        let Self { sent, failed, slowest_ms, .. } = self;
+        let first = self.failures.first().map(|first| format!(" ({first})")).unwrap_or_default();
+        words!(
+            "{failed} of {sent} requests failed{first}; the slowest took {slowest_ms} ms",
+            "{failed} av {sent} forespørsler mislyktes{first}; den tregeste tok {slowest_ms} ms",
+            "{failed} av {sent} anrop misslyckades{first}; det långsammaste tog {slowest_ms} ms"
+        )
+    }
+}

@@ -1,0 +1,4 @@
+//! Is it closed to those who should not be in?
+
+pub mod headers;
+pub mod tls;

@@ -1,0 +1,58 @@
+//! One table for all checks: each good target passes, each planted fault is found.
+
+use std::collections::BTreeSet;
+
+use super::ALL;
+use crate::catalogue::Catalogue;
+use crate::check::{Fault, Saw};
+use crate::prove;
+
+/// Runs on one thread, as checks do.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, work)
+}
+
+#[test]
+fn every_check_names_parts_that_the_catalogue_has() {
+    let mut ids = BTreeSet::new();
+    for check in ALL {
+        let about = check.about;
+        assert!(ids.insert(about.id), "{} is there twice", about.id);
+        for (row, part) in about.shows {
+            let found =
+                Catalogue::built_in().get(row).unwrap_or_else(|| panic!("{}: no row {row}", about.id));
+            assert!(
+                found.proof.iter().any(|each| each.id == *part),
+                "{}: {row} has no part {part}",
+                about.id
+            );
+        }
+        assert!(!about.faults.is_empty(), "{} has no planted fault: its pass would prove nothing", about.id);
+        for fault in about.faults {
+            let (Fault::Foil(_, part) | Fault::Files(_, part) | Fault::Rig(_, part)) = fault;
+            assert!(
+                about.shows.contains(part),
+                "{}: it does not show {part:?}, which its fault breaks",
+                about.id
+            );
+        }
+    }
+}
+
+#[test]
+fn every_planted_fault_is_found_and_nothing_else() {
+    block_on(async {
+        for check in ALL {
+            let control = prove::control(*check).await;
+            assert_eq!(control.missed, Vec::<String>::new(), "{} does not find this", check.about.id);
+            if check.about.faults.iter().any(|fault| matches!(fault, Fault::Foil(..))) {
+                let found = prove::on_foil(*check, &[])
+                    .await
+                    .unwrap_or_else(|why| panic!("{}: {why}", check.about.id));
+                let broken: Vec<_> = found.iter().filter(|found| found.saw == Saw::Broken).collect();
+                assert!(broken.is_empty(), "{} finds fault with what is good: {broken:?}", check.about.id);
+            }
+        }
+    });
+}

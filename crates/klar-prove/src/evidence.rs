@@ -1,0 +1,103 @@
+//! What was seen, when, of what: the records that a report is made of.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::words::Words;
+
+/// The kinds of ledger entries that this crate writes and reads.
+pub mod kind {
+    /// A check looked: [`Evidence`](super::Evidence).
+    pub const EVIDENCE: &str = "evidence";
+    /// A planted fault was looked for: [`Control`](super::Control).
+    pub const CONTROL: &str = "control";
+    /// A person vouches: [`Attestation`](super::Attestation).
+    pub const ATTESTATION: &str = "attestation";
+}
+
+/// What a check saw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Which check.
+    pub check: String,
+    /// Its version.
+    pub version: u32,
+    /// What it looked at: the app and environment (`lisens.prod`), or an address.
+    pub target: String,
+    /// The release that ran there.
+    pub release: Option<String>,
+    /// Where: on the target itself, or in a rig.
+    pub place: Place,
+    /// When it began to look.
+    pub began: Timestamp,
+    /// When it was done.
+    pub ended: Timestamp,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Where a check looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// At the app as it serves.
+    Target,
+    /// At a copy made for the purpose, of the same release.
+    Rig,
+}
+
+/// What came of a look.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Data for the check's own judgement.
+    Seen(Value),
+    /// Nothing, and why.
+    Unable(Words),
+}
+
+/// That a check found, or did not find, a planted fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// Which check.
+    pub check: String,
+    /// Its version.
+    pub version: u32,
+    /// The faults that were planted.
+    pub planted: Vec<String>,
+    /// Those it did not find. None: its pass counts.
+    pub missed: Vec<String>,
+}
+
+/// What a person says of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// Which row.
+    pub row: String,
+    /// What it is that they sign.
+    pub says: Says,
+    /// Who.
+    pub by: String,
+    /// The last day it is good.
+    pub until: jiff::civil::Date,
+    /// Of the document behind it: its name.
+    pub document: Option<String>,
+    /// Of the document behind it: SHA-256.
+    pub digest: Option<String>,
+    /// In their own words.
+    pub note: Option<String>,
+}
+
+/// What an attestation says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Says {
+    /// It holds.
+    Holds,
+    /// It does not apply to this app.
+    NotApplicable,
+    /// It does not hold, and that is accepted for a while.
+    Accepted,
+}

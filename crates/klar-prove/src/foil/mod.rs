@@ -1,0 +1,191 @@
+//! A small web app that does everything right, and one switch for each thing that it can do wrong.
+//!
+//! Every check that asks a site is tried here twice: against the app as it is, where it must find nothing, and with
+//! a fault switched on, which it must find. It is part of the program, so that `klar check --prove-probes` works
+//! where klar is used, and not only where it is made.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+mod app;
+mod hands;
+
+use app::App;
+pub use app::SWITCHES;
+pub use hands::Hands;
+
+/// A foil that runs until it is dropped.
+pub struct Foil {
+    /// Where it speaks TLS.
+    pub https: SocketAddr,
+    /// Where it does not.
+    pub http: SocketAddr,
+    /// The authority that signed its certificate, as DER.
+    pub authority: Vec<u8>,
+    app: Rc<App>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Foil {
+    /// Starts one on free ports of the loopback, with these faults.
+    ///
+    /// # Errors
+    /// When it cannot listen or make a certificate; or a switch that there is not.
+    pub async fn start(faults: &[&str]) -> io::Result<Self> {
+        if let Some(unknown) = faults.iter().find(|fault| !SWITCHES.iter().any(|(name, _)| name == *fault)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{unknown}` is not a switch of klar foil"),
+            ));
+        }
+        let faults: BTreeSet<String> = faults.iter().map(|fault| (*fault).to_owned()).collect();
+        let (tls, authority) = certificate(&faults).map_err(io::Error::other)?;
+        let https = TcpListener::bind("127.0.0.1:0").await?;
+        let http = TcpListener::bind("127.0.0.1:0").await?;
+        let (https_at, http_at) = (https.local_addr()?, http.local_addr()?);
+        let app = Rc::new(App::new(faults, https_at));
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let secure = tokio::task::spawn_local(listen(https, Rc::clone(&app), Some(acceptor)));
+        let plain = tokio::task::spawn_local(listen(http, Rc::clone(&app), None));
+        Ok(Self { https: https_at, http: http_at, authority, app, tasks: vec![secure, plain] })
+    }
+
+    /// What klar's hands are for an app: here, switches of the same process.
+    #[must_use]
+    pub fn hands(&self) -> Hands {
+        Hands(Rc::clone(&self.app))
+    }
+
+    /// Waits for ever, for the command line.
+    pub async fn serve(mut self) {
+        for task in self.tasks.drain(..) {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Foil {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+async fn listen(listener: TcpListener, app: Rc<App>, tls: Option<TlsAcceptor>) {
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else { continue };
+        let (app, tls) = (Rc::clone(&app), tls.clone());
+        tokio::task::spawn_local(async move {
+            match tls {
+                None => serve(stream, app, peer, false).await,
+                Some(tls) => {
+                    if app.has("old-tls") && speaks_old_tls(&stream).await {
+                        return pretend_old_tls(stream).await;
+                    }
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, app, peer, true).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn serve<S>(stream: S, app: Rc<App>, peer: SocketAddr, tls: bool)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+{
+    let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let app = Rc::clone(&app);
+        async move {
+            let (head, body) = request.into_parts();
+            let limit = app.body_limit();
+            let answer = match Limited::new(body, limit).collect().await {
+                Ok(body) => app.answer(Request::from_parts(head, body.to_bytes()), peer, tls).await,
+                Err(_) => app.too_large(&head),
+            };
+            Ok::<Response<Full<Bytes>>, Infallible>(answer)
+        }
+    });
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+}
+
+/// Whether the first bytes are a ClientHello that goes no further than TLS 1.1.
+async fn speaks_old_tls(stream: &TcpStream) -> bool {
+    let mut head = [0; 11];
+    for _ in 0..50 {
+        match stream.peek(&mut head).await {
+            Ok(11) => return head[0] == 22 && head[9] == 3 && head[10] < 3,
+            Ok(0) | Err(_) => return false,
+            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+        }
+    }
+    false
+}
+
+/// Answers as a server does that takes up TLS 1.0: with the beginning of a ServerHello.
+async fn pretend_old_tls(mut stream: TcpStream) {
+    let mut hello = [0; 11];
+    if stream.read_exact(&mut hello).await.is_err() {
+        return;
+    }
+    let version = hello[10];
+    let mut body = vec![3, version];
+    body.extend([7; 32]);
+    body.extend([0, 0, 0x2f, 0]);
+    let mut record = vec![22, 3, version, 0, 4 + body.len() as u8, 2, 0, 0, body.len() as u8];
+    record.extend(body);
+    let _ = stream.write_all(&record).await;
+    let _ = stream.shutdown().await;
+}
+
+fn certificate(
+    faults: &BTreeSet<String>,
+) -> Result<(ServerConfig, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+    let authority_key = KeyPair::generate()?;
+    let mut authority = CertificateParams::new(Vec::<String>::new())?;
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "klar foil");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    let authority_certificate = authority.self_signed(&authority_key)?;
+    let names = if faults.contains("wrong-name") {
+        vec!["elsewhere.example"]
+    } else {
+        vec!["foil.example", "localhost"]
+    };
+    let mut params = CertificateParams::new(names.into_iter().map(str::to_owned).collect::<Vec<_>>())?;
+    // Days from now, as calendar dates: whole days are what the check asks for.
+    let days = if faults.contains("certificate-ends-soon") { 10 } else { 60 };
+    let date = |days: i64| {
+        let date = (jiff::Zoned::now() + jiff::Span::new().days(days)).date();
+        rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
+    };
+    params.not_before = date(-2);
+    params.not_after = date(days);
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok((config, authority_certificate.der().to_vec()))
+}

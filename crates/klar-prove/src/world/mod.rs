@@ -1,0 +1,305 @@
+//! What the checks of one run look at, and what they find out once for all of them.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+pub mod api;
+pub mod crawl;
+pub mod http;
+
+use self::api::Api;
+use self::crawl::Crawl;
+use self::http::{Answer, Ask, Client, Origin, Silence};
+use crate::check::{Disturbs, Need, Unable};
+use crate::evidence::Place;
+use crate::words;
+
+/// What the checks of one run look at.
+pub struct World {
+    /// What it is called in evidence.
+    pub target: String,
+    /// The release that runs there, where klar knows it.
+    pub release: Option<String>,
+    /// Whether this is the target itself or a rig.
+    pub place: Place,
+    /// The most that checks may disturb here.
+    pub may: Disturbs,
+    /// The site, through its front door.
+    pub site: Option<Client>,
+    /// Where the site answers plain HTTP, if that was given apart.
+    pub plain: Option<Origin>,
+    /// Where to connect for that, instead of asking the resolver.
+    pub plain_address: Option<SocketAddr>,
+    /// The folder with the sources.
+    pub source: Option<PathBuf>,
+    /// The address of the PostgreSQL.
+    pub database: Option<String>,
+    /// An OpenAPI document that was given; otherwise the usual places are tried.
+    pub api_file: Option<PathBuf>,
+    /// How to sign in, and as whom.
+    pub accounts: Option<Accounts>,
+    /// The certificate authority that visitors trust beside the usual ones: klar's own, on a developer's machine.
+    pub authority: Option<Vec<u8>>,
+    /// The app under klar, if it is.
+    pub klar: Option<Rc<dyn Klar>>,
+    /// Whether this is the foil: see [`World::patience`].
+    pub is_foil: bool,
+    /// Where the browser is.
+    pub browser: Option<PathBuf>,
+    /// How much the checks of this run may ask at once is settled by them taking turns here.
+    pub turns: tokio::sync::Semaphore,
+    crawl: OnceCell<Result<Crawl, Unable>>,
+    api: OnceCell<Option<Api>>,
+    asked: Cell<u64>,
+}
+
+/// How to sign in to the app, and as whom.
+#[derive(Debug, Clone)]
+pub struct Accounts {
+    /// Where the credentials are sent.
+    pub path: String,
+    /// The body, as JSON; `{name}` and `{password}` in its strings are replaced.
+    pub body: serde_json::Value,
+    /// The header that writes must carry against CSRF, and the field of the sign-in's answer with its value.
+    pub csrf: Option<(String, String)>,
+    /// The accounts, those with the least rights first.
+    pub list: Vec<Account>,
+}
+
+/// One account.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// What it is called in reports: `user`, `other`, `admin`.
+    pub label: String,
+    /// The name to sign in with.
+    pub name: String,
+    /// Its password.
+    pub password: klar_base::Secret<String>,
+    /// Whether it may do more than others.
+    pub privileged: bool,
+}
+
+/// One running process of the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// `api.3`.
+    pub name: String,
+    /// `api`.
+    pub service: String,
+    /// Its process.
+    pub pid: Option<i32>,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+}
+
+/// A future of the hands that klar lends.
+pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + 'a>>;
+
+/// What klar lets checks see and do of an app that it runs.
+pub trait Klar {
+    /// Its instances as they are now.
+    fn instances(&self) -> Doing<'_, Vec<Instance>>;
+    /// The last lines that a service said.
+    fn logs<'a>(&'a self, service: Option<&'a str>, lines: usize) -> Doing<'a, Vec<String>>;
+    /// What `klar status --json` says of the app.
+    fn status(&self) -> Doing<'_, serde_json::Value>;
+    /// Takes a database away, so that nobody answers on its port, until [`Klar::give_back`].
+    fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()>;
+    /// Lets the database come back.
+    fn give_back<'a>(&'a self, store: &'a str) -> Doing<'a, ()>;
+    /// The names of its databases, and their kinds: `("db", "postgres")`.
+    fn stores(&self) -> Doing<'_, Vec<(String, String)>>;
+    /// Kills an instance.
+    fn kill<'a>(&'a self, instance: &'a Instance) -> Doing<'a, ()>;
+}
+
+/// A signed-in visitor.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Whose.
+    pub label: String,
+    /// The cookies, as a header has them.
+    pub cookie: String,
+    /// The header against CSRF, if the app wants one.
+    pub csrf: Option<(String, String)>,
+    /// Said by the sign-in: the body of its answer.
+    pub said: serde_json::Value,
+}
+
+impl World {
+    /// A world with nothing in it; what there is, is filled in.
+    #[must_use]
+    pub fn new(target: impl Into<String>) -> Self {
+        Self {
+            target: target.into(),
+            release: None,
+            place: Place::Target,
+            may: Disturbs::Load,
+            site: None,
+            plain: None,
+            plain_address: None,
+            source: None,
+            database: None,
+            api_file: None,
+            accounts: None,
+            authority: None,
+            klar: None,
+            is_foil: false,
+            browser: find_browser(),
+            turns: tokio::sync::Semaphore::new(8),
+            crawl: OnceCell::new(),
+            api: OnceCell::new(),
+            asked: Cell::new(0),
+        }
+    }
+
+    /// What is missing of what a check needs.
+    pub async fn missing(&self, needs: &[Need]) -> Option<Need> {
+        for need in needs {
+            let there = match need {
+                Need::Site => self.site.is_some(),
+                Need::Api => self.api().await.is_some(),
+                Need::Accounts => self.accounts.is_some(),
+                Need::Source => self.source.is_some(),
+                Need::Database => self.database.is_some(),
+                Need::Browser => self.browser.is_some(),
+                Need::Klar => self.klar.is_some(),
+            };
+            if !there {
+                return Some(*need);
+            }
+        }
+        None
+    }
+
+    /// How long to wait for something: a foil is as fast as its faults are sure, so nobody waits long for it.
+    #[must_use]
+    pub fn patience(&self, usual: Duration) -> Duration {
+        if self.is_foil { (usual / 40).max(Duration::from_millis(150)) } else { usual }
+    }
+
+    /// The client of the site.
+    ///
+    /// # Errors
+    /// When there is no site.
+    pub fn site(&self) -> Result<&Client, Unable> {
+        self.site.as_ref().ok_or_else(|| Unable(Need::Site.missing()))
+    }
+
+    /// Asks the site, taking turns with the other checks.
+    ///
+    /// # Errors
+    /// Why nothing came back.
+    pub async fn ask(&self, ask: Ask) -> Result<Answer, Silence> {
+        let site = self.site.as_ref().ok_or_else(|| Silence::Refused("no site".to_owned()))?;
+        let _turn = self.turns.acquire().await;
+        self.asked.set(self.asked.get() + 1);
+        site.ask(ask).await
+    }
+
+    /// The pages and files that can be reached from the first page. Walked once.
+    ///
+    /// # Errors
+    /// When the first page does not answer.
+    pub async fn crawl(&self) -> Result<&Crawl, Unable> {
+        let walked = self.crawl.get_or_init(|| crawl::walk(self)).await;
+        walked.as_ref().map_err(Clone::clone)
+    }
+
+    /// The description of the app's API, if one was given or found. Read once.
+    pub async fn api(&self) -> Option<&Api> {
+        self.api.get_or_init(|| api::find(self)).await.as_ref()
+    }
+
+    /// Signs in.
+    ///
+    /// # Errors
+    /// When the app does not let the account in.
+    pub async fn sign_in(&self, account: &Account) -> Result<Session, Unable> {
+        let accounts = self.accounts.as_ref().ok_or_else(|| Unable(Need::Accounts.missing()))?;
+        let label = account.label.clone();
+        let refused = |why: String| {
+            Unable(words!(
+                "{label} could not sign in: {why}",
+                "{label} fikk ikke logget inn: {why}",
+                "{label} kunde inte logga in: {why}"
+            ))
+        };
+        let mut body = accounts.body.clone();
+        fill_in(&mut body, account);
+        let answer = self.ask(Ask::new(::http::Method::POST, &accounts.path).json(&body)).await;
+        let answer = answer.map_err(|why| refused(why.to_string()))?;
+        if !answer.status.is_success() {
+            return Err(refused(answer.status.to_string()));
+        }
+        let cookies = answer.headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
+        let cookie = cookies.filter_map(|value| value.split(';').next()).collect::<Vec<_>>().join("; ");
+        let said = answer.json().unwrap_or_default();
+        let csrf = accounts.csrf.as_ref().and_then(|(header, field)| {
+            let value = field.split('.').try_fold(&said, |value, key| value.get(key))?.as_str()?;
+            Some((header.clone(), value.to_owned()))
+        });
+        Ok(Session { label, cookie, csrf, said })
+    }
+}
+
+impl Session {
+    /// Adds to a request what makes it this visitor's.
+    #[must_use]
+    pub fn on(&self, mut ask: Ask) -> Ask {
+        if !self.cookie.is_empty() {
+            ask = ask.with("cookie", &self.cookie);
+        }
+        if let Some((name, value)) = &self.csrf {
+            ask = ask.with(name, value);
+        }
+        ask
+    }
+}
+
+fn fill_in(body: &mut serde_json::Value, account: &Account) {
+    match body {
+        serde_json::Value::String(text) => {
+            *text = text.replace("{name}", &account.name).replace("{password}", account.password.expose());
+        }
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(|value| fill_in(value, account)),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|value| fill_in(value, account)),
+        _ => {}
+    }
+}
+
+fn find_browser() -> Option<PathBuf> {
+    let named = std::env::var_os("CHROMIUM").map(PathBuf::from).filter(|path| path.is_file());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    named.or_else(|| {
+        std::env::split_paths(&path)
+            .flat_map(|folder| {
+                ["chromium", "chromium-browser", "google-chrome"].map(|name| folder.join(name))
+            })
+            .find(|path| path.is_file())
+    })
+}
+
+/// Waits until something is so, asking again and again; `None` when it does not become so in time.
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    mut look: impl FnMut() -> F,
+) -> Option<T> {
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        if let Some(found) = look().await {
+            return Some(found);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

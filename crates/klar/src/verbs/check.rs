@@ -1,0 +1,497 @@
+//! `klar check`: from what was typed to a world, a run, and a report.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use klar_base::Secret;
+use klar_config::{Config, FILE_NAME};
+use klar_prove::catalogue::Catalogue;
+use klar_prove::check::{Check, Disturbs, Fault};
+use klar_prove::checks;
+use klar_prove::evidence::{Attestation, Control, Evidence, Place, kind};
+use klar_prove::foil::{Foil, SWITCHES};
+use klar_prove::prove;
+use klar_prove::report::Report;
+use klar_prove::report::text::{Detail, Paint};
+use klar_prove::run::{self, Progress};
+use klar_prove::standing::Records;
+use klar_prove::words::Lang;
+use klar_prove::world::http::{Client, Origin};
+use klar_prove::world::{Account, Accounts, World};
+use klar_run::report::{AppStatus, Failure};
+use klar_store::{Entry, Ledger};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::up::secret;
+use crate::cli::{self, Format};
+use crate::context::{Context, Trouble};
+use crate::hands::Hands;
+use crate::out::{BAD, FAIR, GOOD, QUIET, paint};
+use crate::rig::Rig;
+
+/// The app is not ready: exit status 1.
+const NOT_READY: u8 = 1;
+/// klar could not look: exit status 3.
+const COULD_NOT: u8 = 3;
+
+/// `klar check`.
+pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
+    let chosen = choose(wanted)?;
+    if let Some(file) = &wanted.replay {
+        return replay(context, wanted, file);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Trouble::system("starting"))?;
+    LocalSet::new().block_on(&runtime, async {
+        let world = Rc::new(world(context, wanted).await?);
+        let ledger = ledger(context)?;
+        let mut told = Told::read(&ledger)?;
+        prove_probes(context, wanted, &chosen, &ledger, &mut told).await?;
+        if !wanted.prove_probes {
+            look(context, &chosen, &world, &ledger, &mut told).await?;
+        }
+        if wanted.full {
+            let disturbing: Vec<Check> =
+                chosen.iter().filter(|check| check.about.disturbs >= Disturbs::Attacks).copied().collect();
+            in_rig(context, &disturbing, &world, &ledger, &mut told).await?;
+        }
+        let report = told.report(&world.target, world.release.as_deref(), Timestamp::now());
+        show(context, wanted, &report)
+    })
+}
+
+/// `klar foil`.
+pub fn foil(context: &Context, wanted: &cli::FoilArgs) -> Result<(), Trouble> {
+    if wanted.list {
+        for (name, what) in SWITCHES {
+            context.printer.data(format!("{name:<24} {what}"));
+        }
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Trouble::system("starting"))?;
+    LocalSet::new().block_on(&runtime, async {
+        let faults: Vec<&str> = wanted.faults.iter().map(String::as_str).collect();
+        let foil = Foil::start(&faults).await.map_err(|why| {
+            Trouble::usage(Failure::new(why.to_string()).hint("`klar foil --list` names the switches"))
+        })?;
+        context.printer.data(format!("https://localhost:{}", foil.https.port()));
+        context.printer.data(format!("http://localhost:{}", foil.http.port()));
+        foil.serve().await;
+        Ok(())
+    })
+}
+
+/// The checks that were asked for.
+fn choose(wanted: &cli::Check) -> Result<Vec<Check>, Trouble> {
+    if wanted.only.is_empty() {
+        return Ok(checks::ALL.to_vec());
+    }
+    let named = |check: &&Check, name: &str| {
+        check.about.id == name || check.about.shows.iter().any(|(row, _)| *row == name)
+    };
+    for name in &wanted.only {
+        if !checks::ALL.iter().any(|check| named(&check, name)) {
+            let ids: Vec<&str> = checks::ALL.iter().map(|check| check.about.id).collect();
+            let what = if Catalogue::built_in().get(name).is_some() {
+                format!("klar has no check yet that looks at `{name}`")
+            } else {
+                format!("there is no check or row `{name}`")
+            };
+            return Err(Trouble::usage(
+                Failure::new(what).hint(format!("the checks are {}", ids.join(", "))),
+            ));
+        }
+    }
+    let is_wanted = |check: &&Check| wanted.only.iter().any(|name| named(check, name));
+    Ok(checks::ALL.iter().filter(is_wanted).copied().collect())
+}
+
+/// What there is to look at.
+async fn world(context: &Context, wanted: &cli::Check) -> Result<World, Trouble> {
+    let mut world = match &wanted.url {
+        Some(url) => {
+            let origin = Origin::parse(url).map_err(|why| Trouble::usage(Failure::new(why)))?;
+            let mut world = World::new(origin.to_string());
+            world.site = Some(Client::new(origin));
+            world
+        }
+        None => running(context).await?,
+    };
+    world.source = wanted.source.clone().or(world.source);
+    world.database = wanted.database.clone().or(world.database);
+    world.api_file = wanted.openapi.clone();
+    if let Some(file) = &wanted.ca {
+        let pem = std::fs::read(file).map_err(Trouble::system(file.display()))?;
+        world.authority = first_certificate(&pem);
+    }
+    if wanted.disruptive {
+        prove_ownership(&world).await?;
+        world.may = Disturbs::Stops;
+    }
+    Ok(world)
+}
+
+/// The app of this folder, as klar runs it.
+async fn running(context: &Context) -> Result<World, Trouble> {
+    let folder = context.folder();
+    if !folder.join(FILE_NAME).is_file() {
+        let failure = Failure::new("there is nothing to check here: no klar.toml and no --url");
+        return Err(Trouble::usage(
+            failure.hint("`klar check --url https://HOST`, or go to the folder of an app"),
+        ));
+    }
+    let config = context.load()?.config;
+    let key = config.key();
+    let mut world = World::new(key.to_string());
+    world.source = Some(folder.clone());
+    world.accounts = accounts(&config, &folder)?;
+    let Ok(host) = context.client().status().await else { return Ok(world) };
+    let Some(app) = host.apps.into_iter().find(|app| app.key == key) else { return Ok(world) };
+    let origin = Origin::parse(&app.url).map_err(|why| Trouble::from(Failure::new(why)))?;
+    world.plain = plain_port(&host.edge.listens, &origin);
+    world.site = Some(at_loopback(Client::new(origin), &app));
+    world.release = app.release.as_ref().map(ToString::to_string);
+    if let Ok(pem) = context.client().authority().await {
+        world.authority = first_certificate(pem.as_bytes());
+    }
+    world.database =
+        klar_run::store_urls(&context.layout, &key).ok().and_then(|urls| urls.into_iter().next());
+    world.klar = Some(Rc::new(Hands::new(context.client(), key)));
+    Ok(world)
+}
+
+/// An app on this machine is asked here, whatever its names say elsewhere.
+fn at_loopback(client: Client, _app: &AppStatus) -> Client {
+    let port = client.origin().port;
+    client.at(([127, 0, 0, 1], port).into())
+}
+
+/// Where the edge takes plain HTTP: the port that is not the one for HTTPS.
+fn plain_port(listens: &[String], origin: &Origin) -> Option<Origin> {
+    let ports = listens
+        .iter()
+        .filter_map(|listen| listen.rsplit(':').next()?.split_whitespace().next()?.parse().ok());
+    let port = ports.into_iter().find(|port: &u16| *port != origin.port)?;
+    Some(Origin { tls: false, host: origin.host.clone(), port })
+}
+
+fn accounts(config: &Config, folder: &Path) -> Result<Option<Accounts>, Trouble> {
+    let Some(path) = &config.check.sign_in else { return Ok(None) };
+    let body = serde_json::from_str(config.check.sign_in_body.as_str()).map_err(|why| {
+        let failure = Failure::new(format!("`sign_in_body` in klar.toml is no JSON: {why}"));
+        Trouble::usage(failure.hint(r#"for instance '{"email":"{name}","password":"{password}"}'"#))
+    })?;
+    let mut list = Vec::new();
+    for (label, account) in &config.accounts {
+        let password = secret(&account.password, folder).map_err(|(why, hint)| {
+            let what = format!("the password of `accounts.{label}` in klar.toml cannot be read: {why}");
+            Trouble::usage(Failure::new(what).hint(hint))
+        })?;
+        list.push((
+            account.privileged,
+            Account {
+                label: label.to_string(),
+                name: account.name.to_string(),
+                password: Secret::new(password),
+                privileged: account.privileged,
+            },
+        ));
+    }
+    list.sort_by_key(|(privileged, _)| *privileged);
+    let csrf = config.check.csrf_header.as_ref();
+    Ok((!list.is_empty()).then(|| Accounts {
+        path: path.to_string(),
+        body,
+        csrf: csrf.map(|header| (header.to_string(), config.check.csrf_field.to_string())),
+        list: list.into_iter().map(|(_, account)| account).collect(),
+    }))
+}
+
+fn first_certificate(pem: &[u8]) -> Option<Vec<u8>> {
+    use klar_prove::world::http::certificate_of;
+    certificate_of(pem)
+}
+
+/// Attacks go only against what is provably the user's own: this machine, or a site that shows a token.
+async fn prove_ownership(world: &World) -> Result<(), Trouble> {
+    let Some(site) = &world.site else { return Ok(()) };
+    if world.klar.is_some() || site.is_loopback().await {
+        return Ok(());
+    }
+    let failure =
+        Failure::new(format!("{} is not on this machine, so klar does not attack it", site.origin()));
+    Err(Trouble::usage(failure.hint("check it without --disruptive, or on the machine where it runs")))
+}
+
+fn ledger(context: &Context) -> Result<Ledger, Trouble> {
+    let folder = context.layout.ledger();
+    Ledger::open(&folder).map_err(|why| {
+        let failure = Failure::new(format!("the ledger cannot be opened: {why}"));
+        failure
+            .hint("name a folder of your own with --state, or run klar as the user that runs the app")
+            .into()
+    })
+}
+
+/// What the ledger tells, read once.
+#[derive(Default)]
+struct Told {
+    evidence: Vec<Evidence>,
+    controls: Vec<Control>,
+    attestations: Vec<Attestation>,
+}
+
+impl Told {
+    fn read(ledger: &Ledger) -> Result<Self, Trouble> {
+        let entries = ledger.verified().map_err(|why| Trouble::from(Failure::new(why.to_string())))?;
+        Ok(Self::of(&entries))
+    }
+
+    fn of(entries: &[Entry]) -> Self {
+        let mut told = Self::default();
+        for entry in entries {
+            let Some(payload) = &entry.payload else { continue };
+            let text = payload.get();
+            // What an older klar wrote in another form no longer counts as evidence.
+            match entry.kind.as_str() {
+                kind::EVIDENCE => told.evidence.extend(serde_json::from_str(text).ok()),
+                kind::CONTROL => told.controls.extend(serde_json::from_str(text).ok()),
+                kind::ATTESTATION => told.attestations.extend(serde_json::from_str(text).ok()),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    fn report(&self, target: &str, release: Option<&str>, at: Timestamp) -> Report {
+        let records = Records {
+            target,
+            release,
+            at,
+            evidence: &self.evidence,
+            controls: &self.controls,
+            attestations: &self.attestations,
+        };
+        Report::of(Catalogue::built_in(), checks::ALL, &records)
+    }
+}
+
+/// Runs what disturbs against a copy that is there for it.
+async fn in_rig(
+    context: &Context,
+    disturbing: &[Check],
+    target: &World,
+    ledger: &Ledger,
+    told: &mut Told,
+) -> Result<(), Trouble> {
+    let began = Instant::now();
+    context
+        .printer
+        .story(format!("{} a rig: the same app a second time, for what disturbs", paint(QUIET, "→")));
+    let rig = Rig::start(context)?;
+    context.printer.story(format!(
+        "{} the rig serves  {}",
+        paint(QUIET, "→"),
+        paint(QUIET, format!("{:.1} s", began.elapsed().as_secs_f64()))
+    ));
+    let mut world = running(&rig.context).await?;
+    world.target.clone_from(&target.target);
+    world.place = Place::Rig;
+    world.may = Disturbs::Stops;
+    let world = Rc::new(world);
+    look(context, disturbing, &world, ledger, told).await
+}
+
+/// Shows the checks their planted faults: those that have not been shown them yet, or all when that was asked for.
+async fn prove_probes(
+    context: &Context,
+    wanted: &cli::Check,
+    chosen: &[Check],
+    ledger: &Ledger,
+    told: &mut Told,
+) -> Result<(), Trouble> {
+    let known: BTreeSet<(&str, u32)> = told
+        .controls
+        .iter()
+        .filter(|control| control.missed.is_empty())
+        .map(|control| (control.check.as_str(), control.version))
+        .collect();
+    let unproven: Vec<Check> = chosen
+        .iter()
+        .filter(|check| wanted.prove_probes || !known.contains(&(check.about.id, check.about.version)))
+        .filter(|check| check.about.faults.iter().any(|fault| !matches!(fault, Fault::Rig(..))))
+        .copied()
+        .collect();
+    if unproven.is_empty() {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for check in unproven {
+        tasks.spawn_local(prove::control(check));
+    }
+    let mut controls = Vec::new();
+    while let Some(control) = tasks.join_next().await {
+        let Ok(control) = control else { continue };
+        if wanted.prove_probes || !control.missed.is_empty() {
+            let sign = if control.missed.is_empty() { paint(GOOD, "✓") } else { paint(BAD, "✗") };
+            let missed = if control.missed.is_empty() {
+                String::new()
+            } else {
+                format!(", missed {}", control.missed.join(", "))
+            };
+            context.printer.story(format!(
+                "  {sign} {:<20} {} planted{missed}",
+                control.check,
+                control.planted.len()
+            ));
+        }
+        controls.push(control);
+    }
+    controls.sort_by(|a, b| a.check.cmp(&b.check));
+    let found: usize = controls.iter().map(|control| control.planted.len() - control.missed.len()).sum();
+    let planted: usize = controls.iter().map(|control| control.planted.len()).sum();
+    context.printer.story(format!(
+        "{} the checks found {found} of {planted} planted faults  {}",
+        paint(QUIET, "→"),
+        paint(QUIET, format!("{:.1} s", began.elapsed().as_secs_f64()))
+    ));
+    let entries = controls.iter().map(|control| (kind::CONTROL, control.check.as_str(), control));
+    ledger.append(Timestamp::now(), entries).map_err(|why| Trouble::from(Failure::new(why.to_string())))?;
+    told.controls.extend(controls);
+    Ok(())
+}
+
+/// Runs the checks, tells how it goes, and keeps each result as soon as it is there: what was seen when somebody
+/// presses Ctrl-C is not lost.
+async fn look(
+    context: &Context,
+    chosen: &[Check],
+    world: &Rc<World>,
+    ledger: &Ledger,
+    told: &mut Told,
+) -> Result<(), Trouble> {
+    let began = Instant::now();
+    let (progress, mut results) = mpsc::unbounded_channel();
+    let all = chosen.len();
+    let mut running = BTreeSet::new();
+    let mut done = 0;
+    let live = context.printer.is_live();
+    let chosen = chosen.to_vec();
+    let run = tokio::task::spawn_local({
+        let world = Rc::clone(world);
+        async move { run::run(&chosen, world, progress).await }
+    });
+    let mut interrupted = false;
+    loop {
+        let next = tokio::select! {
+            next = results.recv() => next,
+            _ = tokio::signal::ctrl_c() => {
+                interrupted = true;
+                run.abort();
+                None
+            }
+        };
+        match next {
+            None => break,
+            Some(Progress::Began(id)) => {
+                running.insert(id.to_owned());
+            }
+            Some(Progress::Done(evidence)) => {
+                running.remove(&evidence.check);
+                done += 1;
+                ledger
+                    .append(evidence.ended, [(kind::EVIDENCE, evidence.check.as_str(), &*evidence)])
+                    .map_err(|why| Trouble::from(Failure::new(why.to_string())))?;
+                told.evidence.push(*evidence);
+            }
+        }
+        if live {
+            let names: Vec<&str> = running.iter().map(String::as_str).take(4).collect();
+            let mut stderr = anstream::stderr().lock();
+            let _ = write!(stderr, "\r\x1b[K{done}/{all} {}", names.join(", "));
+            let _ = stderr.flush();
+        }
+    }
+    if live {
+        let _ = write!(anstream::stderr().lock(), "\r\x1b[K");
+    }
+    let what = if interrupted { "stopped; what was seen is kept" } else { "looked" };
+    context.printer.story(format!(
+        "{} {what}: {done} of {all} checks  {}",
+        paint(if interrupted { FAIR } else { QUIET }, "→"),
+        paint(QUIET, format!("{:.1} s", began.elapsed().as_secs_f64()))
+    ));
+    Ok(())
+}
+
+fn replay(context: &Context, wanted: &cli::Check, file: &Path) -> Result<(), Trouble> {
+    let read = klar_store::ledger::read(file).map_err(|why| Trouble::usage(Failure::new(why.to_string())))?;
+    let broken = |why: String| {
+        let failure = Failure::new(format!("{}: {why}", file.display()));
+        Trouble::from(
+            failure.hint("this is not the evidence as it was written: get it again from where it was made"),
+        )
+    };
+    let Some(key) = wanted.key else {
+        let failure = Failure::new("--replay needs --key: who is trusted to have written this evidence");
+        return Err(Trouble::usage(failure.hint("`klar ledger key` prints it where the evidence was made")));
+    };
+    klar_store::chain::verify(klar_store::Head::default(), &read, &key, wanted.head)
+        .map_err(|why| broken(why.to_string()))?;
+    let told = Told::of(&read);
+    let at = wanted.at.unwrap_or_else(Timestamp::now);
+    let last = told.evidence.iter().rev().find(|seen| seen.ended <= at);
+    let Some(last) = last else {
+        return Err(Trouble::usage(Failure::new(format!(
+            "{} has no evidence from before {at}",
+            file.display()
+        ))));
+    };
+    let report = told.report(&last.target, last.release.as_deref(), at);
+    show(context, wanted, &report)
+}
+
+/// Prints the report or writes it, and ends with what it says.
+fn show(context: &Context, wanted: &cli::Check, report: &Report) -> Result<(), Trouble> {
+    let lang = wanted.lang.unwrap_or_else(language);
+    let format = wanted.format.unwrap_or(if context.printer.json { Format::Json } else { Format::Text });
+    let detail = if wanted.all { Detail::All } else { Detail::Short };
+    let colour = wanted.out.is_none() && std::io::stdout().is_terminal();
+    let text = match format {
+        Format::Text => report.text(lang, detail, if colour { Paint::ANSI } else { Paint::default() }),
+        Format::Json => report.json().map_err(|why| Trouble::from(Failure::new(why.to_string())))?,
+    };
+    match &wanted.out {
+        Some(path) => write_to(path, &text)?,
+        None => context.printer.data(text.trim_end()),
+    }
+    if report.verdict.ready { Ok(()) } else { Err(Trouble::Verdict(NOT_READY)) }
+}
+
+fn write_to(path: &PathBuf, text: &str) -> Result<(), Trouble> {
+    std::fs::write(path, text).map_err(Trouble::system(path.display()))
+}
+
+/// The language of the shell, where klar speaks it.
+fn language() -> Lang {
+    let named = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let first = named.into_iter().find(|value| !value.is_empty()).unwrap_or_default();
+    match first.get(..2) {
+        Some("nb" | "no" | "nn") => Lang::Nb,
+        Some("sv") => Lang::Sv,
+        _ => Lang::En,
+    }
+}
+
+/// Whether what went wrong means that klar could not look at all.
+#[must_use]
+pub fn exit_of(trouble: &Trouble) -> Option<u8> {
+    matches!(trouble, Trouble::Failed(_)).then_some(COULD_NOT)
+}
