@@ -9,6 +9,7 @@
 mod lexicon;
 mod score;
 
+use std::fmt;
 use std::sync::LazyLock;
 
 pub(crate) use self::lexicon::Lexicons;
@@ -21,7 +22,7 @@ use crate::words::Lang;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
     /// It asks for these rows, all of them.
-    Row(Vec<String>),
+    Rows(Vec<String>),
     /// klar does not know, and these are the closest.
     Declined {
         /// Three rows, the closest first.
@@ -38,6 +39,24 @@ pub struct Explained {
     pub because: Vec<(String, String)>,
     /// Why it was declined, in a few words for whoever looks into it; empty where it was not.
     pub reason: String,
+    /// The rows that fit best and their points, the best first.
+    pub points: Vec<(String, i64)>,
+    /// Words that are in no file.
+    pub unknown: Vec<String>,
+}
+
+/// For people who ask why: one line for each thing.
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let because: Vec<_> = self.because.iter().map(|(words, concept)| format!("{words} = {concept}")).collect();
+        let points: Vec<_> = self.points.iter().map(|(row, points)| format!("{row} {points}")).collect();
+        match &self.found {
+            Match::Rows(rows) => writeln!(f, "  found: {}", rows.join(", "))?,
+            Match::Declined { closest } => writeln!(f, "  declined ({}), closest: {}", self.reason, closest.join(", "))?,
+        }
+        writeln!(f, "  words: {}; not known: {}", because.join(", "), self.unknown.join(" "))?;
+        write!(f, "  points: {}", points.join(", "))
+    }
 }
 
 /// Matches items to the rows of a catalogue.
@@ -49,7 +68,7 @@ pub struct Matcher {
 
 static BUILT_IN: LazyLock<Matcher> = LazyLock::new(|| Matcher {
     lexicons: Lexicons::built_in(),
-    rows: Rows::built_in(Lexicons::built_in()),
+    rows: Rows::built_in(),
     catalogue: Catalogue::built_in(),
 });
 
@@ -74,20 +93,27 @@ impl Matcher {
             item.headings.iter().chain(&item.above).map(|text| self.lexicons.read(text, lang)).collect();
         let judged = self.rows.judge(&own, &around);
         let because = own.hits.iter().map(|hit| (hit.words.clone(), hit.concept.clone())).collect();
+        let found = |found, reason| Explained {
+            found,
+            because,
+            reason,
+            points: judged.points.iter().take(5).cloned().collect(),
+            unknown: own.unknown.clone(),
+        };
         // A person who names a row has decided; whether the words agree is not asked.
         if !item.ids.is_empty() {
             if let Some(unknown) = item.ids.iter().find(|id| self.catalogue.get(id).is_none()) {
                 let reason = format!("`{unknown}` is not a row of the catalogue");
-                return Explained { found: self.declined(&judged.ranked), because, reason };
+                return found(self.declined(&judged.ranked), reason);
             }
             let mut rows = item.ids.clone();
             rows.sort();
             rows.dedup();
-            return Explained { found: Match::Row(rows), because, reason: String::new() };
+            return found(Match::Rows(rows), String::new());
         }
-        match judged.rows {
-            Ok(rows) => Explained { found: Match::Row(rows), because, reason: String::new() },
-            Err(reason) => Explained { found: self.declined(&judged.ranked), because, reason },
+        match &judged.rows {
+            Ok(rows) => found(Match::Rows(rows.clone()), String::new()),
+            Err(reason) => found(self.declined(&judged.ranked), reason.clone()),
         }
     }
 

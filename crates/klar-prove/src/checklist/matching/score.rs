@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::lexicon::{Lexicons, Reading};
+#[cfg(test)]
+use super::lexicon::Lexicons;
+use super::lexicon::Reading;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +85,8 @@ pub(crate) struct Judged {
     pub rows: Result<Vec<String>, String>,
     /// All that have anything to do with it, the closest first.
     pub ranked: Vec<String>,
+    /// The rows with a pattern that fits, and their points.
+    pub points: Vec<(String, i64)>,
 }
 
 /// A row weighed against an item.
@@ -96,7 +100,7 @@ struct Weighed {
 }
 
 impl Rows {
-    pub(crate) fn built_in(_: &Lexicons) -> Self {
+    pub(crate) fn built_in() -> Self {
         // The file is part of the program, and every test reads it: this cannot fail where klar was built.
         let file: Written = toml::from_str(include_str!("../../../matching/rows.toml"))
             .unwrap_or_else(|why| unreachable!("matching: {why}"));
@@ -153,7 +157,8 @@ impl Rows {
         } else {
             self.choose(&weighed, &concepts, own)
         };
-        Judged { rows, ranked }
+        let points = weighed.iter().map(|each| (self.ids[each.row].clone(), each.score)).collect();
+        Judged { rows, ranked, points }
     }
 
     /// "No secrets in the code": what is denied, in the next few words, is what nobody wants.
