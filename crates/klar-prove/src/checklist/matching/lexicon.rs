@@ -187,7 +187,10 @@ impl Lexicons {
         if word.len() < 5 || !word.chars().all(char::is_alphabetic) {
             return word.to_owned();
         }
-        let ending = self.suffixes.iter().find(|s| word.ends_with(s.as_str()) && word.len() - s.len() >= 4);
+        // A lone consonant is often part of the word: alert.
+        let least = |suffix: &str| if matches!(suffix, "t" | "n" | "r" | "d") { 5 } else { 4 };
+        let ending =
+            self.suffixes.iter().find(|s| word.ends_with(s.as_str()) && word.len() - s.len() >= least(s));
         word[..word.len() - ending.map_or(0, String::len)].to_owned()
     }
 
@@ -208,12 +211,18 @@ impl Lexicons {
 
     /// Reads a text.
     pub(crate) fn read(&self, text: &str, lang: Lang) -> Reading {
-        let words: Vec<String> = tokens(text).into_iter().flat_map(|word| self.apart(word)).collect();
-        let stems: Vec<String> = words.iter().map(|word| self.stem(word)).collect();
+        let mut words = tokens(text);
+        let mut stems: Vec<String> = words.iter().map(|word| self.stem(word)).collect();
         let mut reading = Reading::default();
         let mut at = 0;
         while at < words.len() {
             let found = self.longest(&words[at..], &stems[at..], lang);
+            let parts = if found.is_none() { self.apart(words[at].clone()) } else { Vec::new() };
+            if parts.len() > 1 {
+                stems.splice(at..=at, parts.iter().map(|part| self.stem(part)));
+                words.splice(at..=at, parts);
+                continue;
+            }
             let Some((length, terms)) = found else {
                 if words[at].chars().any(char::is_alphabetic) && words[at].len() > 1 {
                     reading.unknown.push(words[at].clone());
@@ -296,7 +305,7 @@ impl Lexicons {
 
     /// A word, or the known words that it is made of.
     fn apart(&self, word: String) -> Vec<String> {
-        if word.len() < 7 || self.is_known(&word) || !word.chars().all(char::is_alphabetic) {
+        if word.len() < 7 || !word.chars().all(char::is_alphabetic) {
             return vec![word];
         }
         if let Some(parts) = self.pieces(&word, 0) {

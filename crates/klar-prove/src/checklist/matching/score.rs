@@ -19,6 +19,8 @@ struct Written {
     outside: Vec<String>,
     /// Concepts that it is good to deny: "no secrets in the code".
     bad: Vec<String>,
+    /// Concepts that a heading may lend to the items below it.
+    lends: Vec<String>,
     /// What to name where nothing is close.
     usual: Vec<String>,
     rows: BTreeMap<String, About>,
@@ -72,6 +74,7 @@ pub(crate) struct Rows {
     weak: BTreeSet<String>,
     outside: BTreeSet<String>,
     bad: BTreeSet<String>,
+    lends: BTreeSet<String>,
     pub usual: Vec<String>,
     ids: Vec<String>,
     may: Vec<BTreeSet<String>>,
@@ -109,6 +112,7 @@ impl Rows {
             weak: file.weak.into_iter().collect(),
             outside: file.outside.into_iter().collect(),
             bad: file.bad.into_iter().collect(),
+            lends: file.lends.into_iter().collect(),
             usual: file.usual,
             ids: Vec::new(),
             may: Vec::new(),
@@ -144,9 +148,9 @@ impl Rows {
     /// Which rows an item asks for, given what was read in it and around it.
     pub(crate) fn judge(&self, own: &Reading, around: &[Reading]) -> Judged {
         let concepts: BTreeSet<String> = own.hits.iter().map(|hit| hit.concept.clone()).collect();
-        let context: BTreeSet<String> =
-            around.iter().flat_map(|text| &text.hits).map(|hit| hit.concept.clone()).collect();
-        let weighed = self.weigh(&concepts, &context, own.unknown.len());
+        let lent = around.iter().flat_map(|text| &text.hits).map(|hit| &hit.concept);
+        let context: BTreeSet<String> = lent.filter(|concept| self.lends.contains(*concept)).cloned().collect();
+        let weighed = self.weigh(own, &concepts, &context);
         let ranked = self.ranked(&weighed, &concepts, &context);
         let rows = if own.dropped || around.iter().any(|text| text.dropped) {
             Err("it says that it will not be done".to_owned())
@@ -167,8 +171,8 @@ impl Rows {
     }
 
     /// The best pattern of each row that has one, the best row first.
-    fn weigh(&self, own: &BTreeSet<String>, context: &BTreeSet<String>, unknown: usize) -> Vec<Weighed> {
-        let unknown = self.limits.unknown * i64::try_from(unknown).unwrap_or(i64::MAX / 1_000_000);
+    fn weigh(&self, text: &Reading, own: &BTreeSet<String>, context: &BTreeSet<String>) -> Vec<Weighed> {
+        let unknown = self.limits.unknown * i64::try_from(text.unknown.len()).unwrap_or(i64::MAX / 1_000_000);
         let mut best: BTreeMap<usize, Weighed> = BTreeMap::new();
         for pattern in &self.patterns {
             let row = pattern.row;
@@ -195,7 +199,7 @@ impl Rows {
             explains.extend(either.filter(|concept| own.contains(*concept)).cloned());
             explains.extend(self.may[row].intersection(own).cloned());
             let (need, all) = (self.weights(&needed), self.weights(&explains));
-            let open = self.weights(own.difference(&explains));
+            let open = self.weights(&left(text, &explains));
             let fits = if self.may[row].is_disjoint(context) { 0 } else { self.limits.fits };
             let score = need + lent + (all - need) * self.limits.beside / 1000 + fits
                 - open * self.limits.unexplained / 1000
@@ -216,27 +220,34 @@ impl Rows {
         let Some(best) = weighed.first() else { return Err("no row is about this".to_owned()) };
         let id = |row: usize| self.ids[row].clone();
         let content = |concepts: &BTreeSet<String>| concepts.iter().any(|concept| !self.weak.contains(concept));
-        let mut left: BTreeSet<String> = own.difference(&best.explains).cloned().collect();
+        let mut explained = best.explains.clone();
+        let mut open = left(text, &explained);
         let mut rows = vec![best];
         // Two demands on one line: each further row has to explain what is left, and needs some of that.
         if text.joins {
-            while content(&left) {
+            while content(&open) {
                 let next = weighed.iter().find(|each| {
-                    each.needed.iter().any(|need| left.contains(need) && !self.weak.contains(need))
+                    each.needed.iter().any(|need| open.contains(need) && !self.weak.contains(need))
                         && rows.iter().all(|other| other.row != each.row)
                 });
                 let Some(next) = next else { break };
-                left = left.difference(&next.explains).cloned().collect();
+                explained.extend(next.explains.iter().cloned());
+                open = left(text, &explained);
                 rows.push(next);
             }
         }
-        let open = self.weights(&left);
-        let known: i64 = self.weights(own) - open;
+        let names = open;
+        let open = self.weights(&names);
+        let known = self.weights(explained.intersection(own));
         let unknown = self.limits.unknown * i64::try_from(text.unknown.len()).unwrap_or(0);
         let part = if rows.len() == 1 { best.part } else { 1000 * known / (known + open + unknown).max(1) };
-        let least = if rows.len() == 1 { best.score } else { best.score + open * self.limits.unexplained / 1000 };
+        // Of several rows none is held against another for what that one explains.
+        let least = match rows[..] {
+            [only] => only.score,
+            _ => self.weights(&best.needed) - (open + unknown / 4) * self.limits.unexplained / 1000,
+        };
         if part < self.limits.explained {
-            return Err(format!("{} explains {part} of 1000, left: {left:?} {:?}", id(best.row), text.unknown));
+            return Err(format!("{} explains {part} of 1000, left: {names:?} {:?}", id(best.row), text.unknown));
         }
         if least < self.limits.least {
             return Err(format!("{} scores {least}", id(best.row)));
@@ -301,4 +312,13 @@ impl Rows {
         problems.extend(spoken.map(|concept| format!("{concept}: no row asks for it")));
         problems
     }
+}
+
+/// What nothing has explained: where words can be read in several ways, one of them is enough.
+fn left(text: &Reading, explains: &BTreeSet<String>) -> BTreeSet<String> {
+    let open = |at: usize| !text.hits.iter().any(|hit| hit.at == at && explains.contains(&hit.concept));
+    // The first reading stands for all of the words' readings.
+    let mut places = BTreeSet::new();
+    let hits = text.hits.iter().filter(|hit| open(hit.at) && !explains.contains(&hit.concept));
+    hits.filter(|hit| places.insert(hit.at)).map(|hit| hit.concept.clone()).collect()
 }
