@@ -227,7 +227,10 @@ impl Rows {
         if text.joins {
             while content(&open) {
                 let next = weighed.iter().find(|each| {
-                    each.needed.iter().any(|need| open.contains(need) && !self.weak.contains(need))
+                    // What another row is named for already does not make a second demand.
+                    let mut strong = each.needed.iter().filter(|need| !self.weak.contains(*need)).peekable();
+                    strong.peek().is_some()
+                        && strong.all(|need| open.contains(need))
                         && rows.iter().all(|other| other.row != each.row)
                 });
                 let Some(next) = next else { break };
