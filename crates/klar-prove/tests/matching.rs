@@ -81,6 +81,11 @@ fn assert_good(folder: &Path, answers: &Answers, percent: usize) {
     assert!(outcome.matched * 100 >= all * percent, "{}", outcome.told);
 }
 
+/// One box below a heading.
+fn item(heading: &str, text: &str) -> Item {
+    read(format!("# {heading}\n\n- [ ] {text}\n").as_bytes()).unwrap().items.remove(0)
+}
+
 #[test]
 fn lists_find_their_rows() {
     for folder in ["tests/fixtures/checklists"] {
@@ -151,7 +156,7 @@ fn what_is_denied_or_about_something_else_is_declined() {
         (Lang::En, "Done"),
         (Lang::En, ""),
     ] {
-        let item = Item { text: text.to_owned(), ..Item::default() };
+        let item = item("", text);
         let explained = matcher.explain(&item, lang);
         assert!(matches!(explained.found, Match::Declined { .. }), "{text:?}\n{explained}");
     }
@@ -161,8 +166,7 @@ fn what_is_denied_or_about_something_else_is_declined() {
 fn a_heading_helps_and_does_not_decide() {
     let matcher = Matcher::built_in();
     let under = |heading: &str, text: &str| {
-        let item = Item { text: text.to_owned(), headings: vec![heading.to_owned()], ..Item::default() };
-        matcher.find(&item, Lang::En)
+        matcher.find(&item(heading, text), Lang::En)
     };
     assert_eq!(under("Monitoring", "Logging"), Match::Rows(vec!["mon.logging".to_owned()]));
     assert_eq!(under("Dashboards", "Cost"), Match::Rows(vec!["mon.dashboard.cost".to_owned()]));

@@ -182,16 +182,21 @@ impl Lexicons {
         self.terms.push(Term { words, stems, exact, lang, meaning: meaning.clone() });
     }
 
-    /// A word without its ending.
+    /// A word without its endings.
     pub(crate) fn stem(&self, word: &str) -> String {
         if word.len() < 5 || !word.chars().all(char::is_alphabetic) {
             return word.to_owned();
         }
         // A lone consonant is often part of the word: alert.
         let least = |suffix: &str| if matches!(suffix, "t" | "n" | "r" | "d") { 5 } else { 4 };
-        let ending =
-            self.suffixes.iter().find(|s| word.ends_with(s.as_str()) && word.len() - s.len() >= least(s));
-        word[..word.len() - ending.map_or(0, String::len)].to_owned()
+        let mut stem = word;
+        // Two endings at most: `budget-en`, and `budg-et` itself; more would take compounds apart in the wrong place.
+        for _ in 0..2 {
+            let fits = |s: &&String| stem.ends_with(s.as_str()) && stem.len() - s.len() >= least(s);
+            let ending = self.suffixes.iter().find(fits);
+            stem = &stem[..stem.len() - ending.map_or(0, String::len)];
+        }
+        stem.to_owned()
     }
 
     pub(crate) fn letters(&self, lang: Lang) -> &str {

@@ -165,9 +165,9 @@ impl Rows {
         Judged { rows, ranked, points }
     }
 
-    /// "No secrets in the code": what is denied, in the next few words, is what nobody wants.
+    /// "No secrets in the code": what is denied, in the words that follow, is what nobody wants.
     fn is_well_denied(&self, own: &Reading, at: usize) -> bool {
-        own.hits.iter().any(|hit| (at..at + 5).contains(&hit.at) && self.bad.contains(&hit.concept))
+        own.hits.iter().any(|hit| (at..at + 8).contains(&hit.at) && self.bad.contains(&hit.concept))
     }
 
     /// The best pattern of each row that has one, the best row first.
