@@ -48,7 +48,9 @@ fn run(folder: &Path, answers: &Answers) -> Outcome {
             lines.remove(&item.line);
             let explained = Matcher::built_in().explain(item, list.language);
             let verdict = match &explained.found {
-                Match::Rows(rows) if !rows.is_empty() && rows.iter().all(|row| right.contains(row)) => "right",
+                Match::Rows(rows) if !rows.is_empty() && rows.iter().all(|row| right.contains(row)) => {
+                    "right"
+                }
                 Match::Rows(_) => "WRONG",
                 Match::Declined { closest } => {
                     assert!(closest.iter().all(|id| Catalogue::built_in().get(id).is_some()), "{closest:?}");
@@ -141,6 +143,7 @@ fn what_is_denied_or_about_something_else_is_declined() {
         (Lang::Nb, "Ikke bruk WAF"),
         (Lang::Nb, "Backup trengs ikke"),
         (Lang::Nb, "Uten kryptering"),
+        (Lang::Nb, "Ingen backup, ingen logging"),
         (Lang::Nb, "Brannøvelse for alle"),
         (Lang::Sv, "Vi saknar loggning"),
         (Lang::Sv, "Inga lasttester"),
@@ -165,9 +168,7 @@ fn what_is_denied_or_about_something_else_is_declined() {
 #[test]
 fn a_heading_helps_and_does_not_decide() {
     let matcher = Matcher::built_in();
-    let under = |heading: &str, text: &str| {
-        matcher.find(&item(heading, text), Lang::En)
-    };
+    let under = |heading: &str, text: &str| matcher.find(&item(heading, text), Lang::En);
     assert_eq!(under("Monitoring", "Logging"), Match::Rows(vec!["mon.logging".to_owned()]));
     assert_eq!(under("Dashboards", "Cost"), Match::Rows(vec!["mon.dashboard.cost".to_owned()]));
     assert!(matches!(under("Backup", "Paint the wall"), Match::Declined { .. }));

@@ -24,7 +24,9 @@ pub const LIMIT: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChecklistError {
     /// Larger than [`LIMIT`].
-    #[error("the file has {bytes} bytes; a checklist has at most {LIMIT} (line {line} is where that is passed)")]
+    #[error(
+        "the file has {bytes} bytes; a checklist has at most {LIMIT} (line {line} is where that is passed)"
+    )]
     TooLarge {
         /// How many it has.
         bytes: usize,

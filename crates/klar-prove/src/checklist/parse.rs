@@ -17,7 +17,11 @@ struct Line {
 enum Inside {
     Text,
     /// Code between fences of this letter and at least this length, at this depth of quoting.
-    Fence { letter: u8, length: usize, quotes: usize },
+    Fence {
+        letter: u8,
+        length: usize,
+        quotes: usize,
+    },
     /// An HTML comment that goes on over lines, and other blocks that end with a text.
     Until(&'static str),
 }
@@ -64,7 +68,8 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = Line> {
             return None;
         }
         number += 1;
-        let end = bytes[start..].iter().position(|b| matches!(b, b'\n' | b'\r')).map_or(bytes.len(), |n| start + n);
+        let end =
+            bytes[start..].iter().position(|b| matches!(b, b'\n' | b'\r')).map_or(bytes.len(), |n| start + n);
         let place = start..end;
         start = if bytes[end..].starts_with(b"\r\n") { end + 2 } else { end + 1 };
         Some(Line { number, place })
@@ -247,7 +252,8 @@ fn fence(body: &[u8]) -> Option<(u8, usize, bool)> {
 /// Blocks of HTML that hold no Markdown, where they do not end on their first line.
 fn block(content: &[u8]) -> Option<Inside> {
     let lower = content.to_ascii_lowercase();
-    for (start, end) in [("<pre", "</pre>"), ("<script", "</script>"), ("<style", "</style>"), ("<textarea", "</textarea>")]
+    for (start, end) in
+        [("<pre", "</pre>"), ("<script", "</script>"), ("<style", "</style>"), ("<textarea", "</textarea>")]
     {
         if lower.starts_with(start.as_bytes()) && find(&lower, end).is_none() {
             return Some(Inside::Until(end));
@@ -386,9 +392,25 @@ mod tests {
     #[test]
     fn every_kind_of_box_is_found() {
         for line in [
-            "- [ ] a", "* [ ] a", "+ [ ] a", "1. [ ] a", "12) [ ] a", "    - [ ] a", "\t- [ ] a", "> - [ ] a",
-            "> > 1) [ ] a", ">- [ ] a", "- - [ ] a", "-   [ ]   a", "- [ ] **a**", "- [ ] `a`", "- [\t] a", "- [ ] a  \r",
-            "- [ ] a <!-- note -->", "- [ ] a <!-- klar: edge.tls -->", "\u{feff}- [ ] a",
+            "- [ ] a",
+            "* [ ] a",
+            "+ [ ] a",
+            "1. [ ] a",
+            "12) [ ] a",
+            "    - [ ] a",
+            "\t- [ ] a",
+            "> - [ ] a",
+            "> > 1) [ ] a",
+            ">- [ ] a",
+            "- - [ ] a",
+            "-   [ ]   a",
+            "- [ ] **a**",
+            "- [ ] `a`",
+            "- [\t] a",
+            "- [ ] a  \r",
+            "- [ ] a <!-- note -->",
+            "- [ ] a <!-- klar: edge.tls -->",
+            "\u{feff}- [ ] a",
         ] {
             assert_eq!(seen(line), [(1, false, "a".to_owned())], "{line:?}");
         }
@@ -398,10 +420,25 @@ mod tests {
     #[test]
     fn what_looks_like_a_box_is_none() {
         for text in [
-            "-[ ] a", "- [] a", "- [ ](link)", "- [y] a", "[ ] a", "| - [ ] a |", "text - [ ] a", "- [ ]a",
-            "```\n- [ ] a\n```", "~~~ md\n- [ ] a\n~~~", "````\n```\n- [ ] a\n```\n- [ ] b\n````", "```\n- [ ] a",
-            "~~~\n```\n- [ ] a\n~~~", "- ```\n  - [ ] a\n  ```", "> ```\n> - [ ] a\n> ```", "<!--\n- [ ] a\n-->",
-            "text <!-- x\n- [ ] a --> - [ ] b", "<pre>\n- [ ] a\n</pre>", "``` \n``` x\n- [ ] a",
+            "-[ ] a",
+            "- [] a",
+            "- [ ](link)",
+            "- [y] a",
+            "[ ] a",
+            "| - [ ] a |",
+            "text - [ ] a",
+            "- [ ]a",
+            "```\n- [ ] a\n```",
+            "~~~ md\n- [ ] a\n~~~",
+            "````\n```\n- [ ] a\n```\n- [ ] b\n````",
+            "```\n- [ ] a",
+            "~~~\n```\n- [ ] a\n~~~",
+            "- ```\n  - [ ] a\n  ```",
+            "> ```\n> - [ ] a\n> ```",
+            "<!--\n- [ ] a\n-->",
+            "text <!-- x\n- [ ] a --> - [ ] b",
+            "<pre>\n- [ ] a\n</pre>",
+            "``` \n``` x\n- [ ] a",
         ] {
             assert_eq!(seen(text), [], "{text:?}");
         }
@@ -410,8 +447,14 @@ mod tests {
     #[test]
     fn after_code_and_comments_boxes_are_found_again() {
         for text in [
-            "```\n- [ ] x\n```\n- [ ] a", "> ```\n> x\n- [ ] a", "<!-- x -->\n- [ ] a", "<!-- - [ ] x\n-->\n- [ ] a",
-            "`<!--` is how\n- [ ] a", "\\<!-- is how\n- [ ] a", "``` `x` ```\n- [ ] a", "<pre>x</pre>\n- [ ] a",
+            "```\n- [ ] x\n```\n- [ ] a",
+            "> ```\n> x\n- [ ] a",
+            "<!-- x -->\n- [ ] a",
+            "<!-- - [ ] x\n-->\n- [ ] a",
+            "`<!--` is how\n- [ ] a",
+            "\\<!-- is how\n- [ ] a",
+            "``` `x` ```\n- [ ] a",
+            "<pre>x</pre>\n- [ ] a",
         ] {
             assert_eq!(texts(text), ["a"], "{text:?}");
         }

@@ -84,7 +84,8 @@ pub(crate) fn tokens(text: &str) -> Vec<String> {
     let letters: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
     let mut words = vec![String::new()];
     for (at, c) in letters.iter().enumerate() {
-        let digit = |place: Option<usize>| place.and_then(|p| letters.get(p)).is_some_and(char::is_ascii_digit);
+        let digit =
+            |place: Option<usize>| place.and_then(|p| letters.get(p)).is_some_and(char::is_ascii_digit);
         let word = match c {
             '.' | ',' if digit(at.checked_sub(1)) && digit(Some(at + 1)) => '.',
             // An apostrophe is not heard: don't, team's. A combining mark was folded with its letter.

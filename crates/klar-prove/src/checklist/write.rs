@@ -99,7 +99,8 @@ pub fn write(
             _ => bytes[item.mark],
         });
         let comment = comment(verdict, by_hand, day);
-        let (from, to) = item.note.as_ref().map_or((item.end, item.end), |note| (note.place.start, note.place.end));
+        let (from, to) =
+            item.note.as_ref().map_or((item.end, item.end), |note| (note.place.start, note.place.end));
         out.extend_from_slice(&bytes[item.mark + 1..from]);
         if item.note.is_none() {
             out.push(b' ');
@@ -161,11 +162,16 @@ mod tests {
 
     fn verdict(state: State, evidence: &str) -> Option<Verdict> {
         let rows = if state == State::Declined { &["a.b", "c.d", "e.f"][..] } else { &["edge.tls"] };
-        Some(Verdict { state, rows: rows.iter().map(|id| (*id).to_owned()).collect(), evidence: evidence.to_owned() })
+        Some(Verdict {
+            state,
+            rows: rows.iter().map(|id| (*id).to_owned()).collect(),
+            evidence: evidence.to_owned(),
+        })
     }
 
     fn one(text: &str, state: State) -> String {
-        String::from_utf8(write(text.as_bytes(), &[verdict(state, "evidence 1234abcd")], day()).unwrap()).unwrap()
+        String::from_utf8(write(text.as_bytes(), &[verdict(state, "evidence 1234abcd")], day()).unwrap())
+            .unwrap()
     }
 
     #[test]
@@ -180,7 +186,8 @@ mod tests {
         for state in [State::Unknown, State::Declined] {
             assert!(one(proven, state).starts_with("- [ ] a <!-- klar: "));
         }
-        let declined = "- [ ] a <!-- klar: declined 2026-11-21, closest: a.b, c.d, e.f, evidence 1234abcd -->";
+        let declined =
+            "- [ ] a <!-- klar: declined 2026-11-21, closest: a.b, c.d, e.f, evidence 1234abcd -->";
         assert_eq!(one("- [ ] a", State::Declined), declined);
     }
 
@@ -205,14 +212,31 @@ mod tests {
             "- [x] a <!-- klar: edge.tls --> | b | <!-- x --> <!-- klar: edge.tls proven 2026-11-21, evidence 1234abcd -->"
         );
         let text = one("- [ ] a <!-- x\ny -->", State::Proven);
-        assert_eq!(text, "- [x] a <!-- klar: edge.tls proven 2026-11-21, evidence 1234abcd --> <!-- x\ny -->");
+        assert_eq!(
+            text,
+            "- [x] a <!-- klar: edge.tls proven 2026-11-21, evidence 1234abcd --> <!-- x\ny -->"
+        );
         assert_eq!(one(&text, State::Proven), text);
-        assert_eq!(one("- [ ]", State::Unknown), "- [ ] <!-- klar: edge.tls unknown 2026-11-21, evidence 1234abcd -->");
+        assert_eq!(
+            one("- [ ]", State::Unknown),
+            "- [ ] <!-- klar: edge.tls unknown 2026-11-21, evidence 1234abcd -->"
+        );
     }
 
     #[test]
     fn evidence_cannot_leave_its_comment() {
-        for bad in ["--> - [x] b", "a\n- [x] b", "--!> x", "-", "a--", "<!-- b", "`", "- - >", "(ticked by hand)", "-\u{0}->"] {
+        for bad in [
+            "--> - [x] b",
+            "a\n- [x] b",
+            "--!> x",
+            "-",
+            "a--",
+            "<!-- b",
+            "`",
+            "- - >",
+            "(ticked by hand)",
+            "-\u{0}->",
+        ] {
             let text = write(b"- [ ] a\n", &[verdict(State::Proven, bad)], day()).unwrap();
             let items = read(&text).unwrap().items;
             assert_eq!((items.len(), items[0].text.as_str()), (1, "a"), "{bad:?}");
@@ -223,10 +247,7 @@ mod tests {
 
     #[test]
     fn verdicts_have_to_be_for_this_file() {
-        assert_eq!(
-            write(b"- [ ] a", &[], day()),
-            Err(ChecklistError::Changed { items: 1, verdicts: 0 })
-        );
+        assert_eq!(write(b"- [ ] a", &[], day()), Err(ChecklistError::Changed { items: 1, verdicts: 0 }));
         let mut bad = verdict(State::Proven, "");
         bad.as_mut().unwrap().rows[0] = "x --> y".to_owned();
         let error = write(b"\n- [ ] a", &[bad], day()).unwrap_err();
@@ -238,9 +259,34 @@ mod tests {
     /// Pieces that documents are made of, and that trip readers up.
     fn document() -> impl Strategy<Value = Vec<u8>> {
         let pieces = prop::sample::select(vec![
-            "- [ ] ", "- [x] ", "* [X] ", "1. [ ] ", "> ", "  ", "\t", "\n", "\r\n", "\r", "```", "~~~", "`", "<!--", "-->",
-            "<!-- klar: edge.tls proven 2026-01-01 -->", "<!-- klar: edge.tls -->", "<!-- klar: a.b unknown",
-            "<!-- klar: a.b not proven (ticked by hand) 2026-01-01, x -->", "{a.b}", "a", "å", "\\", "|", "# ", "---", " ", "<pre>",
+            "- [ ] ",
+            "- [x] ",
+            "* [X] ",
+            "1. [ ] ",
+            "> ",
+            "  ",
+            "\t",
+            "\n",
+            "\r\n",
+            "\r",
+            "```",
+            "~~~",
+            "`",
+            "<!--",
+            "-->",
+            "<!-- klar: edge.tls proven 2026-01-01 -->",
+            "<!-- klar: edge.tls -->",
+            "<!-- klar: a.b unknown",
+            "<!-- klar: a.b not proven (ticked by hand) 2026-01-01, x -->",
+            "{a.b}",
+            "a",
+            "å",
+            "\\",
+            "|",
+            "# ",
+            "---",
+            " ",
+            "<pre>",
         ]);
         let piece = prop_oneof![8 => pieces.prop_map(|s| s.as_bytes().to_vec()), 1 => prop::collection::vec(any::<u8>(), 0..4)];
         prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())

@@ -27,6 +27,9 @@ struct Written {
     /// Words that turn a meaning round.
     #[serde(default)]
     negation: Vec<String>,
+    /// Words that turn it round and, after another denial, back: nothing goes out *without* tests.
+    #[serde(default)]
+    without: Vec<String>,
     /// Headings under which things stand that will not be done.
     #[serde(default)]
     dropped: Vec<String>,
@@ -48,6 +51,7 @@ enum Meaning {
     Concept(String),
     Stop,
     Negation,
+    Without,
     Dropped,
     And,
 }
@@ -89,6 +93,8 @@ pub(crate) struct Reading {
     pub hits: Vec<Hit>,
     /// Places of words that deny.
     pub negations: Vec<usize>,
+    /// How many of them are "without".
+    pub without: usize,
     /// Whether it says that what stands here will not be done.
     pub dropped: bool,
     /// Whether it joins things.
@@ -154,6 +160,7 @@ impl Lexicons {
             for (terms, meaning) in [
                 (&file.stop, Meaning::Stop),
                 (&file.negation, Meaning::Negation),
+                (&file.without, Meaning::Without),
                 (&file.dropped, Meaning::Dropped),
                 (&file.and, Meaning::And),
             ] {
@@ -167,13 +174,18 @@ impl Lexicons {
 
     fn add(&mut self, term: &str, lang: Option<Lang>, meaning: &Meaning) {
         let words = tokens(term);
-        let exact = term.starts_with('=') || matches!(meaning, Meaning::Negation | Meaning::And);
+        let exact =
+            term.starts_with('=') || matches!(meaning, Meaning::Negation | Meaning::Without | Meaning::And);
         let stems: Vec<String> = words.iter().map(|word| self.stem(word)).collect();
         let Some(first) = stems.first() else { return };
         self.starts.entry(first.clone()).or_default().push(self.terms.len());
         // Small words are in too many others to be looked for inside of them.
         if !exact && matches!(meaning, Meaning::Concept(_)) {
-            for word in words.iter().chain(&stems).filter(|word| word.len() >= 4 || (words.len() == 1 && word.len() == 3)) {
+            for word in words
+                .iter()
+                .chain(&stems)
+                .filter(|word| word.len() >= 4 || (words.len() == 1 && word.len() == 3))
+            {
                 if word.chars().all(char::is_alphabetic) {
                     self.parts.insert(word.clone());
                 }
@@ -243,6 +255,10 @@ impl Lexicons {
                         at,
                     }),
                     Meaning::Negation => reading.negations.push(at),
+                    Meaning::Without => {
+                        reading.negations.push(at);
+                        reading.without += 1;
+                    }
                     Meaning::Dropped => reading.dropped = true,
                     Meaning::And => reading.joins = true,
                     Meaning::Stop => {}
@@ -282,7 +298,8 @@ impl Lexicons {
         let mut at = 0;
         for (n, (word, stem)) in term.words.iter().zip(&term.stems).enumerate() {
             let here = |at: usize| {
-                words.get(at).is_some_and(|w| w == word) || (!term.exact && stems.get(at).is_some_and(|s| s == stem))
+                words.get(at).is_some_and(|w| w == word)
+                    || (!term.exact && stems.get(at).is_some_and(|s| s == stem))
             };
             if !here(at) && n > 0 && words.get(at).is_some_and(|word| self.is_small(word)) && here(at + 1) {
                 at += 1;
@@ -300,12 +317,6 @@ impl Lexicons {
             let term = &self.terms[*index];
             term.meaning == Meaning::Stop && term.words.len() == 1 && term.words[0] == word
         })
-    }
-
-    fn is_known(&self, word: &str) -> bool {
-        let stem = self.stem(word);
-        let words = self.starts.get(&stem).into_iter().flatten();
-        words.map(|index| &self.terms[*index]).any(|term| !term.exact || term.words[0] == word)
     }
 
     /// A word, or the known words that it is made of.

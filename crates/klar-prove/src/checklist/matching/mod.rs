@@ -48,11 +48,14 @@ pub struct Explained {
 /// For people who ask why: one line for each thing.
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let because: Vec<_> = self.because.iter().map(|(words, concept)| format!("{words} = {concept}")).collect();
+        let because: Vec<_> =
+            self.because.iter().map(|(words, concept)| format!("{words} = {concept}")).collect();
         let points: Vec<_> = self.points.iter().map(|(row, points)| format!("{row} {points}")).collect();
         match &self.found {
             Match::Rows(rows) => writeln!(f, "  found: {}", rows.join(", "))?,
-            Match::Declined { closest } => writeln!(f, "  declined ({}), closest: {}", self.reason, closest.join(", "))?,
+            Match::Declined { closest } => {
+                writeln!(f, "  declined ({}), closest: {}", self.reason, closest.join(", "))?
+            }
         }
         writeln!(f, "  words: {}; not known: {}", because.join(", "), self.unknown.join(" "))?;
         write!(f, "  points: {}", points.join(", "))

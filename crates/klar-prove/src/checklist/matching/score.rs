@@ -124,7 +124,8 @@ impl Rows {
             all.may.push(about.may.into_iter().collect());
             all.not.push(about.not.into_iter().collect());
             for pattern in about.is {
-                let needs = pattern.split(' ').map(|need| need.split('|').map(str::to_owned).collect()).collect();
+                let needs =
+                    pattern.split(' ').map(|need| need.split('|').map(str::to_owned).collect()).collect();
                 all.patterns.push(Pattern { row, needs });
             }
         }
@@ -149,12 +150,13 @@ impl Rows {
     pub(crate) fn judge(&self, own: &Reading, around: &[Reading]) -> Judged {
         let concepts: BTreeSet<String> = own.hits.iter().map(|hit| hit.concept.clone()).collect();
         let lent = around.iter().flat_map(|text| &text.hits).map(|hit| &hit.concept);
-        let context: BTreeSet<String> = lent.filter(|concept| self.lends.contains(*concept)).cloned().collect();
+        let context: BTreeSet<String> =
+            lent.filter(|concept| self.lends.contains(*concept)).cloned().collect();
         let weighed = self.weigh(own, &concepts, &context);
         let ranked = self.ranked(&weighed, &concepts, &context);
         let rows = if own.dropped || around.iter().any(|text| text.dropped) {
             Err("it says that it will not be done".to_owned())
-        } else if own.negations.iter().any(|at| !self.is_well_denied(own, *at)) {
+        } else if !is_demand(own) && own.negations.iter().any(|at| !self.is_well_denied(own, *at)) {
             Err("it says that something is not so".to_owned())
         } else if let Some(other) = concepts.iter().find(|concept| self.outside.contains(*concept)) {
             Err(format!("it is about something else: {other}"))
@@ -216,10 +218,16 @@ impl Rows {
         weighed
     }
 
-    fn choose(&self, weighed: &[Weighed], own: &BTreeSet<String>, text: &Reading) -> Result<Vec<String>, String> {
+    fn choose(
+        &self,
+        weighed: &[Weighed],
+        own: &BTreeSet<String>,
+        text: &Reading,
+    ) -> Result<Vec<String>, String> {
         let Some(best) = weighed.first() else { return Err("no row is about this".to_owned()) };
         let id = |row: usize| self.ids[row].clone();
-        let content = |concepts: &BTreeSet<String>| concepts.iter().any(|concept| !self.weak.contains(concept));
+        let content =
+            |concepts: &BTreeSet<String>| concepts.iter().any(|concept| !self.weak.contains(concept));
         let mut explained = best.explains.clone();
         let mut open = left(text, &explained);
         let mut rows = vec![best];
@@ -250,7 +258,11 @@ impl Rows {
             _ => self.weights(&best.needed) - (open + unknown / 4) * self.limits.unexplained / 1000,
         };
         if part < self.limits.explained {
-            return Err(format!("{} explains {part} of 1000, left: {names:?} {:?}", id(best.row), text.unknown));
+            return Err(format!(
+                "{} explains {part} of 1000, left: {names:?} {:?}",
+                id(best.row),
+                text.unknown
+            ));
         }
         if least < self.limits.least {
             return Err(format!("{} scores {least}", id(best.row)));
@@ -258,7 +270,8 @@ impl Rows {
         if let Some(other) = weighed.iter().find(|each| {
             rows.iter().all(|row| row.row != each.row)
                 && each.score > best.score - self.limits.margin
-                && (rows.len() == 1 || !each.needed.is_subset(&rows.iter().flat_map(|r| r.needed.clone()).collect()))
+                && (rows.len() == 1
+                    || !each.needed.is_subset(&rows.iter().flat_map(|r| r.needed.clone()).collect()))
         }) {
             return Err(format!("{} or {}", id(best.row), id(other.row)));
         }
@@ -272,10 +285,12 @@ impl Rows {
         let mut shared: BTreeMap<usize, i64> = BTreeMap::new();
         for pattern in &self.patterns {
             let count = |concepts: &BTreeSet<String>| -> i64 {
-                let needs = pattern.needs.iter().filter(|need| need.iter().any(|each| concepts.contains(each)));
+                let needs =
+                    pattern.needs.iter().filter(|need| need.iter().any(|each| concepts.contains(each)));
                 needs.map(|need| self.weight(&need[0])).sum()
             };
-            let value = 2 * count(own) + count(context) / 2 - 100 * i64::try_from(pattern.needs.len()).unwrap_or(9);
+            let value =
+                2 * count(own) + count(context) / 2 - 100 * i64::try_from(pattern.needs.len()).unwrap_or(9);
             if value > 0 {
                 let old = shared.entry(pattern.row).or_insert(value);
                 *old = value.max(*old);
@@ -300,7 +315,8 @@ impl Rows {
     /// What is wrong with the files: concepts that are used and never spoken, or spoken and never used.
     #[cfg(test)]
     pub(crate) fn problems(&self, lexicons: &Lexicons) -> Vec<String> {
-        let mut used: BTreeSet<&String> = self.patterns.iter().flat_map(|p| p.needs.iter().flatten()).collect();
+        let mut used: BTreeSet<&String> =
+            self.patterns.iter().flat_map(|p| p.needs.iter().flatten()).collect();
         used.extend(self.may.iter().flatten().chain(self.not.iter().flatten()));
         used.extend(self.weak.iter().chain(&self.outside).chain(&self.bad));
         let mut problems = Vec::new();
@@ -315,6 +331,11 @@ impl Rows {
         problems.extend(spoken.map(|concept| format!("{concept}: no row asks for it")));
         problems
     }
+}
+
+/// Two denials make a demand: nothing goes out without tests.
+fn is_demand(own: &Reading) -> bool {
+    own.negations.len() == 2 && own.without == 1
 }
 
 /// What nothing has explained: where words can be read in several ways, one of them is enough.
