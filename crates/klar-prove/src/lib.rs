@@ -9,6 +9,7 @@
 
 pub mod catalogue;
 pub mod check;
+pub mod checklist;
 pub mod checks;
 pub mod derive;
 pub mod evidence;
