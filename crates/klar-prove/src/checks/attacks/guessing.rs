@@ -52,12 +52,9 @@ impl Probe for Guessing {
         let first = accounts.list.first().ok_or_else(|| Unable(Need::Accounts.missing()))?;
         let nobody = Account {
             label: "nobody".to_owned(),
-            name: format!(
-                "klar-check-{:08x    privileged: false,
-        }@example.com",
-                fastrand::u32(..)
-            ),
+            name: format!("klar-check-{:08x}@example.com", fastrand::u32(..)),
             password: klar_base::Secret::new("klar-check-wrong".to_owned()),
+            privileged: false,
         };
         let mut seen = Seen::default();
         for _ in 0..MOST_GUESSES {
