@@ -4,6 +4,7 @@ use crate::check::Check;
 
 pub mod running;
 pub mod security;
+pub mod web;
 
 /// Every check, in the order in which reports name them.
 #[rustfmt::skip]
@@ -12,6 +13,7 @@ pub const ALL: &[Check] = &[
     Check::of::<security::tls::Tls>(),
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
+    Check::of::<web::caching::Caching>(),
 ];
 
 #[cfg(test)]

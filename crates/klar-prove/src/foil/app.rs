@@ -9,7 +9,9 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-type Answer = Response<Full<Bytes>>;
+use super::front;
+
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// The switches, and what each makes the foil do.
 pub const SWITCHES: &[(&str, &str)] = &[
@@ -33,6 +35,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("live-dies", "says that it is dead while the database is away"),
     ("never-restarted", "does not come back after it was killed"),
     ("no-failover", "answers 502 after an instance was killed"),
+    ("no-immutable", "sends files with a hash in their name without `immutable`"),
+    ("html-cached", "lets browsers keep its page for an hour"),
+    ("no-304", "sends everything again, whatever If-None-Match says"),
+    ("public-cookie", "marks an answer public that sets a cookie"),
 ];
 
 /// The app: its faults, and where it is.
@@ -76,11 +82,10 @@ impl App {
             let to = format!("https://localhost:{}{}", self.https.port(), head.uri);
             return with(plain(StatusCode::PERMANENT_REDIRECT, "text/plain", ""), "location", &to);
         }
+        if let Some(answer) = front::answer(self, &head) {
+            return if tls { self.harden(answer) } else { answer };
+        }
         let answer = match (&head.method, head.uri.path()) {
-            (&Method::GET | &Method::HEAD, "/") => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
-            (&Method::GET | &Method::HEAD, "/assets/app-0123456789abcdef.js") => {
-                plain(StatusCode::OK, "text/javascript", "document.title = document.title;\n")
-            }
             (&Method::GET, "/livez") if self.has("live-dies") && self.is_without_database() => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "application/json", "{}")
             }
@@ -166,20 +171,13 @@ impl App {
     }
 }
 
-const PAGE: &str = r#"<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Foil</title><script src="/assets/app-0123456789abcdef.js" defer></script></head>
-<body><main><h1>Foil</h1><p><a href="/api/items">Items</a></p></main></body>
-</html>
-"#;
-
 fn plain(status: StatusCode, kind: &str, body: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *answer.status_mut() = status;
     with(answer, "content-type", kind)
 }
 
-fn with(mut answer: Answer, name: &str, value: &str) -> Answer {
+pub(super) fn with(mut answer: Answer, name: &str, value: &str) -> Answer {
     if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
         answer.headers_mut().insert(name, value);
     }

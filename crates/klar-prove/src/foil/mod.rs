@@ -24,6 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 mod app;
+mod front;
+mod gzip;
 mod hands;
 
 use app::App;

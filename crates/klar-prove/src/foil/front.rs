@@ -1,0 +1,113 @@
+//! The foil's front end: a page, its files, and what they ask for.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+
+use super::app::{Answer, App, with};
+use super::gzip::gzip;
+
+const INDEX: &str = include_str!("front/index.html");
+const APP: &str = include_str!("front/app.js");
+const LIST: &str = include_str!("front/list.js");
+const STYLE: &str = include_str!("front/style.css");
+const WORKER: &str = include_str!("front/sw.js");
+const PNG: &[u8] = include_bytes!("front/field.png");
+const WEBP: &[u8] = include_bytes!("front/field.webp");
+const NEWS: &str =
+    r#"{"news":[{"title":"The first news"},{"title":"The second news"},{"title":"The third news"}]}"#;
+/// Everything that the page needs, for the service worker.
+const FILES: &str = r#"["/","/assets/style-1a2b3c4d5e6f7a8b.css","/assets/app-0123456789abcdef.js","/assets/list-9f8e7d6c5b4a3f2e.js","/images/hero.webp","/images/field.webp","/api/news"]"#;
+/// Switches that the script of the page knows.
+const IN_SCRIPT: &[&str] = &[];
+
+const TO_REVALIDATE: &str = "no-cache";
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+struct File {
+    kind: &'static str,
+    cache: &'static str,
+    body: Vec<u8>,
+}
+
+/// What the front end answers; `None` when this is none of its paths.
+pub(super) fn answer(app: &App, head: &Parts) -> Option<Answer> {
+    if head.method != Method::GET && head.method != Method::HEAD {
+        return None;
+    }
+    let path = head.uri.path();
+    if path == "/api/news" {
+        let cache = if app.has("public-cookie") { "public, max-age=600" } else { "no-store" };
+        let news = File { kind: "application/json", cache, body: NEWS.into() };
+        let cookie = "visited=1; Path=/; Secure; HttpOnly; SameSite=Lax";
+        return Some(with(deliver(app, head, news), "set-cookie", cookie));
+    }
+    let hashed = if app.has("no-immutable") { "public, max-age=31536000" } else { FOR_EVER };
+    let (kind, cache, body) = match path {
+        "/" | "/list" => {
+            let cache = if app.has("html-cached") { "max-age=3600" } else { TO_REVALIDATE };
+            ("text/html; charset=utf-8", cache, text(app, INDEX))
+        }
+        "/assets/app-0123456789abcdef.js" => ("text/javascript", hashed, text(app, APP)),
+        "/assets/list-9f8e7d6c5b4a3f2e.js" => ("text/javascript", hashed, text(app, LIST)),
+        "/assets/style-1a2b3c4d5e6f7a8b.css" => ("text/css", hashed, text(app, STYLE)),
+        "/sw.js" => ("text/javascript", TO_REVALIDATE, text(app, WORKER)),
+        "/images/hero.png" | "/images/field.png" => ("image/png", TO_REVALIDATE, padded(PNG, 20_000)),
+        "/images/hero.webp" | "/images/field.webp" => ("image/webp", TO_REVALIDATE, padded(WEBP, 9_000)),
+        _ => return None,
+    };
+    Some(deliver(app, head, File { kind, cache, body }))
+}
+
+/// The text of a file, as a build would leave it.
+fn text(app: &App, source: &str) -> Vec<u8> {
+    let faults: Vec<&&str> = IN_SCRIPT.iter().filter(|fault| app.has(fault)).collect();
+    let source = source
+        .replace("__FAULTS__", &format!("{faults:?}"))
+        .replace("__FILES__", FILES)
+        .replace("__OFFLINE__", "true");
+    shrunk(&source).into_bytes()
+}
+
+/// Without indentation, line ends and the lines that are comments. The sources are written so that this is safe.
+fn shrunk(source: &str) -> String {
+    let lines = source.lines().map(str::trim);
+    lines.filter(|line| !["//", "/*", "<!--"].iter().any(|sign| line.starts_with(sign))).collect()
+}
+
+/// An image of a size that is worth a thought: decoders ignore what follows its end.
+fn padded(image: &[u8], size: usize) -> Vec<u8> {
+    let mut image = image.to_vec();
+    image.resize(size, 0);
+    image
+}
+
+fn deliver(app: &App, head: &Parts, file: File) -> Answer {
+    let given = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let packs = !file.kind.starts_with("image/") && given("accept-encoding").contains("gzip");
+    let body = if packs { Cow::Owned(gzip(&file.body)) } else { Cow::Borrowed(&file.body) };
+    let etag = format!(
+        "\"{:x}-{}\"",
+        body.iter().fold(7_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte)),
+        body.len()
+    );
+    let fresh = given("if-none-match") == etag && !app.has("no-304");
+    let mut answer =
+        Response::new(Full::new(if fresh { Bytes::new() } else { Bytes::from(body.into_owned()) }));
+    if fresh {
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let mut headers = vec![
+        ("content-type", file.kind),
+        ("cache-control", file.cache),
+        ("vary", "accept-encoding"),
+        ("etag", &etag),
+    ];
+    if packs {
+        headers.push(("content-encoding", "gzip"));
+    }
+    headers.into_iter().fold(answer, |answer, (name, value)| with(answer, name, value))
+}
