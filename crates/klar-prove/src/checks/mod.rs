@@ -14,6 +14,10 @@ pub const ALL: &[Check] = &[
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
     Check::of::<web::caching::Caching>(),
+    Check::of::<web::assets::Assets>(),
+    Check::of::<web::images::Images>(),
+    Check::of::<web::front_end::FrontEnd>(),
+    Check::of::<web::topology::Topology>(),
 ];
 
 #[cfg(test)]

@@ -39,12 +39,24 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("html-cached", "lets browsers keep its page for an hour"),
     ("no-304", "sends everything again, whatever If-None-Match says"),
     ("public-cookie", "marks an answer public that sets a cookie"),
+    ("not-minified", "serves its sources with comments and indentation"),
+    ("not-compressed", "compresses nothing"),
+    ("old-images", "has its images as PNG only"),
+    ("large-images", "has WebP images that are hardly smaller than the PNG"),
+    ("no-dimensions", "does not state the sizes of its images"),
+    ("missing-file", "does not find the style sheet of its page"),
+    ("wrong-type", "serves its style sheet as HTML"),
+    ("no-deep-links", "answers its first page only"),
+    ("open-instance", "has an instance that listens on every address"),
+    ("open-database", "has a database that listens on every address"),
 ];
 
 /// The app: its faults, and where it is.
 pub struct App {
     faults: BTreeSet<String>,
     https: SocketAddr,
+    /// Where its instance and its database listen.
+    pub(super) ports: [u16; 2],
     pub(super) state: State,
 }
 
@@ -60,8 +72,8 @@ pub(super) struct State {
 }
 
 impl App {
-    pub(super) fn new(faults: BTreeSet<String>, https: SocketAddr) -> Self {
-        Self { faults, https, state: State::default() }
+    pub(super) fn new(faults: BTreeSet<String>, https: SocketAddr, ports: [u16; 2]) -> Self {
+        Self { faults, https, ports, state: State::default() }
     }
 
     pub(super) fn has(&self, fault: &str) -> bool {

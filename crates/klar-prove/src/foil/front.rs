@@ -47,16 +47,22 @@ pub(super) fn answer(app: &App, head: &Parts) -> Option<Answer> {
     }
     let hashed = if app.has("no-immutable") { "public, max-age=31536000" } else { FOR_EVER };
     let (kind, cache, body) = match path {
+        "/list" if app.has("no-deep-links") => return None,
+        "/assets/style-1a2b3c4d5e6f7a8b.css" if app.has("missing-file") => return None,
         "/" | "/list" => {
             let cache = if app.has("html-cached") { "max-age=3600" } else { TO_REVALIDATE };
-            ("text/html; charset=utf-8", cache, text(app, INDEX))
+            ("text/html; charset=utf-8", cache, text(app, &index(app)))
         }
         "/assets/app-0123456789abcdef.js" => ("text/javascript", hashed, text(app, APP)),
         "/assets/list-9f8e7d6c5b4a3f2e.js" => ("text/javascript", hashed, text(app, LIST)),
-        "/assets/style-1a2b3c4d5e6f7a8b.css" => ("text/css", hashed, text(app, STYLE)),
+        "/assets/style-1a2b3c4d5e6f7a8b.css" => {
+            (if app.has("wrong-type") { "text/html" } else { "text/css" }, hashed, text(app, STYLE))
+        }
         "/sw.js" => ("text/javascript", TO_REVALIDATE, text(app, WORKER)),
         "/images/hero.png" | "/images/field.png" => ("image/png", TO_REVALIDATE, padded(PNG, 20_000)),
-        "/images/hero.webp" | "/images/field.webp" => ("image/webp", TO_REVALIDATE, padded(WEBP, 9_000)),
+        "/images/hero.webp" | "/images/field.webp" => {
+            ("image/webp", TO_REVALIDATE, padded(WEBP, if app.has("large-images") { 18_000 } else { 9_000 }))
+        }
         _ => return None,
     };
     Some(deliver(app, head, File { kind, cache, body }))
@@ -69,7 +75,19 @@ fn text(app: &App, source: &str) -> Vec<u8> {
         .replace("__FAULTS__", &format!("{faults:?}"))
         .replace("__FILES__", FILES)
         .replace("__OFFLINE__", "true");
-    shrunk(&source).into_bytes()
+    if app.has("not-minified") { source.into_bytes() } else { shrunk(&source).into_bytes() }
+}
+
+/// The page, as its switches want it.
+fn index(app: &App) -> String {
+    let mut page = INDEX.to_owned();
+    if app.has("old-images") {
+        page = page.lines().filter(|line| !line.contains("<source")).collect::<Vec<_>>().join("\n");
+    }
+    if app.has("no-dimensions") {
+        page = page.replace("width=\"320\" height=\"180\" ", "");
+    }
+    page
 }
 
 /// Without indentation, line ends and the lines that are comments. The sources are written so that this is safe.
@@ -87,7 +105,9 @@ fn padded(image: &[u8], size: usize) -> Vec<u8> {
 
 fn deliver(app: &App, head: &Parts, file: File) -> Answer {
     let given = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let packs = !file.kind.starts_with("image/") && given("accept-encoding").contains("gzip");
+    let packs = !file.kind.starts_with("image/")
+        && given("accept-encoding").contains("gzip")
+        && !app.has("not-compressed");
     let body = if packs { Cow::Owned(gzip(&file.body)) } else { Cow::Borrowed(&file.body) };
     let etag = format!(
         "\"{:x}-{}\"",

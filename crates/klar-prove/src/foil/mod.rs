@@ -41,6 +41,8 @@ pub struct Foil {
     /// The authority that signed its certificate, as DER.
     pub authority: Vec<u8>,
     app: Rc<App>,
+    /// An instance and a database: nobody but the kernel answers there.
+    _behind: [TcpListener; 2],
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -61,11 +63,24 @@ impl Foil {
         let https = TcpListener::bind("127.0.0.1:0").await?;
         let http = TcpListener::bind("127.0.0.1:0").await?;
         let (https_at, http_at) = (https.local_addr()?, http.local_addr()?);
-        let app = Rc::new(App::new(faults, https_at));
+        let behind = |open: bool| TcpListener::bind(if open { "0.0.0.0:0" } else { "127.0.0.1:0" });
+        let behind = [
+            behind(faults.contains("open-instance")).await?,
+            behind(faults.contains("open-database")).await?,
+        ];
+        let ports = [behind[0].local_addr()?.port(), behind[1].local_addr()?.port()];
+        let app = Rc::new(App::new(faults, https_at, ports));
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let secure = tokio::task::spawn_local(listen(https, Rc::clone(&app), Some(acceptor)));
         let plain = tokio::task::spawn_local(listen(http, Rc::clone(&app), None));
-        Ok(Self { https: https_at, http: http_at, authority, app, tasks: vec![secure, plain] })
+        Ok(Self {
+            https: https_at,
+            http: http_at,
+            authority,
+            app,
+            _behind: behind,
+            tasks: vec![secure, plain],
+        })
     }
 
     /// What klar's hands are for an app: here, switches of the same process.

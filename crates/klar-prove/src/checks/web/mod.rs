@@ -1,6 +1,10 @@
 //! What any visitor gets: files, pages, and how they come.
 
+pub mod assets;
 pub mod caching;
+pub mod front_end;
+pub mod images;
+pub mod topology;
 
 use crate::words;
 use crate::words::Words;
