@@ -2,6 +2,7 @@
 
 use crate::check::Check;
 
+pub mod browser;
 pub mod running;
 pub mod security;
 pub mod web;
@@ -18,6 +19,9 @@ pub const ALL: &[Check] = &[
     Check::of::<web::images::Images>(),
     Check::of::<web::front_end::FrontEnd>(),
     Check::of::<web::topology::Topology>(),
+    Check::of::<browser::csp_browser::CspBrowser>(),
+    Check::of::<browser::page_loads::PageLoads>(),
+    Check::of::<browser::code_splitting::CodeSplitting>(),
 ];
 
 #[cfg(test)]

@@ -47,6 +47,13 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("missing-file", "does not find the style sheet of its page"),
     ("wrong-type", "serves its style sheet as HTML"),
     ("no-deep-links", "answers its first page only"),
+    ("slow-paint", "takes 3 s for its style sheet"),
+    ("layout-shift", "moves its page when the data come"),
+    ("long-task", "keeps the processor busy for a second after it has painted"),
+    ("heavy-entry", "has an entry script of half a megabyte"),
+    ("one-script", "has all its code in one script"),
+    ("eager-chunks", "fetches the scripts of all places at once"),
+    ("eager-images", "fetches images at once that nobody sees yet"),
     ("open-instance", "has an instance that listens on every address"),
     ("open-database", "has a database that listens on every address"),
 ];
@@ -93,6 +100,9 @@ impl App {
         if !tls && !self.has("no-redirect") {
             let to = format!("https://localhost:{}{}", self.https.port(), head.uri);
             return with(plain(StatusCode::PERMANENT_REDIRECT, "text/plain", ""), "location", &to);
+        }
+        if self.has("slow-paint") && head.uri.path().ends_with(".css") {
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         }
         if let Some(answer) = front::answer(self, &head) {
             return if tls { self.harden(answer) } else { answer };

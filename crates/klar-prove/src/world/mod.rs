@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 pub mod api;
+pub mod browser;
 pub mod crawl;
 pub mod http;
 
@@ -57,6 +58,7 @@ pub struct World {
     pub turns: tokio::sync::Semaphore,
     crawl: OnceCell<Result<Crawl, Unable>>,
     api: OnceCell<Option<Api>>,
+    chromium: OnceCell<Result<Rc<browser::Browser>, Unable>>,
     asked: Cell<u64>,
 }
 
@@ -156,6 +158,7 @@ impl World {
             turns: tokio::sync::Semaphore::new(8),
             crawl: OnceCell::new(),
             api: OnceCell::new(),
+            chromium: OnceCell::new(),
             asked: Cell::new(0),
         }
     }

@@ -33,7 +33,7 @@ fn is_hash(text: &str) -> bool {
 fn those(bad: &[String], all: usize) -> Words {
     let count = bad.len();
     match bad.first() {
-        None => words!("all {all}", "alle {all}", "alla {all}"),
+        None => words!("all {all} looked at", "alle {all} som ble sett på", "alla {all} som granskades"),
         Some(first) => words!(
             "{count} of {all}; first {first}",
             "{count} av {all}; først {first}",

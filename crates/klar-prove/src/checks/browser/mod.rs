@@ -1,0 +1,36 @@
+//! What only a browser shows.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::check::Unable;
+use crate::world::World;
+use crate::world::crawl::{references, tags};
+
+pub mod code_splitting;
+pub mod csp_browser;
+pub mod page_loads;
+
+/// A page that has not loaded by then is looked at as it is.
+const LOAD: Duration = Duration::from_secs(15);
+/// A page is done when nothing has been on its way for so long.
+const QUIET: Duration = Duration::from_millis(500);
+/// Checks wait for their turn in the browser, too: this is for all of them together.
+const LIMIT: Duration = Duration::from_secs(110);
+
+/// The places in the app that its first page links to.
+async fn places(world: &Rc<World>, most: usize) -> Result<Vec<String>, Unable> {
+    let origin = world.site()?.origin().clone();
+    let crawl = world.crawl().await?;
+    let Some(first) = crawl.pages.get("/") else { return Ok(Vec::new()) };
+    let mut found = BTreeSet::new();
+    for tag in tags(&first.text()).iter().filter(|tag| tag.name == "a") {
+        for reference in references(tag) {
+            found.extend(
+                origin.path_of("/", &reference).filter(|path| path != "/" && crawl.pages.contains_key(path)),
+            );
+        }
+    }
+    Ok(found.into_iter().take(most).collect())
+}
