@@ -22,6 +22,9 @@ pub const ALL: &[Check] = &[
     Check::of::<browser::csp_browser::CspBrowser>(),
     Check::of::<browser::page_loads::PageLoads>(),
     Check::of::<browser::code_splitting::CodeSplitting>(),
+    Check::of::<browser::service_worker::ServiceWorker>(),
+    Check::of::<browser::offline::Offline>(),
+    Check::of::<browser::skeleton::Skeleton>(),
 ];
 
 #[cfg(test)]

@@ -54,6 +54,11 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("one-script", "has all its code in one script"),
     ("eager-chunks", "fetches the scripts of all places at once"),
     ("eager-images", "fetches images at once that nobody sees yet"),
+    ("no-service-worker", "registers no service worker"),
+    ("no-precache", "has a service worker that keeps nothing beforehand"),
+    ("not-offline", "has a service worker that answers nothing"),
+    ("no-last-data", "has a service worker that forgets the data"),
+    ("no-skeleton", "shows nothing until its data are there"),
     ("open-instance", "has an instance that listens on every address"),
     ("open-database", "has a database that listens on every address"),
 ];

@@ -20,9 +20,10 @@ const WEBP: &[u8] = include_bytes!("front/field.webp");
 const NEWS: &str =
     r#"{"news":[{"title":"The first news"},{"title":"The second news"},{"title":"The third news"}]}"#;
 /// Everything that the page needs, for the service worker.
-const FILES: &str = r#"["/","/assets/style-1a2b3c4d5e6f7a8b.css","/assets/app-0123456789abcdef.js","/assets/list-9f8e7d6c5b4a3f2e.js","/images/hero.webp","/images/field.webp","/api/news"]"#;
+const FILES: &str = r#"["/","/assets/style-1a2b3c4d5e6f7a8b.css","/assets/app-0123456789abcdef.js","/assets/list-9f8e7d6c5b4a3f2e.js","/images/hero.webp","/images/field.webp"]"#;
 /// Switches that the script of the page knows.
-const IN_SCRIPT: &[&str] = &["layout-shift", "long-task", "eager-chunks", "one-script"];
+const IN_SCRIPT: &[&str] =
+    &["layout-shift", "long-task", "eager-chunks", "one-script", "no-service-worker", "no-skeleton"];
 
 const TO_REVALIDATE: &str = "no-cache";
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -73,8 +74,9 @@ fn text(app: &App, source: &str) -> Vec<u8> {
     let faults: Vec<&&str> = IN_SCRIPT.iter().filter(|fault| app.has(fault)).collect();
     let source = source
         .replace("__FAULTS__", &format!("{faults:?}"))
-        .replace("__FILES__", FILES)
-        .replace("__OFFLINE__", "true");
+        .replace("__FILES__", if app.has("no-precache") { "[]" } else { FILES })
+        .replace("__DATA__", if app.has("no-last-data") { "false" } else { "true" })
+        .replace("__OFFLINE__", if app.has("not-offline") { "false" } else { "true" });
     if app.has("not-minified") { source.into_bytes() } else { shrunk(&source).into_bytes() }
 }
 
@@ -86,6 +88,9 @@ fn index(app: &App) -> String {
     }
     if app.has("no-dimensions") {
         page = page.replace("width=\"320\" height=\"180\" ", "");
+    }
+    if app.has("no-skeleton") {
+        page = page.replace("<li class=\"skeleton\"></li>", "");
     }
     if app.has("eager-images") {
         page = page.replace("loading=\"lazy\" ", "");

@@ -396,7 +396,7 @@ impl Page<'_> {
     }
 
     /// Catches requests whose address matches a pattern (`*` for anything), and does with each what the rule says.
-    /// Service workers are passed by, so that none answers in the app's place.
+    /// The rule gets what `Fetch.requestPaused` says. Service workers are passed by, so that none answers in the app's place.
     ///
     /// # Errors
     /// What the browser says against it.
@@ -408,6 +408,15 @@ impl Page<'_> {
         *self.state.rule.borrow_mut() = Some(Rc::new(rule));
         self.call("Network.setBypassServiceWorker", json!({"bypass": true})).await?;
         self.call("Fetch.enable", json!({"patterns": [{"urlPattern": pattern}]})).await.map(drop)
+    }
+
+    /// The body of an answer, as text.
+    ///
+    /// # Errors
+    /// When it is no longer there.
+    pub async fn body(&self, request: &str) -> Result<String, Trouble> {
+        let body = self.call("Network.getResponseBody", json!({"requestId": request})).await?;
+        Ok(text(&body, "body"))
     }
 
     /// Takes the network away from the page and its service workers.
@@ -517,7 +526,7 @@ impl Wire {
     /// Does with a request that was caught what the rule says.
     fn reply(self: &Rc<Self>, session: &str, state: &State, params: &Value) {
         let rule = state.rule.borrow().clone();
-        let reply = rule.map_or(Reply::Pass, |rule| rule(&params["request"]));
+        let reply = rule.map_or(Reply::Pass, |rule| rule(params));
         let (wire, session, id) = (Rc::clone(self), session.to_owned(), text(params, "requestId"));
         tokio::task::spawn_local(async move {
             let (method, params) = match reply {

@@ -10,7 +10,10 @@ use crate::world::crawl::{references, tags};
 
 pub mod code_splitting;
 pub mod csp_browser;
+pub mod offline;
 pub mod page_loads;
+pub mod service_worker;
+pub mod skeleton;
 
 /// A page that has not loaded by then is looked at as it is.
 const LOAD: Duration = Duration::from_secs(15);

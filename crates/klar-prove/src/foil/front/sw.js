@@ -2,6 +2,7 @@
 const SHELL = 'shell-1';
 const FILES = __FILES__;
 const OFFLINE = __OFFLINE__;
+const DATA = __DATA__;
 
 addEventListener('install', (event) => {
     event.waitUntil(caches.open(SHELL).then((cache) => cache.addAll(FILES)).then(() => skipWaiting()));
@@ -15,7 +16,7 @@ async function answer(request) {
     const cache = await caches.open(SHELL);
     try {
         const fresh = await fetch(request);
-        if (fresh.ok) {
+        if (fresh.ok && (DATA || !request.url.includes('/api/'))) {
             cache.put(request, fresh.clone());
         }
         return fresh;
