@@ -72,6 +72,7 @@ pub struct Browser {
     profile: PathBuf,
     tasks: [tokio::task::JoinHandle<()>; 2],
     turns: Semaphore,
+    agent: String,
 }
 
 type Waiting = HashMap<u64, oneshot::Sender<Result<Value, Trouble>>>;
@@ -216,9 +217,23 @@ impl Browser {
             tokio::task::spawn_local(write(input, messages)),
             tokio::task::spawn_local(read(output, Rc::clone(&wire))),
         ];
-        let browser = Self { wire, process, profile, tasks, turns: Semaphore::new(AT_ONCE as usize) };
-        browser.wire.call(None, "Browser.getVersion", json!({})).await?;
+        let mut browser = Self {
+            agent: String::new(),
+            wire,
+            process,
+            profile,
+            tasks,
+            turns: Semaphore::new(AT_ONCE as usize),
+        };
+        let version = browser.wire.call(None, "Browser.getVersion", json!({})).await?;
+        browser.agent = text(&version, "userAgent");
         Ok(browser)
+    }
+
+    /// What it calls itself.
+    #[must_use]
+    pub fn agent(&self) -> &str {
+        &self.agent
     }
 
     /// A page, with cookies, caches and workers of its own.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{LIMIT, LOAD, QUIET, places};
+use super::{LIMIT, LOAD, QUIET, places, visit};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -70,8 +70,7 @@ impl Probe for CodeSplitting {
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let others = places(&world, PLACES).await?;
-        let browser = world.chromium().await?;
-        let page = browser.page().await?;
+        let page = visit(&world).await?;
         page.call("Network.setBypassServiceWorker", json!({"bypass": true})).await?;
         let mut seen = Seen {
             first: scripts(&page, &world.url("/")?).await?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{LIMIT, LOAD, places};
+use super::{LIMIT, LOAD, places, visit};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -74,10 +74,9 @@ impl Probe for CspBrowser {
     };
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
-        let browser = world.chromium().await?;
         let mut paths = vec!["/".to_owned()];
         paths.extend(places(&world, 2).await?);
-        let page = browser.page().await?;
+        let page = visit(&world).await?;
         let mut pages = Vec::new();
         for path in paths {
             page.open(&world.url(&path)?, LOAD).await?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::service_worker::{registered, reopen_offline};
-use super::{LIMIT, LOAD, QUIET};
+use super::{LIMIT, LOAD, QUIET, visit};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -45,8 +45,7 @@ impl Probe for Offline {
     };
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
-        let browser = world.chromium().await?;
-        let page = browser.page().await?;
+        let page = visit(&world).await?;
         let url = world.url("/")?;
         let mark = page.mark();
         page.open(&url, LOAD).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{LIMIT, LOAD, QUIET};
+use super::{LIMIT, LOAD, QUIET, visit};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -61,8 +61,7 @@ impl Probe for ServiceWorker {
     };
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
-        let browser = world.chromium().await?;
-        let page = browser.page().await?;
+        let page = visit(&world).await?;
         let url = world.url("/")?;
         page.open(&url, LOAD).await?;
         let title = page.eval("document.title").await?;

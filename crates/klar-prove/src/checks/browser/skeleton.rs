@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::page_loads::MEASURE;
-use super::{LIMIT, LOAD, QUIET};
+use super::{LIMIT, LOAD, QUIET, visit_alone};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
 use crate::world::World;
-use crate::world::browser::{Browser, Reply};
+use crate::world::browser::Reply;
 
 /// Placeholders for late data.
 pub struct Skeleton;
@@ -84,12 +84,11 @@ impl Probe for Skeleton {
     };
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
-        let browser = world.chromium().await?;
         let url = world.url("/")?;
-        let mut seen = late(browser, &url).await?;
+        let mut seen = late(&world, &url).await?;
         // A machine that is busy draws late: a second look tells that from a page that does.
         if !world.is_foil && seen.asked && seen.after_ms.is_none_or(|after| after >= SOON_MS) {
-            seen = late(browser, &url).await?;
+            seen = late(&world, &url).await?;
         }
         Ok(seen)
     }
@@ -139,8 +138,8 @@ impl Probe for Skeleton {
     }
 }
 
-async fn late(browser: &Browser, url: &str) -> Result<Seen, Unable> {
-    let page = browser.page_alone().await?;
+async fn late(world: &World, url: &str) -> Result<Seen, Unable> {
+    let page = visit_alone(world).await?;
     page.before_all(MEASURE).await?;
     page.before_all(WATCH).await?;
     page.catch("*", |caught| match caught.get("resourceType").and_then(Value::as_str) {
