@@ -25,6 +25,7 @@ pub const ALL: &[Check] = &[
     Check::of::<browser::service_worker::ServiceWorker>(),
     Check::of::<browser::offline::Offline>(),
     Check::of::<browser::skeleton::Skeleton>(),
+    Check::of::<browser::virtual_scroll::VirtualScroll>(),
 ];
 
 #[cfg(test)]

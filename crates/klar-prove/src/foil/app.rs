@@ -59,6 +59,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("not-offline", "has a service worker that answers nothing"),
     ("no-last-data", "has a service worker that forgets the data"),
     ("no-skeleton", "shows nothing until its data are there"),
+    ("all-rows", "draws all rows of its long list that it has seen"),
+    ("unreachable-rows", "ends its long list in the middle"),
+    ("fetched-twice", "fetches each part of its long list twice"),
+    ("rows-twice", "has rows of its long list in two parts"),
     ("open-instance", "has an instance that listens on every address"),
     ("open-database", "has a database that listens on every address"),
 ];

@@ -22,8 +22,17 @@ const NEWS: &str =
 /// Everything that the page needs, for the service worker.
 const FILES: &str = r#"["/","/assets/style-1a2b3c4d5e6f7a8b.css","/assets/app-0123456789abcdef.js","/assets/list-9f8e7d6c5b4a3f2e.js","/images/hero.webp","/images/field.webp"]"#;
 /// Switches that the script of the page knows.
-const IN_SCRIPT: &[&str] =
-    &["layout-shift", "long-task", "eager-chunks", "one-script", "no-service-worker", "no-skeleton"];
+const IN_SCRIPT: &[&str] = &[
+    "layout-shift",
+    "long-task",
+    "eager-chunks",
+    "one-script",
+    "no-service-worker",
+    "no-skeleton",
+    "all-rows",
+    "unreachable-rows",
+    "fetched-twice",
+];
 
 const TO_REVALIDATE: &str = "no-cache";
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -45,6 +54,10 @@ pub(super) fn answer(app: &App, head: &Parts) -> Option<Answer> {
         let news = File { kind: "application/json", cache, body: NEWS.into() };
         let cookie = "visited=1; Path=/; Secure; HttpOnly; SameSite=Lax";
         return Some(with(deliver(app, head, news), "set-cookie", cookie));
+    }
+    if path == "/api/rows" {
+        let body = rows(app, head.uri.query().unwrap_or_default()).into();
+        return Some(deliver(app, head, File { kind: "application/json", cache: "no-store", body }));
     }
     let hashed = if app.has("no-immutable") { "public, max-age=31536000" } else { FOR_EVER };
     let (kind, cache, body) = match path {
@@ -78,6 +91,18 @@ fn text(app: &App, source: &str) -> Vec<u8> {
         .replace("__DATA__", if app.has("no-last-data") { "false" } else { "true" })
         .replace("__OFFLINE__", if app.has("not-offline") { "false" } else { "true" });
     if app.has("not-minified") { source.into_bytes() } else { shrunk(&source).into_bytes() }
+}
+
+/// Rows of the long list: `from=500&count=500`.
+fn rows(app: &App, query: &str) -> String {
+    let number = |name: &str| {
+        query.split('&').find_map(|each| each.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+    };
+    let from: usize = number("from").unwrap_or(0).min(10_000);
+    let to = (from + number("count").unwrap_or(100).min(500)).min(10_000);
+    let before = if app.has("rows-twice") { from / 500 } else { 0 };
+    let rows: Vec<String> = (from..to).map(|at| format!("\"Row {}\"", at + 1 - before)).collect();
+    format!("{{\"rows\":[{}]}}", rows.join(","))
 }
 
 /// The page, as its switches want it.

@@ -400,6 +400,9 @@ impl Page<'_> {
     fn under_way(&self, since: usize) -> usize {
         let mut open = std::collections::HashSet::new();
         for event in self.events(since) {
+            if text(&event.params, "type") == "EventSource" {
+                continue; // it is never done
+            }
             let id = text(&event.params, "requestId");
             match event.method.as_str() {
                 "Network.requestWillBeSent" => drop(open.insert(id)),

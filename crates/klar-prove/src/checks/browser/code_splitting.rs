@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{LIMIT, LOAD, QUIET, places, visit};
+use super::{LIMIT, LOAD, places, quiet, visit};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -73,7 +73,7 @@ impl Probe for CodeSplitting {
         let page = visit(&world).await?;
         page.call("Network.setBypassServiceWorker", json!({"bypass": true})).await?;
         let mut seen = Seen {
-            first: scripts(&page, &world.url("/")?).await?,
+            first: scripts(&world, &page, &world.url("/")?).await?,
             places: BTreeMap::new(),
             scripts: 0,
             far_images: 0,
@@ -82,7 +82,7 @@ impl Probe for CodeSplitting {
         seen.images(&page.eval(FAR).await?);
         let mut all: BTreeSet<String> = seen.first.keys().cloned().collect();
         for place in others {
-            let found = scripts(&page, &world.url(&place)?).await?;
+            let found = scripts(&world, &page, &world.url(&place)?).await?;
             seen.images(&page.eval(FAR).await?);
             let own = found.keys().filter(|script| !seen.first.contains_key(*script)).count();
             seen.places.insert(place, (own, found.len()));
@@ -204,10 +204,10 @@ impl Seen {
 }
 
 /// The scripts of the site that a page fetches, with their bytes.
-async fn scripts(page: &Page<'_>, url: &str) -> Result<BTreeMap<String, u64>, Unable> {
+async fn scripts(world: &World, page: &Page<'_>, url: &str) -> Result<BTreeMap<String, u64>, Unable> {
     let mark = page.mark();
     page.open(url, LOAD).await?;
-    page.quiet(mark, QUIET, LOAD).await;
+    page.quiet(mark, quiet(world), LOAD).await;
     let mut by_request = BTreeMap::new();
     let mut found = BTreeMap::new();
     let origin = url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");

@@ -15,13 +15,17 @@ pub mod offline;
 pub mod page_loads;
 pub mod service_worker;
 pub mod skeleton;
+pub mod virtual_scroll;
 
 /// A page that has not loaded by then is looked at as it is.
 const LOAD: Duration = Duration::from_secs(15);
-/// A page is done when nothing has been on its way for so long.
-const QUIET: Duration = Duration::from_millis(500);
 /// Checks wait for their turn in the browser, too: this is for all of them together.
 const LIMIT: Duration = Duration::from_secs(110);
+
+/// A page is done when nothing has been on its way for so long. A foil is quick, and there are many of them.
+fn quiet(world: &World) -> Duration {
+    Duration::from_millis(if world.is_foil { 200 } else { 500 })
+}
 
 /// A page of a visitor who speaks the language of the site: what it keeps and shows for others is not what is asked.
 async fn visit(world: &World) -> Result<Page<'_>, Unable> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::service_worker::{registered, reopen_offline};
-use super::{LIMIT, LOAD, QUIET, visit};
+use super::{LIMIT, LOAD, quiet, visit};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -49,18 +49,18 @@ impl Probe for Offline {
         let url = world.url("/")?;
         let mark = page.mark();
         page.open(&url, LOAD).await?;
-        page.quiet(mark, QUIET, LOAD).await;
+        page.quiet(mark, quiet(&world), LOAD).await;
         registered(&page, world.is_foil).await?;
         // Only from its second visit on does a worker see what the page asks for.
         let mark = page.mark();
         page.open(&url, LOAD).await?;
-        page.quiet(mark, QUIET, LOAD).await;
+        page.quiet(mark, quiet(&world), LOAD).await;
         let told = told_by_the_api(&page, mark).await;
         let online = page.eval("document.body.innerText").await?;
         let online = online.as_str().unwrap_or_default();
         let texts: Vec<&String> =
             told.iter().filter(|text| online.contains(*text)).take(MOST_TEXTS).collect();
-        let shown = reopen_offline(&page, &url).await?;
+        let shown = reopen_offline(&world, &page, &url).await?;
         let offline = if shown { page.eval("document.body.innerText").await? } else { Value::Null };
         let offline = offline.as_str().unwrap_or_default();
         let texts_offline = texts.iter().filter(|text| offline.contains(**text)).count();

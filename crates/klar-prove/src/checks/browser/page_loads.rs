@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{LIMIT, LOAD, QUIET, visit_alone};
+use super::{LIMIT, LOAD, quiet, visit_alone};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
@@ -147,7 +147,7 @@ async fn measure(world: &World, url: &str) -> Result<Seen, Unable> {
     page.before_all(MEASURE).await?;
     let mark = page.mark();
     page.open(url, LOAD).await?;
-    page.quiet(mark, 2 * QUIET, LOAD).await;
+    page.quiet(mark, 2 * quiet(world), LOAD).await;
     let told = page.eval(TOLD).await?;
     serde_json::from_value(told).map_err(|why| Unable(Words::same(why.to_string())))
 }

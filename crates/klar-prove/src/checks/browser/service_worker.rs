@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{LIMIT, LOAD, QUIET, visit};
+use super::{LIMIT, LOAD, quiet, visit};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -74,7 +74,7 @@ impl Probe for ServiceWorker {
         let missing = kept.get("missing").and_then(Value::as_array).into_iter().flatten();
         seen.missing =
             missing.filter_map(Value::as_str).map(|path| path.chars().take(200).collect()).collect();
-        let shown = reopen_offline(&page, &url).await?;
+        let shown = reopen_offline(&world, &page, &url).await?;
         seen.offline = Some(shown && page.eval("document.title").await? == title);
         Ok(seen)
     }
@@ -133,7 +133,7 @@ impl Probe for ServiceWorker {
 
 /// Waits until a service worker is active, and gives its address.
 pub(super) async fn registered(page: &Page<'_>, soon: bool) -> Result<Option<String>, Trouble> {
-    let patience = if soon { 2500 } else { 12_000 };
+    let patience = if soon { 1500 } else { 12_000 };
     let ready = "navigator.serviceWorker ? navigator.serviceWorker.ready.then((found) => found.active.scriptURL) : null";
     let late = format!("new Promise((done) => setTimeout(() => done(null), {patience}))");
     let found = page.eval(&format!("Promise.race([{ready}, {late}])")).await?;
@@ -142,14 +142,14 @@ pub(super) async fn registered(page: &Page<'_>, soon: bool) -> Result<Option<Str
 }
 
 /// Takes the network away and opens an address; whether something of the site showed.
-pub(super) async fn reopen_offline(page: &Page<'_>, url: &str) -> Result<bool, Trouble> {
+pub(super) async fn reopen_offline(world: &World, page: &Page<'_>, url: &str) -> Result<bool, Trouble> {
     page.call("Network.clearBrowserCache", json!({})).await?; // what the worker keeps is elsewhere
     page.go_offline().await?;
     let mark = page.mark();
     if page.open(url, LOAD).await.is_err() {
         return Ok(false);
     }
-    page.quiet(mark, QUIET, LOAD).await;
+    page.quiet(mark, quiet(world), LOAD).await;
     let shown =
         page.eval("location.protocol.startsWith('http') && document.body.childElementCount > 0").await?;
     Ok(shown == Value::Bool(true))
