@@ -4,16 +4,23 @@ use crate::check::Check;
 
 pub mod api;
 pub mod attacks;
+pub mod browser;
 pub mod data;
 pub mod running;
 pub mod security;
 pub mod source;
+pub mod web;
 
 /// Every check, in the order in which reports name them.
 #[rustfmt::skip]
 pub const ALL: &[Check] = &[
     Check::of::<security::headers::Headers>(),
     Check::of::<security::tls::Tls>(),
+    Check::of::<web::caching::Caching>(),
+    Check::of::<web::assets::Assets>(),
+    Check::of::<web::images::Images>(),
+    Check::of::<web::front_end::FrontEnd>(),
+    Check::of::<web::topology::Topology>(),
     Check::of::<attacks::sqli::Sqli>(),
     Check::of::<attacks::xss::Xss>(),
     Check::of::<attacks::csrf::Csrf>(),
@@ -24,6 +31,13 @@ pub const ALL: &[Check] = &[
     Check::of::<api::operations::Operations>(),
     Check::of::<api::lists::Lists>(),
     Check::of::<api::errors::Errors>(),
+    Check::of::<browser::csp_browser::CspBrowser>(),
+    Check::of::<browser::page_loads::PageLoads>(),
+    Check::of::<browser::code_splitting::CodeSplitting>(),
+    Check::of::<browser::service_worker::ServiceWorker>(),
+    Check::of::<browser::offline::Offline>(),
+    Check::of::<browser::skeleton::Skeleton>(),
+    Check::of::<browser::virtual_scroll::VirtualScroll>(),
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
     Check::of::<running::rollouts::Rollouts>(),

@@ -69,3 +69,25 @@ fn every_planted_fault_is_found_and_nothing_else() {
         }
     });
 }
+
+#[test]
+#[ignore = "for trying one check by hand"]
+fn one_by_hand() {
+    let (Ok(id), fault) = (std::env::var("CHECK"), std::env::var("FAULT").unwrap_or_default()) else {
+        return;
+    };
+    let faults: Vec<&str> = fault.split(',').filter(|each| !each.is_empty()).collect();
+    block_on(async {
+        let foil = crate::foil::Foil::start(&faults).await.unwrap();
+        for check in ALL.iter().filter(|check| check.about.id == id) {
+            let began = std::time::Instant::now();
+            let seen = check.look(std::rc::Rc::new(prove::foil_world(&foil))).await;
+            println!("{} {:?} {:?}", id, began.elapsed(), seen);
+            if let Ok(seen) = seen {
+                for found in check.judge(&seen).unwrap() {
+                    println!("  {} {} {:?} {}", found.row, found.part, found.saw, found.because.en);
+                }
+            }
+        }
+    });
+}

@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
+use super::front;
 use super::shop::Shop;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -89,6 +90,36 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("select-star", "asks its database for all columns"),
     ("sql-by-hand", "writes what the visitor sent into its SQL"),
     ("no-correlation-id", "answers errors without an id"),
+    ("no-immutable", "sends files with a hash in their name without `immutable`"),
+    ("html-cached", "lets browsers keep its page for an hour"),
+    ("no-304", "sends everything again, whatever If-None-Match says"),
+    ("public-cookie", "marks an answer public that sets a cookie"),
+    ("not-minified", "serves its sources with comments and indentation"),
+    ("not-compressed", "compresses nothing"),
+    ("old-images", "has its images as PNG only"),
+    ("large-images", "has WebP images that are hardly smaller than the PNG"),
+    ("no-dimensions", "does not state the sizes of its images"),
+    ("missing-file", "does not find the style sheet of its page"),
+    ("wrong-type", "serves its style sheet as HTML"),
+    ("no-deep-links", "answers its first page only"),
+    ("slow-paint", "takes 3 s for its style sheet"),
+    ("layout-shift", "moves its page when the data come"),
+    ("long-task", "keeps the processor busy for a second after it has painted"),
+    ("heavy-entry", "has an entry script of half a megabyte"),
+    ("one-script", "has all its code in one script"),
+    ("eager-chunks", "fetches the scripts of all places at once"),
+    ("eager-images", "fetches images at once that nobody sees yet"),
+    ("no-service-worker", "registers no service worker"),
+    ("no-precache", "has a service worker that keeps nothing beforehand"),
+    ("not-offline", "has a service worker that answers nothing"),
+    ("no-last-data", "has a service worker that forgets the data"),
+    ("no-skeleton", "shows nothing until its data are there"),
+    ("all-rows", "draws all rows of its long list that it has seen"),
+    ("unreachable-rows", "ends its long list in the middle"),
+    ("fetched-twice", "fetches each part of its long list twice"),
+    ("rows-twice", "has rows of its long list in two parts"),
+    ("open-instance", "has an instance that listens on every address"),
+    ("open-database", "has a database that listens on every address"),
 ];
 
 /// How a request came in.
@@ -106,7 +137,8 @@ pub(super) enum Via {
 pub struct App {
     faults: BTreeSet<String>,
     https: SocketAddr,
-    pub(super) inside: SocketAddr,
+    /// Where it listens behind its front door, and where its database does.
+    pub(super) ports: [u16; 2],
     pub(super) state: State,
     shop: Shop,
 }
@@ -131,8 +163,8 @@ pub(super) struct State {
 }
 
 impl App {
-    pub(super) fn new(faults: BTreeSet<String>, https: SocketAddr, inside: SocketAddr) -> Self {
-        Self { faults, https, inside, state: State::default(), shop: Shop::new() }
+    pub(super) fn new(faults: BTreeSet<String>, https: SocketAddr, ports: [u16; 2]) -> Self {
+        Self { faults, https, ports, state: State::default(), shop: Shop::new() }
     }
 
     pub(super) fn has(&self, fault: &str) -> bool {
@@ -157,14 +189,16 @@ impl App {
             return with(plain(StatusCode::PERMANENT_REDIRECT, "text/plain", ""), "location", &to);
         }
         self.note(&head);
+        if self.has("slow-paint") && head.uri.path().ends_with(".css") {
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        }
+        if head.uri.path() == "/" && self.shop.refuses(self, &head, &body) {
+            return self.harden(self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words."));
+        }
+        if let Some(answer) = front::answer(self, &head) {
+            return if via == Via::Plain { answer } else { self.harden(answer) };
+        }
         let answer = match (&head.method, head.uri.path()) {
-            (_, "/") if self.shop.refuses(self, &head, &body) => {
-                self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words.")
-            }
-            (&Method::GET | &Method::HEAD, "/") => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
-            (&Method::GET | &Method::HEAD, "/assets/app-0123456789abcdef.js") => {
-                plain(StatusCode::OK, "text/javascript", "document.title = document.title;\n")
-            }
             (&Method::GET, "/livez") if self.has("live-dies") && self.is_without_database() => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "application/json", "{}")
             }
@@ -349,13 +383,6 @@ impl App {
         answer
     }
 }
-
-const PAGE: &str = r#"<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Foil</title><script src="/assets/app-0123456789abcdef.js" defer></script></head>
-<body><main><h1>Foil</h1><p><a href="/api/items">Items</a> <a href="/api/items?club=7">Of a club</a> <a href="/board">Board</a> <a href="/search?q=red">Red</a></p></main></body>
-</html>
-"#;
 
 pub(super) fn plain(status: StatusCode, kind: &str, body: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));

@@ -18,7 +18,7 @@ impl Klar for Hands {
             name: format!("foil.{number}"),
             service: "foil".to_owned(),
             pid: Some(number),
-            address: Some(self.0.inside),
+            address: Some(([127, 0, 0, 1], self.0.ports[0]).into()),
         };
         let state = &self.0.state;
         let mut instances = if self.0.has("one-instance") { Vec::new() } else { vec![instance(100)] };
@@ -34,7 +34,8 @@ impl Klar for Hands {
     }
 
     fn status(&self) -> Doing<'_, serde_json::Value> {
-        done(serde_json::json!({}))
+        let store = serde_json::json!({"name": "db", "kind": "postgres", "port": self.0.ports[1]});
+        done(serde_json::json!({"stores": [store]}))
     }
 
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()> {

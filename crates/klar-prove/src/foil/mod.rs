@@ -24,6 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 mod app;
+mod front;
+mod gzip;
 mod hands;
 pub mod postgres;
 mod shop;
@@ -43,6 +45,8 @@ pub struct Foil {
     /// The authority that signed its certificate, as DER.
     pub authority: Vec<u8>,
     app: Rc<App>,
+    /// An instance and a database: nobody but the kernel answers there.
+    _database: TcpListener,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -70,9 +74,12 @@ impl Foil {
         let (tls, authority) = certificate(&faults).map_err(io::Error::other)?;
         let https = TcpListener::bind("127.0.0.1:0").await?;
         let http = TcpListener::bind("127.0.0.1:0").await?;
-        let inside = TcpListener::bind("127.0.0.1:0").await?;
+        let behind = |open: bool| TcpListener::bind(if open { "0.0.0.0:0" } else { "127.0.0.1:0" });
+        let inside = behind(faults.contains("open-instance")).await?;
+        let behind = behind(faults.contains("open-database")).await?;
+        let ports = [inside.local_addr()?.port(), behind.local_addr()?.port()];
         let (https_at, http_at) = (https.local_addr()?, http.local_addr()?);
-        let app = Rc::new(App::new(faults, https_at, inside.local_addr()?));
+        let app = Rc::new(App::new(faults, https_at, ports));
         if let Some(url) = database {
             let (client, connection) =
                 tokio_postgres::connect(url, tokio_postgres::NoTls).await.map_err(io::Error::other)?;
@@ -85,7 +92,7 @@ impl Foil {
         let doors = [(https, Door::Tls(acceptor)), (http, Door::Plain), (inside, Door::Inside)];
         let tasks =
             doors.map(|(door, kind)| tokio::task::spawn_local(listen(door, Rc::clone(&app), kind))).into();
-        Ok(Self { https: https_at, http: http_at, authority, app, tasks })
+        Ok(Self { https: https_at, http: http_at, authority, app, _database: behind, tasks })
     }
 
     /// What klar's hands are for an app: here, switches of the same process.

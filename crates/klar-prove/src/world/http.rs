@@ -270,6 +270,12 @@ impl Client {
         &self.origin
     }
 
+    /// Where it connects, if not where the resolver says.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
     /// GETs a path.
     ///
     /// # Errors

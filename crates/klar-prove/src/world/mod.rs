@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 pub mod api;
+pub mod browser;
 pub mod crawl;
 pub mod database;
 pub mod http;
@@ -66,6 +67,7 @@ pub struct World {
     pub turns: tokio::sync::Semaphore,
     crawl: OnceCell<Result<Crawl, Unable>>,
     api: OnceCell<Option<Api>>,
+    chromium: OnceCell<Result<Rc<browser::Browser>, Unable>>,
     asked: Cell<u64>,
 }
 
@@ -173,6 +175,7 @@ impl World {
             turns: tokio::sync::Semaphore::new(TURNS as usize),
             crawl: OnceCell::new(),
             api: OnceCell::new(),
+            chromium: OnceCell::new(),
             asked: Cell::new(0),
         }
     }

@@ -1,0 +1,166 @@
+//! Only the edge can be reached: instances and databases listen on the loopback.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
+use crate::words;
+use crate::words::Words;
+use crate::world::World;
+
+/// Ports that are open to others.
+pub struct Topology;
+
+/// Whether the ports of instances and databases can be reached by another address than the loopback.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// How many addresses of this machine were tried.
+    addresses: usize,
+    /// Ports by what listens there: whether one got through on the loopback, and from outside.
+    backends: BTreeMap<String, (bool, bool)>,
+    stores: BTreeMap<String, (bool, bool)>,
+}
+
+const CLOSED: (&str, &str) = ("infra.topology", "closed");
+const STORES: (&str, &str) = ("infra.vpc", "outside-closed");
+const EDGE: (&str, &str) = ("deploy.env.prod", "edge-only");
+const CONNECT: Duration = Duration::from_secs(1);
+
+impl Probe for Topology {
+    type Seen = Seen;
+
+    const ABOUT: About = About {
+        id: "topology",
+        version: 1,
+        question: "Can the app, its database and its cache be reached past the edge?",
+        does: "Connects to their ports by each address of this machine that others can reach.",
+        shows: &[CLOSED, STORES, EDGE],
+        needs: &[Need::Klar],
+        disturbs: Disturbs::Nothing,
+        good_for: Duration::from_secs(24 * 3600),
+        limit: Duration::from_secs(20),
+        faults: &[
+            Fault::Foil("open-instance", CLOSED),
+            Fault::Foil("open-instance", EDGE),
+            Fault::Foil("open-database", STORES),
+        ],
+    };
+
+    async fn look(world: Rc<World>) -> Result<Seen, Unable> {
+        let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
+        let cannot = |why: String| Unable(Words::same(why));
+        let mut outside = outside();
+        if world.is_foil {
+            // There may be no network where checks are proved; what listens everywhere listens here, too.
+            outside = BTreeSet::from([IpAddr::from([127, 0, 0, 2])]);
+        }
+        let mut seen = Seen { addresses: outside.len(), backends: BTreeMap::new(), stores: BTreeMap::new() };
+        for instance in klar.instances().await.map_err(cannot)? {
+            let Some(address) = instance.address else { continue };
+            seen.backends.insert(instance.name, reach(address, &outside).await);
+        }
+        for (name, kind, port) in stores(&klar.status().await.map_err(cannot)?) {
+            let loopback = SocketAddr::from(([127, 0, 0, 1], port));
+            seen.stores.insert(format!("{kind} {name}"), reach(loopback, &outside).await);
+        }
+        Ok(seen)
+    }
+
+    fn judge(seen: &Seen) -> Vec<Finding> {
+        let both: BTreeMap<&String, &(bool, bool)> = seen.backends.iter().chain(&seen.stores).collect();
+        vec![
+            seen.closed(CLOSED, both, !seen.backends.is_empty() && !seen.stores.is_empty()),
+            seen.closed(STORES, seen.stores.iter().collect(), !seen.stores.is_empty()),
+            seen.closed(EDGE, seen.backends.iter().collect(), !seen.backends.is_empty()),
+        ]
+    }
+}
+
+impl Seen {
+    fn closed(
+        &self,
+        place: (&'static str, &'static str),
+        ports: BTreeMap<&String, &(bool, bool)>,
+        whole: bool,
+    ) -> Finding {
+        let addresses = self.addresses;
+        let count = ports.len();
+        let open: Vec<&str> =
+            ports.iter().filter(|(_, (_, out))| *out).map(|(name, _)| name.as_str()).collect();
+        if !open.is_empty() {
+            let open = open.join(", ");
+            return Finding::broken(
+                place,
+                words!(
+                    "reached past the edge, by an address that is not the loopback's: {open}",
+                    "nådd utenom kanten, på en adresse som ikke er loopback: {open}",
+                    "nådd förbi kanten, på en adress som inte är loopback: {open}"
+                ),
+            );
+        }
+        // A port on which nobody answers anywhere is not closed but elsewhere.
+        let listens = ports.values().all(|(inside, _)| *inside);
+        if addresses == 0 || !whole || !listens {
+            return Finding::unseen(
+                place,
+                words!(
+                    "{addresses} addresses of this machine, {count} ports: not enough to tell",
+                    "{addresses} adresser på denne maskinen, {count} porter: ikke nok til å si det",
+                    "{addresses} adresser på den här maskinen, {count} portar: inte nog för att säga det"
+                ),
+            );
+        }
+        Finding::held(
+            place,
+            words!(
+                "{count} ports refuse on {addresses} addresses",
+                "{count} porter nekter på {addresses} adresser",
+                "{count} portar nekar på {addresses} adresser"
+            ),
+        )
+    }
+}
+
+/// The addresses by which others can reach this machine.
+fn outside() -> BTreeSet<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return BTreeSet::new() };
+    let ip = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    };
+    let is_local = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        // One of a link alone needs a scope, and nobody comes from far by it.
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    };
+    interfaces.filter_map(|each| ip(each.address?)).filter(|ip| !is_local(ip)).take(8).collect()
+}
+
+/// Whether one gets through to a port on its own address, and by an address that others can reach.
+async fn reach(at: SocketAddr, outside: &BTreeSet<IpAddr>) -> (bool, bool) {
+    let connects = |address: SocketAddr| async move {
+        matches!(tokio::time::timeout(CONNECT, TcpStream::connect(address)).await, Ok(Ok(_)))
+    };
+    let mut open = false;
+    for ip in outside {
+        open |= connects(SocketAddr::new(*ip, at.port())).await;
+    }
+    (connects(at).await, open)
+}
+
+/// The databases that klar runs: name, kind, port.
+fn stores(status: &serde_json::Value) -> Vec<(String, String, u16)> {
+    let list = status.get("stores").and_then(serde_json::Value::as_array).into_iter().flatten();
+    list.filter_map(|store| {
+        let text =
+            |key: &str| store.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let port = store.get("port").and_then(serde_json::Value::as_u64)?;
+        Some((text("name"), text("kind"), u16::try_from(port).ok()?))
+    })
+    .collect()
+}
