@@ -13,6 +13,9 @@ use klar_prove::checklist::matching::{Match, Matcher};
 use klar_prove::checklist::{Item, read};
 use klar_prove::words::Lang;
 
+/// The folders of lists that a plain clone has.
+const FOLDERS: &[&str] = &["tests/fixtures/checklists"];
+
 /// What is right for a line of a file; nothing where it must be declined.
 type Answers = BTreeMap<(String, usize), BTreeSet<String>>;
 
@@ -90,7 +93,7 @@ fn item(heading: &str, text: &str) -> Item {
 
 #[test]
 fn lists_find_their_rows() {
-    for folder in ["tests/fixtures/checklists"] {
+    for folder in FOLDERS {
         let folder = here(folder);
         assert_good(&folder, &answers(&folder), 95);
     }

@@ -11,14 +11,21 @@ pub(crate) fn plain(markdown: &str) -> String {
                 out.push_str(&after[..1]);
                 &after[1..]
             }
-            '<' => tag(rest, &mut out).unwrap_or(after),
+            '<' => match tag(rest, &mut out) {
+                Some(rest) => rest,
+                // Less than.
+                None => {
+                    out.push(c);
+                    after
+                }
+            },
             '~' if after.starts_with('~') => match after[1..].find("~~") {
                 Some(end) => &after[1 + end + 2..],
                 None => &after[1..],
             },
             '!' if after.starts_with('[') => after,
             ']' => address(after),
-            '{' => braces(rest).map_or(after, |end| &rest[end..]),
+            '{' if braces(rest).is_some() => &rest[braces(rest).unwrap_or(0)..],
             '`' | '*' | '[' => after,
             '_' if !inside_word(&out, after) => after,
             'h' if (rest.starts_with("http://") || rest.starts_with("https://")) => {

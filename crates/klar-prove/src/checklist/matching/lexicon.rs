@@ -64,6 +64,9 @@ struct Term {
     meaning: Meaning,
 }
 
+/// How well a term fits: its words, how many of them in just this form, and how near its language is.
+type Rank = (usize, usize, usize);
+
 /// All that is known of words.
 pub(crate) struct Lexicons {
     terms: Vec<Term>,
@@ -273,7 +276,7 @@ impl Lexicons {
     /// The longest term at the start of these words, and what it means; a form that is listed goes before one that
     /// merely has the same stem, and the list's own language before others.
     fn longest(&self, words: &[String], stems: &[String], lang: Lang) -> Option<(usize, Vec<&Term>)> {
-        let mut best: Option<((usize, usize, usize), usize, Vec<&Term>)> = None;
+        let mut best: Option<(Rank, usize, Vec<&Term>)> = None;
         for index in self.starts.get(&stems[0]).into_iter().flatten() {
             let term = &self.terms[*index];
             let Some(taken) = self.taken(term, words, stems) else { continue };

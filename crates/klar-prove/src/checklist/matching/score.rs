@@ -15,6 +15,8 @@ struct Written {
     limits: Limits,
     /// Concepts that many rows are about, and that alone decide nothing.
     weak: Vec<String>,
+    /// Weak ones that tell much where a row leaves them unexplained: a crash, an exercise.
+    telling: Vec<String>,
     /// Concepts that no row is about: an item that has one is about something else.
     outside: Vec<String>,
     /// Concepts that it is good to deny: "no secrets in the code".
@@ -72,6 +74,7 @@ struct Pattern {
 pub(crate) struct Rows {
     limits: Limits,
     weak: BTreeSet<String>,
+    telling: BTreeSet<String>,
     outside: BTreeSet<String>,
     bad: BTreeSet<String>,
     lends: BTreeSet<String>,
@@ -110,6 +113,7 @@ impl Rows {
         let mut all = Self {
             limits: file.limits,
             weak: file.weak.into_iter().collect(),
+            telling: file.telling.into_iter().collect(),
             outside: file.outside.into_iter().collect(),
             bad: file.bad.into_iter().collect(),
             lends: file.lends.into_iter().collect(),
@@ -140,6 +144,13 @@ impl Rows {
         } else {
             1000
         }
+    }
+
+    /// What it weighs that these are left.
+    fn unexplained(&self, concepts: &BTreeSet<String>) -> i64 {
+        let weight =
+            |concept: &String| if self.telling.contains(concept) { 1000 } else { self.weight(concept) };
+        concepts.iter().map(weight).sum()
     }
 
     fn weights<'a>(&self, concepts: impl IntoIterator<Item = &'a String>) -> i64 {
@@ -201,7 +212,7 @@ impl Rows {
             explains.extend(either.filter(|concept| own.contains(*concept)).cloned());
             explains.extend(self.may[row].intersection(own).cloned());
             let (need, all) = (self.weights(&needed), self.weights(&explains));
-            let open = self.weights(&left(text, &explains));
+            let open = self.unexplained(&left(text, &explains));
             let fits = if self.may[row].is_disjoint(context) { 0 } else { self.limits.fits };
             let score = need + lent + (all - need) * self.limits.beside / 1000 + fits
                 - open * self.limits.unexplained / 1000
@@ -248,7 +259,7 @@ impl Rows {
             }
         }
         let names = open;
-        let open = self.weights(&names);
+        let open = self.unexplained(&names);
         let known = self.weights(explained.intersection(own));
         let unknown = self.limits.unknown * i64::try_from(text.unknown.len()).unwrap_or(0);
         let part = if rows.len() == 1 { best.part } else { 1000 * known / (known + open + unknown).max(1) };
