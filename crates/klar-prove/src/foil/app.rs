@@ -227,6 +227,9 @@ impl App {
                 }
             }
             _ => match self.shop.answer(self, &head, &body).await {
+                Some(answer) if !answer.headers().contains_key("cache-control") => {
+                    with(answer, "cache-control", "no-cache")
+                }
                 Some(answer) => answer,
                 None => {
                     self.error(&head, StatusCode::NOT_FOUND, "Check the address, or begin at the first page.")
@@ -285,8 +288,11 @@ impl App {
     /// The newest orders of a club, with its name.
     async fn items(&self, query: &str) -> Result<String, tokio_postgres::Error> {
         let Some(database) = self.state.database.get() else { return Ok("{\"items\":[]}".to_owned()) };
-        let club = query.strip_prefix("club=").unwrap_or("7").chars().filter(char::is_ascii_digit).take(9);
-        let club: i64 = club.collect::<String>().parse().unwrap_or(7);
+        // Whatever number the visitor has sent.
+        let numbers =
+            query.split(|c: char| !c.is_ascii_digit()).filter(|digits| (1..10).contains(&digits.len()));
+        let club: i64 =
+            numbers.max_by_key(|digits| digits.len()).and_then(|digits| digits.parse().ok()).unwrap_or(7);
         let columns = if self.has("select-star") { "*" } else { "id, total" };
         let sql = |club: &str| {
             format!(
