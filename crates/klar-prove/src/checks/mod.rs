@@ -17,6 +17,8 @@ pub const ALL: &[Check] = &[
     Check::of::<running::metrics::Metrics>(),
     Check::of::<running::cache_away::CacheAway>(),
     Check::of::<running::broken_schema::BrokenSchema>(),
+    Check::of::<running::health_speed::HealthSpeed>(),
+    Check::of::<running::balance::Balance>(),
     Check::of::<data::engine::Engine>(),
     Check::of::<data::indexes::Indexes>(),
     Check::of::<data::statements::Statements>(),

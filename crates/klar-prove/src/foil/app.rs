@@ -40,6 +40,8 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("broken-metrics", "answers /metrics with what no collector can read"),
     ("needs-cache", "answers 500 while the cache is away"),
     ("never-back-cache", "goes on failing after the cache is back"),
+    ("slow-health", "takes a fifth of a second to say how it is"),
+    ("favourite-instance", "sends most requests to one of its instances"),
     ("n-plus-one", "asks its database once for each row of a list"),
     ("select-star", "asks its database for all columns"),
     ("sql-by-hand", "writes what the visitor sent into its SQL"),
@@ -68,6 +70,8 @@ pub(super) struct State {
     /// The number of the first instance, counted up when it is killed.
     pub(super) number: Cell<i32>,
     pub(super) gone: Cell<bool>,
+    /// What each of three instances was asked.
+    pub(super) requests: Cell<[u64; 3]>,
     pub(super) log: RefCell<Vec<String>>,
 }
 
@@ -98,10 +102,15 @@ impl App {
             return with(plain(StatusCode::PERMANENT_REDIRECT, "text/plain", ""), "location", &to);
         }
         self.note(&head);
+        self.count();
         let answer = match (&head.method, head.uri.path()) {
             (&Method::GET | &Method::HEAD, "/") => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
             (&Method::GET | &Method::HEAD, "/assets/app-0123456789abcdef.js") => {
                 plain(StatusCode::OK, "text/javascript", "document.title = document.title;\n")
+            }
+            (&Method::GET, "/livez" | "/readyz") if self.has("slow-health") => {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                plain(StatusCode::OK, "application/json", "{}")
             }
             (&Method::GET, "/livez") if self.has("live-dies") && self.is_without_database() => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "application/json", "{}")
@@ -139,6 +148,17 @@ impl App {
         state.schema_broken.get()
             || self.has("needs-cache") && state.cache_away.get()
             || self.has("never-back-cache") && state.cache_was_away.get() && !state.cache_away.get()
+    }
+
+    /// As if each request went to one of three instances.
+    fn count(&self) {
+        let mut requests = self.state.requests.get();
+        let all: u64 = requests.iter().sum();
+        let turn = if self.has("favourite-instance") && all % 4 != 0 { 0 } else { all % 3 };
+        for (number, count) in (0..).zip(&mut requests) {
+            *count += u64::from(number == turn);
+        }
+        self.state.requests.set(requests);
     }
 
     /// One line for each request.
