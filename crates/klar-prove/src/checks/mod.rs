@@ -19,6 +19,7 @@ pub const ALL: &[Check] = &[
     Check::of::<running::broken_schema::BrokenSchema>(),
     Check::of::<running::health_speed::HealthSpeed>(),
     Check::of::<running::balance::Balance>(),
+    Check::of::<data::connections::Connections>(),
     Check::of::<data::engine::Engine>(),
     Check::of::<data::indexes::Indexes>(),
     Check::of::<data::statements::Statements>(),

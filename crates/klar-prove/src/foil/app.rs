@@ -42,6 +42,8 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("never-back-cache", "goes on failing after the cache is back"),
     ("slow-health", "takes a fifth of a second to say how it is"),
     ("favourite-instance", "sends most requests to one of its instances"),
+    ("connection-per-request", "opens a connection to its database for each request"),
+    ("refuses-many", "answers 503 when more than fifty ask at once"),
     ("n-plus-one", "asks its database once for each row of a list"),
     ("select-star", "asks its database for all columns"),
     ("sql-by-hand", "writes what the visitor sent into its SQL"),
@@ -65,6 +67,9 @@ pub(super) struct State {
     pub(super) schema_broken: Cell<bool>,
     /// Where its items are; without one it has none.
     pub(super) database: std::cell::OnceCell<tokio_postgres::Client>,
+    pub(super) database_at: std::cell::OnceCell<String>,
+    /// How many are asking now.
+    pub(super) asking: Cell<u32>,
     /// Where it speaks plain HTTP: what is for those on the machine is there.
     pub(super) http: Cell<Option<SocketAddr>>,
     /// The number of the first instance, counted up when it is killed.
@@ -129,7 +134,15 @@ impl App {
                 self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
             (&Method::GET | &Method::HEAD, "/api/items") if self.state.database.get().is_some() => {
-                match self.items(head.uri.query().unwrap_or_default()).await {
+                let asking = &self.state.asking;
+                asking.set(asking.get() + 1);
+                let items = self.items(head.uri.query().unwrap_or_default()).await;
+                let is_many = asking.get() > 50;
+                asking.set(asking.get().saturating_sub(1));
+                match items {
+                    Ok(_) if is_many && self.has("refuses-many") => {
+                        self.error(&head, StatusCode::SERVICE_UNAVAILABLE, "Try again in a moment.")
+                    }
                     Ok(items) => plain(StatusCode::OK, "application/json", &items),
                     Err(_) => self.error(&head, StatusCode::INTERNAL_SERVER_ERROR, "Try again."),
                 }
@@ -193,6 +206,15 @@ impl App {
     /// The newest orders of a club, with its name.
     async fn items(&self, query: &str) -> Result<String, tokio_postgres::Error> {
         let Some(database) = self.state.database.get() else { return Ok("{\"items\":[]}".to_owned()) };
+        if let (true, Some(url)) = (self.has("connection-per-request"), self.state.database_at.get()) {
+            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+            tokio::task::spawn_local(async move {
+                let _ = connection.await;
+            });
+            // One by one it is quick; in a rush they are all there at once.
+            let hold = if self.state.asking.get() > 5 { 3 } else { 0 };
+            client.simple_query(&format!("SELECT pg_sleep({hold})")).await?;
+        }
         let club = query.strip_prefix("club=").unwrap_or("7").chars().filter(char::is_ascii_digit).take(9);
         let club: i64 = club.collect::<String>().parse().unwrap_or(7);
         let columns = if self.has("select-star") { "*" } else { "id, total" };

@@ -77,6 +77,7 @@ impl Foil {
                 let _ = connection.await;
             });
             let _ = app.state.database.set(client);
+            let _ = app.state.database_at.set(url.to_owned());
         }
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let secure = tokio::task::spawn_local(listen(https, Rc::clone(&app), Some(acceptor)));
