@@ -86,6 +86,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("broken-metrics", "answers /metrics with what no collector can read"),
     ("needs-cache", "answers 500 while the cache is away"),
     ("never-back-cache", "goes on failing after the cache is back"),
+    ("slow-health", "takes a fifth of a second to say how it is"),
+    ("favourite-instance", "sends most requests to one of its instances"),
+    ("connection-per-request", "opens a connection to its database for each request"),
+    ("refuses-many", "answers 503 when more than fifty ask at once"),
     ("n-plus-one", "asks its database once for each row of a list"),
     ("select-star", "asks its database for all columns"),
     ("sql-by-hand", "writes what the visitor sent into its SQL"),
@@ -153,12 +157,17 @@ pub(super) struct State {
     pub(super) schema_broken: Cell<bool>,
     /// Where its items are; without one it has those of its shop.
     pub(super) database: std::cell::OnceCell<tokio_postgres::Client>,
+    pub(super) database_at: std::cell::OnceCell<String>,
+    /// How many are asking now.
+    pub(super) asking: Cell<u32>,
     /// The number of the first instance, counted up when it is killed.
     pub(super) number: Cell<i32>,
     pub(super) gone: Cell<bool>,
     pub(super) release: Cell<i32>,
     pub(super) shipped: Cell<u32>,
     pub(super) broken: Cell<bool>,
+    /// What each of three instances was asked.
+    pub(super) requests: Cell<[u64; 3]>,
     pub(super) log: RefCell<Vec<String>>,
 }
 
@@ -195,10 +204,15 @@ impl App {
         if head.uri.path() == "/" && self.shop.refuses(self, &head, &body) {
             return self.harden(self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words."));
         }
+        self.count();
         if let Some(answer) = front::answer(self, &head) {
             return if via == Via::Plain { answer } else { self.harden(answer) };
         }
         let answer = match (&head.method, head.uri.path()) {
+            (&Method::GET, "/livez" | "/readyz") if self.has("slow-health") => {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                plain(StatusCode::OK, "application/json", "{}")
+            }
             (&Method::GET, "/livez") if self.has("live-dies") && self.is_without_database() => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "application/json", "{}")
             }
@@ -221,7 +235,15 @@ impl App {
                 self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
             (&Method::GET | &Method::HEAD, "/api/items") if self.state.database.get().is_some() => {
-                match self.items(head.uri.query().unwrap_or_default()).await {
+                let asking = &self.state.asking;
+                asking.set(asking.get() + 1);
+                let items = self.items(head.uri.query().unwrap_or_default()).await;
+                let is_many = asking.get() > 50;
+                asking.set(asking.get().saturating_sub(1));
+                match items {
+                    Ok(_) if is_many && self.has("refuses-many") => {
+                        self.error(&head, StatusCode::SERVICE_UNAVAILABLE, "Try again in a moment.")
+                    }
                     Ok(items) => plain(StatusCode::OK, "application/json", &items),
                     Err(_) => self.error(&head, StatusCode::INTERNAL_SERVER_ERROR, "Try again."),
                 }
@@ -245,6 +267,17 @@ impl App {
         state.schema_broken.get()
             || self.has("needs-cache") && state.cache_away.get()
             || self.has("never-back-cache") && state.cache_was_away.get() && !state.cache_away.get()
+    }
+
+    /// As if each request went to one of three instances.
+    fn count(&self) {
+        let mut requests = self.state.requests.get();
+        let all: u64 = requests.iter().sum();
+        let turn = if self.has("favourite-instance") && all % 4 != 0 { 0 } else { all % 3 };
+        for (number, count) in (0..).zip(&mut requests) {
+            *count += u64::from(number == turn);
+        }
+        self.state.requests.set(requests);
     }
 
     /// One line for each request.
@@ -288,6 +321,15 @@ impl App {
     /// The newest orders of a club, with its name.
     async fn items(&self, query: &str) -> Result<String, tokio_postgres::Error> {
         let Some(database) = self.state.database.get() else { return Ok("{\"items\":[]}".to_owned()) };
+        if let (true, Some(url)) = (self.has("connection-per-request"), self.state.database_at.get()) {
+            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+            tokio::task::spawn_local(async move {
+                let _ = connection.await;
+            });
+            // One by one it is quick; in a rush they are all there at once.
+            let hold = if self.state.asking.get() > 5 { 3 } else { 0 };
+            client.simple_query(&format!("SELECT pg_sleep({hold})")).await?;
+        }
         // Whatever number the visitor has sent.
         let numbers =
             query.split(|c: char| !c.is_ascii_digit()).filter(|digits| (1..10).contains(&digits.len()));

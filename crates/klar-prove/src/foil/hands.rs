@@ -35,7 +35,19 @@ impl Klar for Hands {
 
     fn status(&self) -> Doing<'_, serde_json::Value> {
         let store = serde_json::json!({"name": "db", "kind": "postgres", "port": self.0.ports[1]});
-        done(serde_json::json!({"stores": [store]}))
+        let state = &self.0.state;
+        // The first may have been killed: then another has its number, or nobody.
+        let pids = [if state.gone.get() { None } else { Some(1 + state.number.get()) }, Some(100), Some(101)];
+        let instances: Vec<_> = pids
+            .into_iter()
+            .zip(state.requests.get())
+            .filter_map(|(pid, requests)| {
+                let pid = pid?;
+                Some(serde_json::json!({ "id": format!("foil.{pid}"), "pid": pid, "requests": requests }))
+            })
+            .collect();
+        let services = [serde_json::json!({ "name": "foil", "instances": instances })];
+        done(serde_json::json!({ "stores": [store], "services": services }))
     }
 
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()> {

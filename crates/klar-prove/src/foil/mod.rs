@@ -87,6 +87,7 @@ impl Foil {
                 let _ = connection.await;
             });
             let _ = app.state.database.set(client);
+            let _ = app.state.database_at.set(url.to_owned());
         }
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let doors = [(https, Door::Tls(acceptor)), (http, Door::Plain), (inside, Door::Inside)];

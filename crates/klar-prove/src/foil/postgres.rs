@@ -114,6 +114,7 @@ impl Cluster {
             "full_page_writes=off",
             "synchronous_commit=off",
             "shared_buffers=32MB",
+            "max_connections=300",
             "autovacuum=off",
         ] {
             command.args(["-c", setting]);

@@ -146,21 +146,15 @@ fn walk(node: &Value, sort: &[String], limited: bool, depth: usize, found: &mut 
 pub fn index_for(scan: &Scan, columns: &[String]) -> Vec<String> {
     let mut equal = Vec::new();
     let mut ranges = Vec::new();
-    if !scan.filter.is_empty() {
-        if scan.filter.contains(" OR ") {
-            return Vec::new();
-        }
-        for clause in scan.filter.split(" AND ") {
-            let Some((left, operator)) = left_side(clause) else { continue };
-            if let Some(column) = columns.iter().find(|column| **column == left) {
-                let list = if operator == "=" { &mut equal } else { &mut ranges };
-                if !list.contains(column) {
-                    list.push(column.clone());
-                }
+    // What is asked for in one way or another is found by no single index; in order it may still be found.
+    let is_plain = !scan.filter.contains(" OR ");
+    for clause in scan.filter.split(" AND ").filter(|_| is_plain) {
+        let Some((left, operator)) = left_side(clause) else { continue };
+        if let Some(column) = columns.iter().find(|column| **column == left) {
+            let list = if operator == "=" { &mut equal } else { &mut ranges };
+            if !list.contains(column) {
+                list.push(column.clone());
             }
-        }
-        if equal.is_empty() && ranges.is_empty() {
-            return Vec::new();
         }
     }
     for key in &scan.sort {
@@ -259,6 +253,7 @@ mod tests {
             (scan("", &["o.placed_at DESC"]), "placed_at"),
             (scan("((club_id = $1) OR (id = $2))", &[]), ""),
             (scan("(lower(status) = $1)", &[]), ""),
+            (scan("(($1 IS NULL) OR (id = $1))", &["o.placed_at DESC", "o.id DESC"]), "placed_at, id"),
         ] {
             assert_eq!(index_for(&scan, &columns).join(", "), wanted, "{scan:?}");
         }

@@ -158,10 +158,9 @@ impl Probe for Indexes {
             for scan in explain::scans(&plan) {
                 let Some(table) = large.get(scan.table.as_str()) else { continue };
                 // A plan for any parameter is not yet what happens: the counters must say so too.
-                let really = match statement.calls {
-                    Some(calls) => table.read / table.rows.max(1) >= (calls / 4).max(1),
-                    None => grown.contains_key(&scan.table),
-                };
+                let counted =
+                    statement.calls.is_some_and(|calls| table.read / table.rows.max(1) >= (calls / 4).max(1));
+                let really = counted || grown.contains_key(&scan.table);
                 if really && scans.len() < MOST {
                     scans.push(Read {
                         statement: explain::without_values(&statement.text),

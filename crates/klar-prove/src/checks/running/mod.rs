@@ -1,8 +1,10 @@
 //! Does it go on when something of it goes away?
 
+pub mod balance;
 pub mod broken_schema;
 pub mod cache_away;
 pub mod database_away;
+pub mod health_speed;
 pub mod instance_killed;
 pub mod logs;
 pub mod metrics;
