@@ -26,6 +26,7 @@ pub const ALL: &[Check] = &[
     Check::of::<browser::offline::Offline>(),
     Check::of::<browser::skeleton::Skeleton>(),
     Check::of::<browser::virtual_scroll::VirtualScroll>(),
+    Check::of::<browser::error_boundary::ErrorBoundary>(),
 ];
 
 #[cfg(test)]
