@@ -38,6 +38,7 @@ pub const ALL: &[Check] = &[
     Check::of::<browser::offline::Offline>(),
     Check::of::<browser::skeleton::Skeleton>(),
     Check::of::<browser::virtual_scroll::VirtualScroll>(),
+    Check::of::<browser::error_boundary::ErrorBoundary>(),
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
     Check::of::<running::rollouts::Rollouts>(),

@@ -122,6 +122,8 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("unreachable-rows", "ends its long list in the middle"),
     ("fetched-twice", "fetches each part of its long list twice"),
     ("rows-twice", "has rows of its long list in two parts"),
+    ("no-boundary", "empties its page when a part of it fails"),
+    ("dead-links", "follows no link after a part of its page has failed"),
     ("open-instance", "has an instance that listens on every address"),
     ("open-database", "has a database that listens on every address"),
 ];

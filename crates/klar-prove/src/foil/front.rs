@@ -29,6 +29,8 @@ const IN_SCRIPT: &[&str] = &[
     "one-script",
     "no-service-worker",
     "no-skeleton",
+    "no-boundary",
+    "dead-links",
     "all-rows",
     "unreachable-rows",
     "fetched-twice",

@@ -11,6 +11,7 @@ use crate::world::crawl::{references, tags};
 
 pub mod code_splitting;
 pub mod csp_browser;
+pub mod error_boundary;
 pub mod offline;
 pub mod page_loads;
 pub mod service_worker;

@@ -1,6 +1,6 @@
 //! Long lists: few rows in the page at a time, all of them within reach, each part fetched once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ pub struct Seen {
     /// Requests of the script for parts of it, and those that were made again.
     pages: usize,
     again: Vec<String>,
+    /// Rows in the answers to them, those that came in two of them, and answers that could not be read.
+    items: usize,
+    twice: usize,
+    unread: usize,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -41,8 +45,6 @@ struct Scrolled {
     last: usize,
     /// Whether the rows have numbers (`aria-rowindex`, `data-index`).
     numbered: bool,
-    /// Rows that stood in two places.
-    twice: usize,
     /// Whether the end was reached.
     ended: bool,
 }
@@ -76,8 +78,8 @@ const FIND: &str = r#"(() => {
     const total = Number(said?.getAttribute('aria-rowcount') ?? 0);
     const numberOf = (row) => row.getAttribute('aria-rowindex') ?? row.dataset.index ?? row.getAttribute('aria-posinset');
     globalThis.klarList = {
-        view, rowsOf, numberOf, places: new Map(), numbers: new Set(), waiting: null,
-        told: { total: Math.max(total, 0), rows: 0, most: 0, first: 0, last: 0, numbered: false, twice: 0, ended: false },
+        view, rowsOf, numberOf, places: new Set(), numbers: new Set(), waiting: null,
+        told: { total: Math.max(total, 0), rows: 0, most: 0, first: 0, last: 0, numbered: false, ended: false },
     };
     return { total, height: view.scrollHeight };
 })()"#;
@@ -92,19 +94,16 @@ const SCROLL: &str = r"(async () => {
         let lowest = -Infinity;
         for (const row of rows) {
             const number = numberOf(row);
-            const key = row.querySelector('a[href]')?.getAttribute('href') ?? row.textContent.slice(0, 200);
-            if (number !== null) {
-                numbers.add(Number(number));
-                const before = places.get(key);
-                if (before !== undefined && before !== number) told.twice += 1;
-            }
-            if (!places.has(key)) places.set(key, number);
+            const key = row.textContent.slice(0, 200);
+            if (number !== null) numbers.add(Number(number));
+            else places.add(key);
             lowest = Math.max(lowest, row.getBoundingClientRect().bottom);
         }
         return lowest;
     };
+    const count = () => Math.max(numbers.size, places.size);
     const until = performance.now() + 5000;
-    while (performance.now() < until && !told.ended && told.most < 1000 && places.size < 10000) {
+    while (performance.now() < until && !told.ended && told.most < 1000 && count() < 10000) {
         const lowest = look();
         const bottom = view === document.scrollingElement ? innerHeight : view.getBoundingClientRect().bottom;
         const atEnd = view.scrollTop + view.clientHeight >= view.scrollHeight - 2;
@@ -125,7 +124,7 @@ const SCROLL: &str = r"(async () => {
     told.first = all.reduce((a, b) => Math.min(a, b), Infinity);
     told.last = all.reduce((a, b) => Math.max(a, b), 0);
     if (!told.numbered) told.first = 0;
-    return { ...told, done: told.ended || told.most >= 1000 || places.size >= 10000 };
+    return { ...told, done: told.ended || told.most >= 1000 || count() >= 10000 };
 })()";
 
 impl Probe for VirtualScroll {
@@ -190,8 +189,9 @@ impl Probe for VirtualScroll {
         }
         let scrolled =
             serde_json::from_value(scrolled).map_err(|why| Unable(Words::same(why.to_string())))?;
-        let (pages, again) = parts(&page, mark);
-        Ok(Seen { path: path.chars().take(200).collect(), scrolled, pages, again })
+        let mut seen = Seen { path: path.chars().take(200).collect(), scrolled, ..Seen::default() };
+        seen.read_parts(&page, mark).await;
+        Ok(seen)
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
@@ -202,7 +202,8 @@ impl Probe for VirtualScroll {
                 || words!("no long list was found", "fant ingen lang liste", "hittade ingen lång lista");
             return parts.into_iter().map(|part| Finding::unseen(part, none())).collect();
         }
-        let Scrolled { total, rows, most, first, last, numbered, twice, ended } = seen.scrolled;
+        let Scrolled { total, rows, most, first, last, numbered, ended } = seen.scrolled;
+        let (items, twice) = (seen.items, seen.twice);
         let path = &seen.path;
         let told = words!(
             "{path}: {rows} rows seen of {total}, at most {most} in the page at once",
@@ -250,13 +251,11 @@ impl Probe for VirtualScroll {
         };
         let gaps = (last + 1).saturating_sub(first).saturating_sub(rows);
         let whole = words!(
-            "{gaps} gaps and {twice} duplicates in {rows} rows",
-            "{gaps} hull og {twice} dubletter i {rows} rader",
-            "{gaps} luckor och {twice} dubbletter i {rows} rader"
+            "{gaps} gaps in {rows} rows, {twice} duplicates in the {items} that were fetched",
+            "{gaps} hull i {rows} rader, {twice} dubletter i de {items} som ble hentet",
+            "{gaps} luckor i {rows} rader, {twice} dubbletter i de {items} som hämtades"
         );
-        let complete = if numbered {
-            Finding::when(gaps == 0 && twice == 0, parts[3], whole)
-        } else {
+        let complete = if !numbered {
             Finding::unseen(
                 parts[3],
                 words!(
@@ -265,6 +264,17 @@ impl Probe for VirtualScroll {
                     "{path}: raderna har inga nummer (aria-rowindex)"
                 ),
             )
+        } else if gaps == 0 && twice == 0 && (seen.unread > 0 || items == 0) {
+            Finding::unseen(
+                parts[3],
+                words!(
+                    "{path}: the answers could not be read",
+                    "{path}: svarene kunne ikke leses",
+                    "{path}: svaren kunde inte läsas"
+                ),
+            )
+        } else {
+            Finding::when(gaps == 0 && twice == 0, parts[3], whole)
         };
         vec![dom, reached, Finding::when(again == 0, parts[2], once), complete]
     }
@@ -277,23 +287,45 @@ async fn open(world: &World, page: &Page<'_>, url: &str) -> Result<(), Unable> {
     Ok(())
 }
 
-/// The requests for parts of the list: those whose path was asked for most. How many, and which were made again.
-fn parts(page: &Page<'_>, mark: usize) -> (usize, Vec<String>) {
-    let mut by_path: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    for event in page.events(mark) {
-        let text = |path: &str| event.params.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let by_script = matches!(text("/type"), "Fetch" | "XHR") && text("/request/method") == "GET";
-        if event.method == "Network.requestWillBeSent" && by_script {
-            let url = text("/request/url");
-            let path = url.split('?').next().unwrap_or_default().to_owned();
-            *by_path.entry(path).or_default().entry(url.chars().take(300).collect()).or_default() += 1;
+impl Seen {
+    /// The requests for parts of the list: those whose path was asked for most; and what was answered.
+    async fn read_parts(&mut self, page: &Page<'_>, mark: usize) {
+        let mut by_path: BTreeMap<String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+        for event in page.events(mark) {
+            let text = |path: &str| event.params.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let by_script = matches!(text("/type"), "Fetch" | "XHR") && text("/request/method") == "GET";
+            if event.method == "Network.requestWillBeSent" && by_script {
+                let url: String = text("/request/url").chars().take(2000).collect();
+                let path = url.split('?').next().unwrap_or_default().to_owned();
+                by_path.entry(path).or_default().entry(url).or_default().push(text("/requestId").to_owned());
+            }
+        }
+        let Some(most) = by_path.into_values().max_by_key(BTreeMap::len) else { return };
+        self.pages = most.len();
+        let again = most.iter().filter(|(_, requests)| requests.len() > 1).map(|(url, _)| {
+            // A cursor says nothing to anybody, and may be long.
+            format!("/{}", url.splitn(4, '/').nth(3).unwrap_or_default().chars().take(60).collect::<String>())
+        });
+        self.again = again.take(20).collect();
+        let mut known = BTreeSet::new();
+        for request in most.values().filter_map(|requests| requests.first()) {
+            let body = page.body(request).await.ok().and_then(|body| serde_json::from_str(&body).ok());
+            let Some(items) = body.as_ref().and_then(items) else {
+                self.unread += 1;
+                continue;
+            };
+            for item in items {
+                // What has no id is the same when it is the same in everything.
+                let name = item.get("id").unwrap_or(item).to_string();
+                self.items += 1;
+                self.twice += usize::from(!known.insert(name));
+            }
         }
     }
-    let Some(most) = by_path.into_values().max_by_key(BTreeMap::len) else { return (0, Vec::new()) };
-    let again = most.iter().filter(|(_, count)| **count > 1).map(|(url, _)| {
-        let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-        // A cursor says nothing to anybody, and may be anything.
-        format!("/{}", path.chars().take(60).collect::<String>())
-    });
-    (most.len(), again.take(20).collect())
+}
+
+/// The longest list in an answer: the answer itself, or one of its fields.
+fn items(body: &Value) -> Option<&Vec<Value>> {
+    let fields = body.as_object().into_iter().flat_map(|fields| fields.values());
+    std::iter::once(body).chain(fields).filter_map(Value::as_array).max_by_key(|items| items.len())
 }

@@ -68,7 +68,7 @@ impl Probe for Balance {
         };
         let service = victim.service.clone();
         let rate = if world.is_foil { 2_000 } else { RATE };
-        let pace = Pace { rate, run: world.patience(RUN), paths };
+        let pace = Pace { rate, run: world.patience(RUN), enough: Rc::default(), paths };
         let before = counts(&*klar, &service).await.map_err(cannot)?;
         pace.run(Rc::clone(&world), session.clone()).await;
         let after = counts(&*klar, &service).await.map_err(cannot)?;

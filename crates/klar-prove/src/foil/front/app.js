@@ -14,6 +14,9 @@ async function region(id, work) {
             document.body.textContent = '';
             throw why;
         }
+        if (faults.has('dead-links')) {
+            addEventListener('click', (event) => event.preventDefault() || event.stopImmediatePropagation(), true);
+        }
         place.innerHTML = '<p role="alert">This part could not be shown.</p>';
     }
     place.removeAttribute('aria-busy');
