@@ -76,7 +76,7 @@ pub enum Verb {
     Deploy,
     /// Run the production checklist: every item is a probe. Exit status 0: ready, 1: not ready, 3: could not look
     #[command(
-        after_help = "Examples:\n  klar check                              the app in this folder\n  klar check --all --lang nb              every row, in Norwegian\n  klar check --url https://shop.example --source .\n  klar check --full                       also what disturbs, in a rig\n  klar check --only tls --only sec.headers\n  klar check --prove-probes               show every probe its planted faults"
+        after_help = "Examples:\n  klar check                              the app in this folder\n  klar check --all --lang nb              every row, in Norwegian\n  klar check LAUNCH.md --write            tick your own list, as far as it is true\n  klar check --url https://shop.example --source .\n  klar check --full                       also what disturbs, in a rig\n  klar check --only tls --only sec.headers\n  klar check --prove-probes               show every probe its planted faults"
     )]
     Check(Check),
     /// Vouch for what only people can know; it expires, is listed apart, and never looks like proof
@@ -214,6 +214,12 @@ pub enum Verb {
 /// `klar check`.
 #[derive(Debug, Args)]
 pub struct Check {
+    /// A checklist of your own (Markdown, in English, Norwegian or Swedish): what is true of each of its boxes
+    #[arg(value_name = "FILE.md")]
+    pub list: Option<PathBuf>,
+    /// Tick in FILE.md what is proven, and write the evidence beside each item
+    #[arg(long, requires = "list")]
+    pub write: bool,
     /// An address to check, with or without klar behind it
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,

@@ -236,19 +236,8 @@ impl App {
             (_, "/api/items") if self.has("no-failover") && self.state.number.get() > 0 => {
                 self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
-            (&Method::GET | &Method::HEAD, "/api/items") if self.state.database.get().is_some() => {
-                let asking = &self.state.asking;
-                asking.set(asking.get() + 1);
-                let items = self.items(head.uri.query().unwrap_or_default()).await;
-                let is_many = asking.get() > 50;
-                asking.set(asking.get().saturating_sub(1));
-                match items {
-                    Ok(_) if is_many && self.has("refuses-many") => {
-                        self.error(&head, StatusCode::SERVICE_UNAVAILABLE, "Try again in a moment.")
-                    }
-                    Ok(items) => plain(StatusCode::OK, "application/json", &items),
-                    Err(_) => self.error(&head, StatusCode::INTERNAL_SERVER_ERROR, "Try again."),
-                }
+            (&Method::GET, path) if path.starts_with("/api/") && self.state.database.get().is_some() => {
+                self.over_database(&head, &body).await
             }
             _ => match self.shop.answer(self, &head, &body).await {
                 Some(answer) if !answer.headers().contains_key("cache-control") => {
@@ -357,6 +346,26 @@ impl App {
 
     fn is_without_database(&self) -> bool {
         self.state.database_away.get() || self.has("never-back") && self.state.was_away.get()
+    }
+
+    /// Whatever is read asks the database; where it is the items that are read, it gives them.
+    async fn over_database(&self, head: &Parts, body: &Bytes) -> Answer {
+        let asking = &self.state.asking;
+        asking.set(asking.get() + 1);
+        let items = self.items(head.uri.query().unwrap_or_default()).await;
+        let is_many = asking.get() > 50;
+        asking.set(asking.get().saturating_sub(1));
+        match items {
+            Ok(_) if is_many && self.has("refuses-many") => {
+                self.error(head, StatusCode::SERVICE_UNAVAILABLE, "Try again in a moment.")
+            }
+            Ok(items) if head.uri.path() == "/api/items" => plain(StatusCode::OK, "application/json", &items),
+            Ok(_) => match self.shop.answer(self, head, body).await {
+                Some(answer) => answer,
+                None => self.error(head, StatusCode::NOT_FOUND, "Check the address."),
+            },
+            Err(_) => self.error(head, StatusCode::INTERNAL_SERVER_ERROR, "Try again."),
+        }
     }
 
     async fn without_database(&self, head: &Parts) -> Answer {

@@ -29,6 +29,7 @@ use klar_store::{Entry, Ledger};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::checklist::List;
 use super::ledger;
 use super::up::secret;
 use crate::cli::{self, Format};
@@ -45,6 +46,7 @@ const COULD_NOT: u8 = 3;
 /// `klar check`.
 pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
     let chosen = choose(wanted)?;
+    let list = wanted.list.as_deref().map(|path| Ok::<_, Trouble>((path, List::read(path)?))).transpose()?;
     if let Some(file) = &wanted.replay {
         return replay(context, wanted, file);
     }
@@ -68,7 +70,11 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
         if wanted.url.is_none() {
             keep(context, &report)?;
         }
-        if wanted.due { Ok(()) } else { show(context, wanted, &report) }
+        match list {
+            Some((path, list)) => list.tell(context, path, &report, wanted.lang, wanted.write),
+            None if wanted.due => Ok(()),
+            None => show(context, wanted, &report),
+        }
     })
 }
 

@@ -1,6 +1,7 @@
 //! What each verb does, by group.
 
 pub mod check;
+pub mod checklist;
 pub mod fix;
 pub mod host;
 pub mod learn;
