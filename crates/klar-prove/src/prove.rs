@@ -9,6 +9,41 @@ use crate::foil::{self, Foil};
 use crate::world::http::{Client, Origin};
 use crate::world::{Account, Accounts, World};
 
+/// Checks that are shown their faults at the same time: most of them wait most of the time.
+const AT_ONCE: usize = 4;
+
+/// Does something with each check, a few at a time; gives the results in the order of the checks.
+pub async fn each<T: 'static, F: Future<Output = T> + 'static>(
+    checks: Vec<Check>,
+    work: impl Fn(Check) -> F,
+) -> Vec<(Check, T)> {
+    let turns = Rc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let mut running = tokio::task::JoinSet::new();
+    for (place, check) in checks.into_iter().enumerate() {
+        let (turns, work) = (Rc::clone(&turns), work(check));
+        running.spawn_local(async move {
+            let _turn = turns.acquire().await;
+            (place, check, work.await)
+        });
+    }
+    let mut done = Vec::new();
+    while let Some(result) = running.join_next().await {
+        // A check that panics is a fault of klar's own: it has shown nothing.
+        done.extend(result.ok());
+    }
+    done.sort_by_key(|(place, ..)| *place);
+    done.into_iter().map(|(_, check, result)| (check, result)).collect()
+}
+
+/// Shows a check its planted faults; what it misses in company it may find alone, on a machine that is busy.
+pub async fn controls(checks: Vec<Check>) -> Vec<Control> {
+    let mut controls = Vec::new();
+    for (check, first) in each(checks, control).await {
+        controls.push(if first.missed.is_empty() { first } else { control(check).await });
+    }
+    controls
+}
+
 /// Shows a check its planted faults, as far as they can be planted without a running app.
 ///
 /// A check whose fault needs an app under klar says so in `missed` until the rig has planted it.

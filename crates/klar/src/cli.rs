@@ -78,7 +78,7 @@ pub enum Verb {
     #[command(
         after_help = "Examples:\n  klar check                              the app in this folder\n  klar check --all --lang nb              every row, in Norwegian\n  klar check LAUNCH.md --write            tick your own list, as far as it is true\n  klar check --url https://shop.example --source .\n  klar check --full                       also what disturbs, in a rig\n  klar check --only tls --only sec.headers\n  klar check --prove-probes               show every probe its planted faults"
     )]
-    Check(Check),
+    Check(Box<Check>),
     /// Vouch for what only people can know; it expires, is listed apart, and never looks like proof
     #[command(
         after_help = "Examples:\n  klar attest sec.pentest --by 'Kari Nordmann' --until 2027-06-30 --evidence report.pdf\n  klar attest ai.gpu --not-applicable --by Kari --until 2027-06-30 --note 'no models here'\n  klar attest edge.cdn --accept --by Kari --until 2027-01-31 --note 'one country only'"

@@ -264,7 +264,7 @@ impl App {
     fn count(&self) {
         let mut requests = self.state.requests.get();
         let all: u64 = requests.iter().sum();
-        let turn = if self.has("favourite-instance") && all % 4 != 0 { 0 } else { all % 3 };
+        let turn = if self.has("favourite-instance") && !all.is_multiple_of(4) { 0 } else { all % 3 };
         for (number, count) in (0..).zip(&mut requests) {
             *count += u64::from(number == turn);
         }

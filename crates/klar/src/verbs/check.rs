@@ -381,19 +381,13 @@ async fn prove_probes(
         return Ok(());
     }
     let began = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for check in unproven {
-        tasks.spawn_local(prove::control(check));
-    }
-    let mut controls = Vec::new();
-    while let Some(control) = tasks.join_next().await {
-        let Ok(control) = control else { continue };
+    let mut controls = prove::controls(unproven).await;
+    for control in &controls {
         if wanted.prove_probes || !control.missed.is_empty() {
             let sign = if control.missed.is_empty() { paint(GOOD, "✓") } else { paint(BAD, "✗") };
-            let missed = if control.missed.is_empty() {
-                String::new()
-            } else {
-                format!(", missed {}", control.missed.join(", "))
+            let missed = match control.missed.as_slice() {
+                [] => String::new(),
+                missed => format!(", missed {}", missed.join(", ")),
             };
             context.printer.story(format!(
                 "  {sign} {:<20} {} planted{missed}",
@@ -401,7 +395,6 @@ async fn prove_probes(
                 control.planted.len()
             ));
         }
-        controls.push(control);
     }
     controls.sort_by(|a, b| a.check.cmp(&b.check));
     let found: usize = controls.iter().map(|control| control.planted.len() - control.missed.len()).sum();

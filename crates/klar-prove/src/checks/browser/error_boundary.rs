@@ -98,7 +98,7 @@ impl Probe for ErrorBoundary {
             .await?;
             let mark = page.mark();
             page.open(&url, LOAD).await?;
-            page.quiet(mark, quiet(&world), LOAD / 2).await;
+            page.quiet(mark, quiet(&world), LOAD / 5).await;
             let (shown, now) = shown(&page).await?;
             let differs = lines.iter().any(|line| !now.contains(line));
             let alive = follow(&world, &page, &target).await?;
@@ -223,7 +223,7 @@ async fn follow(world: &World, page: &Page<'_>, places: &[String]) -> Result<Opt
     if clicked.is_null() {
         return Ok(None);
     }
-    page.quiet(mark, 2 * quiet(world), LOAD / 2).await;
+    page.quiet(mark, 2 * quiet(world), LOAD / 5).await;
     // A place that needs signing in may send on: what counts is that one left, and that something shows.
     let there = page.eval("location.pathname !== '/' && document.body.innerText.trim().length > 0").await?;
     Ok(Some(there == Value::Bool(true)))

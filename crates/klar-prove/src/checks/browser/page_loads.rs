@@ -89,7 +89,7 @@ impl Probe for PageLoads {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let url = world.url("/")?;
         let mut best = measure(&world, &url).await?;
-        let most = if world.is_foil { 1 } else { 3 };
+        let most = if world.is_foil { 2 } else { 3 };
         while best.runs < most && !(best.is_painted_in_time() && best.tbt_ms <= TBT_MS && best.cls <= CLS) {
             best = best.and(&measure(&world, &url).await?);
         }
@@ -139,7 +139,9 @@ async fn measure(world: &World, url: &str) -> Result<Seen, Unable> {
     let page = visit_alone(world).await?;
     let phone = json!({"width": 412, "height": 823, "deviceScaleFactor": 1.75, "mobile": true});
     page.call("Emulation.setDeviceMetricsOverride", phone).await?;
-    page.call("Emulation.setCPUThrottlingRate", json!({"rate": 4})).await?;
+    // Foils are measured while many other things are proved: what they do wrong shows at half the speed, too.
+    let slower = if world.is_foil { 2 } else { 4 };
+    page.call("Emulation.setCPUThrottlingRate", json!({"rate": slower})).await?;
     let network = json!({
         "offline": false, "latency": 562.5, "downloadThroughput": 184_320, "uploadThroughput": 84_375,
     });

@@ -159,7 +159,7 @@ impl Probe for VirtualScroll {
         paths.push("/".to_owned());
         let page = visit(&world).await?;
         page.call("Network.setBypassServiceWorker", json!({"bypass": true})).await?;
-        let window = json!({"width": 1280, "height": 1600, "deviceScaleFactor": 1, "mobile": false});
+        let window = json!({"width": 1280, "height": 2400, "deviceScaleFactor": 1, "mobile": false});
         page.call("Emulation.setDeviceMetricsOverride", window).await?;
         if let Some(session) = &session {
             page.sign_in(session, &world.url("/")?).await?;
