@@ -1,4 +1,4 @@
-//! What the repository can do: `cargo xtask demo`, `test`, `soak` and `rush`.
+//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `rush` and `scores`.
 
 mod demo;
 mod install;
@@ -60,6 +60,9 @@ enum Task {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Check the faulty twin alone, the twin behind klar, and the demo app behind klar: three scores side by side
+    #[command(after_help = "Examples:\n  cargo xtask scores")]
+    Scores,
     /// Let very many buyers buy at once, each with a double click: one order each, none lost
     #[command(after_help = "Examples:\n  cargo xtask rush\n  cargo xtask rush --buyers 100 --seconds 20")]
     Rush {
@@ -76,6 +79,7 @@ fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Demo { once } => demo::demo(once),
         Task::Test { fast } => test::test(fast),
+        Task::Scores => scores::alone(),
         Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),
         Task::Soak { kills, seed, dry_run } => soak::soak(kills, seed, dry_run),
     }
