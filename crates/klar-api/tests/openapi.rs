@@ -5,7 +5,7 @@ use klar_api::openapi::document;
 use klar_api::route::ROUTES;
 use klar_run::report::{
     AppStatus, EdgeStatus, Failure, Finding, Grade, Health, HostStatus, InstanceState, InstanceStatus,
-    LogLine, PreviousRelease, Problem, ServiceStatus, StoreStatus,
+    LogLine, PreviousRelease, Problem, Readiness, ServiceStatus, StoreStatus,
 };
 use serde_json::Value;
 
@@ -45,6 +45,10 @@ fn references_lead_somewhere() {
 }
 
 /// The fields of a value are exactly those of its schema.
+fn readiness() -> Readiness {
+    Readiness { total: 0, ready: false, proven: 0, failing: 0, at_unix_ms: 0 }
+}
+
 fn same_fields(name: &str, value: impl serde::Serialize) {
     let document = document();
     let schema = &document["components"]["schemas"][name]["properties"];
@@ -62,6 +66,7 @@ fn shapes_are_those_of_the_reports() {
     let service: klar_base::ServiceName = "api".parse().unwrap();
     let key: klar_base::AppKey = "shop".parse().unwrap();
     same_fields("EdgeStatus", EdgeStatus::default());
+    same_fields("Readiness", readiness());
     same_fields("Totals", klar_base::signal::Totals::default());
     same_fields("Problem", Problem { what: String::new(), hint: None, output: Vec::new() });
     same_fields("Failure", Failure::new(""));
@@ -124,7 +129,7 @@ fn shapes_are_those_of_the_reports() {
             problems: Vec::new(),
             notes: Vec::new(),
             totals: Default::default(),
-            readiness: None,
+            readiness: Some(readiness()),
         },
     );
     same_fields(

@@ -158,6 +158,7 @@ pub fn foil_world(foil: &Foil) -> World {
     world.authority = Some(foil.authority.clone());
     world.may = crate::check::Disturbs::Stops;
     world.is_foil = true;
+    world.miscounts = foil.has("miscounts");
     world.klar = Some(Rc::new(foil.hands()));
     world.accounts = Some(Accounts {
         path: "/api/session".to_owned(),

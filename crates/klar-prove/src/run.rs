@@ -92,6 +92,13 @@ impl Drop for Abort {
 
 async fn refused(check: &Check, world: &World) -> Option<Unable> {
     if check.about.disturbs > world.may {
+        if check.about.disturbs == Disturbs::Load {
+            return Some(Unable(words!(
+                "it sends what a visitor would not, and this site is not provably yours",
+                "den sender det en besøkende ikke ville sendt, og dette nettstedet er ikke beviselig ditt",
+                "den skickar sådant en besökare inte skulle, och den här sajten är inte bevisligen din"
+            )));
+        }
         return Some(Unable(words!(
             "it disturbs: klar check --full runs it in a rig",
             "den forstyrrer: klar check --full kjører den i en rigg",

@@ -6,6 +6,7 @@ pub mod api;
 pub mod attacks;
 pub mod browser;
 pub mod data;
+pub mod gate;
 pub mod running;
 pub mod security;
 pub mod source;
@@ -42,6 +43,8 @@ pub const ALL: &[Check] = &[
     Check::of::<running::database_away::DatabaseAway>(),
     Check::of::<running::instance_killed::InstanceKilled>(),
     Check::of::<running::rollouts::Rollouts>(),
+    Check::of::<running::local_start::LocalStart>(),
+    Check::of::<running::releases::Releases>(),
     Check::of::<running::logs::Logs>(),
     Check::of::<running::metrics::Metrics>(),
     Check::of::<running::cache_away::CacheAway>(),
@@ -59,6 +62,7 @@ pub const ALL: &[Check] = &[
     Check::of::<source::coverage::Coverage>(),
     Check::of::<source::documents::Documents>(),
     Check::of::<source::runtime::Runtime>(),
+    Check::of::<gate::arithmetic::Arithmetic>(),
 ];
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(super) type Answer = Response<Full<Bytes>>;
 
 /// The switches, and what each makes the foil do.
 pub const SWITCHES: &[(&str, &str)] = &[
+    ("miscounts", "adds one to every sum that klar itself computes"),
     ("no-csp", "sends no Content-Security-Policy"),
     ("loose-csp", "allows inline scripts in its Content-Security-Policy"),
     ("no-framing", "sends no X-Frame-Options"),
@@ -34,6 +35,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("silent-log", "writes no error to its log"),
     ("ready-lies", "says that it is ready while the database is away"),
     ("live-dies", "says that it is dead while the database is away"),
+    ("dead-on-arrival", "answers 502 from the beginning"),
+    ("nothing-runs", "has no instance that runs"),
+    ("two-releases", "runs another release in each instance"),
+    ("never-ready", "says that it is not ready"),
     ("one-instance", "runs one instance only"),
     ("drops-on-deploy", "answers 502 once a new release was shipped"),
     ("takes-broken", "takes a release that cannot start for good"),
@@ -220,13 +225,17 @@ impl App {
             }
             (&Method::GET, "/livez") => plain(StatusCode::OK, "application/json", "{}"),
             (&Method::GET, "/readyz") => {
-                let ready = self.has("ready-lies") || !self.is_without_database();
+                let ready =
+                    !self.has("never-ready") && (self.has("ready-lies") || !self.is_without_database());
                 let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 plain(status, "application/json", "{}")
             }
             (_, "/api/items")
                 if self.has("drops-on-deploy") && self.state.shipped.get() > 0 || self.state.broken.get() =>
             {
+                self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
+            }
+            (_, "/api/items") if self.has("dead-on-arrival") => {
                 self.error(&head, StatusCode::BAD_GATEWAY, "Try again.")
             }
             (_, "/api/items") if self.is_without_database() => self.without_database(&head).await,

@@ -21,6 +21,9 @@ impl Klar for Hands {
             address: Some(([127, 0, 0, 1], self.0.ports[0]).into()),
         };
         let state = &self.0.state;
+        if self.0.has("nothing-runs") {
+            return done(Vec::new());
+        }
         let mut instances = if self.0.has("one-instance") { Vec::new() } else { vec![instance(100)] };
         if !state.gone.get() {
             instances.insert(0, instance(1 + state.number.get()));
@@ -43,7 +46,9 @@ impl Klar for Hands {
             .zip(state.requests.get())
             .filter_map(|(pid, requests)| {
                 let pid = pid?;
-                Some(serde_json::json!({ "id": format!("foil.{pid}"), "pid": pid, "requests": requests }))
+                let release = if self.0.has("two-releases") { format!("r{pid}") } else { "r0".to_owned() };
+                let id = format!("foil.{pid}");
+                Some(serde_json::json!({ "id": id, "pid": pid, "requests": requests, "release": release }))
             })
             .collect();
         let services = [serde_json::json!({ "name": "foil", "instances": instances })];

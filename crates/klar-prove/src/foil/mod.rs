@@ -96,6 +96,12 @@ impl Foil {
         Ok(Self { https: https_at, http: http_at, authority, app, _database: behind, tasks })
     }
 
+    /// Whether a switch is on.
+    #[must_use]
+    pub fn has(&self, fault: &str) -> bool {
+        self.app.has(fault)
+    }
+
     /// What klar's hands are for an app: here, switches of the same process.
     #[must_use]
     pub fn hands(&self) -> Hands {

@@ -61,6 +61,8 @@ pub struct World {
     pub klar: Option<Rc<dyn Klar>>,
     /// Whether this is the foil: see [`World::patience`].
     pub is_foil: bool,
+    /// Whether klar's own sums come out wrong, to see that somebody notices.
+    pub miscounts: bool,
     /// Where the browser is.
     pub browser: Option<PathBuf>,
     /// How much the checks of this run may ask at once is settled by them taking turns here.
@@ -171,6 +173,7 @@ impl World {
             authority: None,
             klar: None,
             is_foil: false,
+            miscounts: false,
             browser: find_browser(),
             turns: tokio::sync::Semaphore::new(TURNS as usize),
             crawl: OnceCell::new(),

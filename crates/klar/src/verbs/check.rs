@@ -25,7 +25,7 @@ use klar_prove::world::{Account, Accounts, World};
 use klar_run::durable;
 use klar_run::report::{AppStatus, Failure, Readiness};
 use klar_run::store::Engine;
-use klar_store::{Entry, Ledger};
+use klar_store::{Entry, KeyId, Ledger};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -53,8 +53,10 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Trouble::system("starting"))?;
     LocalSet::new().block_on(&runtime, async {
-        let world = Rc::new(world(context, wanted).await?);
         let ledger = ledger::open(context)?;
+        let mut world = world(context, wanted).await?;
+        limit(&mut world, wanted, ledger.key()).await?;
+        let world = Rc::new(world);
         let mut told = Told::read(&ledger)?;
         let chosen = if wanted.due { due(&chosen, &told, &world.target) } else { chosen };
         prove_probes(context, wanted, &chosen, &ledger, &mut told).await?;
@@ -183,10 +185,6 @@ async fn world(context: &Context, wanted: &cli::Check) -> Result<World, Trouble>
         let pem = std::fs::read(file).map_err(Trouble::system(file.display()))?;
         world.authority = first_certificate(&pem);
     }
-    if wanted.disruptive {
-        prove_ownership(&world).await?;
-        world.may = Disturbs::Stops;
-    }
     Ok(world)
 }
 
@@ -275,15 +273,34 @@ fn first_certificate(pem: &[u8]) -> Option<Vec<u8>> {
     certificate_of(pem)
 }
 
-/// Attacks go only against what is provably the user's own: this machine, or a site that shows a token.
-async fn prove_ownership(world: &World) -> Result<(), Trouble> {
-    let Some(site) = &world.site else { return Ok(()) };
+/// Where a site says who may attack it: the key of a ledger, as `klar ledger` prints it.
+const TOKEN: &str = "/.well-known/klar-check";
+
+/// Whether the site is provably the user's own: on this machine, or one that shows the key of their ledger.
+async fn is_owned(world: &World, key: KeyId) -> bool {
+    let Some(site) = &world.site else { return true };
     if world.klar.is_some() || site.is_loopback().await {
-        return Ok(());
+        return true;
     }
-    let failure =
-        Failure::new(format!("{} is not on this machine, so klar does not attack it", site.origin()));
-    Err(Trouble::usage(failure.hint("check it without --disruptive, or on the machine where it runs")))
+    let shown = site.get(TOKEN).await;
+    shown.is_ok_and(|answer| answer.status.is_success() && answer.text().trim() == key.to_string())
+}
+
+/// How much checks may disturb the target itself. What is not provably one's own gets the few requests of a visitor;
+/// guessing passwords, for one, is for owners.
+async fn limit(world: &mut World, wanted: &cli::Check, key: KeyId) -> Result<(), Trouble> {
+    let owned = is_owned(world, key).await;
+    if wanted.disruptive && !owned {
+        let site = world.site.as_ref().map(|site| site.origin().to_string()).unwrap_or_default();
+        let failure = Failure::new(format!("{site} is not provably yours, so klar does not attack it"));
+        return Err(Trouble::usage(failure.hint(format!("let it answer {TOKEN} with {key}, and ask again"))));
+    }
+    world.may = match (wanted.disruptive, owned) {
+        (true, _) => Disturbs::Stops,
+        (false, true) => Disturbs::Load,
+        (false, false) => Disturbs::Nothing,
+    };
+    Ok(())
 }
 
 /// What the ledger tells, read once.

@@ -6,9 +6,11 @@ pub mod cache_away;
 pub mod database_away;
 pub mod health_speed;
 pub mod instance_killed;
+pub mod local_start;
 pub mod logs;
 pub mod metrics;
 pub mod pace;
+pub mod releases;
 pub mod rollouts;
 
 use std::collections::BTreeMap;
@@ -53,6 +55,27 @@ pub(in crate::checks) async fn good_reads(world: &Rc<World>, session: Option<&Se
         }
     }
     good
+}
+
+/// Asks every page and every reading operation that needs no id once; gives how many, and those that failed.
+async fn smoke(world: &Rc<World>, session: Option<&Session>) -> (usize, Vec<String>) {
+    let mut paths: Vec<String> = Vec::new();
+    if let Ok(crawl) = world.crawl().await {
+        paths.extend(crawl.all().map(|(path, _)| path.clone()).chain(crawl.broken.keys().cloned()).take(40));
+    }
+    if let Some(api) = world.api().await {
+        let reads =
+            api.operations.iter().filter(|operation| operation.reads() && !operation.path.contains('{'));
+        paths.extend(reads.map(|operation| operation.example(&BTreeMap::new()).path).take(40));
+    }
+    let mut failed = Vec::new();
+    for path in &paths {
+        if read(world, session, path).await.is_ok_and(|answer| !answer.status.is_server_error()) {
+            continue;
+        }
+        failed.push(path.clone());
+    }
+    (paths.len(), failed)
 }
 
 /// Reads a path as this visitor.

@@ -1,0 +1,3 @@
+//! Does klar's own arithmetic hold?
+
+pub mod arithmetic;
