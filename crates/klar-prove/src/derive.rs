@@ -56,14 +56,25 @@ pub fn derive(catalogue: &Catalogue, rows: &mut [RowStanding]) {
             .map(|other| PartStanding {
                 part: other.row.clone(),
                 asks: catalogue.get(&other.row).map(|row| row.title.clone()).unwrap_or_default(),
-                saw: saw(other.standing),
+                saw: saw(other.standing, other.value),
                 because: other.standing.title(),
                 check: None,
                 when: None,
             })
             .collect();
+        let attested = rows.iter().filter(|other| {
+            other.row != made.row
+                && made.of.has(catalogue, &other.row)
+                && other.standing == Standing::Attested
+        });
+        let weakest = attested.map(|other| other.value).min();
         if let Some(place) = rows.iter_mut().find(|each| each.row == made.row) {
             *place = RowStanding::of(row, parts, place.attestation.take());
+            // What rests on somebody's word is not proven, and worth no more than the weakest word.
+            if let (Standing::Proven, Some(weakest)) = (place.standing, weakest) {
+                place.standing = Standing::Attested;
+                place.value = weakest;
+            }
         }
     }
 }
@@ -74,8 +85,9 @@ pub fn is_made(row: &str) -> bool {
     MADE.iter().any(|made| made.row == row)
 }
 
-fn saw(standing: Standing) -> PartSaw {
+fn saw(standing: Standing, value: u32) -> PartSaw {
     match standing {
+        Standing::Stale if value == 0 => PartSaw::Expired,
         // A waived row is not met, and a criterion made of it neither.
         Standing::Failing | Standing::Waived => PartSaw::Broken,
         Standing::Partial | Standing::Unknown => PartSaw::Unseen,

@@ -22,11 +22,11 @@ pub enum Progress {
 
 /// Runs checks against a world and gives their evidence through `progress`, each as soon as it is there.
 ///
-/// Checks that stop parts of the app run alone, one after the other, after all others. Dropping the future ends the
+/// Checks that attack or stop parts of the app run alone, one after the other, after all others. Dropping the future ends the
 /// run; what was told until then is whole.
 pub async fn run(checks: &[Check], world: Rc<World>, progress: mpsc::UnboundedSender<Progress>) {
     let (alone, together): (Vec<Check>, Vec<Check>) =
-        checks.iter().partition(|check| check.about.disturbs >= Disturbs::Stops);
+        checks.iter().partition(|check| check.about.disturbs >= Disturbs::Attacks);
     let mut running = JoinSet::new();
     for check in together {
         running.spawn_local(one(check, Rc::clone(&world), progress.clone()));
@@ -45,6 +45,9 @@ async fn one(check: Check, world: Rc<World>, progress: mpsc::UnboundedSender<Pro
         Some(why) => Outcome::Unable(why.0),
         None => look(check, &world).await,
     };
+    if about.disturbs >= Disturbs::Stops {
+        restore(&world).await;
+    }
     let evidence = Evidence {
         check: about.id.to_owned(),
         version: about.version,
@@ -56,6 +59,15 @@ async fn one(check: Check, world: Rc<World>, progress: mpsc::UnboundedSender<Pro
         outcome,
     };
     let _ = progress.send(Progress::Done(Box::new(evidence)));
+}
+
+/// Gives back whatever a check may have taken away and did not come to give back: it ran out of time, or somebody
+/// pressed Ctrl-C. What was not taken is not touched by it.
+pub async fn restore(world: &World) {
+    let Some(klar) = world.klar.clone().filter(|_| world.may >= Disturbs::Stops) else { return };
+    for (store, _) in klar.stores().await.unwrap_or_default() {
+        let _ = klar.give_back(&store).await;
+    }
 }
 
 /// Looks, in a task of its own: a check that panics is a fault of klar's, and costs that check only.

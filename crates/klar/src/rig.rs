@@ -4,6 +4,7 @@
 //! its own; ports of its own on the loopback. It is gone afterwards, whatever happens.
 
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -28,8 +29,10 @@ impl Rig {
     /// # Errors
     /// What `klar up` says.
     pub async fn start(context: &Context, config: &Config) -> Result<Self, Trouble> {
-        let folder = std::env::temp_dir().join(format!("klar-rig-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(Trouble::system(folder.display()))?;
+        // A name that nobody can have taken, and that only the users of the rig's own klar pass through.
+        let name = format!("klar-rig-{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new().mode(0o711).create(&folder).map_err(Trouble::system(folder.display()))?;
         let mut global = context.global.clone();
         global.state = Some(folder.join("state"));
         global.app = Some(folder.join("app"));

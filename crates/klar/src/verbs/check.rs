@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use klar_base::Secret;
-use klar_config::{Config, FILE_NAME};
+use klar_config::{Config, FILE_NAME, Place};
 use klar_prove::catalogue::Catalogue;
 use klar_prove::check::{Check, Disturbs, Fault, Need};
 use klar_prove::checks;
-use klar_prove::evidence::{Attestation, Control, Evidence, Place, kind};
+use klar_prove::evidence::{self, Attestation, Control, Evidence, kind};
 use klar_prove::foil::{Foil, SWITCHES};
 use klar_prove::prove;
 use klar_prove::report::Report;
@@ -63,7 +63,7 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
         if !wanted.prove_probes {
             look(context, &chosen, &world, &ledger, &mut told).await?;
         }
-        if wanted.full {
+        if wanted.full && !told.interrupted {
             let disturbing: Vec<Check> =
                 chosen.iter().filter(|check| check.about.disturbs >= Disturbs::Attacks).copied().collect();
             in_rig(context, &disturbing, &world, &ledger, &mut told).await?;
@@ -80,7 +80,7 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
     })
 }
 
-/// Checks that disturb nobody, need no sources, and whose evidence is no longer young.
+/// Checks that disturb nobody, need little, and whose evidence is no longer young.
 fn due(chosen: &[Check], told: &Told, target: &str) -> Vec<Check> {
     let now = Timestamp::now();
     let is_due = |check: &&Check| {
@@ -88,14 +88,17 @@ fn due(chosen: &[Check], told: &Told, target: &str) -> Vec<Check> {
         let last = told.evidence.iter().rev().find(|seen| {
             seen.check == about.id
                 && seen.target == target
-                && seen.place == Place::Target
+                && seen.place == evidence::Place::Target
                 && seen.version == about.version
         });
         let half = i64::try_from(about.good_for.as_secs() / 2).unwrap_or(i64::MAX);
         last.is_none_or(|last| now.duration_since(last.ended).as_secs() > half)
     };
+    // No browser and no scratch database beside an app that is busy.
+    let heavy = [Need::Source, Need::Browser, Need::Database];
     let quiet = |check: &&Check| {
-        check.about.disturbs == Disturbs::Nothing && !check.about.needs.contains(&Need::Source)
+        check.about.disturbs == Disturbs::Nothing
+            && !check.about.needs.iter().any(|need| heavy.contains(need))
     };
     chosen.iter().filter(quiet).filter(is_due).copied().collect()
 }
@@ -309,6 +312,8 @@ struct Told {
     evidence: Vec<Evidence>,
     controls: Vec<Control>,
     attestations: Vec<Attestation>,
+    /// Somebody does not want to wait any longer.
+    interrupted: bool,
 }
 
 impl Told {
@@ -358,7 +363,14 @@ async fn in_rig(
     context
         .printer
         .story(format!("{} a rig: the same app a second time, for what disturbs", paint(QUIET, "→")));
-    let rig = Rc::new(Rig::start(context, &context.load()?.config).await?);
+    let config = context.load()?.config;
+    if let Some((name, _)) = config.data.iter().find(|(_, store)| !matches!(store.place, Place::Managed)) {
+        let failure =
+            Failure::new(format!("`data.{name}` lies elsewhere: a rig would attack and fill the real one"));
+        let hint = "check with an environment in which klar runs the database: `[env.check.data.NAME] postgres = \"managed\"` and `--env check`";
+        return Err(Trouble::usage(failure.hint(hint)));
+    }
+    let rig = Rc::new(Rig::start(context, &config).await?);
     context.printer.story(format!(
         "{} the rig serves  {}",
         paint(QUIET, "→"),
@@ -368,7 +380,7 @@ async fn in_rig(
     let key = context.key()?;
     world.klar = Some(Rc::new(Hands::new(rig.context.client(), key, Some(Rc::clone(&rig)))));
     world.target.clone_from(&target.target);
-    world.place = Place::Rig;
+    world.place = evidence::Place::Rig;
     world.may = Disturbs::Stops;
     let world = Rc::new(world);
     look(context, disturbing, &world, ledger, told).await
@@ -481,6 +493,10 @@ async fn look(
     if live {
         let _ = write!(anstream::stderr().lock(), "\r\x1b[K");
     }
+    if interrupted {
+        run::restore(world).await;
+    }
+    told.interrupted |= interrupted;
     let what = if interrupted { "stopped; what was seen is kept" } else { "looked" };
     context.printer.story(format!(
         "{} {what}: {done} of {all} checks  {}",

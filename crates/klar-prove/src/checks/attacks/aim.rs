@@ -593,6 +593,11 @@ pub fn rows(answer: &Value) -> Option<&Vec<Value>> {
     }
 }
 
+/// Whether an answer says no more than that the door is shut: what lies behind it was not looked at.
+pub(super) fn is_kept_out(answer: &Answer) -> bool {
+    matches!(answer.status.as_u16(), 401 | 429)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::aim::{Range, Shot, Slot, shots, signs_in, signs_out, strongest};
+use super::aim::{Range, Shot, Slot, is_kept_out, shots, signs_in, signs_out, strongest};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
@@ -230,7 +230,7 @@ impl Still {
     async fn of(range: &Range<'_>, shot: &Shot) -> Option<Self> {
         let mut still: Option<Self> = None;
         for _ in 0..3 {
-            let answer = range.fire(shot.plain()).await.ok()?;
+            let answer = range.fire(shot.plain()).await.ok().filter(|answer| !is_kept_out(answer))?;
             let print = print(&answer, "");
             let took = answer.took.as_secs_f64();
             match &mut still {

@@ -322,6 +322,14 @@ fn proposals(seen: &Seen) -> Finding {
             )
             .and(&why),
         ),
+        None if seen.planned == 0 => Finding::unseen(
+            place,
+            words!(
+                "no statement of the app was seen",
+                "ingen av appens setninger ble sett",
+                "ingen av appens satser sågs"
+            ),
+        ),
         None => Finding::held(
             place,
             words!(
@@ -453,7 +461,7 @@ async fn ask_twice(world: &Rc<World>, database: &Database) -> BTreeSet<String> {
             }
         }
     };
-    for path in good_reads(world, session.as_ref()).await {
+    for path in good_reads(world, session.as_ref()).await.unwrap_or_default() {
         let asking = async { drop(read(world, session.as_ref(), &path).await) };
         tokio::pin!(asking);
         loop {

@@ -55,16 +55,12 @@ impl Probe for Balance {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
         let session = anybody(&world).await;
-        let paths = good_reads(&world, session.as_ref()).await;
+        let paths = good_reads(&world, session.as_ref()).await?;
         let cannot = |why: String| Unable(Words::same(why));
         let instances = klar.instances().await.map_err(cannot)?;
         let victim = instances.into_iter().find(|instance| instance.pid.is_some());
-        let Some(victim) = victim.filter(|_| !paths.is_empty()) else {
-            return Err(Unable(words!(
-                "no instance runs, or none answers",
-                "ingen instans kjører, eller ingen svarer",
-                "ingen instans körs, eller ingen svarar"
-            )));
+        let Some(victim) = victim else {
+            return Err(Unable(words!("no instance runs", "ingen instans kjører", "ingen instans körs")));
         };
         let service = victim.service.clone();
         let rate = if world.is_foil { 2_000 } else { RATE };

@@ -78,7 +78,7 @@ impl Probe for Logs {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
         let session = anybody(&world).await;
-        let good = good_reads(&world, session.as_ref()).await;
+        let good = good_reads(&world, session.as_ref()).await?;
         let services: BTreeSet<String> = klar
             .instances()
             .await

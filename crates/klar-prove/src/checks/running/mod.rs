@@ -16,6 +16,8 @@ pub mod rollouts;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::check::Unable;
+use crate::words;
 use crate::world::http::{Answer, Ask, Silence};
 use crate::world::{Klar, Session, World};
 
@@ -30,8 +32,12 @@ pub(in crate::checks) async fn anybody(world: &World) -> Option<Session> {
     world.sign_in(account).await.ok()
 }
 
-/// Reading requests that are answered well now: what the app does when all is well.
-pub(in crate::checks) async fn good_reads(world: &Rc<World>, session: Option<&Session>) -> Vec<String> {
+/// Reading requests that are answered well now: what the app does when all is well. At least one, or there is
+/// nothing to compare with.
+pub(in crate::checks) async fn good_reads(
+    world: &Rc<World>,
+    session: Option<&Session>,
+) -> Result<Vec<String>, Unable> {
     let mut paths = Vec::new();
     if let Some(api) = world.api().await {
         for operation in api.operations.iter().filter(|operation| operation.reads()) {
@@ -54,7 +60,14 @@ pub(in crate::checks) async fn good_reads(world: &Rc<World>, session: Option<&Se
             good.push(path);
         }
     }
-    good
+    if good.is_empty() {
+        return Err(Unable(words!(
+            "no reading operation is answered well to begin with",
+            "ingen leseoperasjon besvares godt i utgangspunktet",
+            "ingen läsoperation besvaras väl från början"
+        )));
+    }
+    Ok(good)
 }
 
 /// Asks every page and every reading operation that needs no id once; gives how many, and those that failed.

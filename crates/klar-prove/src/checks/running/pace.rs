@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::check::Finding;
 use crate::words;
 use crate::words::Words;
 use crate::world::http::Ask;
@@ -31,8 +32,11 @@ pub struct Pace {
 pub struct Tally {
     /// How many were sent.
     pub sent: u64,
-    /// How many of them failed: no answer, or 5xx.
+    /// How many of them failed: no answer, 5xx, or never sent because too many had no answer yet.
     pub failed: u64,
+    /// How many were turned away by a limit: they show nothing.
+    #[serde(default)]
+    pub limited: u64,
     /// What the first failures were, at most five.
     pub failures: Vec<String>,
     /// The slowest good answer, in milliseconds.
@@ -57,6 +61,9 @@ impl Pace {
             }
             while running.try_join_next().is_some() {}
             if running.len() >= MOST_AT_ONCE {
+                let mut tally = tally.borrow_mut();
+                tally.sent += 1;
+                tally.failed += 1;
                 continue;
             }
             let ask = Ask::get(path).with("accept", "application/json, text/html;q=0.5");
@@ -75,7 +82,11 @@ async fn one(world: Rc<World>, ask: Ask, tally: Rc<RefCell<Tally>>) {
     let mut tally = tally.borrow_mut();
     tally.sent += 1;
     let failure = match answer {
-        Ok(answer) if !answer.status.is_server_error() => {
+        Ok(answer) if answer.status == 429 => {
+            tally.limited += 1;
+            return;
+        }
+        Ok(answer) if answer.status.is_success() || answer.status.is_redirection() => {
             let ms = u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX);
             tally.slowest_ms = tally.slowest_ms.max(ms);
             return;
@@ -90,6 +101,15 @@ async fn one(world: Rc<World>, ask: Ask, tally: Rc<RefCell<Tally>>) {
 }
 
 impl Tally {
+    /// What the tally shows of a part: nothing where requests were turned away by a limit before they reached the app.
+    #[must_use]
+    pub fn finding(&self, good: bool, place: (&'static str, &'static str)) -> Finding {
+        if self.sent == 0 || self.limited > 0 {
+            return Finding::unseen(place, self.words());
+        }
+        Finding::when(good, place, self.words())
+    }
+
     /// In words.
     #[must_use]
     pub fn words(&self) -> Words {

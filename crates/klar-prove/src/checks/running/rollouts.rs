@@ -29,6 +29,9 @@ pub struct Seen {
     /// The fewest instances that served at any look, and how many there are.
     fewest: usize,
     instances: usize,
+    /// Whether anybody looked at the instances meanwhile.
+    #[serde(default)]
+    watched: bool,
     /// Paths that were answered well before and not afterwards.
     lost: Vec<String>,
     tally: Tally,
@@ -70,14 +73,7 @@ impl Probe for Rollouts {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
         let session = anybody(&world).await;
-        let paths = good_reads(&world, session.as_ref()).await;
-        if paths.is_empty() {
-            return Err(Unable(words!(
-                "no reading operation is answered well to begin with",
-                "ingen leseoperasjon besvares godt i utgangspunktet",
-                "ingen läsoperation besvaras väl från början"
-            )));
-        }
+        let paths = good_reads(&world, session.as_ref()).await?;
         let enough = Rc::new(Cell::new(false));
         let fewest = Rc::new(Cell::new(usize::MAX));
         let instances = klar.instances().await.map_err(|why| Unable(Words::same(why)))?.len();
@@ -104,7 +100,9 @@ impl Probe for Rollouts {
                 lost.push(path);
             }
         }
+        let watched = fewest.get() != usize::MAX;
         Ok(Seen {
+            watched,
             shipped,
             back,
             back_ms,
@@ -155,18 +153,20 @@ impl Probe for Rollouts {
             "aldri færre enn {fewest} av {instances} instanser",
             "aldrig färre än {fewest} av {instances} instanser"
         );
-        let told = seen.tally.words();
-        let whole = seen.shipped && seen.tally.sent > 0;
         let none = seen.tally.failed == 0;
         let mut found = vec![
             Finding::when(seen.back && ms <= SOON, ("deploy.rollback", "seconds"), back),
             Finding::when(lost.is_none(), ("deploy.rollback", "data"), data),
             Finding::when(seen.refused, ("deploy.rolling", "stops"), refused),
-            Finding::when(fewest + 1 >= *instances, ("deploy.rolling", "healthy"), healthy),
+            if *instances < 2 || !seen.watched {
+                Finding::unseen(("deploy.rolling", "healthy"), healthy)
+            } else {
+                Finding::when(fewest + 1 >= *instances, ("deploy.rolling", "healthy"), healthy)
+            },
         ];
-        if whole {
-            found.push(Finding::when(none, ("deploy.rolling", "no-failures"), told.clone()));
-            found.push(Finding::when(none, ("deploy.blue-green", "no-failures"), told));
+        if seen.shipped {
+            found.push(seen.tally.finding(none, ("deploy.rolling", "no-failures")));
+            found.push(seen.tally.finding(none, ("deploy.blue-green", "no-failures")));
         }
         found
     }
@@ -178,8 +178,8 @@ async fn change(klar: &dyn Klar, pause: Duration) -> Result<(bool, bool, u64, bo
     let shipped = klar.ship(false).await? && klar.release().await? != before;
     tokio::time::sleep(pause).await;
     let began = tokio::time::Instant::now();
-    klar.roll_back().await?;
-    let back = klar.release().await? == before;
+    // One that is refused is no way back.
+    let back = klar.roll_back().await.is_ok() && klar.release().await? == before;
     let back_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tokio::time::sleep(pause).await;
     let taken = klar.ship(true).await?;

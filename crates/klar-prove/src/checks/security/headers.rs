@@ -213,14 +213,12 @@ fn is_strict(policy: &str) -> bool {
                     return false;
                 }
             }
-            "script-src" | "script-src-elem" | "script-src-attr" | "object-src" | "base-uri"
-                if !sources.iter().all(own) =>
-            {
-                return false;
-            }
-            _ if sources
-                .iter()
-                .any(|source| source == "'unsafe-inline'" || source == "'unsafe-eval'" || source == "*") =>
+            // What a directive of its own names takes the place of 'self' for its kind.
+            name if (name.ends_with("-src")
+                || name.starts_with("script-src-")
+                || name.starts_with("style-src-")
+                || ["base-uri", "form-action"].contains(&name))
+                && !sources.iter().all(own) =>
             {
                 return false;
             }
@@ -230,7 +228,7 @@ fn is_strict(policy: &str) -> bool {
     fallback
 }
 
-fn max_age(value: &str) -> u64 {
+pub(super) fn max_age(value: &str) -> u64 {
     let directive = value
         .split(';')
         .map(str::trim)
@@ -246,7 +244,9 @@ mod tests {
     fn policies() {
         for (policy, strict) in [
             ("default-src 'self'", true),
-            ("default-src 'none'; script-src 'self'; img-src 'self' https:", true),
+            ("default-src 'none'; script-src 'self'; img-src 'self'", true),
+            ("default-src 'self'; img-src 'self' https:", false),
+            ("default-src 'self'; form-action https://elsewhere.example", false),
             ("default-src 'self'; script-src 'nonce-abc'", true),
             ("default-src 'self' 'unsafe-inline'", false),
             ("default-src *", false),

@@ -179,7 +179,11 @@ impl Probe for Tls {
                 Finding::inapplicable(place("hsts"), not_on_localhost())
             } else {
                 let words = Words::same(format!("Strict-Transport-Security: {value}"));
-                Finding::when(seen.hsts.is_some(), place("hsts"), words)
+                Finding::when(
+                    seen.hsts.as_deref().is_some_and(|value| super::headers::max_age(value) > 0),
+                    place("hsts"),
+                    words,
+                )
             },
         ]
     }
