@@ -5,6 +5,10 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 struct Folder(PathBuf);
 
@@ -154,4 +158,47 @@ fn a_signature_counts_and_can_be_erased() {
     assert!(klar(&folder.0, &["ledger", "--erase", "1"]).status.success());
     let report = said(&klar(&folder.0, &all));
     assert!(report.contains("sec.pentest unknown") && !report.contains("Kari Nordmann"), "{report}");
+}
+
+/// The scratch database and the browser of the planted faults end with klar, however klar ends.
+#[test]
+fn nothing_is_left_behind_when_it_is_told_to_end() {
+    if !Path::new("/usr/lib/postgresql").is_dir() {
+        return eprintln!("skipped: PostgreSQL is not installed");
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let folder = Folder::new(&format!("ended-{signal}"));
+        let scratch = folder.0.join("scratch");
+        std::fs::create_dir_all(&scratch).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klar"));
+        command.args([
+            "check",
+            "--prove-probes",
+            "--only",
+            "indexes",
+            "--url",
+            "http://localhost:1",
+            "--state",
+        ]);
+        command
+            .arg(folder.0.join("state"))
+            .env("TMPDIR", &scratch)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut klar = command.spawn().unwrap();
+        let left = || std::fs::read_dir(&scratch).unwrap().count();
+        let socket = || {
+            let folders = std::fs::read_dir(&scratch).unwrap().flatten();
+            folders.into_iter().any(|folder| folder.path().join(".s.PGSQL.5432").exists())
+        };
+        let begun = Instant::now();
+        while !socket() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no scratch database");
+            assert!(klar.try_wait().unwrap().is_none(), "klar was done before anybody could interrupt it");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kill(Pid::from_raw(i32::try_from(klar.id()).unwrap()), signal).unwrap();
+        assert_eq!(klar.wait().unwrap().code(), Some(3), "{signal}");
+        assert_eq!(left(), 0, "{signal}");
+    }
 }

@@ -26,6 +26,7 @@ use klar_run::durable;
 use klar_run::report::{AppStatus, Failure, Readiness};
 use klar_run::store::Engine;
 use klar_store::{Entry, KeyId, Ledger};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -53,31 +54,62 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Trouble::system("starting"))?;
     LocalSet::new().block_on(&runtime, async {
+        let ended = ended()?;
         let ledger = ledger::open(context)?;
         let mut world = world(context, wanted).await?;
         limit(&mut world, wanted, ledger.key()).await?;
         let world = Rc::new(world);
-        let mut told = Told::read(&ledger)?;
-        let chosen = if wanted.due { due(&chosen, &told, &world.target) } else { chosen };
-        prove_probes(context, wanted, &chosen, &ledger, &mut told).await?;
-        if !wanted.prove_probes {
-            look(context, &chosen, &world, &ledger, &mut told).await?;
-        }
-        if wanted.full && !told.interrupted {
-            let disturbing: Vec<Check> =
-                chosen.iter().filter(|check| check.about.disturbs >= Disturbs::Attacks).copied().collect();
-            in_rig(context, &disturbing, &world, &ledger, &mut told).await?;
-        }
-        let report = told.report(&world.target, world.release.as_deref(), Timestamp::now());
-        if wanted.url.is_none() {
-            keep(context, &report)?;
-        }
-        match list {
-            Some((path, list)) => list.tell(context, path, &report, wanted.lang, wanted.write),
-            None if wanted.due => Ok(()),
-            None => show(context, wanted, &report),
+        tokio::select! {
+            done = checked(context, wanted, chosen, list, &ledger, &world) => done,
+            // What runs beside this process goes with it: rig, browser and scratch database end when they are dropped.
+            () = ended => {
+                run::restore(&world).await;
+                Err(Trouble::Verdict(COULD_NOT))
+            }
         }
     })
+}
+
+/// Waits until klar is told to end: by a service manager, or because the terminal is gone.
+fn ended() -> Result<impl Future<Output = ()>, Trouble> {
+    let listen = |kind| signal(kind).map_err(Trouble::system("listening for signals"));
+    let (mut terminate, mut hangup) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = hangup.recv() => {} }
+    })
+}
+
+async fn checked(
+    context: &Context,
+    wanted: &cli::Check,
+    chosen: Vec<Check>,
+    list: Option<(&Path, List)>,
+    ledger: &Ledger,
+    world: &Rc<World>,
+) -> Result<(), Trouble> {
+    let mut told = Told::read(ledger)?;
+    let chosen = if wanted.due { due(&chosen, &told, &world.target) } else { chosen };
+    tokio::select! {
+        proven = prove_probes(context, wanted, &chosen, ledger, &mut told) => proven?,
+        _ = tokio::signal::ctrl_c() => return Err(Trouble::Verdict(COULD_NOT)),
+    }
+    if !wanted.prove_probes {
+        look(context, &chosen, world, ledger, &mut told).await?;
+    }
+    if wanted.full && !told.interrupted {
+        let disturbing: Vec<Check> =
+            chosen.iter().filter(|check| check.about.disturbs >= Disturbs::Attacks).copied().collect();
+        in_rig(context, &disturbing, world, ledger, &mut told).await?;
+    }
+    let report = told.report(&world.target, world.release.as_deref(), Timestamp::now());
+    if wanted.url.is_none() {
+        keep(context, &report)?;
+    }
+    match list {
+        Some((path, list)) => list.tell(context, path, &report, wanted.lang, wanted.write),
+        None if wanted.due => Ok(()),
+        None => show(context, wanted, &report),
+    }
 }
 
 /// Checks that disturb nobody, need little, and whose evidence is no longer young.
