@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use klar_base::ServiceName;
+
 use crate::fault::Fault;
-use crate::keys::Service;
+use crate::keys::{OwnCheck, Service};
+use crate::load::{Engine, Store};
 use crate::read::Reader;
-use crate::suggest::quote;
+use crate::suggest::{self, quote};
 use crate::table::Kind;
 use crate::tree::{Data, Entry, Node, Table};
 use crate::values::Role;
@@ -43,6 +46,94 @@ pub(crate) fn check_services(root: &Table, cx: &mut Reader<'_>) {
             .hint("remove `port` from one and let it listen on `$PORT`");
             cx.fault(fault);
         }
+    }
+}
+
+/// What the keys of a check say about each other, and about stores and accounts.
+pub(crate) fn check_own_checks(root: &Table, stores: &BTreeMap<ServiceName, Store>, cx: &mut Reader<'_>) {
+    for entry in root.get_table("checks").map(|checks| checks.entries.as_slice()).unwrap_or_default() {
+        let Some(table) = entry.node.table() else { continue };
+        cx.path = vec!["checks".into(), entry.key.clone()];
+        check_own_check(entry, table, root, stores, cx);
+        cx.path.clear();
+    }
+}
+
+fn check_own_check(
+    entry: &Entry,
+    table: &Table,
+    root: &Table,
+    stores: &BTreeMap<ServiceName, Store>,
+    cx: &mut Reader<'_>,
+) {
+    let name = quote(&entry.key);
+    let ways = OwnCheck::SECTION.alternatives;
+    let set: Vec<&Entry> = table.entries.iter().filter(|set| ways.contains(&&*set.key)).collect();
+    let way = match &set[..] {
+        [] if ways.iter().any(|way| cx.is_misspelt(way)) => return,
+        [] => {
+            let header = if table.span.is_empty() { entry.key_span.clone() } else { table.span.clone() };
+            let fault = Fault::new(format!("check {name} does not say how to look"))
+                .at(header, "neither `path`, `sql` nor `command`")
+                .hint("add `path = \"/api/prices\"`, `sql = \"SELECT …\"` or `command = \"…\"`");
+            return cx.fault(fault);
+        }
+        [way] => *way,
+        [first, second, ..] => {
+            let fault = Fault::new(format!("check {name} looks in two ways at once"))
+                .at(second.key_span.clone(), format!("and `{}`", second.key))
+                .and(first.key_span.clone(), format!("`{}`", first.key))
+                .hint("make two checks of it");
+            return cx.fault(fault);
+        }
+    };
+    for set in &table.entries {
+        let of: &[&str] = match set.key.as_str() {
+            "status" | "contains" | "within" | "account" => &["path"],
+            "store" => &["sql"],
+            "plant" => &["sql", "command"],
+            _ => continue,
+        };
+        if !of.contains(&way.key.as_str()) {
+            let fault = Fault::new(format!("`{}` means nothing here: {name} has `{}`", set.key, way.key))
+                .at(set.key_span.clone(), format!("only beside `{}`", of.join("` or `")))
+                .hint("remove the line");
+            cx.fault(fault);
+        }
+    }
+    let named = |key: &str| Some((table.entry(key)?, table.get(key)?.text()?));
+    if let Some((account, label)) = named("account")
+        && root.get_table("accounts").and_then(|accounts| accounts.get(label)).is_none()
+    {
+        let fault = Fault::new(format!("check {name} asks as {}, which is no account", quote(label)))
+            .at(account.node.span.clone(), "no such account")
+            .hint(format!("add `[accounts.{label}]`, or leave `account` out"));
+        cx.fault(fault);
+    }
+    let is_postgres = |store: &Store| store.engine == Engine::Postgres;
+    let databases = || stores.iter().filter(|(_, store)| is_postgres(store)).map(|(name, _)| name.as_str());
+    if let Some((store, label)) = named("store")
+        && !databases().any(|database| database == label)
+    {
+        let hint = match databases().count() {
+            0 => "add `[data.db]` with `postgres = \"managed\"`".to_owned(),
+            _ => format!("the PostgreSQL databases are {}", suggest::all_of(databases())),
+        };
+        let fault =
+            Fault::new(format!("check {name} asks {}, which is no PostgreSQL of this app", quote(label)))
+                .at(store.node.span.clone(), "no such database")
+                .hint(hint);
+        cx.fault(fault);
+    } else if way.key == "sql" && table.get("store").is_none() && databases().count() != 1 {
+        let fault = match databases().count() {
+            0 => Fault::new(format!("check {name} asks a database, and the app has none"))
+                .at(way.key_span.clone(), "no PostgreSQL to ask")
+                .hint("add `[data.db]` with `postgres = \"managed\"`, or `url = \"env:DATABASE_URL\"`"),
+            _ => Fault::new(format!("check {name} does not say which database it asks"))
+                .at(way.key_span.clone(), "there are several")
+                .hint(format!("add `store`: one of {}", suggest::all_of(databases()))),
+        };
+        cx.fault(fault);
     }
 }
 

@@ -14,8 +14,8 @@ use crate::secret::SecretRef;
 use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
-    Command, Cores, Csp, EnvValue, HeaderField, HostName, Place, PlainText, RelativePath, Role, Schedule,
-    ServiceKind, UrlPath, VarName,
+    CheckCategory, CheckPriority, Command, Cores, Csp, Day, EnvValue, HeaderField, HostName, Place, PlainText,
+    RelativePath, Role, Schedule, Script, ServiceKind, UrlPath, VarName,
 };
 
 /// A table at the top of the file.
@@ -32,7 +32,7 @@ pub struct Root {
 }
 
 /// The tables of a `klar.toml`, in the order in which they are best read.
-pub const ROOTS: [Root; 9] = [
+pub const ROOTS: [Root; 11] = [
     Root { name: "app", section: App::SECTION, named: false, aliases: &["application", "project"] },
     Root {
         name: "services",
@@ -64,7 +64,19 @@ pub const ROOTS: [Root; 9] = [
         name: "check",
         section: Check::SECTION,
         named: false,
-        aliases: &["checks", "readiness", "probe", "probes"],
+        aliases: &["readiness"],
+    },
+    Root {
+        name: "checks",
+        section: OwnCheck::SECTION,
+        named: true,
+        aliases: &["probe", "probes", "assertions", "own_checks"],
+    },
+    Root {
+        name: "waivers",
+        section: Waiver::SECTION,
+        named: true,
+        aliases: &["waiver", "exceptions", "accepted"],
     },
     Root {
         name: "accounts",
@@ -675,5 +687,143 @@ section! {
     privileged as "privileged": bool = fixed("false") {
         example: "privileged = true",
         aliases: &["admin", "is_admin"],
+    };
+}
+
+section! {
+    /// A check of your own, which counts in the score like klar's: a request, a command, or a query for what must not
+    /// be in the database. As with klar's own, what it finds in order counts once it has shown that it can fail.
+    pub struct OwnCheck in "checks.*", "a check", alternatives &["path", "sql", "command"];
+
+    /// What it asks, as it stands in reports.
+    question as "question": PlainText = required("reports call the check by it") {
+        example: r#"question = "Does every order have a customer?""#,
+        aliases: &["title", "name", "description", "text"],
+    };
+
+    /// Where it counts in the score.
+    category as "category": CheckCategory = required("it says where the check counts in the score") {
+        example: r#"category = "error-handling""#,
+        aliases: &["area", "group"],
+    };
+
+    /// What it weighs there: 3, 2 or 1. While a critical one fails, its category gets 6 of 10 at most.
+    priority as "priority": CheckPriority = fixed("\"medium\"") {
+        example: r#"priority = "high""#,
+        aliases: &["weight", "severity", "importance"],
+    };
+
+    /// A path of the app, asked with GET. klar ruins answers to see that the check notices: it needs no `plant`.
+    path as "path": Option<UrlPath> = absent("it is a query or a command") {
+        example: r#"path = "/api/prices""#,
+        aliases: &["url", "http", "get"],
+    };
+
+    /// The status that the answer must have.
+    status as "status": u16 = fixed("200") {
+        example: "status = 200",
+        min: Some("100"),
+        max: Some("599"),
+        aliases: &["code", "expect"],
+    };
+
+    /// A text that must stand in the answer.
+    contains as "contains": Option<PlainText> = absent("the body may be anything") {
+        example: r#"contains = "\"currency\":\"NOK\"""#,
+        aliases: &["body", "has"],
+    };
+
+    /// How long the answer may take.
+    within as "within": Option<Period> = absent("it may take as long as `limit`") {
+        example: r#"within = "500ms""#,
+        min: Some("\"1ms\""),
+        max: Some("\"10m\""),
+        aliases: &["max_time", "latency"],
+    };
+
+    /// The account of `[accounts]` that asks.
+    account as "account": Option<ServiceName> = absent("nobody is signed in") {
+        example: r#"account = "user""#,
+        aliases: &["as", "user"],
+    };
+
+    /// A query for what must not be there: it holds when no row comes back. It runs in a transaction that reads only.
+    sql as "sql": Option<Script> = absent("it is a request or a command") {
+        example: r#"sql = "SELECT id FROM orders WHERE customer IS NULL""#,
+        aliases: &["query", "select"],
+    };
+
+    /// The store that the query goes to.
+    store as "store": Option<ServiceName> = absent("the app's PostgreSQL, if it has one only") {
+        example: r#"store = "db""#,
+        aliases: &["db"],
+    };
+
+    /// A command, run with `sh` in the app's folder: it holds when it ends with 0, does not with 1, and cannot tell
+    /// with anything else. It may say more as JSON on its last line: `{"saw":"broken","because":"3 links are dead"}`,
+    /// with `held`, `broken`, `unseen` or `inapplicable`.
+    command as "command": Option<Command> = absent("it is a request or a query") {
+        example: r#"command = "npm run check-links""#,
+        aliases: &["run", "cmd", "exec"],
+    };
+
+    /// The fault it must find before its pass counts. For a query: a statement that puts something wrong in the
+    /// database, run in the same transaction, which is then rolled back. For a command: another command that must find
+    /// something wrong.
+    plant as "plant": Option<Script> = absent("the check may say what is wrong, but its pass counts for nothing") {
+        example: r#"plant = "INSERT INTO orders (customer) VALUES (NULL)""#,
+        aliases: &["control", "fault", "negative_control"],
+    };
+
+    /// It is given up after this.
+    limit as "limit": Period = fixed("\"30s\"") {
+        example: r#"limit = "2m""#,
+        min: Some("\"1s\""),
+        max: Some("\"10m\""),
+        aliases: &["timeout"],
+    };
+
+    /// How long what it saw is worth something; after twice as long it is worth nothing.
+    good_for as "good_for": Period = fixed("\"1d\"") {
+        example: r#"good_for = "7d""#,
+        min: Some("\"1m\""),
+        max: Some("\"365d\""),
+        aliases: &["ttl", "every", "max_age"],
+    };
+
+    /// What to do when it fails.
+    fix as "fix": Option<PlainText> = absent("reports point to this file") {
+        example: r#"fix = "Run `npm run repair-orders`""#,
+        aliases: &["hint", "help"],
+    };
+}
+
+section! {
+    /// A demand of `klar check` that the team has decided to live without for a while. It counts 0 in the score, is
+    /// listed apart, and ends by itself. (`klar attest` is for what holds, and for what does not apply.)
+    pub struct Waiver in "waivers.*", "a waiver";
+
+    /// The row that is waived, as `klar check` names it.
+    row as "row": PlainText = required("it says what is waived") {
+        example: r#"row = "sec.pentest""#,
+        aliases: &["check", "id", "rule"],
+    };
+
+    /// Who answers for it.
+    by as "by": PlainText = required("somebody has to answer for it") {
+        example: r#"by = "Kari Nordmann""#,
+        aliases: &["owner", "who", "approved_by"],
+    };
+
+    /// The last day it is good.
+    until as "until": Day = required("a waiver without an end is a hole") {
+        example: r#"until = "2027-06-30""#,
+        aliases: &["expires", "end", "expiry"],
+    };
+
+    /// Why that is acceptable until then.
+    reason as "reason": PlainText = required("whoever reads it next year has to know") {
+        example: r#"reason = "The first customers come in March""#,
+        aliases: &["why", "because", "note"],
     };
 }

@@ -38,7 +38,7 @@ mod values;
 
 pub use explain::{Explanation, InForce, UnknownKey, explain, explain_all};
 pub use fault::{ConfigError, ConfigErrors};
-pub use keys::{Account, App, Check, Deploy, Edge, Instances, Logs, RoutePolicy, Service};
+pub use keys::{Account, App, Check, Deploy, Edge, Instances, Logs, OwnCheck, RoutePolicy, Service, Waiver};
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
 pub use provenance::{Origin, Provenance, Setting};
 pub use reference::reference_markdown;
@@ -46,6 +46,6 @@ pub use route::{Pattern, PatternError, Route};
 pub use schema::json_schema;
 pub use secret::{SecretRef, SecretRefError};
 pub use values::{
-    Command, Cores, Csp, EnvValue, HostName, Place, RelativePath, Role, Schedule, ServiceKind, UrlPath,
-    VarName,
+    CheckCategory, CheckPriority, Command, Cores, Csp, Day, EnvValue, HostName, Place, RelativePath, Role, Schedule,
+    Script, ServiceKind, UrlPath, VarName,
 };

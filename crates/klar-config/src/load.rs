@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use klar_base::{AppKey, EnvName, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::check::{check_edge, check_services};
+use crate::check::{check_edge, check_own_checks, check_services};
 use crate::decide::{decide_stores, default_routes, notes_on};
 use crate::environment::{overlay, own_domains};
 use crate::fault::{ConfigErrors, Fault};
-use crate::keys::{Account, App, Check, Deploy, Edge, Logs, Service};
+use crate::keys::{Account, App, Check, Deploy, Edge, Logs, OwnCheck, Service, Waiver};
 use crate::provenance::Provenance;
 use crate::read::{Facts, Reader};
 use crate::root::read_root;
@@ -58,6 +58,12 @@ pub struct Config {
     /// `[check]`.
     #[serde(default)]
     pub check: Check,
+    /// `[checks.NAME]`.
+    #[serde(default)]
+    pub checks: BTreeMap<ServiceName, OwnCheck>,
+    /// `[waivers.NAME]`.
+    #[serde(default)]
+    pub waivers: BTreeMap<ServiceName, Waiver>,
     /// `[accounts.NAME]`.
     #[serde(default)]
     pub accounts: BTreeMap<ServiceName, Account>,
@@ -258,6 +264,7 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
         _ => default_routes(&facts, &mut cx, &mut notes),
     };
     check_edge(&facts.root, &mut cx);
+    check_own_checks(&facts.root, &stores, &mut cx);
     faults.append(&mut cx.faults);
     hidden.append(&mut cx.hidden);
     let settings = std::mem::take(&mut cx.settings);
@@ -266,22 +273,16 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
         Some(Config {
             env: env.clone(),
             app: parts.app?,
-            services: parts
-                .services
-                .into_iter()
-                .map(|(name, service)| Some((name, service?)))
-                .collect::<Option<_>>()?,
+            services: whole(parts.services)?,
             routes,
             data: stores,
             edge: parts.edge?,
             logs: parts.logs?,
             deploy: parts.deploy?,
             check: parts.check?,
-            accounts: parts
-                .accounts
-                .into_iter()
-                .map(|(name, account)| Some((name, account?)))
-                .collect::<Option<_>>()?,
+            checks: whole(parts.checks)?,
+            waivers: whole(parts.waivers)?,
+            accounts: whole(parts.accounts)?,
         })
     })();
     match complete {
@@ -300,6 +301,11 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
             Err(ConfigErrors::new(source, faults))
         }
     }
+}
+
+/// All of them, if each could be read.
+fn whole<T>(named: Vec<(ServiceName, Option<T>)>) -> Option<BTreeMap<ServiceName, T>> {
+    named.into_iter().map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// Reports mistakes of syntax, and those mistakes of meaning that cannot be a consequence of them.

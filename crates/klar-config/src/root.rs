@@ -4,7 +4,8 @@ use klar_base::ServiceName;
 
 use crate::fault::Fault;
 use crate::keys::{
-    Account, App, Check, Deploy, ENV, Edge, Logs, ROOTS, Root, RoutePolicy, Service, StoreKeys,
+    Account, App, Check, Deploy, ENV, Edge, Logs, OwnCheck, ROOTS, Root, RoutePolicy, Service, StoreKeys,
+    Waiver,
 };
 use crate::read::{Reader, join};
 use crate::route::{Pattern, Route};
@@ -23,6 +24,8 @@ pub(crate) struct Parts {
     pub(crate) logs: Option<Logs>,
     pub(crate) deploy: Option<Deploy>,
     pub(crate) check: Option<Check>,
+    pub(crate) checks: Vec<(ServiceName, Option<OwnCheck>)>,
+    pub(crate) waivers: Vec<(ServiceName, Option<Waiver>)>,
     pub(crate) accounts: Vec<(ServiceName, Option<Account>)>,
 }
 
@@ -40,28 +43,24 @@ pub(crate) fn read_root(table: &Table, cx: &mut Reader<'_>) -> Parts {
         cx.path.push(root.name.into());
         match root.name {
             "app" => parts.app = App::read(found, cx),
-            "services" => {
-                parts.services = read_named(found, cx, Service::read)
-                    .into_iter()
-                    .map(|(name, service, _)| (name, service))
-                    .collect();
-            }
+            "services" => parts.services = without_entries(read_named(found, cx, Service::read)),
             "routes" => parts.routes = read_routes(found, cx),
             "data" => parts.data = read_named(found, cx, StoreKeys::read),
             "edge" => parts.edge = Edge::read(found, cx),
             "logs" => parts.logs = Logs::read(found, cx),
             "deploy" => parts.deploy = Deploy::read(found, cx),
             "check" => parts.check = Check::read(found, cx),
-            _ => {
-                parts.accounts = read_named(found, cx, Account::read)
-                    .into_iter()
-                    .map(|(name, account, _)| (name, account))
-                    .collect();
-            }
+            "checks" => parts.checks = without_entries(read_named(found, cx, OwnCheck::read)),
+            "waivers" => parts.waivers = without_entries(read_named(found, cx, Waiver::read)),
+            _ => parts.accounts = without_entries(read_named(found, cx, Account::read)),
         }
         cx.path.pop();
     }
     parts
+}
+
+fn without_entries<T>(named: Vec<(ServiceName, T, Entry)>) -> Vec<(ServiceName, T)> {
+    named.into_iter().map(|(name, value, _)| (name, value)).collect()
 }
 
 /// The table at the top called `root`; empty when it is left out, `None` when it is no table.
@@ -154,6 +153,8 @@ fn read_named<T>(
             let name = match root.as_str() {
                 "data" => "db",
                 "accounts" => "user",
+                "checks" => "orders",
+                "waivers" => "later",
                 _ => "web",
             };
             let hint = if is_key {
@@ -177,6 +178,8 @@ fn read_named<T>(
                 let what = match cx.path.last().map(String::as_str) {
                     Some("data") => "store",
                     Some("accounts") => "account",
+                    Some("checks") => "check",
+                    Some("waivers") => "waiver",
                     _ => "service",
                 };
                 let message = format!(

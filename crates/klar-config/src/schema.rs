@@ -222,6 +222,23 @@ mod tests {
                 let rest: String = rest.into_iter().filter(|line| !line.starts_with(key.name)).collect();
                 format!("{app}{web}[accounts.user]\n{example}\n{rest}")
             }
+            "checks.*" => {
+                let mut lines = vec!["question = \"q\"", "category = \"testing\""];
+                lines.push(match key.name {
+                    "path" | "status" | "contains" | "within" | "account" => "path = \"/\"",
+                    "sql" | "store" => "sql = \"SELECT 1\"",
+                    _ => "command = \"true\"",
+                });
+                lines.retain(|line| !line.starts_with(&format!("{} =", key.name)));
+                let (lines, db) = (lines.join("\n"), "[data.db]\npostgres = \"managed\"\n");
+                let user = "[accounts.user]\nname = \"a\"\npassword = \"env:B\"\n";
+                format!("{app}{web}{db}{user}[checks.orders]\n{example}\n{lines}\n")
+            }
+            "waivers.*" => {
+                let mut lines = vec!["row = \"r\"", "by = \"b\"", "until = \"2027-01-31\"", "reason = \"x\""];
+                lines.retain(|line| !line.starts_with(&format!("{} =", key.name)));
+                format!("{app}{web}[waivers.later]\n{example}\n{}\n", lines.join("\n"))
+            }
             section => {
                 let pair = match key.name {
                     "certificate" => "key = \"/k\"\n",

@@ -257,6 +257,40 @@ choice! {
     }
 }
 
+choice! {
+    /// Where a check counts in the score.
+    pub enum CheckCategory {
+        /// Unit, integration and browser tests, load.
+        Testing = "testing",
+        /// What happens when something goes wrong.
+        ErrorHandling = "error-handling",
+        /// Metrics, logs, traces, alerts.
+        Monitoring = "monitoring",
+        /// TLS, attacks, access, secrets.
+        Security = "security",
+        /// Data that comes back.
+        Backup = "backup",
+        /// How fast it is, and stays.
+        Performance = "performance",
+        /// What is written down, and true.
+        Documentation = "documentation",
+        /// Deploys, instances, cost.
+        Scalability = "scalability",
+    }
+}
+
+choice! {
+    /// What a check weighs.
+    pub enum CheckPriority {
+        /// 3.
+        Critical = "critical",
+        /// 2.
+        High = "high",
+        /// 1.
+        Medium = "medium",
+    }
+}
+
 /// What a service is to klar: its kind, with a static folder as a role of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -502,6 +536,40 @@ impl TextForm for PlainText {
             return Err(Complaint::new("must have from 1 to 4096 characters and no line break"));
         }
         Ok(Self(text.into()))
+    }
+}
+
+/// A command or an SQL statement: text that may have several lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script(String);
+text_type!(Script);
+
+impl TextForm for Script {
+    const WHAT: &'static str = "a command or a statement";
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > 16384 || text.contains('\0') {
+            return Err(Complaint::new("must have from 1 to 16384 characters and no zero byte"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A day: `2027-06-30`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Day(pub jiff::civil::Date);
+
+impl TextForm for Day {
+    const WHAT: &'static str = "a day as year, month and day";
+    const PATTERN: Option<&'static str> = Some("^[0-9]{4}-[0-9]{2}-[0-9]{2}$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        if text.len() != 10 {
+            return Err(Complaint::new("not a day").hint("write it as `\"2027-06-30\"`"));
+        }
+        text.parse().map(Self).map_err(|_| Complaint::new("no such day").hint("write it as `\"2027-06-30\"`"))
     }
 }
 
