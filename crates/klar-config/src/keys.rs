@@ -14,8 +14,8 @@ use crate::secret::SecretRef;
 use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
-    CheckCategory, CheckPriority, Command, Cores, Csp, Day, EnvValue, HeaderField, HostName, Place, PlainText,
-    RelativePath, Role, Schedule, Script, ServiceKind, UrlPath, VarName,
+    CheckCategory, CheckPriority, Command, Cores, Csp, Day, EnvValue, HeaderField, HostName, Place,
+    PlainText, RelativePath, Role, Schedule, Script, ServiceKind, UrlPath, VarName,
 };
 
 /// A table at the top of the file.
@@ -60,12 +60,7 @@ pub const ROOTS: [Root; 11] = [
         named: false,
         aliases: &["deployment", "rollout", "release"],
     },
-    Root {
-        name: "check",
-        section: Check::SECTION,
-        named: false,
-        aliases: &["readiness"],
-    },
+    Root { name: "check", section: Check::SECTION, named: false, aliases: &["readiness"] },
     Root {
         name: "checks",
         section: OwnCheck::SECTION,

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::own::Own;
 use crate::words::Words;
 use crate::world::World;
 
@@ -84,6 +85,8 @@ pub enum Fault {
     /// part that must be found broken in it. They run as the app's role, which `ALTER ROLE app` names; that one runs as
     /// the superuser.
     Database(&'static [&'static str], (&'static str, &'static str)),
+    /// The one that a team has declared for a check of its own: see [`crate::own`].
+    Own((&'static str, &'static str)),
     /// One that needs a running app under klar; the test of this name plants it.
     Rig(&'static str, (&'static str, &'static str)),
 }
@@ -140,8 +143,14 @@ type Looking = Pin<Box<dyn Future<Output = Result<Value, Unable>>>>;
 pub struct Check {
     /// What it is.
     pub about: About,
-    look: fn(Rc<World>) -> Looking,
-    judge: fn(&Value) -> Result<Vec<Finding>, String>,
+    does: Does,
+}
+
+/// One of klar's, or one that a team has declared.
+#[derive(Clone, Copy)]
+enum Does {
+    Probe { look: fn(Rc<World>) -> Looking, judge: fn(&Value) -> Result<Vec<Finding>, String> },
+    Own(&'static Own),
 }
 
 impl Check {
@@ -150,16 +159,33 @@ impl Check {
     pub const fn of<P: Probe>() -> Self {
         Self {
             about: P::ABOUT,
-            look: |world| {
-                Box::pin(async move {
-                    let seen = P::look(world).await?;
-                    serde_json::to_value(seen).map_err(|why| Unable(Words::same(why.to_string())))
-                })
+            does: Does::Probe {
+                look: |world| {
+                    Box::pin(async move {
+                        let seen = P::look(world).await?;
+                        serde_json::to_value(seen).map_err(|why| Unable(Words::same(why.to_string())))
+                    })
+                },
+                judge: |seen| {
+                    let seen = P::Seen::deserialize(seen).map_err(|why| why.to_string())?;
+                    Ok(P::judge(&seen))
+                },
             },
-            judge: |seen| {
-                let seen = P::Seen::deserialize(seen).map_err(|why| why.to_string())?;
-                Ok(P::judge(&seen))
-            },
+        }
+    }
+
+    /// A check that a team has declared.
+    #[must_use]
+    pub fn own(own: &'static Own) -> Self {
+        Self { about: own.about(), does: Does::Own(own) }
+    }
+
+    /// The declaration, if it is a team's own.
+    #[must_use]
+    pub fn declared(&self) -> Option<&'static Own> {
+        match self.does {
+            Does::Probe { .. } => None,
+            Does::Own(own) => Some(own),
         }
     }
 
@@ -168,7 +194,10 @@ impl Check {
     /// # Errors
     /// Why it saw nothing.
     pub async fn look(&self, world: Rc<World>) -> Result<Value, Unable> {
-        (self.look)(world).await
+        match self.does {
+            Does::Probe { look, .. } => look(world).await,
+            Does::Own(own) => own.look(&world).await,
+        }
     }
 
     /// Judges what it saw, now or long ago.
@@ -176,7 +205,10 @@ impl Check {
     /// # Errors
     /// When it is not what this version of the check sees.
     pub fn judge(&self, seen: &Value) -> Result<Vec<Finding>, String> {
-        (self.judge)(seen)
+        match self.does {
+            Does::Probe { judge, .. } => judge(seen),
+            Does::Own(own) => own.judge(seen),
+        }
     }
 }
 

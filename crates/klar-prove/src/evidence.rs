@@ -14,6 +14,8 @@ pub mod kind {
     pub const CONTROL: &str = "control";
     /// A person vouches: [`Attestation`](super::Attestation).
     pub const ATTESTATION: &str = "attestation";
+    /// What `klar.toml` says about checks: [`Declared`](crate::own::Declared).
+    pub const DECLARED: &str = "declared";
 }
 
 /// What a check saw.

@@ -14,6 +14,7 @@ pub mod checks;
 pub mod derive;
 pub mod evidence;
 pub mod foil;
+pub mod own;
 pub mod prove;
 pub mod reference;
 pub mod report;

@@ -84,7 +84,8 @@ pub async fn control(check: Check) -> Control {
                     (name, innocent && seen.is_ok_and(|found| is_broken(&found, *part)))
                 }
             }
-            Fault::Rig(..) => continue,
+            // Planted where the app is, by `Own::control`.
+            Fault::Rig(..) | Fault::Own(..) => continue,
         };
         control.planted.push(name.clone());
         if !found {

@@ -128,6 +128,7 @@ fn fault_of(fault: Fault) -> String {
             format!("in a scratch PostgreSQL: {}", list.join(", "))
         }
         Fault::Rig(name, _) => format!("`{name}`"),
+        Fault::Own(_) => "what `klar.toml` plants".to_owned(),
     }
 }
 

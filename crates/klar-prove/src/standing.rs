@@ -10,6 +10,7 @@ use crate::catalogue::{Catalogue, Row, Who};
 use crate::check::{Check, Finding, Saw};
 use crate::derive;
 use crate::evidence::{Attestation, Control, Evidence, Outcome, Place, Says};
+use crate::own::Declared;
 use crate::words;
 use crate::words::Words;
 
@@ -28,6 +29,8 @@ pub struct Records<'r> {
     pub controls: &'r [Control],
     /// What people have signed, oldest first.
     pub attestations: &'r [Attestation],
+    /// What `klar.toml` says about checks.
+    pub declared: &'r Declared,
 }
 
 /// How a row stands.
@@ -118,8 +121,10 @@ pub fn standings(catalogue: &Catalogue, checks: &[Check], records: &Records<'_>)
         }
     }
     let signed = |row: &Row| {
+        let today = records.at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let is_good = |signed: &&Attestation| today <= signed.until;
         let of_row = records.attestations.iter().rev().find(|signed| signed.row == row.id);
-        of_row.filter(|signed| records.at.to_zoned(jiff::tz::TimeZone::UTC).date() <= signed.until)
+        of_row.filter(is_good).or_else(|| records.declared.waiver(&row.id).filter(is_good))
     };
     let nobody = words!(
         "klar has no probe for this yet",

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use klar_prove::catalogue::{Catalogue, Category, Part, Priority, Row, Who};
 use klar_prove::check::{About, Check, Disturbs, Fault, Finding, Probe, Unable};
 use klar_prove::evidence::{Attestation, Control, Evidence, Outcome, Place, Says};
+use klar_prove::own::NOTHING;
 use klar_prove::report::Report;
 use klar_prove::score::{CategoryScore, Score};
 use klar_prove::standing::{Records, Standing};
@@ -133,6 +134,7 @@ impl Case {
             evidence: &self.evidence,
             controls: &controls,
             attestations: &self.attestations,
+            declared: &NOTHING,
         };
         Report::of(&catalogue(), &[Check::of::<Told>()], &records)
     }
@@ -187,8 +189,15 @@ fn a_critical_row_at_zero_holds_its_category_at_six() {
     ];
     let attestations: Vec<_> = ["c", "d", "e"].map(|row| signed(row, Says::Holds)).into();
     let score = |attestations: &[Attestation]| {
-        let records =
-            Records { target: "t", release: None, at: time(1), evidence: &[], controls: &[], attestations };
+        let records = Records {
+            target: "t",
+            release: None,
+            at: time(1),
+            evidence: &[],
+            controls: &[],
+            attestations,
+            declared: &NOTHING,
+        };
         Report::of(&Catalogue::new(rows.clone()), &[], &records).score.categories[3].clone()
     };
     // 9 / 12 = 7.5

@@ -22,14 +22,17 @@ pub mod store;
 
 use std::io;
 
-use klar_base::AppKey;
+use klar_base::{AppKey, ServiceName};
 
 /// The databases and caches that klar manages for an app: their kind, and the address as its services get it.
 ///
 /// # Errors
 /// When the state of the host cannot be read: it is for its owner and root only.
-pub fn store_urls(layout: &layout::Layout, key: &AppKey) -> io::Result<Vec<(store::Engine, String)>> {
+pub fn store_urls(
+    layout: &layout::Layout,
+    key: &AppKey,
+) -> io::Result<Vec<(ServiceName, store::Engine, String)>> {
     let state = core::state::HostState::read(layout)?;
-    let stores = state.apps.get(key).into_iter().flat_map(|app| app.stores.values());
-    Ok(stores.map(|store| (store.engine, store.url(key))).collect())
+    let stores = state.apps.get(key).into_iter().flat_map(|app| &app.stores);
+    Ok(stores.map(|(name, store)| (name.clone(), store.engine, store.url(key))).collect())
 }

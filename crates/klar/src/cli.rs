@@ -232,6 +232,10 @@ pub struct Check {
     /// Its OpenAPI document, where the app does not serve it
     #[arg(long, value_name = "FILE")]
     pub openapi: Option<PathBuf>,
+    /// Known weaknesses of libraries, as OSV files or a copy of RustSec's database; without them nobody is told that
+    /// there are none
+    #[arg(long, value_name = "DIR")]
+    pub advisories: Option<PathBuf>,
     /// A certificate authority to trust beside the usual ones (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,

@@ -202,3 +202,91 @@ fn nothing_is_left_behind_when_it_is_told_to_end() {
         assert_eq!(left(), 0, "{signal}");
     }
 }
+
+/// The standings of the rows that begin so, as `row standing: reason`.
+fn standings(output: &Output, prefix: &str) -> Vec<String> {
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(output)));
+    let rows = report["rows"].as_array().unwrap().iter();
+    let told = |row: &serde_json::Value| {
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let because = text(&row["parts"][0]["because"]["en"]);
+        format!("{} {}: {because}", text(&row["row"]), text(&row["standing"]))
+    };
+    rows.filter(|row| row["row"].as_str().unwrap().starts_with(prefix)).map(told).collect()
+}
+
+#[test]
+fn checks_of_ones_own_look_and_count_once_they_have_found_their_fault() {
+    if !Path::new("/usr/lib/postgresql").is_dir() {
+        return eprintln!("skipped: PostgreSQL is not installed");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let cluster = klar_prove::foil::postgres::Cluster::shared().await.unwrap();
+        let url = cluster.plant(&["INSERT INTO clubs VALUES (9999, '')"]).await.unwrap();
+        let folder = Folder::new("own");
+        let until =
+            jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().tomorrow().unwrap();
+        let check = |name: &str, lines: &str| {
+            format!("[checks.{name}]\nquestion = \"Is {name} so?\"\ncategory = \"backup\"\n{lines}\n")
+        };
+        let file = |more: &str| {
+            let app = "app.name = \"shop\"\nservices.web.run = \"node x\"\ndata.db.postgres = \"managed\"\n";
+            let text = [
+                app.to_owned(),
+                check("good", "sql = \"SELECT 1 FROM orders WHERE total < 0\"\nplant = \"UPDATE orders SET total = -1 WHERE id = 7\""),
+                check("bad", "sql = \"SELECT 1 FROM clubs WHERE name = ''\"\nplant = \"UPDATE clubs SET name = '' WHERE id = 7\""),
+                check("blind", "sql = \"SELECT 1 FROM orders WHERE false\"\nplant = \"UPDATE orders SET total = -1 WHERE id = 7\""),
+                check("unarmed", "sql = \"SELECT 1 FROM orders WHERE total < 0\""),
+                check("wrong", "sql = \"SELECT 1; DELETE FROM orders\""),
+                check("said", "command = \"echo '{\\\"saw\\\":\\\"held\\\",\\\"because\\\":\\\"7 links\\\"}'\"\nplant = \"exit 1\""),
+                check("failed", "command = \"echo two are dead; exit 1\"\npriority = \"critical\""),
+                check("endless", "command = \"sleep 60\"\nlimit = \"1s\""),
+                format!("[waivers.later]\nrow = \"own.failed\"\nby = \"Kari\"\nuntil = \"{until}\"\nreason = \"soon\"\n"),
+                more.to_owned(),
+            ];
+            std::fs::write(folder.0.join("klar.toml"), text.concat()).unwrap();
+        };
+        file("");
+        let own = ["good", "bad", "blind", "unarmed", "wrong", "said", "failed", "endless"];
+        let only: Vec<String> = own.iter().flat_map(|name| ["--only".to_owned(), format!("own.{name}")]).collect();
+        let only: Vec<&str> = only.iter().map(String::as_str).collect();
+        let args = [&["check", "--database", &url, "--format", "json"], &only[..]].concat();
+        let look = || {
+            let (folder, args) = (folder.0.clone(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
+            // The server of the scratch database needs this thread for nothing.
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            klar(&folder, &args)
+        };
+        let output = look();
+        let told = standings(&output, "own.").join("\n");
+        let wanted = [
+            "own.bad failing: the query finds 1 rows that must not be there",
+            "own.blind unknown: the check has not shown yet that it can fail: klar check --prove-probes",
+            "own.endless unknown: not done within 1 s",
+            "own.failed waived: exit status 1: two are dead",
+            "own.good proven: the query finds nothing",
+            "own.said proven: 7 links",
+            "own.unarmed unknown: the query finds nothing; but it has no `plant` with which to show that it can fail",
+            "own.wrong unknown: the database says: cannot insert multiple commands into a prepared statement",
+        ];
+        assert_eq!(told, wanted.join("\n"), "{}", said(&output));
+        // Nothing of what was planted is left.
+        let again = look();
+        assert_eq!(standings(&again, "own.good"), ["own.good proven: the query finds nothing"]);
+
+        // Elsewhere, without the file: the ledger knows what was declared.
+        let ledger: serde_json::Value = serde_json::from_slice(&klar(&folder.0, &["ledger", "--json"]).stdout).unwrap();
+        let there = Folder::new("own-there");
+        let (file_of, key) = (ledger["file"].as_str().unwrap(), ledger["key"].as_str().unwrap());
+        let replayed = klar(&there.0, &["check", "--replay", file_of, "--key", key, "--format", "json"]);
+        assert_eq!(standings(&replayed, "own."), standings(&again, "own."));
+
+        // A waiver of nothing is refused before anybody looks.
+        file("[waivers.typo]\nrow = \"sec.pentst\"\nby = \"Kari\"\nuntil = \"2027-01-01\"\nreason = \"r\"\n");
+        let refused = look();
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(said(&refused).contains("waives `sec.pentst`, which is no row"), "{}", said(&refused));
+    });
+}

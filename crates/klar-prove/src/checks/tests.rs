@@ -35,7 +35,8 @@ fn every_check_names_parts_that_the_catalogue_has() {
             let (Fault::Foil(_, part)
             | Fault::Files(_, part)
             | Fault::Database(_, part)
-            | Fault::Rig(_, part)) = fault;
+            | Fault::Rig(_, part)
+            | Fault::Own(part)) = fault;
             assert!(
                 about.shows.contains(part),
                 "{}: it does not show {part:?}, which its fault breaks",

@@ -90,6 +90,31 @@ impl Database {
         Ok(statement.params().len())
     }
 
+    /// How many rows a query gives, counted up to `most + 1`, after `first` has run in the same transaction. Nothing of
+    /// that transaction stays; with an empty `first` it reads only.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub async fn count(&self, sql: &str, first: &str, most: usize) -> Result<usize, Unable> {
+        let counted = async {
+            self.run(if first.is_empty() { "BEGIN READ ONLY" } else { "BEGIN READ WRITE" }).await?;
+            if !first.is_empty() {
+                self.run(first).await?;
+            }
+            // One statement: what is not one is refused when it is prepared.
+            let cursor = format!("DECLARE klar_check NO SCROLL CURSOR FOR {sql}");
+            let answer = tokio::time::timeout(ANSWER, self.client.execute(&cursor, &[])).await;
+            answer.map_err(|_| late())?.map_err(|why| refused(&with_cause(&why)))?;
+            let fetch = format!("MOVE FORWARD {} FROM klar_check", most.saturating_add(1));
+            let answer = tokio::time::timeout(ANSWER, self.client.execute(&fetch, &[])).await;
+            let moved = answer.map_err(|_| late())?.map_err(|why| refused(&with_cause(&why)))?;
+            Ok(usize::try_from(moved).unwrap_or(usize::MAX))
+        };
+        let counted = counted.await;
+        self.run("ROLLBACK").await?;
+        counted
+    }
+
     /// Says something that has no answer.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What the checks of one run look at, and what they find out once for all of them.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub struct World {
     pub advisories: Option<PathBuf>,
     /// The address of the PostgreSQL.
     pub database: Option<String>,
+    /// The addresses of all its PostgreSQL databases, by the names that `klar.toml` gives them.
+    pub databases: BTreeMap<String, String>,
     /// The address of the Redis.
     pub cache: Option<String>,
     /// An OpenAPI document that was given; otherwise the usual places are tried.
@@ -167,6 +170,7 @@ impl World {
             source: None,
             advisories: None,
             database: None,
+            databases: BTreeMap::new(),
             cache: None,
             api_file: None,
             accounts: None,
@@ -215,6 +219,17 @@ impl World {
     pub async fn database(&self) -> Result<Database, Unable> {
         let url = self.database.as_ref().ok_or_else(|| Unable(Need::Database.missing()))?;
         Database::connect(url).await
+    }
+
+    /// A connection to one of the app's databases by its name, or to the one it has.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn database_named(&self, name: Option<&str>) -> Result<Database, Unable> {
+        match name.and_then(|name| self.databases.get(name)) {
+            Some(url) => Database::connect(url).await,
+            None => self.database().await,
+        }
     }
 
     /// The client of the site.

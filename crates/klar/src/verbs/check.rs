@@ -11,9 +11,9 @@ use klar_base::Secret;
 use klar_config::{Config, FILE_NAME, Place};
 use klar_prove::catalogue::Catalogue;
 use klar_prove::check::{Check, Disturbs, Fault, Need};
-use klar_prove::checks;
 use klar_prove::evidence::{self, Attestation, Control, Evidence, kind};
 use klar_prove::foil::{Foil, SWITCHES};
+use klar_prove::own::{Declared, Own};
 use klar_prove::prove;
 use klar_prove::report::Report;
 use klar_prove::report::text::{Detail, Paint};
@@ -46,7 +46,9 @@ const COULD_NOT: u8 = 3;
 
 /// `klar check`.
 pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
-    let chosen = choose(wanted)?;
+    let declared = declared(context, wanted)?;
+    let all = declared.checks();
+    let chosen = choose(wanted, &all)?;
     let list = wanted.list.as_deref().map(|path| Ok::<_, Trouble>((path, List::read(path)?))).transpose()?;
     if let Some(file) = &wanted.replay {
         return replay(context, wanted, file);
@@ -59,8 +61,9 @@ pub fn check(context: &Context, wanted: &cli::Check) -> Result<(), Trouble> {
         let mut world = world(context, wanted).await?;
         limit(&mut world, wanted, ledger.key()).await?;
         let world = Rc::new(world);
+        let told = Told::read(&ledger, declared, all)?;
         tokio::select! {
-            done = checked(context, wanted, chosen, list, &ledger, &world) => done,
+            done = checked(context, wanted, chosen, list, told, &ledger, &world) => done,
             // What runs beside this process goes with it: rig, browser and scratch database end when they are dropped.
             () = ended => {
                 run::restore(&world).await;
@@ -84,13 +87,14 @@ async fn checked(
     wanted: &cli::Check,
     chosen: Vec<Check>,
     list: Option<(&Path, List)>,
+    mut told: Told,
     ledger: &Ledger,
     world: &Rc<World>,
 ) -> Result<(), Trouble> {
-    let mut told = Told::read(ledger)?;
+    told.declare(ledger)?;
     let chosen = if wanted.due { due(&chosen, &told, &world.target) } else { chosen };
     tokio::select! {
-        proven = prove_probes(context, wanted, &chosen, ledger, &mut told) => proven?,
+        proven = prove_probes(context, wanted, &chosen, world, ledger, &mut told) => proven?,
         _ = tokio::signal::ctrl_c() => return Err(Trouble::Verdict(COULD_NOT)),
     }
     if !wanted.prove_probes {
@@ -108,7 +112,7 @@ async fn checked(
     match list {
         Some((path, list)) => list.tell(context, path, &report, wanted.lang, wanted.write),
         None if wanted.due => Ok(()),
-        None => show(context, wanted, &report),
+        None => show(context, wanted, &report, &told.declared.catalogue()),
     }
 }
 
@@ -177,17 +181,35 @@ pub fn foil(context: &Context, wanted: &cli::FoilArgs) -> Result<(), Trouble> {
     })
 }
 
+/// What the `klar.toml` here says about checks, where it is its app that is checked.
+fn declared(context: &Context, wanted: &cli::Check) -> Result<Declared, Trouble> {
+    if wanted.url.is_some() || wanted.replay.is_some() || !context.folder().join(FILE_NAME).is_file() {
+        return Ok(Declared::default());
+    }
+    let declared = Declared::of(&context.load()?.config);
+    let catalogue = declared.catalogue();
+    for waiver in &declared.waivers {
+        if catalogue.get(&waiver.says.row).is_none() {
+            let (name, row) = (&waiver.name, &waiver.says.row);
+            let failure =
+                Failure::new(format!("`waivers.{name}` in klar.toml waives `{row}`, which is no row"));
+            return Err(Trouble::usage(failure.hint("`klar check --all` names the rows")));
+        }
+    }
+    Ok(declared)
+}
+
 /// The checks that were asked for.
-fn choose(wanted: &cli::Check) -> Result<Vec<Check>, Trouble> {
+fn choose(wanted: &cli::Check, all: &[Check]) -> Result<Vec<Check>, Trouble> {
     if wanted.only.is_empty() {
-        return Ok(checks::ALL.to_vec());
+        return Ok(all.to_vec());
     }
     let named = |check: &&Check, name: &str| {
         check.about.id == name || check.about.shows.iter().any(|(row, _)| *row == name)
     };
     for name in &wanted.only {
-        if !checks::ALL.iter().any(|check| named(&check, name)) {
-            let ids: Vec<&str> = checks::ALL.iter().map(|check| check.about.id).collect();
+        if !all.iter().any(|check| named(&check, name)) {
+            let ids: Vec<&str> = all.iter().map(|check| check.about.id).collect();
             let what = if Catalogue::built_in().get(name).is_some() {
                 format!("klar has no check yet that looks at `{name}`")
             } else {
@@ -199,7 +221,7 @@ fn choose(wanted: &cli::Check) -> Result<Vec<Check>, Trouble> {
         }
     }
     let is_wanted = |check: &&Check| wanted.only.iter().any(|name| named(check, name));
-    Ok(checks::ALL.iter().filter(is_wanted).copied().collect())
+    Ok(all.iter().filter(is_wanted).copied().collect())
 }
 
 /// What there is to look at.
@@ -216,6 +238,7 @@ async fn world(context: &Context, wanted: &cli::Check) -> Result<World, Trouble>
     world.source = wanted.source.clone().or(world.source);
     world.database = wanted.database.clone().or(world.database);
     world.api_file = wanted.openapi.clone();
+    world.advisories = wanted.advisories.clone();
     if let Some(file) = &wanted.ca {
         let pem = std::fs::read(file).map_err(Trouble::system(file.display()))?;
         world.authority = first_certificate(&pem);
@@ -249,7 +272,9 @@ async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
         world.authority = first_certificate(pem.as_bytes());
     }
     let stores = klar_run::store_urls(&context.layout, &key).unwrap_or_default();
-    let first = |wanted| stores.iter().find(|(engine, _)| *engine == wanted).map(|(_, url)| url.clone());
+    let of = |wanted| stores.iter().filter(move |(_, engine, _)| *engine == wanted);
+    world.databases = of(Engine::Postgres).map(|(name, _, url)| (name.to_string(), url.clone())).collect();
+    let first = |wanted| of(wanted).map(|(_, _, url)| url.clone()).next();
     world.database = first(Engine::Postgres);
     world.cache = first(Engine::Redis);
     world.klar = Some(Rc::new(Hands::new(context.client(), key, None)));
@@ -338,24 +363,31 @@ async fn limit(world: &mut World, wanted: &cli::Check, key: KeyId) -> Result<(),
     Ok(())
 }
 
-/// What the ledger tells, read once.
-#[derive(Default)]
+/// What the ledger tells, read once, and what `klar.toml` declares.
 struct Told {
     evidence: Vec<Evidence>,
     controls: Vec<Control>,
     attestations: Vec<Attestation>,
+    /// What the report is made with.
+    declared: Declared,
+    /// klar's checks and those that are declared.
+    checks: Vec<Check>,
+    /// What was declared before, with the time.
+    before: Vec<(Timestamp, Declared)>,
     /// Somebody does not want to wait any longer.
     interrupted: bool,
 }
 
 impl Told {
-    fn read(ledger: &Ledger) -> Result<Self, Trouble> {
+    fn read(ledger: &Ledger, declared: Declared, checks: Vec<Check>) -> Result<Self, Trouble> {
         let entries = ledger.verified().map_err(|why| Trouble::from(Failure::new(why.to_string())))?;
-        Ok(Self::of(&entries))
+        Ok(Self::of(&entries, declared, checks))
     }
 
-    fn of(entries: &[Entry]) -> Self {
-        let mut told = Self::default();
+    fn of(entries: &[Entry], declared: Declared, checks: Vec<Check>) -> Self {
+        let (evidence, controls, attestations, before) = Default::default();
+        let mut told =
+            Self { evidence, controls, attestations, declared, checks, before, interrupted: false };
         for entry in entries {
             let Some(payload) = &entry.payload else { continue };
             let text = payload.get();
@@ -364,10 +396,29 @@ impl Told {
                 kind::EVIDENCE => told.evidence.extend(serde_json::from_str(text).ok()),
                 kind::CONTROL => told.controls.extend(serde_json::from_str(text).ok()),
                 kind::ATTESTATION => told.attestations.extend(serde_json::from_str(text).ok()),
+                kind::DECLARED => {
+                    told.before.extend(serde_json::from_str(text).ok().map(|said| (entry.at, said)));
+                }
                 _ => {}
             }
         }
         told
+    }
+
+    /// Writes down what is declared now, where that is something else than before.
+    fn declare(&self, ledger: &Ledger) -> Result<(), Trouble> {
+        let declared = &self.declared;
+        let last = self.before.iter().rev().find(|(_, said)| said.target == declared.target);
+        let is_news = match last {
+            Some((_, said)) => said != declared,
+            None => !declared.checks.is_empty() || !declared.waivers.is_empty(),
+        };
+        if is_news {
+            ledger
+                .append(Timestamp::now(), [(kind::DECLARED, declared.target.as_str(), declared)])
+                .map_err(|why| Trouble::from(Failure::new(why.to_string())))?;
+        }
+        Ok(())
     }
 
     fn report(&self, target: &str, release: Option<&str>, at: Timestamp) -> Report {
@@ -378,8 +429,9 @@ impl Told {
             evidence: &self.evidence,
             controls: &self.controls,
             attestations: &self.attestations,
+            declared: &self.declared,
         };
-        Report::of(Catalogue::built_in(), checks::ALL, &records)
+        Report::of(&self.declared.catalogue(), &self.checks, &records)
     }
 }
 
@@ -423,6 +475,7 @@ async fn prove_probes(
     context: &Context,
     wanted: &cli::Check,
     chosen: &[Check],
+    world: &Rc<World>,
     ledger: &Ledger,
     told: &mut Told,
 ) -> Result<(), Trouble> {
@@ -432,7 +485,7 @@ async fn prove_probes(
         .filter(|control| control.missed.is_empty())
         .map(|control| (control.check.as_str(), control.version))
         .collect();
-    let unproven: Vec<Check> = chosen
+    let mut unproven: Vec<Check> = chosen
         .iter()
         .filter(|check| wanted.prove_probes || !known.contains(&(check.about.id, check.about.version)))
         .filter(|check| check.about.faults.iter().any(|fault| !matches!(fault, Fault::Rig(..))))
@@ -442,7 +495,12 @@ async fn prove_probes(
         return Ok(());
     }
     let began = Instant::now();
+    let own: Vec<&Own> = unproven.iter().filter_map(Check::declared).collect();
+    unproven.retain(|check| check.declared().is_none());
     let mut controls = prove::controls(unproven).await;
+    for own in own {
+        controls.extend(own.control(world).await);
+    }
     for control in &controls {
         if wanted.prove_probes || !control.missed.is_empty() {
             let sign = if control.missed.is_empty() { paint(GOOD, "✓") } else { paint(BAD, "✗") };
@@ -552,7 +610,7 @@ fn replay(context: &Context, wanted: &cli::Check, file: &Path) -> Result<(), Tro
     };
     klar_store::chain::verify(klar_store::Head::default(), &read, &key, wanted.head)
         .map_err(|why| broken(why.to_string()))?;
-    let told = Told::of(&read);
+    let mut told = Told::of(&read, Declared::default(), Vec::new());
     let at = wanted.at.unwrap_or_else(Timestamp::now);
     let last = told.evidence.iter().rev().find(|seen| seen.ended <= at);
     let Some(last) = last else {
@@ -561,22 +619,30 @@ fn replay(context: &Context, wanted: &cli::Check, file: &Path) -> Result<(), Tro
             file.display()
         ))));
     };
+    let declared = told.before.iter().rev().find(|(when, said)| said.target == last.target && *when <= at);
+    told.declared = declared.map(|(_, said)| said.clone()).unwrap_or_default();
+    told.checks = told.declared.checks();
     let report = told.report(&last.target, last.release.as_deref(), at);
-    show(context, wanted, &report)
+    show(context, wanted, &report, &told.declared.catalogue())
 }
 
 /// Prints the report or writes it, and ends with what it says.
-fn show(context: &Context, wanted: &cli::Check, report: &Report) -> Result<(), Trouble> {
+fn show(
+    context: &Context,
+    wanted: &cli::Check,
+    report: &Report,
+    catalogue: &Catalogue,
+) -> Result<(), Trouble> {
     let lang = wanted.lang.unwrap_or_else(language);
     let format = wanted.format.unwrap_or(if context.printer.json { Format::Json } else { Format::Text });
     let detail = if wanted.all { Detail::All } else { Detail::Short };
     let colour = wanted.out.is_none() && std::io::stdout().is_terminal();
     let text = match format {
         Format::Text => report.text(lang, detail, if colour { Paint::ANSI } else { Paint::default() }),
-        Format::Md => report.markdown(Catalogue::built_in(), lang),
-        Format::Html => report.html(Catalogue::built_in(), lang),
-        Format::Sarif => report.sarif(Catalogue::built_in(), lang).to_string(),
-        Format::Junit => report.junit(Catalogue::built_in(), lang),
+        Format::Md => report.markdown(catalogue, lang),
+        Format::Html => report.html(catalogue, lang),
+        Format::Sarif => report.sarif(catalogue, lang).to_string(),
+        Format::Junit => report.junit(catalogue, lang),
         Format::Badge => report.badge(lang),
         Format::Json => report.json().map_err(|why| Trouble::from(Failure::new(why.to_string())))?,
     };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::{Catalogue, Category, Part, Priority, Row, Who};
 use crate::check::{About, Disturbs, Fault, Finding, Probe, Unable};
 use crate::evidence::{Attestation, Says};
+use crate::own::NOTHING;
 use crate::report::Report;
 use crate::roadmap::{minutes, roadmap};
 use crate::score::{CategoryScore, Score};
@@ -247,8 +248,15 @@ fn from_records(category: Category, attestations: &[Attestation]) -> u32 {
     let human = |id, priority| Row { who: Who::Human, ..row(id, category, priority) };
     let catalogue = Catalogue::new(vec![human("a", Priority::Critical), human("b", Priority::High)]);
     let at = Timestamp::UNIX_EPOCH;
-    let records =
-        Records { target: "example", release: None, at, evidence: &[], controls: &[], attestations };
+    let records = Records {
+        target: "example",
+        release: None,
+        at,
+        evidence: &[],
+        controls: &[],
+        attestations,
+        declared: &NOTHING,
+    };
     let score = Report::of(&catalogue, &[], &records).score;
     score.categories.into_iter().find(|line| line.category == category).map_or(0, |line| line.exact)
 }
