@@ -212,7 +212,7 @@ pub enum Verb {
 }
 
 /// `klar check`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Check {
     /// A checklist of your own (Markdown, in English, Norwegian or Swedish): what is true of each of its boxes
     #[arg(value_name = "FILE.md")]
@@ -313,6 +313,9 @@ pub struct Fix {
     /// Only show what would change
     #[arg(long)]
     pub dry_run: bool,
+    /// The address of its PostgreSQL, where klar does not run it
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
 }
 
 /// `klar ledger`.

@@ -290,3 +290,29 @@ fn checks_of_ones_own_look_and_count_once_they_have_found_their_fault() {
         assert!(said(&refused).contains("waives `sec.pentst`, which is no row"), "{}", said(&refused));
     });
 }
+
+#[test]
+fn a_missing_index_is_shown_made_and_looked_for_again() {
+    if !Path::new("/usr/lib/postgresql").is_dir() {
+        return eprintln!("skipped: PostgreSQL is not installed");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let cluster = klar_prove::foil::postgres::Cluster::shared().await.unwrap();
+        let url =
+            cluster.plant(&["DROP INDEX orders_of_club"]).await.unwrap().replace("user=app", "user=postgres");
+        let folder = Folder::new("fix-index");
+        std::fs::write(folder.0.join("klar.toml"), "app.name = \"shop\"\nservices.web.run = \"node x\"\n")
+            .unwrap();
+        let fix =
+            |more: &[&str]| klar(&folder.0, &[&["fix", "data.index", "--database", &url], more].concat());
+        let sql = "CREATE INDEX CONCURRENTLY ON orders (club_id);";
+        for _ in 0..2 {
+            let shown = fix(&["--dry-run"]);
+            assert!(shown.status.success() && said(&shown).contains(sql), "{}", said(&shown));
+        }
+        let made = fix(&[]);
+        assert!(made.status.success() && said(&made).contains(sql), "{}", said(&made));
+        assert!(said(&fix(&[])).contains("no index is missing"), "{}", said(&fix(&[])));
+    });
+}

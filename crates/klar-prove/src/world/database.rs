@@ -115,6 +115,29 @@ impl Database {
         counted
     }
 
+    /// Makes an index beside those who read and write. One that could not be finished is taken away again.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub async fn make_index(&self, sql: &str) -> Result<(), Unable> {
+        self.run(
+            "SET default_transaction_read_only = off; SET statement_timeout = 0; SET lock_timeout = '1min'",
+        )
+        .await?;
+        let invalid = "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE NOT indisvalid";
+        let before: Vec<String> =
+            self.rows(invalid).await?.iter().map(|row| row.text("name").to_owned()).collect();
+        let made = self.client.batch_execute(sql).await;
+        if made.is_err() {
+            for row in self.rows(invalid).await? {
+                if !before.iter().any(|name| name == row.text("name")) {
+                    self.run(&format!("DROP INDEX CONCURRENTLY IF EXISTS {}", row.text("name"))).await?;
+                }
+            }
+        }
+        made.map_err(|why| refused(&with_cause(&why)))
+    }
+
     /// Says something that has no answer.
     ///
     /// # Errors

@@ -225,7 +225,7 @@ fn choose(wanted: &cli::Check, all: &[Check]) -> Result<Vec<Check>, Trouble> {
 }
 
 /// What there is to look at.
-async fn world(context: &Context, wanted: &cli::Check) -> Result<World, Trouble> {
+pub(super) async fn world(context: &Context, wanted: &cli::Check) -> Result<World, Trouble> {
     let mut world = match &wanted.url {
         Some(url) => {
             let origin = Origin::parse(url).map_err(|why| Trouble::usage(Failure::new(why)))?;

@@ -1,11 +1,17 @@
-//! `klar fix`: where klar itself is the answer to a row, the change of `klar.toml`, shown or made.
+//! `klar fix`: where klar itself is the answer to a row, the change of `klar.toml` or of the database, shown or made.
 
 use std::fmt::Write;
+use std::rc::Rc;
+use std::time::Instant;
 
 use klar_prove::catalogue::Catalogue;
+use klar_prove::check::Check;
+use klar_prove::checks::data::indexes::{self, Indexes};
 use klar_run::report::Failure;
+use tokio::task::LocalSet;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
+use super::check;
 use crate::cli;
 use crate::context::{Context, Trouble};
 use crate::out::{BAD, GOOD, QUIET, paint};
@@ -58,6 +64,9 @@ pub fn fix(context: &Context, wanted: &cli::Fix) -> Result<(), Trouble> {
         let failure = Failure::new(format!("there is no row `{}`", wanted.row));
         Trouble::usage(failure.hint("`klar check` names what fails"))
     })?;
+    if wanted.row == "data.index" {
+        return fix_indexes(context, wanted);
+    }
     let fix = FIXES.iter().find(|fix| fix.rows.contains(&wanted.row.as_str())).ok_or_else(|| {
         let failure = Failure::new(format!("klar.toml cannot mend {}", wanted.row));
         Trouble::from(failure.hint(row.fix.en.clone()))
@@ -90,6 +99,65 @@ pub fn fix(context: &Context, wanted: &cli::Fix) -> Result<(), Trouble> {
         wanted.row
     ));
     Ok(())
+}
+
+/// Looks which indexes are missing, shows the SQL, makes them beside those who read and write, and looks again.
+fn fix_indexes(context: &Context, wanted: &cli::Fix) -> Result<(), Trouble> {
+    let looked = cli::Check {
+        only: vec!["data.index".to_owned()],
+        database: wanted.database.clone(),
+        ..cli::Check::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Trouble::system("starting"))?;
+    let made = LocalSet::new().block_on(&runtime, async {
+        let world = Rc::new(check::world(context, &looked).await?);
+        context.printer.story(format!("{} asks the app, and PostgreSQL for its plans", paint(QUIET, "→")));
+        let indexes = Check::of::<Indexes>();
+        let seen = tokio::time::timeout(indexes.about.limit, indexes.look(Rc::clone(&world)));
+        let seen =
+            seen.await.map_err(|_| Trouble::from(Failure::new("the database was not done in time")))?;
+        let seen = seen.map_err(|why| Trouble::from(Failure::new(why.0.en)))?;
+        let missing = indexes::missing(&seen).map_err(|why| Trouble::from(Failure::new(why)))?;
+        for (sql, why) in &missing {
+            context.printer.data(format!(
+                "{}  {}",
+                paint(GOOD, format!("{sql};")),
+                paint(QUIET, why.en.trim())
+            ));
+        }
+        if missing.is_empty() {
+            context.printer.data(format!("{} no index is missing that klar can see", paint(GOOD, "✓")));
+            return Ok(0);
+        }
+        if wanted.dry_run {
+            return Ok(0);
+        }
+        let database = world.database().await.map_err(|why| Trouble::from(Failure::new(why.0.en)))?;
+        for (sql, _) in &missing {
+            let began = Instant::now();
+            database.make_index(sql).await.map_err(|why| {
+                let failure = Failure::new(format!("{sql}: {}", why.0.en));
+                Trouble::from(failure.hint("nothing half-made is left; the role must own the table"))
+            })?;
+            let took = paint(QUIET, format!("{:.1} s", began.elapsed().as_secs_f64()));
+            context.printer.story(format!("{} {sql}  {took}", paint(GOOD, "✓")));
+        }
+        context.printer.story(format!(
+            "{} put them into a migration too, or the next database lacks them",
+            paint(QUIET, "note:")
+        ));
+        Ok::<_, Trouble>(missing.len())
+    })?;
+    drop(runtime);
+    match made {
+        0 => Ok(()),
+        // How the rest of the score stands is not what was asked.
+        _ => match check::check(context, &looked) {
+            Err(Trouble::Verdict(_)) | Ok(()) => Ok(()),
+            Err(trouble) => Err(trouble),
+        },
+    }
 }
 
 fn set(file: &mut DocumentMut, table: &str, key: &str, item: Item) {

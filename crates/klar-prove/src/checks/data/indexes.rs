@@ -341,18 +341,33 @@ fn proposals(seen: &Seen) -> Finding {
     }
 }
 
-/// The statements that make the missing indexes, each with its reason.
+/// The statements that would make the indexes that the check found missing, each with its reason.
+///
+/// # Errors
+/// When that is not what this check sees.
+pub fn missing(seen: &serde_json::Value) -> Result<Vec<(String, Words)>, String> {
+    Seen::deserialize(seen).map(|seen| proposed(&seen)).map_err(|why| why.to_string())
+}
+
+/// A name as SQL has it: in quotes where it would be read as something else without.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.');
+    let is_plain = name.chars().all(plain) && name.starts_with(|c: char| !c.is_ascii_digit());
+    if is_plain || name.contains('"') { name.to_owned() } else { format!("\"{name}\"") }
+}
+
 fn proposed(seen: &Seen) -> Vec<(String, Words)> {
     let mut known = BTreeSet::new();
     let mut proposed = Vec::new();
     let mut propose = |table: &str, columns: String, why: Words| {
         if known.insert((table.to_owned(), columns.clone())) {
-            proposed.push((format!("CREATE INDEX CONCURRENTLY ON {table} ({columns})"), why));
+            proposed.push((format!("CREATE INDEX CONCURRENTLY ON {} ({columns})", quoted(table)), why));
         }
     };
     for read in seen.scans.iter().filter(|read| !read.index.is_empty()) {
         let statement = &read.statement;
-        propose(&read.table, read.index.join(", "), Words::same(format!(" ({statement})")));
+        let columns: Vec<String> = read.index.iter().map(|name| quoted(name)).collect();
+        propose(&read.table, columns.join(", "), Words::same(format!(" ({statement})")));
     }
     for key in &seen.keys {
         let Key { parent, rows, parent_rows, deleted, .. } = key;
