@@ -1,6 +1,7 @@
-//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `rush` and `scores`.
+//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `rush`, `scores` and `faults`.
 
 mod demo;
+mod faults;
 mod install;
 #[cfg(test)]
 mod layers;
@@ -63,6 +64,14 @@ enum Task {
     /// Check the faulty twin alone, the twin behind klar, and the demo app behind klar: three scores side by side
     #[command(after_help = "Examples:\n  cargo xtask scores")]
     Scores,
+    /// Plant faults in copies of the demo app, and see whether `klar check` finds them
+    #[command(
+        after_help = "Examples:\n  cargo xtask faults\n  cargo xtask faults 03 12    the groups with these only"
+    )]
+    Faults {
+        /// The numbers of faults, as in `demo/faults`
+        numbers: Vec<String>,
+    },
     /// Let very many buyers buy at once, each with a double click: one order each, none lost
     #[command(after_help = "Examples:\n  cargo xtask rush\n  cargo xtask rush --buyers 100 --seconds 20")]
     Rush {
@@ -79,6 +88,7 @@ fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Demo { once } => demo::demo(once),
         Task::Test { fast } => test::test(fast),
+        Task::Faults { numbers } => faults::faults(&numbers),
         Task::Scores => scores::alone(),
         Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),
         Task::Soak { kills, seed, dry_run } => soak::soak(kills, seed, dry_run),

@@ -44,7 +44,7 @@ pub fn scores(lisens: &World) -> Result<()> {
 }
 
 /// A report; that an app is not ready is no error here.
-fn check(world: &World, args: &[&str]) -> Result<Value> {
+pub fn check(world: &World, args: &[&str]) -> Result<Value> {
     let output = world.try_klar(&[&["check", "--format", "json"], args].concat())?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(

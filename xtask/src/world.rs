@@ -87,17 +87,36 @@ impl World {
     }
 
     fn new(folder: PathBuf, klar: PathBuf, https: u16, http: u16, fleeting: bool) -> Result<Self> {
-        // Once and not for each release: a release whose front end is built already skips it.
-        run(Command::new("node").arg("web/build.js").current_dir(repository().join("demo/lisens")))?;
+        build_pages()?;
         Self::of(folder, "lisens", klar, https, http, fleeting)
     }
 
-    fn of(folder: PathBuf, demo: &str, klar: PathBuf, https: u16, http: u16, fleeting: bool) -> Result<Self> {
-        let app = folder.join(demo);
-        if app.exists() {
-            std::fs::remove_dir_all(&app)?;
+    /// As [`World::fleeting`], with these patches of the demo app in it.
+    pub fn patched(name: &str, klar: PathBuf, patches: &[PathBuf]) -> Result<Self> {
+        let folder = base()?.join(format!("klar-{name}-{}", std::process::id()));
+        let (https, http) = free_ports()?;
+        build_pages()?;
+        let app = copy_of(&folder, "lisens")?;
+        for patch in patches {
+            // The paths in it are `a/demo/lisens/…`.
+            run(Command::new("git").args(["apply", "-p3"]).arg(patch).current_dir(&app))?;
         }
-        copy(&repository().join("demo").join(demo), &app).with_context(|| format!("copying demo/{demo}"))?;
+        Self::with(folder, app, klar, https, http, true)
+    }
+
+    fn of(folder: PathBuf, demo: &str, klar: PathBuf, https: u16, http: u16, fleeting: bool) -> Result<Self> {
+        let app = copy_of(&folder, demo)?;
+        Self::with(folder, app, klar, https, http, fleeting)
+    }
+
+    fn with(
+        folder: PathBuf,
+        app: PathBuf,
+        klar: PathBuf,
+        https: u16,
+        http: u16,
+        fleeting: bool,
+    ) -> Result<Self> {
         let file = app.join("klar.toml");
         let text = std::fs::read_to_string(&file)?;
         // Where a demo has the table [edge], it is the last one.
@@ -201,6 +220,21 @@ impl Drop for World {
             eprintln!("removing {}: {error}", folder.display());
         }
     }
+}
+
+/// Once and not for each release: a release whose front end is built already skips it.
+fn build_pages() -> Result<()> {
+    run(Command::new("node").arg("web/build.js").current_dir(repository().join("demo/lisens")))
+}
+
+/// A copy of a demo in a folder.
+fn copy_of(folder: &Path, demo: &str) -> Result<PathBuf> {
+    let app = folder.join(demo);
+    if app.exists() {
+        std::fs::remove_dir_all(&app)?;
+    }
+    copy(&repository().join("demo").join(demo), &app).with_context(|| format!("copying demo/{demo}"))?;
+    Ok(app)
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {

@@ -659,6 +659,13 @@ section! {
         example: r#"csrf_field = "session.csrf""#,
         aliases: &["csrf_value"],
     };
+
+    /// The command that runs the app's tests, with `sh` in a copy of its folder. They get the databases of a rig in the
+    /// app's own variables.
+    tests as "tests": Option<Command> = absent("`npm test`, `pytest`, `cargo test` or `phpunit`, by the files that are there") {
+        example: r#"tests = "npm ci && npm test""#,
+        aliases: &["test", "test_command"],
+    };
 }
 
 section! {

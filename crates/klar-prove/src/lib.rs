@@ -21,6 +21,7 @@ pub mod report;
 pub mod roadmap;
 pub mod run;
 pub mod score;
+mod shell;
 pub mod standing;
 pub mod words;
 pub mod world;

@@ -4,20 +4,19 @@
 //! `klar.toml`. A check of one's own goes the way of all others: it looks, a pure function judges, and its pass counts
 //! once it has found a planted fault.
 
-use std::os::unix::process::CommandExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use klar_config::Config;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
 
 use crate::catalogue::{Catalogue, Category, Part, Priority, Row, Who};
 use crate::check::{About, Check, Disturbs, Fault, Finding, Need, Saw, Unable};
 use crate::checks;
 use crate::evidence::{Attestation, Control, Says};
+use crate::shell;
 use crate::words;
 use crate::words::Words;
 use crate::world::World;
@@ -27,8 +26,6 @@ use crate::world::http::Ask;
 pub const PART: &str = "holds";
 /// More rows than this are not counted.
 const MOST_ROWS: usize = 1_000;
-/// As much of what a command says is read.
-const MOST_SAID: u64 = 64 * 1024;
 /// As much of its reason is kept.
 const MOST_REASON: usize = 300;
 
@@ -324,22 +321,10 @@ impl Own {
 
     async fn run(&self, world: &World, command: &str) -> Result<Seen, Unable> {
         let folder = world.source.as_ref().ok_or_else(|| Unable(Need::Source.missing()))?;
-        let mut shell = std::process::Command::new("/bin/sh");
-        shell.arg("-c").arg(command).current_dir(folder).stdin(Stdio::null()).process_group(0);
-        if let Some(site) = &world.site {
-            shell.env("KLAR_URL", site.origin().to_string());
-        }
-        shell.stdout(Stdio::piped()).stderr(Stdio::null());
-        let failed = |why: std::io::Error| Unable(Words::same(format!("{command}: {why}")));
-        let mut child = tokio::process::Command::from(shell).spawn().map_err(failed)?;
-        let _group = Group(child.id());
-        let mut said = Vec::new();
-        if let Some(out) = child.stdout.take() {
-            // What it says beyond that is left in the pipe, which breaks: a command need not be waited for then.
-            out.take(MOST_SAID).read_to_end(&mut said).await.map_err(failed)?;
-        }
-        let status = child.wait().await.map_err(failed)?;
-        Ok(ended(status, &String::from_utf8_lossy(&said)))
+        let site = world.site.iter().map(|site| ("KLAR_URL".to_owned(), site.origin().to_string()));
+        let done = shell::run(command, folder, &site.collect::<Vec<_>>()).await;
+        let done = done.map_err(|why| Unable(Words::same(format!("{command}: {why}"))))?;
+        Ok(ended(done.status, &done.said))
     }
 
     /// Judges what it saw.
@@ -501,18 +486,6 @@ fn ended(status: ExitStatus, said: &str) -> Seen {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A command and all that it has started: they end when nobody waits for it any longer.
-struct Group(Option<u32>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(id) = self.0.and_then(|id| i32::try_from(id).ok()) {
-            let _ =
-                nix::sys::signal::killpg(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL);
-        }
-    }
 }
 
 #[cfg(test)]

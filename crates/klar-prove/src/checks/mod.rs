@@ -63,6 +63,7 @@ pub const ALL: &[Check] = &[
     Check::of::<source::documents::Documents>(),
     Check::of::<source::runtime::Runtime>(),
     Check::of::<gate::arithmetic::Arithmetic>(),
+    Check::of::<source::tests_run::TestsRun>(), // last: it may leave the rig's databases empty
 ];
 
 #[cfg(test)]

@@ -54,6 +54,10 @@ pub struct World {
     pub databases: BTreeMap<String, String>,
     /// The address of the Redis.
     pub cache: Option<String>,
+    /// In which variables the app gets the addresses of its stores: `DATABASE_URL`.
+    pub variables: Vec<(String, String)>,
+    /// The command that runs the app's tests, where `klar.toml` names one.
+    pub tests: Option<String>,
     /// An OpenAPI document that was given; otherwise the usual places are tried.
     pub api_file: Option<PathBuf>,
     /// How to sign in, and as whom.
@@ -172,6 +176,8 @@ impl World {
             database: None,
             databases: BTreeMap::new(),
             cache: None,
+            variables: Vec::new(),
+            tests: None,
             api_file: None,
             accounts: None,
             authority: None,

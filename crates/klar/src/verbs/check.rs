@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use klar_base::Secret;
+use klar_base::{Secret, ServiceName};
 use klar_config::{Config, FILE_NAME, Place};
 use klar_prove::catalogue::Catalogue;
 use klar_prove::check::{Check, Disturbs, Fault, Need};
@@ -259,6 +259,7 @@ async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
     let key = config.key();
     let mut world = World::new(key.to_string());
     world.source = Some(folder.clone());
+    world.tests = config.check.tests.as_ref().map(ToString::to_string);
     // Nobody is there to be told about a password that only a person's shell has.
     world.accounts =
         if due { accounts(&config, &folder).unwrap_or_default() } else { accounts(&config, &folder)? };
@@ -274,6 +275,9 @@ async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
     let stores = klar_run::store_urls(&context.layout, &key).unwrap_or_default();
     let of = |wanted| stores.iter().filter(move |(_, engine, _)| *engine == wanted);
     world.databases = of(Engine::Postgres).map(|(name, _, url)| (name.to_string(), url.clone())).collect();
+    let variable = |name: &ServiceName| config.data.get(name).map(|store| store.env.to_string());
+    world.variables =
+        stores.iter().filter_map(|(name, _, url)| Some((variable(name)?, url.clone()))).collect();
     let first = |wanted| of(wanted).map(|(_, _, url)| url.clone()).next();
     world.database = first(Engine::Postgres);
     world.cache = first(Engine::Redis);

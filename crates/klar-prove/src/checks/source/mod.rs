@@ -8,6 +8,7 @@ pub mod reports;
 pub mod runtime;
 pub mod secrets;
 pub mod sql_built;
+pub mod tests_run;
 pub mod tests_there;
 pub mod tree;
 

@@ -21,11 +21,11 @@ pub struct Seen {
     /// The reports.
     reports: Vec<String>,
     /// Tests, failures with errors, and those that were skipped.
-    tests: usize,
-    failed: usize,
-    skipped: usize,
+    pub(super) tests: usize,
+    pub(super) failed: usize,
+    pub(super) skipped: usize,
     /// The first that failed.
-    first_failed: Option<String>,
+    pub(super) first_failed: Option<String>,
     /// What makes the oldest report old: a file that was changed later, or the last commit.
     old: Option<String>,
     /// Files in the tree that are tests.
@@ -131,7 +131,7 @@ impl Probe for TestsThere {
 
 impl Seen {
     /// Counts the cases themselves: sums of suites are written in many ways, and suites stand in suites.
-    fn count(&mut self, text: &str) {
+    pub(super) fn count(&mut self, text: &str) {
         let (mut name, mut failed, mut skipped) = (String::new(), false, false);
         for tag in tags(text) {
             let kind = tag
@@ -159,7 +159,7 @@ impl Seen {
     }
 }
 
-fn is_report(name: &str) -> bool {
+pub(super) fn is_report(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.ends_with(".xml")
         && ["junit", "test-", "test_", "tests", "results"].iter().any(|word| name.contains(word))
