@@ -92,3 +92,27 @@ async fn tried(check: Check) -> Vec<String> {
     }
     wrong
 }
+
+/// Checks that are hard to satisfy, and the parts that a good app must be able to show them.
+const HELD: &[(&str, &[&str])] = &[("access", &["horizontal", "vertical", "tokens"])];
+
+#[test]
+fn what_a_good_app_does_well_is_seen() {
+    let wrong = block_on(async {
+        let mut wrong = Vec::new();
+        for (id, parts) in HELD {
+            let Some(check) = ALL.iter().find(|check| check.about.id == *id) else { panic!("no check {id}") };
+            match prove::on_foil(*check, &[]).await {
+                Err(why) => wrong.push(format!("{id}: {why}")),
+                Ok(found) => {
+                    let other = found
+                        .into_iter()
+                        .filter(|found| parts.contains(&found.part) && found.saw != Saw::Held);
+                    wrong.extend(other.map(|found| format!("{id}: {found:?}")));
+                }
+            }
+        }
+        wrong
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
-use crate::checks::attacks::aim::{Range, Shot, Slot, rows, shots, signs_in, strongest};
+use crate::checks::attacks::aim::{Range, Shot, Shots, Slot, rows, shots, signs_in, strongest};
 use crate::words;
 use crate::world::World;
 use crate::world::http::Answer;
@@ -87,7 +87,7 @@ impl Probe for Lists {
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let range = Range::new(&world, world.site()?, strongest(&world).await);
-        let shots = shots(&range).await;
+        let Shots { all: shots, left: _ } = shots(&range).await;
         let mut seen = Seen::default();
         for shot in shots.iter().filter(|shot| shot.reads() && !shot.route().contains('{')) {
             if seen.lists.len() >= MOST_LISTS {

@@ -66,7 +66,7 @@ impl Probe for Operations {
         let api = world.api().await.ok_or_else(|| Unable(Need::Api.missing()))?;
         let range = Range::new(&world, world.site()?, strongest(&world).await);
         let mut shots: Vec<Shot> =
-            shots(&range).await.into_iter().filter(|shot| shot.operation.is_some()).collect();
+            shots(&range).await.all.into_iter().filter(|shot| shot.operation.is_some()).collect();
         // What is made comes before what needs it, and what takes away comes last.
         let rank = |shot: &Shot| match shot.method.as_str() {
             "POST" if !shot.route().contains('{') => 0,

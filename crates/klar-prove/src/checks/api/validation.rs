@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::schema::misfits;
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
-use crate::checks::attacks::aim::{Range, Shot, Slot, shots, signs_in, signs_out, strongest};
+use crate::checks::attacks::aim::{Range, Shot, Shots, Slot, shots, signs_in, signs_out, strongest};
 use crate::words;
 use crate::world::World;
 use crate::world::api::Operation;
@@ -73,7 +73,7 @@ impl Probe for Validation {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let api = world.api().await.ok_or_else(|| Unable(Need::Api.missing()))?;
         let range = Range::new(&world, world.site()?, strongest(&world).await);
-        let shots = shots(&range).await;
+        let Shots { all: shots, left: _ } = shots(&range).await;
         let mut seen = Seen::default();
         for shot in shots.iter().filter(|shot| !signs_out(&world, shot)) {
             let Some(operation) = shot.operation.and_then(|at| api.operations.get(at)) else { continue };

@@ -14,7 +14,7 @@ use crate::world::http::{Answer, Ask, Client, Silence, percent};
 use crate::world::{Session, until};
 
 /// No more requests than these are tampered with.
-const MOST_SHOTS: usize = 80;
+const MOST_SHOTS: usize = 200;
 /// Scripts are searched for addresses up to this length each.
 const LONGEST_SCRIPT: usize = 1 << 20;
 
@@ -396,8 +396,22 @@ pub fn signs_in(world: &World, shot: &Shot) -> bool {
             || ["login", "signin", "sign-in"].iter().any(|word| path.ends_with(word)))
 }
 
+/// Requests that can be tampered with.
+pub struct Shots {
+    /// Those that are looked at.
+    pub all: Vec<Shot>,
+    /// How many more there are, beyond what is looked at.
+    pub left: usize,
+}
+
+/// Whether so few of so many say nothing against the rest.
+#[must_use]
+pub fn is_little(few: usize, of: usize) -> bool {
+    few.saturating_mul(20) <= of
+}
+
 /// Everything that can be tampered with, described operations first.
-pub async fn shots(range: &Range<'_>) -> Vec<Shot> {
+pub async fn shots(range: &Range<'_>) -> Shots {
     let world = range.world;
     let mut shots = Vec::new();
     let mut known = BTreeSet::new();
@@ -478,9 +492,10 @@ pub async fn shots(range: &Range<'_>) -> Vec<Shot> {
         value: "klar".to_owned(),
         sent: false,
     });
-    shots.push(front);
+    let left = shots.len().saturating_sub(MOST_SHOTS);
     shots.truncate(MOST_SHOTS);
-    shots
+    shots.push(front);
+    Shots { all: shots, left }
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = Field> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::aim::{Range, shots, signs_in, signs_out, strongest};
+use super::aim::{Range, Shots, shots, signs_in, signs_out, strongest};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -87,7 +87,7 @@ impl Probe for Csrf {
         cookies.truncate(20);
         // The one that has the most rights, so that what is refused is refused for what it is.
         let range = Range::new(&world, site, strongest(&world).await.or(Some(session)));
-        let shots = shots(&range).await;
+        let Shots { all: shots, left: _ } = shots(&range).await;
         let own = site.origin().to_string();
         let cookie = range.session.as_ref().map(|session| session.cookie.clone()).unwrap_or_default();
         let token = range.session.as_ref().and_then(|session| session.csrf.clone()).or(token);

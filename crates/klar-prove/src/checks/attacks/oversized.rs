@@ -54,7 +54,7 @@ impl Probe for Oversized {
         let range = Range::new(&world, world.site()?, strongest(&world).await);
         let mut seen = Seen { head: head(&world).await, bodies: Vec::new() };
         let mut tried = 0;
-        for shot in shots(&range).await {
+        for shot in shots(&range).await.all {
             if seen.bodies.len() >= MOST_BODIES || tried >= MOST_TRIED {
                 break;
             }

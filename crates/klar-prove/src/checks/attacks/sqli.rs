@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::aim::{Range, Shot, Slot, is_kept_out, shots, signs_in, signs_out, strongest};
+use super::aim::{Range, Shot, Shots, Slot, is_kept_out, shots, signs_in, signs_out, strongest};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
@@ -95,7 +95,7 @@ impl Probe for Sqli {
         let waf = has_waf(&Range::new(&world, site, None)).await;
         let session = strongest(&world).await;
         let range = Range::new(&world, site, session.clone());
-        let shots = shots(&range).await;
+        let Shots { all: shots, left: _ } = shots(&range).await;
         let mut ways = vec![attack(&world, &range, &shots, !edge && !waf).await];
         if let Some(klar) = &world.klar {
             let instances = klar.instances().await.unwrap_or_default();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::aim::{Range, Shot, Slot, is_kept_out, shots, signs_in, signs_out, strongest};
+use super::aim::{Range, Shot, Shots, Slot, is_kept_out, shots, signs_in, signs_out, strongest};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -80,7 +80,7 @@ impl Probe for Xss {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let session = strongest(&world).await;
         let range = Range::new(&world, world.site()?, session);
-        let shots = shots(&range).await;
+        let Shots { all: shots, left: _ } = shots(&range).await;
         let mut seen = Seen::default();
         let mut written: BTreeMap<String, (String, String)> = BTreeMap::new();
         for shot in shots.iter().filter(|shot| !signs_out(&world, shot)) {
