@@ -94,7 +94,13 @@ async fn tried(check: Check) -> Vec<String> {
 }
 
 /// Checks that are hard to satisfy, and the parts that a good app must be able to show them.
-const HELD: &[(&str, &[&str])] = &[("access", &["horizontal", "vertical", "tokens"])];
+const HELD: &[(&str, &[&str])] = &[
+    ("access", &["horizontal", "vertical", "tokens"]),
+    ("csrf", &["foreign-origin", "no-token", "valid-token", "cookies"]),
+    ("xss", &["reflected", "stored"]),
+    ("validation", &["refused", "no-5xx", "invalid"]),
+    ("operations", &["valid", "examples"]),
+];
 
 #[test]
 fn what_a_good_app_does_well_is_seen() {

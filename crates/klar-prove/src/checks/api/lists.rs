@@ -87,7 +87,7 @@ impl Probe for Lists {
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let range = Range::new(&world, world.site()?, strongest(&world).await);
-        let Shots { all: shots, left: _ } = shots(&range).await;
+        let Shots { all: shots, rest: _ } = shots(&range).await;
         let mut seen = Seen::default();
         for shot in shots.iter().filter(|shot| shot.reads() && !shot.route().contains('{')) {
             if seen.lists.len() >= MOST_LISTS {

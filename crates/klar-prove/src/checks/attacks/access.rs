@@ -101,7 +101,8 @@ impl Probe for Access {
         let one = Range::new(&world, site, Some(world.sign_in(first).await?));
         let strongest = others.last().unwrap_or(first);
         let admin = Range::new(&world, site, Some(world.sign_in(strongest).await?));
-        let Shots { all: shots, left } = shots(&admin).await;
+        let Shots { all: shots, rest } = shots(&admin).await;
+        let left = rest.len();
         let described: Vec<&Shot> = shots
             .iter()
             .filter(|shot| {
