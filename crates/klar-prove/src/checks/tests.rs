@@ -97,6 +97,7 @@ async fn tried(check: Check) -> Vec<String> {
 const HELD: &[(&str, &[&str])] = &[
     ("access", &["horizontal", "vertical", "tokens"]),
     ("csrf", &["foreign-origin", "no-token", "valid-token", "cookies"]),
+    ("lists", &["limit", "walk", "default", "total", "fields"]),
     ("xss", &["reflected", "stored"]),
     ("validation", &["refused", "no-5xx", "invalid"]),
     ("operations", &["valid", "examples"]),
