@@ -60,7 +60,7 @@ impl Probe for Csrf {
 
     const ABOUT: About = About {
         id: "csrf",
-        version: 2,
+        version: 3,
         question: "Can another site write in a visitor's name?",
         does: "Signs in, looks at the cookies, and makes each write as another site can, without the token, and as it should be.",
         shows: &[FOREIGN, BARE, VALID, COOKIES],
@@ -243,7 +243,7 @@ fn cookies(answer: &Answer) -> Vec<Cookie> {
             let mut parts = value.split(';').map(str::trim);
             let (name, _) = parts.next()?.split_once('=')?;
             let attributes: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
-            if attributes.iter().any(|each| each == "max-age=0") {
+            if is_taken_away(&attributes) {
                 return None;
             }
             let has = |name: &str| attributes.iter().any(|each| each == name);
@@ -255,6 +255,24 @@ fn cookies(answer: &Answer) -> Vec<Cookie> {
             })
         })
         .collect()
+}
+
+/// Whether a cookie ends as soon as it comes: at an age of nothing, or at a time that is past (RFC 6265, 5.3).
+fn is_taken_away(attributes: &[String]) -> bool {
+    let value = |name: &str| {
+        attributes.iter().find_map(|each| {
+            let (key, value) = each.split_once('=')?;
+            (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
+        })
+    };
+    // An age counts before a time.
+    if let Some(age) = value("max-age").and_then(|age| age.parse::<i64>().ok()) {
+        return age <= 0;
+    }
+    // `Thu, 01-Jan-1970 00:00:00 GMT` is older than the form with spaces, and still sent. What weekday it was is no matter.
+    let Some(time) = value("expires") else { return false };
+    let time = time.split_once(", ").map_or(time.as_str(), |(_, time)| time).replace('-', " ");
+    jiff::fmt::rfc2822::parse(&time).is_ok_and(|at| at.timestamp() <= jiff::Timestamp::now())
 }
 
 #[cfg(test)]
@@ -271,6 +289,28 @@ mod tests {
         let writes = vec![Write { route: "POST /x".into(), foreign, cross_site, bare, valid }];
         let found = Csrf::judge(&Seen { token: true, all, writes, cookies: Vec::new() });
         [found[0].saw, found[1].saw, found[2].saw]
+    }
+
+    #[test]
+    fn cookies_that_are_taken_away_are_not_weak() {
+        let left = |value: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert("set-cookie", value.parse().unwrap());
+            let body = bytes::Bytes::new();
+            cookies(&Answer { status: http::StatusCode::OK, headers, body, took: Duration::ZERO }).len()
+        };
+        for (value, count) in [
+            ("a=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT", 0),
+            ("a=; expires=Thu, 01-Jan-1970 00:00:01 GMT; path=/", 0),
+            ("a=x; Max-Age=0", 0),
+            ("a=x; max-age=-1", 0),
+            ("a=x; Max-Age=3600; Expires=Thu, 01 Jan 1970 00:00:00 GMT", 1),
+            ("a=x; Expires=Fri, 01 Jan 2999 00:00:00 GMT", 1),
+            ("a=x; Expires=whenever", 1),
+            ("a=x; Path=/", 1),
+        ] {
+            assert_eq!(left(value), count, "{value}");
+        }
     }
 
     #[test]
