@@ -45,10 +45,11 @@ async fn one(check: Check, world: Rc<World>, progress: mpsc::UnboundedSender<Pro
     let about = check.about;
     let began = Timestamp::now();
     let _ = progress.send(Progress::Began(about.id));
-    let outcome = match refused(&check, &world).await {
-        Some(why) => Outcome::Unable(why.0),
-        None => look(check, &world).await,
+    let (outcome, let_look) = match refused(&check, &world).await {
+        Some(why) => (Outcome::Unable(why.0), false),
+        None => (look(check, &world).await, true),
     };
+    let gave_up = let_look && matches!(outcome, Outcome::Unable(_));
     if about.disturbs >= Disturbs::Stops {
         restore(&world).await;
     }
@@ -60,6 +61,7 @@ async fn one(check: Check, world: Rc<World>, progress: mpsc::UnboundedSender<Pro
         place: world.place,
         began,
         ended: Timestamp::now(),
+        gave_up,
         outcome,
     };
     let _ = progress.send(Progress::Done(Box::new(evidence)));
@@ -204,7 +206,7 @@ mod tests {
             let (told, mut done) = mpsc::unbounded_channel();
             run(&[Check::of::<Renames>()], Rc::clone(&world), told).await;
             assert!(matches!(done.recv().await, Some(Progress::Began("renames"))));
-            assert!(matches!(done.recv().await, Some(Progress::Done(_))));
+            assert!(matches!(done.recv().await, Some(Progress::Done(evidence)) if evidence.gave_up));
             let database = Database::connect(&url).await.unwrap_or_else(|why| panic!("{}", why.0.en));
             let clubs = || async { database.rows("SELECT 1 FROM clubs LIMIT 1").await.is_ok() };
             assert!(clubs().await);
