@@ -58,7 +58,8 @@ const PROMPT: Duration = Duration::from_secs(10);
 const BACK: Duration = Duration::from_secs(60);
 /// The database is away no longer than this and one answer more, however many operations there are.
 const AWAY: Duration = Duration::from_secs(60);
-const HEALTH_TOLD: Duration = Duration::from_secs(25);
+/// Nor are more health endpoints asked after this; those that tell whether it is ready come first, and then lives.
+const HEALTH_TOLD: Duration = Duration::from_secs(30);
 /// Lines that are read back; what is new among them is told by comparing, not by counting.
 const LINES: usize = 20_000;
 
@@ -112,7 +113,7 @@ impl Probe for DatabaseAway {
         // Whatever happens in between, the database comes back.
         let mut traces = BTreeMap::new();
         let meanwhile = meanwhile(&world, session.as_ref(), &good, &mut traces).await;
-        let health = within(world.patience(HEALTH_TOLD), health(&world)).await;
+        let health = health(&world).await;
         klar.give_back(&store).await.map_err(cannot)?;
         let not_back = not_back(&world, session.as_ref(), &good, BACK).await;
         // The log may have turned over meanwhile: how many lines it has says nothing of how many are new.
@@ -240,11 +241,6 @@ fn names(line: &str, path: &str) -> bool {
         })
 }
 
-/// What is there when the time is up; nothing when that was too early.
-async fn within<T: Default>(limit: Duration, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(limit, work).await.unwrap_or_default()
-}
-
 fn judge_health(health: &[(String, u16, u64)]) -> Vec<Finding> {
     let at = |paths: &[&str]| {
         health.iter().find(|(path, status, _)| paths.contains(&path.as_str()) && *status != 404)
@@ -320,7 +316,11 @@ async fn meanwhile(
 
 async fn health(world: &World) -> Vec<(String, u16, u64)> {
     let mut seen = Vec::new();
+    let end = tokio::time::Instant::now() + HEALTH_TOLD;
     for path in HEALTH {
+        if tokio::time::Instant::now() > end {
+            break;
+        }
         let Ok(answer) = read(world, None, path).await else { continue };
         // A page for people is what a front end answers to any path.
         if !answer.is_html() {
