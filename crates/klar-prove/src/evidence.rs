@@ -35,6 +35,10 @@ pub struct Evidence {
     pub began: Timestamp,
     /// When it was done.
     pub ended: Timestamp,
+    /// Whether it was let look and came to nothing: it ran out of time, broke down, or the app stood in its way. What it
+    /// saw before is then not as good as new.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gave_up: bool,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,

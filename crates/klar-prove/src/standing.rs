@@ -161,6 +161,8 @@ struct Judged<'r> {
     /// Why it has nothing to say, where it has not.
     silent: Words,
     age: Age,
+    /// Why it came to nothing when it looked again where it had seen something.
+    gave_up: Option<&'r Words>,
     controlled: bool,
 }
 
@@ -181,10 +183,17 @@ impl<'r> Judged<'r> {
         let mut findings = Vec::new();
         let mut evidence = None;
         let mut first = true;
+        let mut failed: Vec<(Place, &Words)> = Vec::new();
         for seen in own {
             match &seen.outcome {
-                Outcome::Unable(why) if first => silent = why.clone(),
-                Outcome::Unable(_) => {}
+                Outcome::Unable(why) => {
+                    if first {
+                        silent = why.clone();
+                    }
+                    if seen.gave_up {
+                        failed.push((seen.place, why));
+                    }
+                }
                 Outcome::Seen(_) if seen.version != about.version => {
                     silent = words!(
                         "seen by an older version of the check: look again",
@@ -203,7 +212,13 @@ impl<'r> Judged<'r> {
             }
             first = false;
         }
-        let age = evidence.map_or(Age::Fresh, |seen| age(seen, about.good_for, records));
+        // That it could not look at the app itself says nothing of what it saw in a copy.
+        let place = evidence.map(|seen: &Evidence| seen.place);
+        let gave_up = failed.into_iter().find(|(at, _)| Some(*at) == place).map(|(_, why)| why);
+        let age = match evidence.map_or(Age::Fresh, |seen| age(seen, about.good_for, records)) {
+            Age::Fresh if gave_up.is_some() => Age::Ageing,
+            age => age,
+        };
         let controlled = about.faults.is_empty()
             || records.controls.iter().rev().find(|control| control.check == about.id).is_some_and(
                 |control| {
@@ -212,7 +227,7 @@ impl<'r> Judged<'r> {
                         && control.missed.is_empty()
                 },
             );
-        Self { check, findings, evidence, silent, age, controlled }
+        Self { check, findings, evidence, silent, age, gave_up, controlled }
     }
 
     fn part(&self, row: &'static str, part: &'static str) -> PartStanding {
@@ -231,6 +246,9 @@ impl<'r> Judged<'r> {
                 "sjekken har ikke vist ennå at den kan feile: klar check --prove-probes",
                 "kontrollen har inte visat än att den kan misslyckas: klar check --prove-probes"
             ),
+            PartSaw::Ageing if let Some(why) = self.gave_up => because
+                .and(&words!("; seen before, and then: ", "; sett før, og så: ", "; sett förut, och sedan: "))
+                .and(why),
             _ => because,
         };
         PartStanding {

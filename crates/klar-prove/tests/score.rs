@@ -100,6 +100,7 @@ fn seen(one: Option<bool>, two: Option<bool>, three: Option<bool>) -> Evidence {
         place: Place::Target,
         began: time(0),
         ended: time(0),
+        gave_up: false,
         outcome: Outcome::Seen(serde_json::to_value(Parts { one, two, three }).unwrap()),
     }
 }
@@ -255,8 +256,30 @@ fn evidence_is_of_a_release_a_place_and_a_version() {
     }
     // That it could not look today does not undo what it saw yesterday.
     let unable = Evidence { ended: time(1), outcome: Outcome::Unable(Words::same("no")), ..good.clone() };
-    let case = Case { evidence: vec![good, unable], at: 2, ..Case::default() };
+    let after = |last: Evidence| Case { evidence: vec![good.clone(), last], at: 2, ..Case::default() };
+    assert_eq!(after(unable.clone()).standing("b"), (Standing::Proven, 100));
+    // That it looked and came to nothing does: what was seen before is not as good as new, and says so.
+    let gave_up = Evidence { gave_up: true, ..unable };
+    assert_eq!(after(gave_up.clone()).standing("b"), (Standing::Stale, 70));
+    let report = after(gave_up.clone()).report();
+    let because = &report.row("b").unwrap().parts[0].because.en;
+    assert!(because.ends_with("seen before, and then: no"), "{because}");
+    // Elsewhere, or before: no.
+    assert_eq!(
+        after(Evidence { place: Place::Rig, ..gave_up.clone() }).standing("b"),
+        (Standing::Proven, 100)
+    );
+    let again = Evidence { ended: time(2), ..good.clone() };
+    let case = Case { evidence: vec![good.clone(), gave_up.clone(), again], at: 2, ..Case::default() };
     assert_eq!(case.standing("b"), (Standing::Proven, 100));
+    // What was broken is no better for it, and records of before the field are read as they were.
+    let broken = Evidence { outcome: seen(None, None, Some(false)).outcome, ..good.clone() };
+    let case = Case { evidence: vec![broken, gave_up.clone()], at: 2, ..Case::default() };
+    assert_eq!(case.standing("b"), (Standing::Failing, 0));
+    let mut old = serde_json::to_value(&gave_up).unwrap();
+    assert_eq!(old.as_object_mut().unwrap().remove("gave_up"), Some(true.into()));
+    assert!(!serde_json::from_value::<Evidence>(old).unwrap().gave_up);
+    assert!(!serde_json::to_string(&good).unwrap().contains("gave_up"));
 }
 
 #[test]

@@ -93,3 +93,39 @@ async fn tried(check: Check) -> Vec<String> {
     }
     wrong
 }
+
+/// Checks that are hard to satisfy, and the parts that a good app must be able to show them.
+const HELD: &[(&str, &[&str])] = &[
+    ("access", &["horizontal", "vertical", "tokens"]),
+    ("csrf", &["foreign-origin", "no-token", "valid-token", "cookies"]),
+    ("lists", &["limit", "walk", "default", "total", "fields"]),
+    ("oversized", &["oversized"]),
+    ("front-end", &["assets", "deep-link"]),
+    ("database-away", &["status", "prompt", "recovery", "next-request", "logged", "ready", "live"]),
+    ("cache-away", &["cache-down", "core-flows", "recovery"]),
+    ("logs", &["json", "fields", "redacted", "logs"]),
+    ("xss", &["reflected", "stored"]),
+    ("validation", &["refused", "no-5xx", "invalid"]),
+    ("operations", &["valid", "examples"]),
+];
+
+#[test]
+fn what_a_good_app_does_well_is_seen() {
+    let wrong = block_on(async {
+        let mut wrong = Vec::new();
+        for (id, parts) in HELD {
+            let Some(check) = ALL.iter().find(|check| check.about.id == *id) else { panic!("no check {id}") };
+            match prove::on_foil(*check, &[]).await {
+                Err(why) => wrong.push(format!("{id}: {why}")),
+                Ok(found) => {
+                    let other = found
+                        .into_iter()
+                        .filter(|found| parts.contains(&found.part) && found.saw != Saw::Held);
+                    wrong.extend(other.map(|found| format!("{id}: {found:?}")));
+                }
+            }
+        }
+        wrong
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,6 +1,6 @@
 //! What the checks of one run look at, and what they find out once for all of them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -78,6 +78,9 @@ pub struct World {
     api: OnceCell<Option<Api>>,
     chromium: OnceCell<Result<Rc<browser::Browser>, Unable>>,
     asked: Cell<u64>,
+    /// What has to be said to the database to undo what a check does to it just now, in order. A check that is done
+    /// takes its own away again.
+    pub undo: RefCell<Vec<String>>,
 }
 
 /// How to sign in to the app, and as whom.
@@ -190,6 +193,7 @@ impl World {
             api: OnceCell::new(),
             chromium: OnceCell::new(),
             asked: Cell::new(0),
+            undo: RefCell::default(),
         }
     }
 

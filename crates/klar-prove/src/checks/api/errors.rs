@@ -77,7 +77,7 @@ impl Probe for Errors {
             (true, Ask::get("/%")),
             (false, Ask::new(Method::PATCH, "/")),
         ];
-        let described = if world.api().await.is_some() { shots(&range).await } else { Vec::new() };
+        let described = if world.api().await.is_some() { shots(&range).await.all } else { Vec::new() };
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for shot in described.iter().filter(|shot| shot.operation.is_some() && !signs_out(&world, shot)) {
             // Nothing here may change anything: bodies that cannot be read, values that cannot be, and nobody's name.

@@ -5,14 +5,17 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
-use crate::checks::attacks::aim::{Range, Shot, Slot, rows, shots, signs_in, strongest};
+use crate::checks::attacks::aim::{
+    Range, Shot, Shots, Slot, is_little, rows, shots, signs_in, strongest, told_of,
+};
 use crate::words;
+use crate::words::Words;
 use crate::world::World;
 use crate::world::http::Answer;
 
@@ -23,6 +26,8 @@ pub struct Lists;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     lists: Vec<List>,
+    /// Operations that read and may be lists, and had no turn.
+    left: usize,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -34,8 +39,14 @@ struct List {
     limited: bool,
     /// Rows for limits of 1, 2 and 3, as far as there are so many.
     honoured: Vec<(usize, usize)>,
-    /// Rows for a limit of 1,000,000, and whether it said that there are more; `None` when that was refused.
+    /// Rows for a limit of 1,000,000, and whether it said that there are more.
     most: Option<(usize, bool)>,
+    /// Whether a limit of 1,000,000 was refused by name (400, 422).
+    refused: bool,
+    /// Whether there are more rows than the page that comes when nobody says how many.
+    longer: bool,
+    /// Why a walk could not be made to its end.
+    failed: Option<String>,
     /// Rows that a walk from page to page has seen, and in how many pages.
     walked: usize,
     pages: usize,
@@ -59,7 +70,9 @@ const FIELDS: (&str, &str) = ("data.selective-fetch", "fields");
 const BOUNDED: usize = 200;
 /// Nor one that somebody asked to be as long as can be.
 const CAPPED: usize = 1000;
-const MOST_LISTS: usize = 15;
+const MOST_LISTS: usize = 40;
+/// No more lists are looked at after this, so that what was seen until then is told.
+const LONGEST: Duration = Duration::from_secs(80);
 const MOST_PAGES: usize = 40;
 
 impl Probe for Lists {
@@ -67,7 +80,7 @@ impl Probe for Lists {
 
     const ABOUT: About = About {
         id: "lists",
-        version: 1,
+        version: 2,
         question: "Do lists come in pages that can be followed to the end?",
         does: "Finds the lists of the API, asks for few and for very many rows, and walks from page to page with two page sizes while it makes new rows where it can.",
         shows: &[LIMIT, WALK, DEFAULT, TOTAL, FIELDS],
@@ -87,11 +100,15 @@ impl Probe for Lists {
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let range = Range::new(&world, world.site()?, strongest(&world).await);
-        let shots = shots(&range).await;
+        let Shots { all: shots, rest } = shots(&range).await;
         let mut seen = Seen::default();
-        for shot in shots.iter().filter(|shot| shot.reads() && !shot.route().contains('{')) {
-            if seen.lists.len() >= MOST_LISTS {
-                break;
+        let may_be = |shot: &&Shot| shot.reads() && !shot.route().contains('{');
+        seen.left += rest.iter().filter(may_be).filter(|shot| shot.operation.is_some()).count();
+        let end = Instant::now() + LONGEST;
+        for shot in shots.iter().filter(may_be) {
+            if seen.lists.len() >= MOST_LISTS || Instant::now() > end {
+                seen.left += usize::from(shot.operation.is_some());
+                continue;
             }
             let maker = shots.iter().find(|each| {
                 each.method == http::Method::POST && each.route() == shot.route() && !signs_in(&world, each)
@@ -140,9 +157,13 @@ impl Probe for Lists {
                 "{route} ger {got} rader på en gång"
             ))
         });
-        let capped = paged.iter().filter(|list| list.most.is_none_or(|(_, more)| more)).count();
+        let capped = paged.iter().filter(|list| list.is_capped()).count();
         let honoured = paged.iter().filter(|list| !list.honoured.is_empty()).count();
         let count = paged.len();
+        // Lists that were hardly filled show nothing, and lists that had no turn even less.
+        let left = seen.left;
+        let cut = !is_little(left, all + left);
+        let told = |because: Words| told_of(because, all, all + left);
         found.push(match wrong {
             Some(because) => Finding::broken(LIMIT, because),
             None if count == 0 => Finding::unseen(LIMIT, none()),
@@ -152,10 +173,10 @@ impl Probe for Lists {
                     "{honoured} av {count} lister følger grensen, {capped} ble sett å ha et tak",
                     "{honoured} av {count} listor följer gränsen, {capped} sågs ha ett tak"
                 );
-                if honoured > 0 && capped > 0 {
-                    Finding::held(LIMIT, because)
+                if honoured > 0 && capped > 0 && is_most(honoured.min(capped), count) && !cut {
+                    Finding::held(LIMIT, told(because))
                 } else {
-                    Finding::unseen(LIMIT, because)
+                    Finding::unseen(LIMIT, told(because))
                 }
             }
         });
@@ -177,10 +198,24 @@ impl Probe for Lists {
                     "{walked} rader gjennomgått uten hull eller dubletter mens {inserted} ble satt inn",
                     "{walked} rader genomgångna utan luckor eller dubbletter medan {inserted} lades till"
                 );
-                if inserted > 0 && walked > 0 {
-                    Finding::held(WALK, because)
-                } else {
-                    Finding::unseen(WALK, because)
+                match seen.lists.iter().find_map(|list| Some((&list.route, list.failed.as_ref()?))) {
+                    Some((route, why)) => Finding::unseen(
+                        WALK,
+                        words!(
+                            "{route} could not be walked to its end: {why}",
+                            "{route} kunne ikke følges til enden: {why}",
+                            "{route} kunde inte följas till slutet: {why}"
+                        ),
+                    ),
+                    // From one page to the next: a single page is no walk.
+                    None if inserted > 0
+                        && walked > 0
+                        && seen.lists.iter().any(|list| list.pages > 1)
+                        && !cut =>
+                    {
+                        Finding::held(WALK, told(because))
+                    }
+                    None => Finding::unseen(WALK, told(because)),
                 }
             }
         });
@@ -188,15 +223,23 @@ impl Probe for Lists {
         let longest = seen.lists.iter().max_by_key(|list| list.default);
         found.push(match longest {
             None => Finding::unseen(DEFAULT, none()),
-            Some(List { route, default, .. }) => Finding::when(
-                *default <= BOUNDED,
-                DEFAULT,
-                words!(
-                    "at most {default} rows without parameters, on {route} ({all} lists)",
-                    "høyst {default} rader uten parametere, på {route} ({all} lister)",
-                    "högst {default} rader utan parametrar, på {route} ({all} listor)"
-                ),
-            ),
+            Some(List { route, default, .. }) => {
+                // All rows of a short list come on one page whether or not there is a bound.
+                let longer = paged.iter().filter(|list| list.longer).count();
+                let count = paged.len();
+                let because = words!(
+                    "at most {default} rows without parameters, on {route}; {longer} of {count} lists have more rows than their page",
+                    "høyst {default} rader uten parametere, på {route}; {longer} av {count} lister har flere rader enn siden sin",
+                    "högst {default} rader utan parametrar, på {route}; {longer} av {count} listor har fler rader än sin sida"
+                );
+                if *default > BOUNDED {
+                    Finding::broken(DEFAULT, because)
+                } else if longer > 0 && is_most(longer, count) && !cut {
+                    Finding::held(DEFAULT, told(because))
+                } else {
+                    Finding::unseen(DEFAULT, told(because))
+                }
+            }
         });
 
         let totals: Vec<(&List, u64, usize)> = seen
@@ -223,14 +266,20 @@ impl Probe for Lists {
                     "ingen lista anger ett totalantal"
                 ),
             ),
-            None => Finding::held(
-                TOTAL,
-                words!(
-                    "{count} stated totals counted, all right",
-                    "{count} oppgitte totaler talt, alle riktige",
-                    "{count} angivna totaler räknade, alla rätt"
-                ),
-            ),
+            None => {
+                // The total of what stands on one page may be the number of rows on the page.
+                let over = totals.iter().filter(|(list, _, counted)| list.pages > 1 && *counted > 0).count();
+                let because = words!(
+                    "{count} stated totals counted, all right; {over} of them over several pages",
+                    "{count} oppgitte totaler talt, alle riktige; {over} av dem over flere sider",
+                    "{count} angivna totaler räknade, alla rätt; {over} av dem över flera sidor"
+                );
+                if over > 0 && !cut {
+                    Finding::held(TOTAL, told(because))
+                } else {
+                    Finding::unseen(TOTAL, told(because))
+                }
+            }
         });
 
         let chosen: Vec<&List> = seen.lists.iter().filter(|list| list.unasked.is_some()).collect();
@@ -249,24 +298,46 @@ impl Probe for Lists {
                 FIELDS,
                 words!("no list takes fields", "ingen liste tar fields", "ingen lista tar fields"),
             ),
-            None => Finding::held(
-                FIELDS,
-                words!(
+            None => {
+                let because = words!(
                     "{count} lists give only the fields asked for",
                     "{count} lister gir bare de feltene det ble bedt om",
                     "{count} listor ger bara de fält som begärdes"
-                ),
-            ),
+                );
+                if cut {
+                    Finding::unseen(FIELDS, told(because))
+                } else {
+                    Finding::held(FIELDS, told(because))
+                }
+            }
         });
         found
     }
+}
+
+impl List {
+    /// Whether asking for very many rows was seen to be cut down, or refused by one that takes smaller limits.
+    fn is_capped(&self) -> bool {
+        match self.most {
+            // That there are more than these must have been seen: said by the answer, or walked past.
+            Some((rows, more)) => rows > 0 && (more || rows < self.walked.saturating_sub(self.twice)),
+            None => self.refused && !self.honoured.is_empty(),
+        }
+    }
+}
+
+/// Whether what was seen of some can be said of all: at least half of them.
+fn is_most(some: usize, of: usize) -> bool {
+    some.saturating_mul(2) >= of
 }
 
 async fn look_at(range: &Range<'_>, shot: &Shot, maker: Option<&Shot>) -> Option<List> {
     let first = range.fire(shot.plain()).await.ok().filter(|answer| answer.status.is_success())?;
     let body = first.json()?;
     let default = rows(&body)?.len();
-    let mut list = List { route: shot.label.clone(), default, ..List::default() };
+    let longer = default > 0
+        && (next(&first, &body).is_some() || total(&first, &body).is_some_and(|all| all > default as u64));
+    let mut list = List { route: shot.label.clone(), default, longer, ..List::default() };
     let named = |names: &[&str]| {
         shot.slots().into_iter().find(|slot| {
             let name = shot.slot_name(slot);
@@ -293,9 +364,15 @@ async fn look_at(range: &Range<'_>, shot: &Shot, maker: Option<&Shot>) -> Option
             list.honoured.push((asked, rows(&body).map_or(0, Vec::len)));
         }
     }
-    list.most = got(&shot.sending(&limit, "1000000"))
-        .await
-        .map(|(answer, body)| (rows(&body).map_or(0, Vec::len), next(&answer, &body).is_some()));
+    if let Ok(answer) = range.fire(shot.sending(&limit, "1000000").plain()).await {
+        list.refused = matches!(answer.status.as_u16(), 400 | 422);
+        if let Some(body) = answer.json().filter(|_| answer.status.is_success()) {
+            let most = rows(&body).map_or(0, Vec::len);
+            let more =
+                next(&answer, &body).is_some() || total(&answer, &body).is_some_and(|all| all > most as u64);
+            list.most = Some((most, more));
+        }
+    }
     if let Some(fields) = named(&["fields", "select"])
         && let Some((_, body)) = got(&shot.sending(&fields, "id")).await
     {
@@ -314,8 +391,14 @@ async fn look_at(range: &Range<'_>, shot: &Shot, maker: Option<&Shot>) -> Option
     let counting = shot.sending(&limit, &largest.to_string());
     let counting = named(&["total", "with_total", "count"])
         .map_or_else(|| counting.clone(), |slot| counting.sending(&slot, "true"));
-    let before = walk(range, &large, &cursor, None).await?;
-    let during = walk(range, &small, &cursor, maker).await?;
+    let before = match walk(range, &large, &cursor, None).await {
+        Ok(walk) => walk,
+        Err(why) => return Some(List { failed: Some(why), ..list }),
+    };
+    let during = match walk(range, &small, &cursor, maker).await {
+        Ok(walk) => walk,
+        Err(why) => return Some(List { failed: Some(why), ..list }),
+    };
     let old: BTreeSet<&String> = before.ids.iter().collect();
     let reached = during.ids.iter().rposition(|id| old.contains(id)).map_or(0, |at| at + 1);
     let kept: Vec<&String> =
@@ -324,6 +407,7 @@ async fn look_at(range: &Range<'_>, shot: &Shot, maker: Option<&Shot>) -> Option
     let distinct_before = old.len();
     list.walked = during.ids.len();
     list.pages = during.pages;
+    list.longer |= distinct_before > list.default;
     list.inserted = during.inserted;
     list.twice = during.ids.len() - distinct.len() + before.ids.len() - distinct_before;
     // A walk that was broken off early has missed nothing of what comes later.
@@ -333,7 +417,10 @@ async fn look_at(range: &Range<'_>, shot: &Shot, maker: Option<&Shot>) -> Option
         kept.last().and_then(|last| before.ids.iter().position(|id| id == *last)).map_or(0, |at| at + 1)
     };
     list.missed = expected.saturating_sub(kept.iter().collect::<BTreeSet<_>>().len());
-    let fresh = walk(range, &counting, &cursor, None).await?;
+    let fresh = match walk(range, &counting, &cursor, None).await {
+        Ok(walk) => walk,
+        Err(why) => return Some(List { failed: Some(why), ..list }),
+    };
     if let (Some(said), true) = (fresh.total, fresh.whole) {
         list.total = Some((said, fresh.ids.len()));
     }
@@ -353,19 +440,19 @@ struct Walk {
     total: Option<u64>,
 }
 
-async fn walk(range: &Range<'_>, shot: &Shot, cursor: &Slot, maker: Option<&Shot>) -> Option<Walk> {
+async fn walk(range: &Range<'_>, shot: &Shot, cursor: &Slot, maker: Option<&Shot>) -> Result<Walk, String> {
     let mut walk = Walk { ids: Vec::new(), pages: 0, whole: false, inserted: 0, total: None };
     let mut at = shot.clone();
     while walk.pages < MOST_PAGES {
-        let answer = range.fire(at.plain()).await.ok().filter(|answer| answer.status.is_success())?;
-        let body = answer.json()?;
-        let page = rows(&body)?;
+        let answer = range.fire(at.plain()).await.map_err(|why| why.to_string())?;
+        let page = walk.pages + 1;
+        if !answer.status.is_success() {
+            return Err(format!("{} ({page})", answer.status.as_u16()));
+        }
+        let body = answer.json().ok_or_else(|| format!("JSON? ({page})"))?;
+        let page = rows(&body).ok_or_else(|| format!("[…]? ({page})"))?;
         walk.pages += 1;
-        let total = ["total", "total_count", "totalCount", "count"]
-            .into_iter()
-            .find_map(|name| body.get(name)?.as_u64());
-        let header = answer.header("x-total-count").and_then(|value| value.parse().ok());
-        walk.total = walk.total.or(total).or(header);
+        walk.total = walk.total.or(total(&answer, &body));
         walk.ids.extend(
             page.iter()
                 .filter_map(|row| row.get("id"))
@@ -381,7 +468,14 @@ async fn walk(range: &Range<'_>, shot: &Shot, cursor: &Slot, maker: Option<&Shot
             walk.inserted += usize::from(made.is_ok_and(|made| made.status.is_success()));
         }
     }
-    Some(walk)
+    Ok(walk)
+}
+
+/// How many rows a list says that there are.
+fn total(answer: &Answer, body: &Value) -> Option<u64> {
+    let names = ["total", "total_count", "totalCount", "count"];
+    let said = names.into_iter().find_map(|name| body.get(name)?.as_u64());
+    said.or_else(|| answer.header("x-total-count").and_then(|value| value.parse().ok()))
 }
 
 /// Where the next page begins.
@@ -420,7 +514,61 @@ fn next(answer: &Answer, body: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
     use serde_json::json;
+
+    fn saw(lists: Vec<List>, left: usize) -> [Saw; 5] {
+        let found = Lists::judge(&Seen { lists, left });
+        std::array::from_fn(|at| found[at].saw)
+    }
+
+    fn good() -> List {
+        List {
+            route: "GET /orders".into(),
+            default: 10,
+            limited: true,
+            honoured: vec![(1, 1), (2, 2), (3, 3)],
+            most: Some((20, true)),
+            longer: true,
+            walked: 40,
+            pages: 6,
+            inserted: 3,
+            total: Some((40, 40)),
+            unasked: Some(Vec::new()),
+            ..List::default()
+        }
+    }
+
+    #[test]
+    fn short_lists_show_no_bounds() {
+        use Saw::{Broken, Held, Unseen};
+        assert_eq!(saw(vec![good()], 0), [Held; 5]);
+        // Four rows, which all come whatever is asked for.
+        let few = || List {
+            default: 4,
+            most: Some((4, false)),
+            longer: false,
+            walked: 4,
+            pages: 1,
+            total: Some((4, 4)),
+            ..good()
+        };
+        assert_eq!(saw(vec![few()], 0), [Unseen, Unseen, Unseen, Unseen, Held]);
+        // Two such beside a long one are more than it can vouch for.
+        assert_eq!(saw(vec![good(), few(), few()], 0), [Unseen, Held, Unseen, Held, Held]);
+        assert_eq!(saw(vec![good(), few()], 0), [Held; 5]);
+        // Refused is bounded too; no answer is not.
+        assert_eq!(saw(vec![List { most: None, refused: true, ..good() }], 0)[0], Held);
+        assert_eq!(saw(vec![List { most: None, ..good() }], 0)[0], Unseen);
+        assert_eq!(saw(vec![List { most: Some((40, false)), ..good() }], 0)[0], Unseen);
+        assert_eq!(saw(vec![good()], 9), [Unseen; 5]);
+        assert_eq!(saw(vec![List { default: 300, ..good() }], 9)[2], Broken);
+        let failed = || List { failed: Some("500 (2)".into()), total: None, walked: 0, ..good() };
+        assert_eq!(saw(vec![good(), failed()], 0)[1], Unseen);
+        let told = &Lists::judge(&Seen { lists: vec![good(), failed()], left: 0 })[1].because;
+        assert!(told.en.contains("500 (2)"), "{}", told.en);
+        assert_eq!(saw(vec![List { twice: 1, ..good() }, failed()], 9)[1], Broken);
+    }
 
     #[test]
     fn next_pages() {

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::schema::misfit;
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
-use crate::checks::attacks::aim::{Range, Shot, shots, signs_in, signs_out, strongest};
+use crate::checks::attacks::aim::{
+    Range, Shot, Shots, is_little, shots, signs_in, signs_out, strongest, told_of,
+};
 use crate::words;
 use crate::world::World;
 use crate::world::api::Operation;
@@ -23,6 +25,8 @@ pub struct Operations;
 pub struct Seen {
     /// What is wrong with the document itself.
     document: Vec<String>,
+    /// Operations that there are.
+    all: usize,
     operations: Vec<Tried>,
 }
 
@@ -40,6 +44,8 @@ struct Tried {
 
 const VALID: (&str, &str) = ("test.api-validation", "valid");
 const DOCUMENT: (&str, &str) = ("docs.api", "valid");
+/// No more is asked after this, so that what was seen until then is told.
+const LONGEST: Duration = Duration::from_secs(70);
 const EXAMPLES: (&str, &str) = ("docs.api", "examples");
 
 impl Probe for Operations {
@@ -47,7 +53,7 @@ impl Probe for Operations {
 
     const ABOUT: About = About {
         id: "operations",
-        version: 1,
+        version: 2,
         question: "Does the API do what its description says?",
         does: "Reads the OpenAPI document, makes a valid request to each operation and each of its examples, and holds the answers against their schemas.",
         shows: &[VALID, DOCUMENT, EXAMPLES],
@@ -65,8 +71,13 @@ impl Probe for Operations {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let api = world.api().await.ok_or_else(|| Unable(Need::Api.missing()))?;
         let range = Range::new(&world, world.site()?, strongest(&world).await);
-        let mut shots: Vec<Shot> =
-            shots(&range).await.into_iter().filter(|shot| shot.operation.is_some()).collect();
+        let Shots { all: mut shots, rest } = shots(&range).await;
+        let fits = |shot: &Shot| shot.operation.is_some();
+        shots.retain(fits);
+        let outs =
+            |shots: &[Shot]| shots.iter().filter(|shot| fits(shot) && !signs_out(&world, shot)).count();
+        let all = outs(&shots) + outs(&rest);
+        let end = Instant::now() + LONGEST;
         // What is made comes before what needs it, and what takes away comes last.
         let rank = |shot: &Shot| match shot.method.as_str() {
             "POST" if !shot.route().contains('{') => 0,
@@ -79,9 +90,12 @@ impl Probe for Operations {
             shots.iter().filter(|shot| rank(shot) == 0 && !signs_in(&world, shot)).cloned().collect();
         let at = shots.iter().position(|shot| rank(shot) > 0).unwrap_or(shots.len());
         shots.splice(at..at, makers.iter().cloned());
-        let mut seen = Seen { document: faults(&api.document), operations: Vec::new() };
+        let mut seen = Seen { document: faults(&api.document), all, operations: Vec::new() };
         let mut made: BTreeMap<String, Value> = BTreeMap::new();
         for shot in shots.iter().filter(|shot| !signs_out(&world, shot)) {
+            if Instant::now() > end {
+                break;
+            }
             let Some(operation) = shot.operation.and_then(|at| api.operations.get(at)) else { continue };
             let earlier = seen.operations.iter().position(|tried| tried.route == shot.label);
             if earlier
@@ -147,6 +161,7 @@ impl Probe for Operations {
 
     fn judge(seen: &Seen) -> Vec<Finding> {
         let all = seen.operations.len();
+        let cut = !is_little(seen.all.saturating_sub(all), seen.all);
         let good = |status: u16| (200..400).contains(&status);
         let wrong: Vec<(&Tried, String)> = seen
             .operations
@@ -184,7 +199,8 @@ impl Probe for Operations {
                     "{well} av {all} operasjoner lyktes som dokumentert, ingen motsier skjemaet sitt{left}",
                     "{well} av {all} operationer lyckades som dokumenterat, ingen motsäger sitt schema{left}"
                 );
-                if well == all && all > 0 {
+                let because = told_of(because, all, seen.all);
+                if well == all && all > 0 && !cut {
                     Finding::held(VALID, because)
                 } else {
                     Finding::unseen(VALID, because)
@@ -231,7 +247,8 @@ impl Probe for Operations {
                     "{succeeded} av {count} operasjoner med eksempler lyktes med dem",
                     "{succeeded} av {count} operationer med exempel lyckades med dem"
                 );
-                if count > 0 && succeeded == count {
+                let because = told_of(because, all, seen.all);
+                if count > 0 && succeeded == count && !cut {
                     Finding::held(EXAMPLES, because)
                 } else {
                     Finding::unseen(EXAMPLES, because)
@@ -422,6 +439,26 @@ fn references(document: &Value, value: &Value, found: &mut Vec<String>, depth: u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
+
+    #[test]
+    fn what_was_left_out_is_told() {
+        let of = |all: usize, status: u16| {
+            let tried = |route: &str| Tried {
+                route: route.into(),
+                status,
+                documented: true,
+                misfit: None,
+                example: Some(status),
+            };
+            let operations = vec![tried("GET /a"), tried("GET /b")];
+            let found = Operations::judge(&Seen { document: Vec::new(), all, operations });
+            (found[0].saw, found[2].saw, found[0].because.en.contains("2 of 9 were tried"))
+        };
+        assert_eq!(of(2, 200), (Saw::Held, Saw::Held, false));
+        assert_eq!(of(9, 200), (Saw::Unseen, Saw::Unseen, true));
+        assert_eq!(of(9, 500), (Saw::Broken, Saw::Broken, false));
+    }
 
     #[test]
     fn documents() {

@@ -1,14 +1,16 @@
 //! Requests that the API's own description forbids, and some that nobody should send.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::schema::misfits;
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
-use crate::checks::attacks::aim::{Range, Shot, Slot, shots, signs_in, signs_out, strongest};
+use crate::checks::attacks::aim::{
+    Range, Shot, Shots, Slot, is_little, shots, signs_in, signs_out, strongest, told_of,
+};
 use crate::words;
 use crate::world::World;
 use crate::world::api::Operation;
@@ -21,8 +23,12 @@ pub struct Validation;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     operations: usize,
+    /// Operations that were left out, since there are too many or there was no time.
+    left: usize,
     /// Operations that the strongest account may not use: nothing behind them was reached.
     closed: usize,
+    /// Operations of which all or most requests were limited.
+    unanswered: usize,
     /// Requests that the description forbids.
     forbidden: usize,
     /// Requests that it does not speak of, which still must not break anything.
@@ -49,13 +55,17 @@ const MOST_CASES: usize = 30;
 const MOST_FAILED: usize = 5;
 /// Per operation: guesses at a sign-in lock people out.
 const MOST_GUESSES: usize = 6;
+/// Per operation: more of them will be limited too.
+const MOST_LIMITED: usize = 20;
+/// No more is sent after this, so that what was seen until then is told.
+const LONGEST: Duration = Duration::from_secs(150);
 
 impl Probe for Validation {
     type Seen = Seen;
 
     const ABOUT: About = About {
         id: "validation",
-        version: 1,
+        version: 2,
         question: "Is input refused that is not as it must be?",
         does: "Sends every described operation wrong types, bounds, lengths, missing and unknown fields, broken and deep JSON and odd Unicode.",
         shows: &[REFUSED, NO_5XX, INVALID],
@@ -73,10 +83,15 @@ impl Probe for Validation {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let api = world.api().await.ok_or_else(|| Unable(Need::Api.missing()))?;
         let range = Range::new(&world, world.site()?, strongest(&world).await);
-        let shots = shots(&range).await;
-        let mut seen = Seen::default();
+        let Shots { all: shots, rest } = shots(&range).await;
+        let mut seen = Seen { left: rest.len(), ..Seen::default() };
+        let end = Instant::now() + LONGEST;
         for shot in shots.iter().filter(|shot| !signs_out(&world, shot)) {
             let Some(operation) = shot.operation.and_then(|at| api.operations.get(at)) else { continue };
+            if Instant::now() > end {
+                seen.left += 1;
+                continue;
+            }
             seen.operations += 1;
             let guarded = signs_in(&world, shot);
             let plain = range.fire(shot.plain()).await.map_or(0, |answer| answer.status.as_u16());
@@ -86,6 +101,7 @@ impl Probe for Validation {
             }
             let cases = cases(shot, operation);
             let failed = seen.failed.len();
+            let (mut limited, mut answered) = (0, 0);
             for (what, ask, forbidden) in
                 cases.into_iter().take(if guarded { MOST_GUESSES } else { usize::MAX })
             {
@@ -95,12 +111,13 @@ impl Probe for Validation {
                 }
                 let status = range.fire(ask).await.map_or(0, |answer| answer.status.as_u16());
                 if status == 429 {
-                    seen.limited += 1;
-                    if guarded {
+                    limited += 1;
+                    if guarded || limited >= MOST_LIMITED {
                         break;
                     }
                     continue;
                 }
+                answered += 1;
                 *if forbidden { &mut seen.forbidden } else { &mut seen.odd } += 1;
                 let case = Case { route: shot.label.clone(), what, status };
                 // Cutting off what is too large, before it has all come, is an answer too.
@@ -111,12 +128,15 @@ impl Probe for Validation {
                     seen.taken.push(case);
                 }
             }
+            seen.limited += limited;
+            // A sign-in has to limit guesses: what it said before that is enough.
+            seen.unanswered += usize::from(limited > answered && !guarded);
         }
         Ok(seen)
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
-        let Seen { operations, closed, forbidden, odd, limited, .. } = seen;
+        let Seen { operations, left, closed, unanswered, forbidden, odd, limited, .. } = seen;
         let all = forbidden + odd;
         let first = |place, cases: &[Case]| {
             let Case { route, what, status } = cases.first()?;
@@ -146,8 +166,11 @@ impl Probe for Validation {
             "{forbidden} forbudte og {odd} rare forespørsler til {operations} operasjoner ({closed} av dem lukket), {limited} begrenset; ingen ble godtatt og ingen feilet",
             "{forbidden} förbjudna och {odd} udda förfrågningar till {operations} operationer ({closed} av dem stängda), {limited} begränsade; ingen godtogs och ingen misslyckades"
         );
+        let because = told_of(because, *operations, operations + left);
+        let cut = !is_little(*left, operations + left) || !is_little(*unanswered, *operations);
         let good = |place| {
-            if *forbidden == 0 || *closed > 0 {
+            // What was limited was not looked at.
+            if *forbidden == 0 || *closed > 0 || cut || *limited > all {
                 Finding::unseen(place, because.clone())
             } else {
                 Finding::held(place, because.clone())
@@ -274,5 +297,30 @@ fn walk(
         pointer.push_str("/0");
         walk(items, first, pointer, found, depth + 1);
         pointer.truncate(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Saw;
+
+    #[test]
+    fn what_was_not_answered_says_nothing() {
+        let saw = |seen: Seen| {
+            let found = Validation::judge(&seen);
+            [found[0].saw, found[1].saw, found[2].saw]
+        };
+        let good = || Seen { operations: 20, forbidden: 80, odd: 20, limited: 10, ..Seen::default() };
+        assert_eq!(saw(good()), [Saw::Held; 3]);
+        assert_eq!(saw(Seen { limited: 101, ..good() }), [Saw::Unseen; 3]);
+        assert_eq!(saw(Seen { unanswered: 2, ..good() }), [Saw::Unseen; 3]);
+        assert_eq!(saw(Seen { left: 5, ..good() }), [Saw::Unseen; 3]);
+        assert_eq!(saw(Seen { closed: 1, ..good() }), [Saw::Unseen; 3]);
+        let case = || vec![Case { route: "POST /a".into(), what: "body: no JSON".into(), status: 500 }];
+        let broken = saw(Seen { limited: 101, left: 5, failed: case(), ..good() });
+        assert_eq!(broken, [Saw::Unseen, Saw::Broken, Saw::Broken]);
+        let told = &Validation::judge(&Seen { left: 5, ..good() })[0].because;
+        assert!(told.en.ends_with("20 of 25 were tried"), "{}", told.en);
     }
 }

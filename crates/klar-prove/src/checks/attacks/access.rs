@@ -3,18 +3,23 @@
 //! What is reserved is taken from the app's own description: an operation with `security` is for those who are signed
 //! in; one whose `x-role`, `x-roles` or `x-klar-roles` names none of the ordinary roles, or with `admin` in its path,
 //! is for administrators. What belongs to somebody is what their list shows and the other one's does not.
+//!
+//! Being refused says something about access only beside somebody who is not: 401, 403 or 404 for the stranger and
+//! success for the rightful one, at the same address. A 400 or 422 for a stranger says that their request was read.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::aim::{Range, Shot, rows, shots, signs_in, signs_out};
+use super::aim::{Range, Shot, Shots, is_little, rows, shots, signs_in, signs_out};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
-use crate::world::http::Ask;
+use crate::words::Words;
+use crate::world::http::{Answer, Ask, Silence};
 use crate::world::{Session, World};
 
 /// Every operation as everybody.
@@ -24,19 +29,30 @@ pub struct Access;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     /// Requests for what belongs to the other user.
-    across: usize,
+    across: Tally,
     /// Requests of nobody for what is for the signed in.
-    anonymous: usize,
+    anonymous: Tally,
     /// Requests of an ordinary user for what is for administrators.
-    reserved: usize,
+    reserved: Tally,
     /// Requests with a forged token, and with one that was signed out.
-    forged: usize,
-    ended: usize,
-    /// Operations that answered the rightful user well.
-    rightful: usize,
+    forged: Tally,
+    ended: Tally,
+    /// Operations that were left out, beyond those that are looked at.
+    left: usize,
     horizontal: Vec<Reached>,
     vertical: Vec<Reached>,
     tokens: Vec<Reached>,
+}
+
+/// How requests of strangers were answered.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Tally {
+    /// That were answered at all.
+    asked: usize,
+    /// Refused where the rightful user got what they asked for.
+    compared: usize,
+    /// Answered with what says nothing about access.
+    unclear: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,13 +68,15 @@ const TOKENS: (&str, &str) = ("sec.access-control", "tokens");
 /// More things of one list show nothing more.
 const MOST_THINGS: usize = 3;
 const MOST_REACHED: usize = 30;
+/// Fewer comparisons of a stranger with the rightful user are an accident.
+const LEAST: usize = 2;
 
 impl Probe for Access {
     type Seen = Seen;
 
     const ABOUT: About = About {
         id: "access",
-        version: 1,
+        version: 2,
         question: "Does everybody reach only what is theirs?",
         does: "Makes every described operation as nobody, as one user with the other's things, as an ordinary user where the description reserves it, and with forged and ended sessions.",
         shows: &[HORIZONTAL, VERTICAL, TOKENS],
@@ -83,7 +101,8 @@ impl Probe for Access {
         let one = Range::new(&world, site, Some(world.sign_in(first).await?));
         let strongest = others.last().unwrap_or(first);
         let admin = Range::new(&world, site, Some(world.sign_in(strongest).await?));
-        let shots = shots(&admin).await;
+        let Shots { all: shots, rest } = shots(&admin).await;
+        let left = rest.len();
         let described: Vec<&Shot> = shots
             .iter()
             .filter(|shot| {
@@ -93,44 +112,47 @@ impl Probe for Access {
                     && !signs_in(&world, shot)
             })
             .collect();
-        let mut seen = Seen::default();
-        for shot in &described {
-            seen.anonymous += reach(&mut seen.vertical, &one, shot, None, shot.plain(), "anonymous").await;
+        let mut seen = Seen { left, ..Seen::default() };
+        // What the rightful one gets there, who may do most; 0 where it is not asked, since it would change something.
+        let mut aims: Vec<(&Shot, u16)> = Vec::new();
+        for shot in described {
+            let rightful = if shot.reads() { status(admin.fire(shot.plain()).await) } else { 0 };
+            aims.push((shot, rightful));
+        }
+        for (shot, rightful) in &aims {
+            let met = reach(&mut seen.vertical, &one, shot, None, shot.plain(), "anonymous").await;
+            seen.anonymous.note(met, *rightful);
             let operation = shot.operation.and_then(|at| api.operations.get(at));
             if operation.is_some_and(|operation| {
                 is_reserved(&api.document, &operation.path, operation.method.as_str())
             }) {
-                seen.reserved +=
-                    reach(&mut seen.vertical, &one, shot, one.session.as_ref(), shot.plain(), &first.label)
-                        .await;
-            }
-            if shot.reads()
-                && let Ok(answer) = admin.fire(shot.plain()).await
-            {
-                seen.rightful += usize::from(answer.status.is_success());
+                let session = one.session.as_ref();
+                let met = reach(&mut seen.vertical, &one, shot, session, shot.plain(), &first.label).await;
+                seen.reserved.note(met, *rightful);
             }
         }
         // The other user must not be one who may see everything: the list begins with those of the least rights.
         if let Some(second) = others.first().filter(|_| accounts.list.len() > 2) {
             let two = Range::new(&world, site, Some(world.sign_in(second).await?));
             for (owner, stranger, label) in [(&one, &two, &second.label), (&two, &one, &first.label)] {
-                across(&mut seen, &described, owner, stranger, label).await;
+                across(&mut seen, &aims, owner, stranger, label).await;
             }
         }
         // A session of its own, since it is ended on the way.
         let doomed = world.sign_in(first).await?;
         for (forged, what) in forgeries(&doomed) {
-            for shot in &described {
-                seen.forged += reach(&mut seen.tokens, &one, shot, Some(&forged), shot.plain(), what).await;
+            for (shot, rightful) in &aims {
+                let met = reach(&mut seen.tokens, &one, shot, Some(&forged), shot.plain(), what).await;
+                seen.forged.note(met, *rightful);
             }
         }
         let end = shots.iter().find(|shot| signs_out(&world, shot));
         if let Some(end) = end {
             let ended = one.fire_bare(doomed.on(end.plain())).await;
             if ended.is_ok_and(|answer| answer.status.is_success() || answer.status.is_redirection()) {
-                for shot in &described {
-                    seen.ended +=
-                        reach(&mut seen.tokens, &one, shot, Some(&doomed), shot.plain(), "ended").await;
+                for (shot, rightful) in &aims {
+                    let met = reach(&mut seen.tokens, &one, shot, Some(&doomed), shot.plain(), "ended").await;
+                    seen.ended.note(met, *rightful);
                 }
             }
         }
@@ -138,7 +160,6 @@ impl Probe for Access {
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
-        let Seen { across, anonymous, reserved, forged, ended, rightful, .. } = seen;
         let broken = |place, reached: &[Reached]| {
             let Reached { route, who, status } = reached.first()?;
             let count = reached.len();
@@ -151,42 +172,92 @@ impl Probe for Access {
                 ),
             ))
         };
-        let horizontal = broken(HORIZONTAL, &seen.horizontal).unwrap_or_else(|| {
-            let because = words!(
-                "{across} requests for things of the other user, all refused",
-                "{across} forespørsler etter det som er den andres, alle avvist",
-                "{across} förfrågningar efter det som är den andres, alla avvisade"
-            );
-            if *across == 0 {
-                Finding::unseen(HORIZONTAL, because)
-            } else {
-                Finding::held(HORIZONTAL, because)
-            }
-        });
-        let vertical = broken(VERTICAL, &seen.vertical).unwrap_or_else(|| {
-            let because = words!(
-                "{anonymous} operations refused an anonymous visitor, {reserved} refused an ordinary user; {rightful} reads worked for the strongest account",
-                "{anonymous} operasjoner avviste en anonym besøkende, {reserved} avviste en vanlig bruker; {rightful} lesinger virket for den sterkeste kontoen",
-                "{anonymous} operationer avvisade en anonym besökare, {reserved} avvisade en vanlig användare; {rightful} läsningar fungerade för det starkaste kontot"
-            );
-            // An app that refuses everybody refuses nobody in particular.
-            let looked = *anonymous > 0 && *reserved > 0 && *rightful > 0;
-            if looked { Finding::held(VERTICAL, because) } else { Finding::unseen(VERTICAL, because) }
-        });
-        let tokens = broken(TOKENS, &seen.tokens).unwrap_or_else(|| {
-            let because = words!(
-                "{forged} requests with forged tokens and {ended} with ended ones, all refused",
-                "{forged} forespørsler med forfalskede tokener og {ended} med utløpte, alle avvist",
-                "{forged} förfrågningar med förfalskade token och {ended} med utgångna, alla avvisade"
-            );
-            let looked = *forged > 0 && *ended > 0 && *rightful > 0;
-            if looked { Finding::held(TOKENS, because) } else { Finding::unseen(TOKENS, because) }
-        });
-        vec![horizontal, vertical, tokens]
+        let left = seen.left;
+        // A tally each of what the part consists of; all of them must have been seen.
+        let part = |place, reached: &[Reached], tallies: &[Tally], told: Words| {
+            broken(place, reached).unwrap_or_else(|| {
+                let all = tallies.iter().fold(Tally::default(), |sum, each| sum.and(*each));
+                let Tally { unclear, .. } = all;
+                let told = if unclear == 0 {
+                    told
+                } else {
+                    Words {
+                        en: format!("{}; {unclear} answers said nothing about access", told.en),
+                        nb: format!("{}; {unclear} svar sa ingenting om tilgang", told.nb),
+                        sv: format!("{}; {unclear} svar sade inget om åtkomst", told.sv),
+                    }
+                };
+                let told = if left == 0 {
+                    told
+                } else {
+                    Words {
+                        en: format!("{}; {left} operations were left out", told.en),
+                        nb: format!("{}; {left} operasjoner ble utelatt", told.nb),
+                        sv: format!("{}; {left} operationer utelämnades", told.sv),
+                    }
+                };
+                // An app that refuses everybody refuses nobody in particular.
+                let looked = all.compared >= LEAST && tallies.iter().all(|each| each.compared > 0);
+                if looked && is_little(unclear, all.asked) && left == 0 {
+                    Finding::held(place, told)
+                } else {
+                    Finding::unseen(place, told)
+                }
+            })
+        };
+        let Tally { asked, compared, .. } = seen.across;
+        let horizontal = words!(
+            "{compared} of {asked} requests for things of the other user were refused where the owner got them",
+            "{compared} av {asked} forespørsler etter det som er den andres, ble avvist der eieren fikk det",
+            "{compared} av {asked} förfrågningar efter det som är den andres avvisades där ägaren fick det"
+        );
+        let (anonymous, reserved) = (seen.anonymous.compared, seen.reserved.compared);
+        let vertical = words!(
+            "{anonymous} reads refused an anonymous visitor and {reserved} an ordinary user that the strongest account got",
+            "{anonymous} lesinger avviste en anonym besøkende og {reserved} en vanlig bruker der den sterkeste kontoen fikk svar",
+            "{anonymous} läsningar avvisade en anonym besökare och {reserved} en vanlig användare där det starkaste kontot fick svar"
+        );
+        let (forged, ended) = (seen.forged.compared, seen.ended.compared);
+        let tokens = words!(
+            "{forged} reads with forged tokens and {ended} with ended ones were refused that worked with a good one",
+            "{forged} lesinger med forfalskede tokener og {ended} med utløpte ble avvist som virket med et godt",
+            "{forged} läsningar med förfalskade token och {ended} med utgångna avvisades som fungerade med ett gott"
+        );
+        vec![
+            part(HORIZONTAL, &seen.horizontal, &[seen.across], horizontal),
+            part(VERTICAL, &seen.vertical, &[seen.anonymous, seen.reserved], vertical),
+            part(TOKENS, &seen.tokens, &[seen.forged, seen.ended], tokens),
+        ]
     }
 }
 
-/// Makes a request as somebody who should not get it, and notes when they do. 1 when it was answered.
+impl Tally {
+    /// Counts the answer of a stranger beside that of the rightful one; 0 where one of them got none.
+    fn note(&mut self, stranger: u16, rightful: u16) {
+        if stranger == 0 {
+            return;
+        }
+        self.asked += 1;
+        let (open, given) = ((200..300).contains(&stranger), (200..300).contains(&rightful));
+        match stranger {
+            _ if open => {}
+            401 | 403 | 404 if given => self.compared += 1,
+            // Refused by name, though nothing shows that it is not shut to everybody.
+            401 | 403 => {}
+            _ => self.unclear += 1,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            asked: self.asked + other.asked,
+            compared: self.compared + other.compared,
+            unclear: self.unclear + other.unclear,
+        }
+    }
+}
+
+/// Makes a request as somebody who should not get it, and notes when they do. The status; 0 without an answer.
 async fn reach(
     reached: &mut Vec<Reached>,
     range: &Range<'_>,
@@ -194,15 +265,17 @@ async fn reach(
     session: Option<&Session>,
     ask: Ask,
     who: &str,
-) -> usize {
+) -> u16 {
     let ask = session.map_or_else(|| ask.clone(), |session| session.on(ask.clone()));
-    let Ok(answer) = range.fire_bare(ask).await else { return 0 };
-    if answer.status.is_success() && reached.len() < MOST_REACHED {
-        let status = answer.status.as_u16();
+    let status = status(range.fire_bare(ask).await);
+    if (200..300).contains(&status) && reached.len() < MOST_REACHED {
         reached.push(Reached { route: shot.label.clone(), who: who.to_owned(), status });
     }
-    // Only what was refused for what it is was refused.
-    usize::from(answer.status.is_success() || answer.status.is_client_error() && answer.status != 429)
+    status
+}
+
+fn status(answer: Result<Answer, Silence>) -> u16 {
+    answer.map_or(0, |answer| answer.status.as_u16())
 }
 
 /// Whether the description keeps an operation for more than ordinary users.
@@ -257,8 +330,15 @@ fn plain(value: &Value) -> String {
 }
 
 /// A stranger asks for what the owner's lists show.
-async fn across(seen: &mut Seen, shots: &[&Shot], owner: &Range<'_>, stranger: &Range<'_>, label: &str) {
-    for list in shots.iter().filter(|shot| shot.reads() && !shot.route().contains('{')) {
+async fn across(
+    seen: &mut Seen,
+    aims: &[(&Shot, u16)],
+    owner: &Range<'_>,
+    stranger: &Range<'_>,
+    label: &str,
+) {
+    let shots = || aims.iter().map(|(shot, _)| *shot);
+    for list in shots().filter(|shot| shot.reads() && !shot.route().contains('{')) {
         let path = list.route();
         let (Some(before), Some(theirs)) = (things(owner, path).await, things(stranger, path).await) else {
             continue;
@@ -272,16 +352,22 @@ async fn across(seen: &mut Seen, shots: &[&Shot], owner: &Range<'_>, stranger: &
         for row in before.iter().take(MOST_THINGS) {
             let Some(id) = row.get("id").map(plain) else { continue };
             let one = format!("{path}/{{");
-            for shot in shots.iter().filter(|shot| shot.route().starts_with(&one)) {
+            for shot in shots().filter(|shot| shot.route().starts_with(&one)) {
                 let Some(slot) = shot.slots().into_iter().next() else { continue };
-                let rightful = if shot.reads() { owner.fire(shot.with(&slot, &id)).await.ok() } else { None };
-                if shot.reads() && !rightful.is_some_and(|answer| answer.status.is_success()) {
+                let ask = shot.with(&slot, &id);
+                let reads = || owner.fire(Ask::get(ask.path.clone()));
+                let before = status(reads().await);
+                if shot.reads() && !(200..300).contains(&before) {
                     continue;
                 }
-
-                let ask = shot.with(&slot, &id);
-                seen.across +=
-                    reach(&mut seen.horizontal, stranger, shot, stranger.session.as_ref(), ask, label).await;
+                let session = stranger.session.as_ref();
+                let met = reach(&mut seen.horizontal, stranger, shot, session, ask.clone(), label).await;
+                // What takes away is not tried as its owner; that the thing is there for them has to do.
+                let rightful = match shot.method {
+                    Method::GET | Method::DELETE => before,
+                    _ => status(owner.fire(ask).await),
+                };
+                seen.across.note(met, rightful);
             }
         }
         // The list itself, asked for in the owner's name.
@@ -292,7 +378,6 @@ async fn across(seen: &mut Seen, shots: &[&Shot], owner: &Range<'_>, stranger: &
             let Some(value) = before.first().and_then(|row| row.get(field)).filter(|_| whose) else {
                 continue;
             };
-            seen.across += 1;
             let answer = stranger.fire(list.with(&slot, &plain(value))).await;
             let Ok(answer) = answer else { continue };
             let shown = answer.json().and_then(|answer| rows(&answer).cloned()).unwrap_or_default();
@@ -364,7 +449,57 @@ fn random_like(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
     use serde_json::json;
+
+    fn saw(seen: &Seen) -> [Saw; 3] {
+        let found = Access::judge(seen);
+        [found[0].saw, found[1].saw, found[2].saw]
+    }
+
+    fn tally(answers: &[(u16, u16)]) -> Tally {
+        let mut tally = Tally::default();
+        answers.iter().for_each(|(stranger, rightful)| tally.note(*stranger, *rightful));
+        tally
+    }
+
+    #[test]
+    fn a_refusal_counts_beside_one_who_is_let_in() {
+        let of = |answers: &[(u16, u16)]| {
+            let Tally { asked, compared, unclear } = tally(answers);
+            (asked, compared, unclear)
+        };
+        assert_eq!(of(&[(401, 200), (403, 201), (404, 200)]), (3, 3, 0));
+        assert_eq!(of(&[(400, 200), (405, 200), (409, 200), (415, 200), (422, 200), (429, 200)]), (6, 0, 6));
+        assert_eq!(of(&[(404, 404), (404, 0)]), (2, 0, 2));
+        assert_eq!(of(&[(401, 0), (403, 422)]), (2, 0, 0));
+        assert_eq!(of(&[(500, 200), (302, 200), (0, 200)]), (2, 0, 2));
+    }
+
+    #[test]
+    fn strangers() {
+        use Saw::{Broken, Held, Unseen};
+        let good = tally(&[(404, 200), (403, 200)]);
+        let all = |each: Tally| Seen {
+            across: each,
+            anonymous: each,
+            reserved: each,
+            forged: each,
+            ended: each,
+            ..Seen::default()
+        };
+        assert_eq!(saw(&all(good)), [Held; 3]);
+        assert_eq!(saw(&Seen::default()), [Unseen; 3]);
+        // Bodies that were found wrong before anybody asked who sent them.
+        assert_eq!(saw(&all(tally(&[(422, 200), (400, 200), (415, 200)]))), [Unseen; 3]);
+        assert_eq!(saw(&all(good.and(tally(&[(422, 200), (422, 200)])))), [Unseen; 3]);
+        assert_eq!(saw(&Seen { across: tally(&[(404, 200)]), ..all(good) }), [Unseen, Held, Held]);
+        assert_eq!(saw(&Seen { reserved: Tally::default(), ..all(good) }), [Held, Unseen, Held]);
+        assert_eq!(saw(&Seen { ended: tally(&[(401, 0)]), ..all(good) }), [Held, Held, Unseen]);
+        assert_eq!(saw(&Seen { left: 3, ..all(good) }), [Unseen; 3]);
+        let reached = || vec![Reached { route: "GET /o/1".into(), who: "user".into(), status: 200 }];
+        assert_eq!(saw(&Seen { left: 3, horizontal: reached(), ..all(good) })[0], Broken);
+    }
 
     #[test]
     fn reserved_operations() {

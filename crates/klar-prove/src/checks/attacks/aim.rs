@@ -8,13 +8,14 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 
+use crate::words::Words;
 use crate::world::World;
 use crate::world::api::{self, Operation};
 use crate::world::http::{Answer, Ask, Client, Silence, percent};
 use crate::world::{Session, until};
 
 /// No more requests than these are tampered with.
-const MOST_SHOTS: usize = 80;
+const MOST_SHOTS: usize = 200;
 /// Scripts are searched for addresses up to this length each.
 const LONGEST_SCRIPT: usize = 1 << 20;
 
@@ -396,8 +397,59 @@ pub fn signs_in(world: &World, shot: &Shot) -> bool {
             || ["login", "signin", "sign-in"].iter().any(|word| path.ends_with(word)))
 }
 
+/// Requests that can be tampered with.
+pub struct Shots {
+    /// Those that are looked at.
+    pub all: Vec<Shot>,
+    /// Those that are not: there are too many.
+    pub rest: Vec<Shot>,
+}
+
+impl Shots {
+    /// All that can be tampered with in shots that fit, by the number of the shot: the first slot of each, then the
+    /// second of each. Whatever ends the shooting early then has left out the depth of some and not the whole of others.
+    #[must_use]
+    pub fn spread(&self, fits: impl Fn(&Shot) -> bool) -> Vec<(usize, Slot)> {
+        let slots: Vec<(usize, Vec<Slot>)> = (0..)
+            .zip(&self.all)
+            .filter(|(_, shot)| fits(shot))
+            .map(|(number, shot)| (number, shot.slots()))
+            .collect();
+        let deepest = slots.iter().map(|(_, slots)| slots.len()).max().unwrap_or(0);
+        let turn = |depth: usize| {
+            slots.iter().filter_map(move |(number, slots)| Some((*number, slots.get(depth)?.clone())))
+        };
+        (0..deepest).flat_map(turn).collect()
+    }
+
+    /// How much can be tampered with in the shots that are not looked at.
+    #[must_use]
+    pub fn beyond(&self) -> usize {
+        self.rest.iter().map(|shot| shot.slots().len()).sum()
+    }
+}
+
+/// What a check that was cut off adds to its reason.
+#[must_use]
+pub fn told_of(told: Words, tried: usize, all: usize) -> Words {
+    if tried >= all {
+        return told;
+    }
+    Words {
+        en: format!("{}; {tried} of {all} were tried", told.en),
+        nb: format!("{}; {tried} av {all} ble prøvd", told.nb),
+        sv: format!("{}; {tried} av {all} provades", told.sv),
+    }
+}
+
+/// Whether so few of so many say nothing against the rest.
+#[must_use]
+pub fn is_little(few: usize, of: usize) -> bool {
+    few.saturating_mul(20) <= of
+}
+
 /// Everything that can be tampered with, described operations first.
-pub async fn shots(range: &Range<'_>) -> Vec<Shot> {
+pub async fn shots(range: &Range<'_>) -> Shots {
     let world = range.world;
     let mut shots = Vec::new();
     let mut known = BTreeSet::new();
@@ -478,9 +530,9 @@ pub async fn shots(range: &Range<'_>) -> Vec<Shot> {
         value: "klar".to_owned(),
         sent: false,
     });
+    let rest = shots.split_off(shots.len().min(MOST_SHOTS));
     shots.push(front);
-    shots.truncate(MOST_SHOTS);
-    shots
+    Shots { all: shots, rest }
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = Field> {
@@ -593,9 +645,10 @@ pub fn rows(answer: &Value) -> Option<&Vec<Value>> {
     }
 }
 
-/// Whether an answer says no more than that the door is shut: what lies behind it was not looked at.
-pub(super) fn is_kept_out(answer: &Answer) -> bool {
-    matches!(answer.status.as_u16(), 401 | 429)
+/// Whether an answer says no more than that the door is shut: what lies behind it was not looked at. Where people sign
+/// in, 401 is what comes from behind it.
+pub(super) fn is_kept_out(answer: &Answer, signs_in: bool) -> bool {
+    answer.status == 429 || answer.status == 401 && !signs_in
 }
 
 #[cfg(test)]
@@ -620,6 +673,31 @@ mod tests {
         assert_eq!(shot.with(&Slot::Field(1), "a'b").path, "/o/1?q=a%27b");
         let ask = shot.with(&Slot::Json("/note".into()), "x");
         assert_eq!(ask.body.unwrap(), r#"{"items":[{"n":1}],"note":"x"}"#);
+    }
+
+    #[test]
+    fn no_operation_is_left_out_for_the_depth_of_another() {
+        let link = |path: &str, query: &str| {
+            let mut shot = Shot::new(Method::GET, path);
+            shot.fields.extend(pairs(query));
+            shot
+        };
+        let shots = Shots {
+            all: vec![link("/a", "p&q&r"), link("/out", "p"), link("/b", "p&q"), link("/c", "p")],
+            rest: vec![link("/d", "p&q")],
+        };
+        let spread = shots.spread(|shot| shot.route() != "/out");
+        let order: Vec<String> = spread
+            .iter()
+            .map(|(number, slot)| {
+                let shot = &shots.all[*number];
+                format!("{} {}", shot.route(), &shot.slot_name(slot)[..1])
+            })
+            .collect();
+        assert_eq!(order, ["/a p", "/b p", "/c p", "/a q", "/b q", "/a r"]);
+        assert_eq!(shots.beyond(), 2);
+        assert_eq!(told_of(Words::same("x".to_owned()), 80, 212).en, "x; 80 of 212 were tried");
+        assert_eq!(told_of(Words::same("x".to_owned()), 8, 8).en, "x");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Cross-site request forgery: whether another site can make a signed-in visitor's browser write.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::aim::{Range, shots, signs_in, signs_out, strongest};
+use super::aim::{Range, Shot, Shots, is_little, shots, signs_in, signs_out, strongest, told_of};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -19,6 +19,8 @@ pub struct Csrf;
 pub struct Seen {
     /// Whether the sign-in gives a token against it.
     token: bool,
+    /// Writes that there are.
+    all: usize,
     writes: Vec<Write>,
     cookies: Vec<Cookie>,
 }
@@ -49,14 +51,16 @@ const FOREIGN: (&str, &str) = ("sec.csrf", "foreign-origin");
 const BARE: (&str, &str) = ("sec.csrf", "no-token");
 const VALID: (&str, &str) = ("sec.csrf", "valid-token");
 const COOKIES: (&str, &str) = ("sec.csrf", "cookies");
-const MOST_WRITES: usize = 25;
+const MOST_WRITES: usize = 60;
+/// No more is written after this, so that what was seen until then is told.
+const LONGEST: Duration = Duration::from_secs(90);
 
 impl Probe for Csrf {
     type Seen = Seen;
 
     const ABOUT: About = About {
         id: "csrf",
-        version: 1,
+        version: 3,
         question: "Can another site write in a visitor's name?",
         does: "Signs in, looks at the cookies, and makes each write as another site can, without the token, and as it should be.",
         shows: &[FOREIGN, BARE, VALID, COOKIES],
@@ -87,16 +91,24 @@ impl Probe for Csrf {
         cookies.truncate(20);
         // The one that has the most rights, so that what is refused is refused for what it is.
         let range = Range::new(&world, site, strongest(&world).await.or(Some(session)));
-        let shots = shots(&range).await;
+        let Shots { all: shots, rest } = shots(&range).await;
         let own = site.origin().to_string();
         let cookie = range.session.as_ref().map(|session| session.cookie.clone()).unwrap_or_default();
         let token = range.session.as_ref().and_then(|session| session.csrf.clone()).or(token);
         let status = |answer: Result<Answer, Silence>| answer.map_or(0, |answer| answer.status.as_u16());
         let mut writes = Vec::new();
-        let aimed = shots.iter().filter(|shot| {
+        let fits = |shot: &&Shot| {
             !shot.reads() && shot.secured && !signs_out(&world, shot) && !signs_in(&world, shot)
-        });
-        for shot in aimed.take(MOST_WRITES) {
+        };
+        let aimed: Vec<&Shot> = shots.iter().filter(fits).collect();
+        let all = aimed.len() + rest.iter().filter(fits).count();
+        let end = Instant::now() + LONGEST;
+        // Every so many, where there are too many: those of one thing stand together.
+        let step = aimed.len().div_ceil(MOST_WRITES).max(1);
+        for shot in aimed.into_iter().step_by(step) {
+            if Instant::now() > end {
+                break;
+            }
             let dressed = |with_token: bool, more: &[(&str, &str)]| -> Ask {
                 let mut ask = shot.plain().with("cookie", cookie.clone());
                 if let (Some((name, value)), true) = (&token, with_token) {
@@ -116,12 +128,13 @@ impl Probe for Csrf {
                 valid: status(range.fire_bare(dressed(true, &same)).await),
             });
         }
-        Ok(Seen { token: token.is_some(), writes, cookies })
+        Ok(Seen { token: token.is_some(), all, writes, cookies })
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
         let taken = |status: u16| (200..300).contains(&status);
         let mut found = Vec::new();
+        let cut = !is_little(seen.all.saturating_sub(seen.writes.len()), seen.all);
         for place in [FOREIGN, BARE] {
             let status = |write: &Write| match place {
                 BARE => write.bare,
@@ -157,7 +170,8 @@ impl Probe for Csrf {
                         "{refused} av {all} skrivinger ble avvist, ingen ble godtatt",
                         "{refused} av {all} skrivningar avvisades, ingen godtogs"
                     );
-                    if refused == 0 || refused < all {
+                    let because = told_of(because, all, seen.all);
+                    if refused == 0 || refused < all || cut {
                         Finding::unseen(place, because)
                     } else {
                         Finding::held(place, because)
@@ -173,7 +187,8 @@ impl Probe for Csrf {
             "{accepted} av {all} skrivinger med token ble godtatt, {refused} ble avvist som ikke tillatt",
             "{accepted} av {all} skrivningar med token godtogs, {refused} avvisades som inte tillåtna"
         );
-        found.push(if accepted > 0 && seen.token {
+        let because = told_of(because, all, seen.all);
+        found.push(if accepted > 0 && seen.token && !cut {
             Finding::held(VALID, because)
         } else if all > 0 && refused == all && seen.token {
             Finding::broken(VALID, because)
@@ -228,7 +243,7 @@ fn cookies(answer: &Answer) -> Vec<Cookie> {
             let mut parts = value.split(';').map(str::trim);
             let (name, _) = parts.next()?.split_once('=')?;
             let attributes: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
-            if attributes.iter().any(|each| each == "max-age=0") {
+            if is_taken_away(&attributes) {
                 return None;
             }
             let has = |name: &str| attributes.iter().any(|each| each == name);
@@ -242,16 +257,60 @@ fn cookies(answer: &Answer) -> Vec<Cookie> {
         .collect()
 }
 
+/// Whether a cookie ends as soon as it comes: at an age of nothing, or at a time that is past (RFC 6265, 5.3).
+fn is_taken_away(attributes: &[String]) -> bool {
+    let value = |name: &str| {
+        attributes.iter().find_map(|each| {
+            let (key, value) = each.split_once('=')?;
+            (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
+        })
+    };
+    // An age counts before a time.
+    if let Some(age) = value("max-age").and_then(|age| age.parse::<i64>().ok()) {
+        return age <= 0;
+    }
+    // `Thu, 01-Jan-1970 00:00:00 GMT` is older than the form with spaces, and still sent. What weekday it was is no matter.
+    let Some(time) = value("expires") else { return false };
+    let time = time.split_once(", ").map_or(time.as_str(), |(_, time)| time).replace('-', " ");
+    jiff::fmt::rfc2822::parse(&time).is_ok_and(|at| at.timestamp() <= jiff::Timestamp::now())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::check::Saw;
 
     fn saw(write: [u16; 4]) -> [Saw; 3] {
+        saw_of(1, write)
+    }
+
+    fn saw_of(all: usize, write: [u16; 4]) -> [Saw; 3] {
         let [foreign, cross_site, bare, valid] = write;
         let writes = vec![Write { route: "POST /x".into(), foreign, cross_site, bare, valid }];
-        let found = Csrf::judge(&Seen { token: true, writes, cookies: Vec::new() });
+        let found = Csrf::judge(&Seen { token: true, all, writes, cookies: Vec::new() });
         [found[0].saw, found[1].saw, found[2].saw]
+    }
+
+    #[test]
+    fn cookies_that_are_taken_away_are_not_weak() {
+        let left = |value: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert("set-cookie", value.parse().unwrap());
+            let body = bytes::Bytes::new();
+            cookies(&Answer { status: http::StatusCode::OK, headers, body, took: Duration::ZERO }).len()
+        };
+        for (value, count) in [
+            ("a=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT", 0),
+            ("a=; expires=Thu, 01-Jan-1970 00:00:01 GMT; path=/", 0),
+            ("a=x; Max-Age=0", 0),
+            ("a=x; max-age=-1", 0),
+            ("a=x; Max-Age=3600; Expires=Thu, 01 Jan 1970 00:00:00 GMT", 1),
+            ("a=x; Expires=Fri, 01 Jan 2999 00:00:00 GMT", 1),
+            ("a=x; Expires=whenever", 1),
+            ("a=x; Path=/", 1),
+        ] {
+            assert_eq!(left(value), count, "{value}");
+        }
     }
 
     #[test]
@@ -262,5 +321,8 @@ mod tests {
         assert_eq!(saw([403, 200, 403, 403]), [Broken, Held, Broken]);
         assert_eq!(saw([422, 422, 422, 422]), [Unseen, Unseen, Unseen]);
         assert_eq!(saw([0, 0, 0, 0]), [Unseen, Unseen, Unseen]);
+        // One of two tried says nothing of the other, unless it is broken already.
+        assert_eq!(saw_of(2, [403, 403, 403, 201]), [Unseen, Unseen, Unseen]);
+        assert_eq!(saw_of(2, [201, 403, 201, 403]), [Broken, Broken, Broken]);
     }
 }

@@ -1,7 +1,8 @@
 //! Heads and bodies that are larger than any honest one.
 //!
 //! A body is taken to be refused unless the app answers it just as it answers the same body when it is small: then it
-//! has read it all. The body is wrong in itself, so that nothing is changed by it.
+//! has read it all. The body is wrong in itself, so that nothing is changed by it. Refused is what is answered with 400,
+//! 413, 414 or 431, or cut off; an error of the server's own shows that it did not see the size coming.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -39,7 +40,7 @@ impl Probe for Oversized {
 
     const ABOUT: About = About {
         id: "oversized",
-        version: 1,
+        version: 2,
         question: "Are requests refused that are far too large?",
         does: "Sends a head of 400 kB, and wrong bodies padded to 16 MiB beside the same unpadded.",
         shows: &[OVERSIZED],
@@ -54,7 +55,7 @@ impl Probe for Oversized {
         let range = Range::new(&world, world.site()?, strongest(&world).await);
         let mut seen = Seen { head: head(&world).await, bodies: Vec::new() };
         let mut tried = 0;
-        for shot in shots(&range).await {
+        for shot in shots(&range).await.all {
             if seen.bodies.len() >= MOST_BODIES || tried >= MOST_TRIED {
                 break;
             }
@@ -84,10 +85,10 @@ impl Probe for Oversized {
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
-        let taken = seen.bodies.iter().find(|(_, small, large)| small == large || (200..300).contains(large));
-        let head = seen.head;
-        let finding = match (head, taken) {
-            (_, Some((route, _, status))) => Finding::broken(
+        let taken = seen.bodies.iter().find(|(_, small, large)| body(*small, *large) == Size::Taken);
+        let failed = seen.bodies.iter().find(|(_, _, large)| *large >= 500);
+        let finding = match (seen.head, taken, failed) {
+            (_, Some((route, _, status)), _) => Finding::broken(
                 OVERSIZED,
                 words!(
                     "a body of 16 MiB was read to its end by {route} ({status})",
@@ -95,22 +96,36 @@ impl Probe for Oversized {
                     "en kropp på 16 MiB lästes till slutet av {route} ({status})"
                 ),
             ),
-            (Some(status @ 200..400), _) => Finding::broken(
+            (_, None, Some((route, _, status))) => Finding::broken(
                 OVERSIZED,
                 words!(
-                    "a head of 400 kB was taken ({status})",
-                    "et hode på 400 kB ble godtatt ({status})",
-                    "ett huvud på 400 kB godtogs ({status})"
+                    "a body of 16 MiB is too much for {route} ({status})",
+                    "et innhold på 16 MiB er for mye for {route} ({status})",
+                    "en kropp på 16 MiB är för mycket för {route} ({status})"
                 ),
             ),
-            (head, None) => {
-                let (count, status) = (seen.bodies.len(), head.unwrap_or(0));
+            (Some(status @ (200..400 | 500..)), ..) => Finding::broken(
+                OVERSIZED,
+                words!(
+                    "a head of 400 kB was not refused ({status})",
+                    "et hode på 400 kB ble ikke avvist ({status})",
+                    "ett huvud på 400 kB avvisades inte ({status})"
+                ),
+            ),
+            (head, None, None) => {
+                let all = seen.bodies.len();
+                let refused = seen
+                    .bodies
+                    .iter()
+                    .filter(|(_, small, large)| body(*small, *large) == Size::Refused)
+                    .count();
+                let status = head.map_or_else(|| "?".to_owned(), |status| status.to_string());
                 let because = words!(
-                    "a head of 400 kB ({status}) and {count} bodies of 16 MiB were refused or cut off",
-                    "et hode på 400 kB ({status}) og {count} innhold på 16 MiB ble avvist eller brutt av",
-                    "ett huvud på 400 kB ({status}) och {count} kroppar på 16 MiB avvisades eller bröts av"
+                    "a head of 400 kB was answered with {status} (0: cut off), {refused} of {all} bodies of 16 MiB were refused or cut off",
+                    "et hode på 400 kB ble besvart med {status} (0: brutt av), {refused} av {all} innhold på 16 MiB ble avvist eller brutt av",
+                    "ett huvud på 400 kB besvarades med {status} (0: avbrutet), {refused} av {all} kroppar på 16 MiB avvisades eller bröts av"
                 );
-                if head.is_some() && count > 0 {
+                if head.is_some_and(is_refusal) && refused > 0 && refused == all {
                     Finding::held(OVERSIZED, because)
                 } else {
                     Finding::unseen(OVERSIZED, because)
@@ -118,6 +133,32 @@ impl Probe for Oversized {
             }
         };
         vec![finding]
+    }
+}
+
+/// What became of something large.
+#[derive(Debug, PartialEq, Eq)]
+enum Size {
+    Taken,
+    Refused,
+    /// Limited, or refused for another reason.
+    Unclear,
+}
+
+/// Whether a status says that it is too much; 0 is a closed connection.
+fn is_refusal(status: u16) -> bool {
+    matches!(status, 0 | 400 | 413 | 414 | 431)
+}
+
+fn body(small: u16, large: u16) -> Size {
+    match large {
+        200..300 => Size::Taken,
+        // The same 400 may be for what is in the body or for how much it is.
+        400 if small == 400 => Size::Unclear,
+        429 => Size::Unclear,
+        large if large == small => Size::Taken,
+        large if is_refusal(large) => Size::Refused,
+        _ => Size::Unclear,
     }
 }
 
@@ -149,4 +190,39 @@ async fn head(world: &World) -> Option<u16> {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), both).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Saw;
+
+    #[test]
+    fn only_what_speaks_of_size_is_refused() {
+        let saw = |head: Option<u16>, bodies: &[(u16, u16)]| {
+            let bodies = bodies.iter().map(|(small, large)| ("POST /a".to_owned(), *small, *large)).collect();
+            Oversized::judge(&Seen { head, bodies })[0].saw
+        };
+        for (head, body, wanted) in [
+            (431, (422, 413), Saw::Held),
+            (0, (422, 0), Saw::Held),
+            (400, (422, 400), Saw::Held),
+            (431, (422, 422), Saw::Broken),
+            (431, (422, 201), Saw::Broken),
+            (431, (422, 500), Saw::Broken),
+            (431, (400, 502), Saw::Broken),
+            (500, (422, 413), Saw::Broken),
+            (200, (422, 413), Saw::Broken),
+            (429, (422, 413), Saw::Unseen),
+            (431, (422, 429), Saw::Unseen),
+            (431, (422, 403), Saw::Unseen),
+            (431, (400, 400), Saw::Unseen),
+            (404, (422, 413), Saw::Unseen),
+        ] {
+            assert_eq!(saw(Some(head), &[body]), wanted, "{head} {body:?}");
+        }
+        assert_eq!(saw(None, &[(422, 413)]), Saw::Unseen);
+        assert_eq!(saw(Some(431), &[]), Saw::Unseen);
+        assert_eq!(saw(Some(431), &[(422, 413), (422, 429)]), Saw::Unseen);
+    }
 }

@@ -5,14 +5,18 @@
 //! filter can tell them apart that does not compute them; a pause must come again, grow with what was asked for and
 //! go away; and a row must hold what only the database has put together.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::aim::{Range, Shot, Slot, is_kept_out, shots, signs_in, signs_out, strongest};
+use super::aim::{
+    Range, Shot, Shots, Slot, is_kept_out, is_little, shots, signs_in, signs_out, strongest, told_of,
+};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
@@ -36,6 +40,8 @@ pub struct Seen {
 struct Way {
     /// Whether it goes straight to the app.
     direct: bool,
+    /// Parameters that there are.
+    all: usize,
     /// Parameters that were tried.
     tried: usize,
     /// Parameters that gave no answer to go by.
@@ -57,7 +63,9 @@ struct Hole {
 
 /// More holes than these tell nothing more.
 const MOST_HOLES: usize = 20;
-const MOST_SLOTS: usize = 160;
+const MOST_SLOTS: usize = 240;
+/// Shooting ends after this on each way, so that what was found until then is told.
+const LONGEST: Duration = Duration::from_secs(540);
 /// Rounds of yes and no that must all agree.
 const ROUNDS: usize = 5;
 /// A pause that is asked for, in seconds.
@@ -72,7 +80,7 @@ impl Probe for Sqli {
 
     const ABOUT: About = About {
         id: "sqli",
-        version: 1,
+        version: 2,
         question: "Can anybody make the database run what they typed?",
         does: "Sends SQL in every query, path, body and form field and in some headers, and looks for database errors, yes/no answers, pauses and rows that only a database makes.",
         shows: &[DIRECT, WAF, CONTROL],
@@ -96,21 +104,24 @@ impl Probe for Sqli {
         let session = strongest(&world).await;
         let range = Range::new(&world, site, session.clone());
         let shots = shots(&range).await;
-        let mut ways = vec![attack(&world, &range, &shots, !edge && !waf).await];
+        let mut services = Vec::new();
+        let mut addresses = Vec::new();
         if let Some(klar) = &world.klar {
-            let instances = klar.instances().await.unwrap_or_default();
-            let mut services = Vec::new();
-            for instance in instances {
+            for instance in klar.instances().await.unwrap_or_default() {
                 let Some(address) = instance.address else { continue };
-                if services.contains(&instance.service) {
-                    continue;
+                if !services.contains(&instance.service) {
+                    services.push(instance.service);
+                    addresses.push(address);
                 }
-                services.push(instance.service);
-                let origin = Origin { tls: false, ..site.origin().clone() };
-                let client = Client::new(origin).at(address);
-                let range = Range::new(&world, &client, session.clone());
-                ways.push(attack(&world, &range, &shots, true).await);
             }
+        }
+        let share = LONGEST / u32::try_from(1 + addresses.len()).unwrap_or(u32::MAX);
+        let mut ways = vec![attack(&world, &range, &shots, !edge && !waf, share).await];
+        for address in addresses {
+            let origin = Origin { tls: false, ..site.origin().clone() };
+            let client = Client::new(origin).at(address);
+            let range = Range::new(&world, &client, session.clone());
+            ways.push(attack(&world, &range, &shots, true, share).await);
         }
         Ok(Seen { ways, waf, edge })
     }
@@ -169,7 +180,13 @@ fn judge_ways(place: (&'static str, &'static str), ways: &[&Way], none: Words) -
         "{asked} angrep på {answered} av {tried} parametere nådde ingenting",
         "{asked} angrepp på {answered} av {tried} parametrar nådde inget"
     );
-    if tried == 0 || silent > 0 { Finding::unseen(place, told) } else { Finding::held(place, told) }
+    let all: usize = ways.iter().map(|way| way.all).sum();
+    let told = told_of(told, tried, all);
+    if tried == 0 || silent > 0 || !is_little(all.saturating_sub(tried), all) {
+        Finding::unseen(place, told)
+    } else {
+        Finding::held(place, told)
+    }
 }
 
 /// Whether what looks like an attack is refused where the same without it passes.
@@ -182,31 +199,37 @@ async fn has_waf(range: &Range<'_>) -> bool {
     matches!((plain, attack), (Ok(plain), Ok(attack)) if !refused(plain.status) && refused(attack.status))
 }
 
-async fn attack(world: &World, range: &Range<'_>, shots: &[Shot], direct: bool) -> Way {
-    let mut way = Way { direct, tried: 0, silent: 0, asked: 0, found: Vec::new() };
-    for shot in shots.iter().filter(|shot| !signs_out(world, shot)) {
-        let Some(still) = Still::of(range, shot).await else {
-            way.tried += shot.slots().len();
-            way.silent += shot.slots().len();
+async fn attack(world: &World, range: &Range<'_>, shots: &Shots, direct: bool, share: Duration) -> Way {
+    let end = Instant::now() + share;
+    let slots = shots.spread(|shot| !signs_out(world, shot));
+    let all = slots.len() + shots.beyond();
+    let mut way = Way { direct, all, tried: 0, silent: 0, asked: 0, found: Vec::new() };
+    let mut stills: BTreeMap<usize, Option<Still>> = BTreeMap::new();
+    for (number, slot) in slots {
+        let Some(shot) = shots.all.get(number) else { continue };
+        if way.tried >= MOST_SLOTS || way.found.len() >= MOST_HOLES || Instant::now() > end {
+            break;
+        }
+        way.tried += 1;
+        let guarded = signs_in(world, shot);
+        let still = match stills.entry(number) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Still::of(range, shot, guarded).await),
+        };
+        let Some(still) = still else {
+            way.silent += 1;
             continue;
         };
-        let guarded = signs_in(world, shot);
-        for slot in shot.slots() {
-            if way.tried >= MOST_SLOTS || way.found.len() >= MOST_HOLES {
-                break;
-            }
-            way.tried += 1;
-            let aimed = Aimed { range, shot, slot: &slot, still: &still, guarded };
-            match aimed.all().await {
-                Tried::Hole(how, evidence) => way.found.push(Hole {
-                    route: shot.label.clone(),
-                    parameter: shot.slot_name(&slot),
-                    how: how.to_owned(),
-                    evidence: evidence.chars().take(200).collect(),
-                }),
-                Tried::Nothing => {}
-                Tried::Silence => way.silent += 1,
-            }
+        let aimed = Aimed { range, shot, slot: &slot, still, guarded };
+        match aimed.all().await {
+            Tried::Hole(how, evidence) => way.found.push(Hole {
+                route: shot.label.clone(),
+                parameter: shot.slot_name(&slot),
+                how: how.to_owned(),
+                evidence: evidence.chars().take(200).collect(),
+            }),
+            Tried::Nothing => {}
+            Tried::Silence => way.silent += 1,
         }
     }
     way.asked = range.asked();
@@ -227,10 +250,11 @@ struct Still {
 }
 
 impl Still {
-    async fn of(range: &Range<'_>, shot: &Shot) -> Option<Self> {
+    async fn of(range: &Range<'_>, shot: &Shot, guarded: bool) -> Option<Self> {
         let mut still: Option<Self> = None;
         for _ in 0..3 {
-            let answer = range.fire(shot.plain()).await.ok().filter(|answer| !is_kept_out(answer))?;
+            let answer =
+                range.fire(shot.plain()).await.ok().filter(|answer| !is_kept_out(answer, guarded))?;
             let print = print(&answer, "");
             let took = answer.took.as_secs_f64();
             match &mut still {
@@ -564,6 +588,7 @@ fn hash(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
 
     fn answer(status: u16, body: &str) -> Answer {
         Answer {
@@ -582,6 +607,25 @@ mod tests {
         assert!(same("for p&#39;1", "for "));
         assert!(!same("[1]", "[]"));
         assert!(print(&answer(200, "x"), "") != print(&answer(404, "x"), ""));
+    }
+
+    #[test]
+    fn what_was_left_out_is_told() {
+        let way = |all, silent, found| Way { direct: true, all, tried: 80, silent, asked: 900, found };
+        let hole = || Hole {
+            route: "GET /a".into(),
+            parameter: "q (query)".into(),
+            how: "time".into(),
+            evidence: "x".into(),
+        };
+        let judged = |way: Way| judge_ways(DIRECT, &[&way], Words::same(String::new()));
+        assert_eq!(judged(way(80, 0, Vec::new())).saw, Saw::Held);
+        assert_eq!(judged(way(82, 0, Vec::new())).saw, Saw::Held);
+        let cut = judged(way(212, 0, Vec::new()));
+        assert_eq!(cut.saw, Saw::Unseen);
+        assert!(cut.because.en.ends_with("80 of 212 were tried"), "{}", cut.because.en);
+        assert_eq!(judged(way(80, 1, Vec::new())).saw, Saw::Unseen);
+        assert_eq!(judged(way(212, 1, vec![hole()])).saw, Saw::Broken);
     }
 
     #[test]

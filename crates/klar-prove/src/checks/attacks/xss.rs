@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::aim::{Range, Shot, Slot, is_kept_out, shots, signs_in, signs_out, strongest};
+use super::aim::{Range, Shot, Slot, is_kept_out, is_little, shots, signs_in, signs_out, strongest, told_of};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -23,6 +23,8 @@ pub struct Xss;
 /// What came of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
+    /// Parameters that there are.
+    all: usize,
     /// Parameters that were tried.
     tried: usize,
     /// Parameters that gave no answer.
@@ -52,7 +54,9 @@ struct Hole {
 const REFLECTED: (&str, &str) = ("sec.xss", "reflected");
 const STORED: (&str, &str) = ("sec.xss", "stored");
 const CONTROL: (&str, &str) = ("sec.xss", "control");
-const MOST_SLOTS: usize = 160;
+const MOST_SLOTS: usize = 400;
+/// Shooting ends after this, so that what was found until then is told.
+const LONGEST: Duration = Duration::from_secs(240);
 const MOST_HOLES: usize = 20;
 const MOST_PAGES: usize = 60;
 
@@ -61,7 +65,7 @@ impl Probe for Xss {
 
     const ABOUT: About = About {
         id: "xss",
-        version: 1,
+        version: 2,
         question: "Can anybody put a script into the pages that others see?",
         does: "Sends harmless markers with the characters that matter in every parameter, and reads the answers and the pages that show what was written as a browser reads them.",
         shows: &[REFLECTED, STORED, CONTROL],
@@ -80,68 +84,71 @@ impl Probe for Xss {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let session = strongest(&world).await;
         let range = Range::new(&world, world.site()?, session);
-        let shots = shots(&range).await;
-        let mut seen = Seen::default();
+        let mut shots = shots(&range).await;
+        let untouched = shots.all.clone();
+        let end = Instant::now() + LONGEST;
+        let slots = shots.spread(|shot| !signs_out(&world, shot));
+        let mut seen = Seen { all: slots.len() + shots.beyond(), ..Seen::default() };
         let mut written: BTreeMap<String, (String, String)> = BTreeMap::new();
-        for shot in shots.iter().filter(|shot| !signs_out(&world, shot)) {
-            let mut shot = shot.clone();
-            for slot in shot.slots() {
-                if seen.tried >= MOST_SLOTS || seen.reflected.len() >= MOST_HOLES {
+        for (number, slot) in slots {
+            let Some(shot) = shots.all.get_mut(number) else { continue };
+            if seen.tried >= MOST_SLOTS || seen.reflected.len() >= MOST_HOLES || Instant::now() > end {
+                break;
+            }
+            seen.tried += 1;
+            let mut answered = false;
+            // The whole at first; where it is refused, its parts.
+            let guarded = signs_in(&world, shot);
+            for part in 0..if guarded { 1 } else { 3 } {
+                let mark = mark();
+                let text = payload(&mark, part);
+                let ask = shot.with(&slot, &text).with("accept", "text/html,*/*");
+                let Ok(answer) = range.fire(ask).await else { continue };
+                answered |= !is_kept_out(&answer, guarded);
+                seen.pages += usize::from(executes(&answer));
+                let hole = |context: &str| Hole {
+                    route: shot.label.clone(),
+                    parameter: shot.slot_name(&slot),
+                    context: context.to_owned(),
+                    page: String::new(),
+                };
+                if let Some(context) = context(&answer, &mark) {
+                    seen.reflected.push(hole(context));
                     break;
                 }
-                seen.tried += 1;
-                let mut answered = false;
-                // The whole at first; where it is refused, its parts.
-                for part in 0..if signs_in(&world, &shot) { 1 } else { 3 } {
-                    let mark = mark();
-                    let text = payload(&mark, part);
-                    let ask = shot.with(&slot, &text).with("accept", "text/html,*/*");
-                    let Ok(answer) = range.fire(ask).await else { continue };
-                    answered |= !is_kept_out(&answer);
-                    seen.pages += usize::from(executes(&answer));
-                    let hole = |context: &str| Hole {
-                        route: shot.label.clone(),
-                        parameter: shot.slot_name(&slot),
-                        context: context.to_owned(),
-                        page: String::new(),
-                    };
-                    if let Some(context) = context(&answer, &mark) {
-                        seen.reflected.push(hole(context));
-                        break;
-                    }
-                    if leads(&answer, &mark) {
-                        let link = shot.with(&slot, &format!("javascript:{mark}"));
-                        if let Ok(answer) = range.fire(link).await
-                            && executes(&answer)
-                            && is_script_link(&answer, &mark)
-                        {
-                            seen.reflected.push(hole("link"));
-                            break;
-                        }
-                    }
-                    if answer.status.is_success() {
-                        if !shot.reads() {
-                            written.insert(mark, (shot.label.clone(), shot.slot_name(&slot)));
-                            // Else the next field's attempt would write over what this one wrote.
-                            if matches!(slot, Slot::Json(_)) {
-                                shot = shot.keeping(&slot, &text);
-                            }
-                        }
+                if leads(&answer, &mark) {
+                    let link = shot.with(&slot, &format!("javascript:{mark}"));
+                    if let Ok(answer) = range.fire(link).await
+                        && executes(&answer)
+                        && is_script_link(&answer, &mark)
+                    {
+                        seen.reflected.push(hole("link"));
                         break;
                     }
                 }
-                seen.silent += usize::from(!answered);
+                if answer.status.is_success() {
+                    if !shot.reads() {
+                        written.insert(mark, (shot.label.clone(), shot.slot_name(&slot)));
+                        // Else the next field's attempt would write over what this one wrote.
+                        if matches!(slot, Slot::Json(_)) {
+                            *shot = shot.keeping(&slot, &text);
+                        }
+                    }
+                    break;
+                }
             }
+            seen.silent += usize::from(!answered);
         }
         seen.written = written.len();
         if !written.is_empty() {
-            read_again(&world, &range, &shots, &written, &mut seen).await;
+            read_again(&world, &range, &untouched, &written, &mut seen).await;
         }
         Ok(seen)
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
-        let Seen { tried, pages, written, shown, read, .. } = seen;
+        let Seen { all, tried, pages, written, shown, read, .. } = seen;
+        let cut = !is_little(all.saturating_sub(*tried), *all);
         let reflected = match seen.reflected.first() {
             Some(Hole { route, parameter, context, .. }) => {
                 let count = seen.reflected.len();
@@ -160,7 +167,9 @@ impl Probe for Xss {
                     "markører i {tried} parametere, {pages} svar som var sider: ingen kom uescapet tilbake",
                     "markörer i {tried} parametrar, {pages} svar som var sidor: ingen kom tillbaka oescapad"
                 );
-                if *tried == 0 || seen.silent > 0 {
+                let because = told_of(because, *tried, seen.all);
+                // Where nothing was a page, nothing could have shown a script.
+                if *tried == 0 || *pages == 0 || seen.silent > 0 || cut {
                     Finding::unseen(REFLECTED, because)
                 } else {
                     Finding::held(REFLECTED, because)
@@ -185,7 +194,12 @@ impl Probe for Xss {
                     "{written} markører ble lagret, {shown} av dem vist igjen på {read} adresser, ingen uescapet",
                     "{written} markörer lagrades, {shown} av dem visades igen på {read} adresser, ingen oescapad"
                 );
-                if *shown == 0 { Finding::unseen(STORED, because) } else { Finding::held(STORED, because) }
+                let because = told_of(because, *tried, seen.all);
+                if *shown == 0 || cut {
+                    Finding::unseen(STORED, because)
+                } else {
+                    Finding::held(STORED, because)
+                }
             }
         };
         let control = words!(
@@ -359,11 +373,25 @@ fn is_script_link(answer: &Answer, mark: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
 
     fn page(kind: &str, body: &str) -> Answer {
         let mut headers = http::HeaderMap::new();
         headers.insert("content-type", kind.parse().unwrap());
         Answer { status: http::StatusCode::OK, headers, body: body.to_owned().into(), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn without_pages_nothing_could_come_back() {
+        let saw = |seen: Seen| {
+            let found = Xss::judge(&seen);
+            [found[0].saw, found[1].saw]
+        };
+        let good = || Seen { all: 40, tried: 40, pages: 9, written: 3, shown: 2, read: 5, ..Seen::default() };
+        assert_eq!(saw(good()), [Saw::Held; 2]);
+        assert_eq!(saw(Seen { pages: 0, ..good() }), [Saw::Unseen, Saw::Held]);
+        assert_eq!(saw(Seen { all: 90, ..good() }), [Saw::Unseen; 2]);
+        assert_eq!(saw(Seen { shown: 0, silent: 1, ..good() }), [Saw::Unseen; 2]);
     }
 
     #[test]

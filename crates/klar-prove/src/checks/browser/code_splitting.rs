@@ -19,12 +19,14 @@ pub struct CodeSplitting;
 /// The scripts of the first page and of others.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Seen {
-    /// Scripts of the first page, and their bytes as sent.
+    /// Scripts of the first page, and their bytes as sent: by path those of the site, by address those of others.
     first: BTreeMap<String, u64>,
-    /// By place: how many scripts it has that the first page does not, and how many in all.
+    /// By place: how many scripts of the site it has that the first page does not, and how many in all.
     places: BTreeMap<String, (usize, usize)>,
-    /// All scripts that were seen.
+    /// All scripts of the site that were seen.
     scripts: usize,
+    /// Those of other sites, which visitors wait for as well.
+    foreign: usize,
     /// Images below the fold, and those of them that are fetched at once.
     far_images: usize,
     eager_images: Vec<String>,
@@ -45,7 +47,7 @@ impl Probe for CodeSplitting {
 
     const ABOUT: About = About {
         id: "code-splitting",
-        version: 1,
+        version: 2,
         question: "Does each place in the app fetch its own scripts, and the first page only what it needs?",
         does: "Opens the first page and up to four places that it links to, and compares the scripts that they fetch; looks at the images below the fold.",
         shows: &[
@@ -76,6 +78,7 @@ impl Probe for CodeSplitting {
             first: scripts(&world, &page, &world.url("/")?).await?,
             places: BTreeMap::new(),
             scripts: 0,
+            foreign: 0,
             far_images: 0,
             eager_images: Vec::new(),
         };
@@ -84,11 +87,13 @@ impl Probe for CodeSplitting {
         for place in others {
             let found = scripts(&world, &page, &world.url(&place)?).await?;
             seen.images(&page.eval(FAR).await?);
-            let own = found.keys().filter(|script| !seen.first.contains_key(*script)).count();
+            let new = found.keys().filter(|script| is_own(script) && !seen.first.contains_key(*script));
+            let own = new.count();
             seen.places.insert(place, (own, found.len()));
             all.extend(found.into_keys());
         }
-        seen.scripts = all.len();
+        seen.scripts = all.iter().filter(|script| is_own(script)).count();
+        seen.foreign = all.len() - seen.scripts;
         Ok(seen)
     }
 
@@ -135,7 +140,7 @@ impl Seen {
     fn judge_scripts(&self) -> Vec<Finding> {
         let parts = [(SPLIT, "entry"), (SPLIT, "chunks"), (SPLIT, "on-demand"), (LAZY, "chunks")];
         let scripts = self.scripts;
-        if scripts == 0 {
+        if scripts + self.foreign == 0 {
             let none =
                 || words!("the pages have no scripts", "sidene har ingen skript", "sidorna har inga skript");
             return parts.into_iter().map(|part| Finding::inapplicable(part, none())).collect();
@@ -143,11 +148,23 @@ impl Seen {
         let bytes: u64 = self.first.values().sum();
         let kb = bytes.div_ceil(1000);
         let first = self.first.len();
+        let foreign = self.first.keys().filter(|script| !is_own(script)).count();
         let entry = words!(
-            "{kb} kB in {first} scripts on the first page",
-            "{kb} kB i {first} skript på forsiden",
-            "{kb} kB i {first} skript på startsidan"
+            "{kb} kB in {first} scripts on the first page, {foreign} of them from other sites",
+            "{kb} kB i {first} skript på forsiden, {foreign} av dem fra andre nettsteder",
+            "{kb} kB i {first} skript på startsidan, {foreign} av dem från andra sajter"
         );
+        if scripts == 0 {
+            let none = || {
+                words!(
+                    "all scripts come from other sites",
+                    "alle skript kommer fra andre nettsteder",
+                    "alla skript kommer från andra sajter"
+                )
+            };
+            let rest = parts[1..].iter().map(|part| Finding::unseen(*part, none()));
+            return [Finding::when(bytes <= BUDGET, parts[0], entry)].into_iter().chain(rest).collect();
+        }
         let pages = self.places.len();
         let own = self.places.values().filter(|(own, _)| *own > 0).count();
         let without =
@@ -203,7 +220,25 @@ impl Seen {
     }
 }
 
-/// The scripts of the site that a page fetches, with their bytes.
+/// Whether a script is the site's own: those of others have their whole address.
+fn is_own(script: &str) -> bool {
+    script.starts_with('/')
+}
+
+/// What a script is called: its path, or its address without the query where another site has it; none for what is not
+/// fetched.
+fn name_of(address: &str, origin: &str) -> Option<String> {
+    let name = match address.strip_prefix(origin).filter(|path| path.starts_with('/')) {
+        Some(path) => path,
+        None if address.starts_with("https://") || address.starts_with("http://") => {
+            address.split(['?', '#']).next().unwrap_or(address)
+        }
+        None => return None,
+    };
+    Some(name.chars().take(200).collect())
+}
+
+/// The scripts that a page fetches, with their bytes.
 async fn scripts(world: &World, page: &Page<'_>, url: &str) -> Result<BTreeMap<String, u64>, Unable> {
     let mark = page.mark();
     page.open(url, LOAD).await?;
@@ -218,8 +253,7 @@ async fn scripts(world: &World, page: &Page<'_>, url: &str) -> Result<BTreeMap<S
             // What is fetched for later (`rel=prefetch`) is of another type.
             "Network.requestWillBeSent" if text("/type") == "Script" => {
                 let address = text("/request/url");
-                if let Some(path) = address.strip_prefix(&origin) {
-                    let path: String = path.chars().take(200).collect();
+                if let Some(path) = name_of(&address, &origin) {
                     by_request.insert(text("/requestId"), path.clone());
                     found.entry(path).or_insert(0);
                 }
@@ -234,4 +268,44 @@ async fn scripts(world: &World, page: &Page<'_>, url: &str) -> Result<BTreeMap<S
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Saw;
+
+    #[test]
+    fn scripts_of_others_are_waited_for_too() {
+        let saw = |first: &[(&str, u64)]| {
+            let first: BTreeMap<String, u64> =
+                first.iter().map(|(script, bytes)| ((*script).to_owned(), *bytes)).collect();
+            let foreign = first.keys().filter(|script| !is_own(script)).count();
+            let scripts = first.len() - foreign;
+            let places = BTreeMap::from([("/a".to_owned(), (1, 2))]);
+            let seen = Seen { first, places, scripts, foreign, far_images: 0, eager_images: Vec::new() };
+            let found = seen.judge_scripts();
+            [found[0].saw, found[1].saw, found[2].saw]
+        };
+        let other = "https://cdn.example/lib.js";
+        assert_eq!(saw(&[("/a.js", 90_000), ("/b.js", 9_000)]), [Saw::Held; 3]);
+        assert_eq!(saw(&[("/a.js", 90_000), ("/b.js", 9_000), (other, 150_000)])[0], Saw::Broken);
+        // A library of somebody else's is no second piece of this build.
+        assert_eq!(saw(&[("/a.js", 90_000), (other, 9_000)]), [Saw::Held, Saw::Broken, Saw::Held]);
+        assert_eq!(saw(&[(other, 9_000)]), [Saw::Held, Saw::Unseen, Saw::Unseen]);
+        assert_eq!(saw(&[]), [Saw::Inapplicable; 3]);
+    }
+
+    #[test]
+    fn names_of_scripts() {
+        let of = |address| name_of(address, "https://shop.example");
+        assert_eq!(of("https://shop.example/a.js?v=1").as_deref(), Some("/a.js?v=1"));
+        assert_eq!(
+            of("https://shop.example.evil/a.js?v=1").as_deref(),
+            Some("https://shop.example.evil/a.js")
+        );
+        assert_eq!(of("https://cdn.example/lib.js?key=1").as_deref(), Some("https://cdn.example/lib.js"));
+        assert_eq!(of("data:text/javascript,1"), None);
+        assert_eq!(of("blob:https://shop.example/1"), None);
+    }
 }

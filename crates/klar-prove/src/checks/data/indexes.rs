@@ -89,7 +89,7 @@ impl Probe for Indexes {
 
     const ABOUT: About = About {
         id: "indexes",
-        version: 1,
+        version: 2,
         question: "Does each frequent question have an index, and is each index of use?",
         does: "Reads PostgreSQL's catalogue and counters, asks the site's reading operations twice, and has PostgreSQL plan (not run) the statements that the app asks. Read only.",
         shows: &[

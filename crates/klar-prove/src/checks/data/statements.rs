@@ -52,7 +52,7 @@ impl Probe for Statements {
 
     const ABOUT: About = About {
         id: "statements",
-        version: 1,
+        version: 2,
         question: "Does a request take few statements, for the columns it needs, with values apart from the SQL?",
         does: "Asks reading operations one after the other, alone with the site for a moment, and reads PostgreSQL's own counters and list of what runs. Some requests carry a made-up value, which must not show up in any SQL.",
         shows: &[

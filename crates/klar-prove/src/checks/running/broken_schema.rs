@@ -104,12 +104,16 @@ impl Probe for BrokenSchema {
                 break;
             }
             let (schema, name) = (table.text("schema"), table.text("name"));
+            // Whoever ends this look early, the table has its name back: see run::restore.
+            world.undo.borrow_mut().push(restoring(schema, name));
             if database.run(&format!("ALTER TABLE {schema}.{name} RENAME TO {AWAY}")).await.is_err() {
+                world.undo.borrow_mut().pop();
                 continue;
             }
             // Connections may keep what they know of a table for as long as they do not look again.
             let found = errors(&world, session.as_ref(), &good, name).await;
             back(&database, schema, name).await?;
+            world.undo.borrow_mut().pop();
             seen.tables.push(name.to_owned());
             seen.errors.extend(found);
         }
@@ -181,9 +185,13 @@ impl Probe for BrokenSchema {
     }
 }
 
+fn restoring(schema: &str, name: &str) -> String {
+    format!("ALTER TABLE {schema}.{AWAY} RENAME TO {name}")
+}
+
 /// Gives the table its name back, whatever it takes.
 async fn back(database: &Database, schema: &str, name: &str) -> Result<(), Unable> {
-    let sql = format!("ALTER TABLE {schema}.{AWAY} RENAME TO {name}");
+    let sql = restoring(schema, name);
     let mut last = Ok(());
     for _ in 0..5 {
         last = database.run(&sql).await;

@@ -1,15 +1,16 @@
 //! The cache goes away for a while.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{anybody, good_reads, pids, read};
+use super::{anybody, good_reads, not_back, pids, read};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
+use crate::checks::attacks::aim::{is_little, told_of};
 use crate::words;
 use crate::words::Words;
-use crate::world::{World, until};
+use crate::world::World;
 
 /// The app without its cache.
 pub struct CacheAway;
@@ -19,6 +20,8 @@ pub struct CacheAway;
 pub struct Seen {
     /// Reading requests that were answered well before.
     good_before: usize,
+    /// Those that were asked meanwhile.
+    tried: usize,
     /// Those that were not answered well meanwhile: path and status, 0 for no answer.
     failed: Vec<(String, u16)>,
     /// Whether an account could sign in meanwhile; `None` when there is none, or it could not before.
@@ -30,6 +33,8 @@ pub struct Seen {
 }
 
 const BACK: Duration = Duration::from_secs(60);
+/// The cache is away no longer than this and one answer more, however many operations there are.
+const AWAY: Duration = Duration::from_secs(60);
 /// An answer later than this is one that nobody waits for.
 const PROMPT: Duration = Duration::from_secs(10);
 
@@ -38,7 +43,7 @@ impl Probe for CacheAway {
 
     const ABOUT: About = About {
         id: "cache-away",
-        version: 1,
+        version: 2,
         question: "Without its cache, does the app go on, and take it up again by itself?",
         does: "Stops the Redis of the rig, asks every reading operation and signs in, starts it again and waits for the app.",
         shows: &[
@@ -75,7 +80,13 @@ impl Probe for CacheAway {
         // Whatever happens in between, the cache comes back.
         let mut failed = Vec::new();
         let mut slowest = Duration::ZERO;
+        let mut tried = 0;
+        let end = Instant::now() + AWAY;
         for path in &good {
+            if Instant::now() > end {
+                break;
+            }
+            tried += 1;
             let asking = read(&world, session.as_ref(), path);
             let answer = tokio::time::timeout(world.patience(PROMPT), asking).await.ok().and_then(Result::ok);
             match answer {
@@ -88,19 +99,10 @@ impl Probe for CacheAway {
             None => None,
         };
         klar.give_back(&store).await.map_err(cannot)?;
-        let mut not_back = Vec::new();
-        for path in &good {
-            let well = || async {
-                let answer = read(&world, session.as_ref(), path).await.ok()?;
-                answer.status.is_success().then_some(())
-            };
-            let patience = if not_back.is_empty() { world.patience(BACK) } else { Duration::from_secs(1) };
-            if until(patience, well).await.is_none() {
-                not_back.push(path.clone());
-            }
-        }
+        let not_back = not_back(&world, session.as_ref(), &good, BACK).await;
         Ok(Seen {
             good_before: good.len(),
+            tried,
             failed,
             signed_in,
             slowest_ms: u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
@@ -110,7 +112,8 @@ impl Probe for CacheAway {
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
-        let Seen { good_before: all, slowest_ms, .. } = seen;
+        let Seen { good_before: all, tried, slowest_ms, .. } = seen;
+        let cut = !is_little(all.saturating_sub(*tried), *all);
         let bad = seen.failed.len();
         let flows = match (seen.failed.first(), seen.signed_in) {
             (Some((path, status)), _) => words!(
@@ -129,7 +132,11 @@ impl Probe for CacheAway {
                 "utan Redis besvaras alla {all} läsoperationer väl, den långsammaste på {slowest_ms} ms"
             ),
         };
+        let flows = told_of(flows, *tried, *all);
         let goes_on = bad == 0 && seen.signed_in != Some(false);
+        let held = |good: bool, place, because: Words| {
+            if good && cut { Finding::unseen(place, because) } else { Finding::when(good, place, because) }
+        };
         let back = match seen.not_back.first() {
             Some(path) => words!(
                 "{path} is not answered well again within 60 s",
@@ -148,9 +155,34 @@ impl Probe for CacheAway {
             ),
         };
         vec![
-            Finding::when(bad == 0, ("cache.redis", "cache-down"), flows.clone()),
-            Finding::when(goes_on, ("err.graceful-degradation", "core-flows"), flows),
+            held(bad == 0, ("cache.redis", "cache-down"), flows.clone()),
+            held(goes_on, ("err.graceful-degradation", "core-flows"), flows),
             Finding::when(seen.not_back.is_empty(), ("err.graceful-degradation", "recovery"), back),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Saw;
+
+    #[test]
+    fn operations_without_a_turn_are_told() {
+        let saw = |tried: usize, failed: Vec<(String, u16)>| {
+            let found = CacheAway::judge(&Seen {
+                good_before: 20,
+                tried,
+                failed,
+                signed_in: Some(true),
+                slowest_ms: 9,
+                not_back: Vec::new(),
+                same_processes: true,
+            });
+            [found[0].saw, found[1].saw, found[2].saw]
+        };
+        assert_eq!(saw(20, Vec::new()), [Saw::Held; 3]);
+        assert_eq!(saw(6, Vec::new()), [Saw::Unseen, Saw::Unseen, Saw::Held]);
+        assert_eq!(saw(6, vec![("/a".into(), 500)]), [Saw::Broken, Saw::Broken, Saw::Held]);
     }
 }

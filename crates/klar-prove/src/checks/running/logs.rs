@@ -54,7 +54,7 @@ impl Probe for Logs {
 
     const ABOUT: About = About {
         id: "logs",
-        version: 1,
+        version: 2,
         question: "Are the app's log lines JSON with the fields that matter, with the request's trace id and without secrets?",
         does: "Asks reading operations, an address that does not exist and a sign-in that must fail, each with a trace id and with made-up secrets in headers, cookie and password, and reads the lines that the app writes meanwhile.",
         shows: &[
@@ -247,11 +247,14 @@ impl Probe for Logs {
             "sporings-ID-ene til {traced} av {asked} forespørsler er i loggen",
             "spårnings-id:n för {traced} av {asked} anrop finns i loggen"
         );
-        // A path that nobody else asks for is in the log: then its trace id must be there with it.
+        // A path that nobody else asks for is in the log: then its trace id must be there with it. One request that can
+        // be followed says nothing of the others.
         found.push(if seen.unmistakable > seen.unmistakable_traced {
             Finding::broken(tracing, told)
-        } else if *traced > 0 {
+        } else if *traced > 0 && traced == asked {
             Finding::held(tracing, told)
+        } else if *traced > 0 {
+            Finding::unseen(tracing, told)
         } else {
             Finding::unseen(tracing, silent())
         });
@@ -269,7 +272,7 @@ async fn lines(klar: &dyn Klar, services: &BTreeSet<String>) -> Vec<String> {
 }
 
 /// Those of the lines that were not there before.
-fn new_lines(before: &[String], after: Vec<String>) -> Vec<String> {
+pub(super) fn new_lines(before: &[String], after: Vec<String>) -> Vec<String> {
     let mut old: HashMap<&str, usize> = HashMap::new();
     for line in before {
         *old.entry(line).or_default() += 1;
@@ -303,6 +306,29 @@ fn fill(body: &mut Value, name: &str, password: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
+
+    #[test]
+    fn every_request_must_be_found_by_its_id() {
+        let saw = |asked: usize, traced: usize, unmistakable: usize| {
+            let seen = Seen {
+                asked,
+                lines: 40,
+                not_json: 0,
+                ours: traced,
+                lacking: BTreeMap::new(),
+                unmistakable,
+                unmistakable_traced: 0,
+                traced,
+                leaked: Vec::new(),
+            };
+            Logs::judge(&seen)[3].saw
+        };
+        assert_eq!(saw(14, 14, 0), Saw::Held);
+        assert_eq!(saw(14, 1, 0), Saw::Unseen);
+        assert_eq!(saw(14, 0, 0), Saw::Unseen);
+        assert_eq!(saw(14, 13, 1), Saw::Broken);
+    }
 
     #[test]
     fn new_lines_are_told_from_old_ones() {

@@ -15,11 +15,12 @@ pub mod rollouts;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use crate::check::Unable;
 use crate::words;
 use crate::world::http::{Answer, Ask, Silence};
-use crate::world::{Klar, Session, World};
+use crate::world::{Klar, Session, World, until};
 
 /// Where apps tell how they are: whether they can serve, then whether they live.
 const READY: [&str; 4] = ["/readyz", "/healthz", "/ready", "/health"];
@@ -89,6 +90,28 @@ async fn smoke(world: &Rc<World>, session: Option<&Session>) -> (usize, Vec<Stri
         failed.push(path.clone());
     }
     (paths.len(), failed)
+}
+
+/// The paths that are not answered well again: what comes back does so within `back`, and all are asked within that
+/// and a little more, however many there are.
+async fn not_back(world: &World, session: Option<&Session>, paths: &[String], back: Duration) -> Vec<String> {
+    let mut not_back = Vec::new();
+    let end = Instant::now() + world.patience(back) + Duration::from_secs(15);
+    for path in paths {
+        if !not_back.is_empty() && Instant::now() > end {
+            break; // one that is not back is enough to know that the app is not
+        }
+        let well = || async {
+            let answer = read(world, session, path).await.ok()?;
+            answer.status.is_success().then_some(())
+        };
+        let patience = if not_back.is_empty() { world.patience(back) } else { Duration::from_secs(1) };
+        let looking = tokio::time::timeout(patience + Duration::from_secs(2), until(patience, well));
+        if looking.await.ok().flatten().is_none() {
+            not_back.push(path.clone());
+        }
+    }
+    not_back
 }
 
 /// Reads a path as this visitor.

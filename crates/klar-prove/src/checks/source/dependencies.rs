@@ -28,6 +28,10 @@ pub struct Seen {
     packages: BTreeMap<String, usize>,
     /// Manifests of which the versions are not all written down.
     loose: Vec<String>,
+    /// Lock files that could not be read.
+    unread: Vec<String>,
+    /// Manifests and lock files that were left out, since there are too many.
+    left: usize,
     /// Packages that no advisory could tell of: from Git, from a folder, of a form that is not known.
     unevaluated: usize,
     /// The advisories.
@@ -69,7 +73,7 @@ impl Probe for Dependencies {
 
     const ABOUT: About = About {
         id: "dependencies",
-        version: 1,
+        version: 2,
         question: "Has anything that the app is built from a known hole?",
         does: "Reads the lock files of npm, pnpm, yarn, pip, poetry, uv, composer and cargo, and compares each version with the advisories in the folder it was given, or in `.klar/advisories`.",
         shows: &[PART, CONTROL],
@@ -100,7 +104,13 @@ impl Probe for Dependencies {
         let seen = tokio::task::spawn_blocking(move || {
             let mut locked = Locked::default();
             read_locks(&tree, &mut locked);
-            let mut seen = Seen { unevaluated: locked.unevaluated, loose: locked.loose, ..Seen::default() };
+            let mut seen = Seen {
+                unevaluated: locked.unevaluated,
+                loose: locked.loose,
+                unread: locked.unread,
+                left: locked.left,
+                ..Seen::default()
+            };
             for (ecosystem, _) in locked.packages.keys() {
                 *seen.packages.entry(ecosystem.clone()).or_default() += 1;
             }
@@ -117,6 +127,7 @@ impl Probe for Dependencies {
                 seen.advisories = Some(Advisories { count: book.count, age_days, whole: book.whole });
             }
             seen.loose.truncate(20);
+            seen.unread.truncate(20);
             seen
         });
         seen.await.map_err(|why| Unable(Words::same(why.to_string())))
@@ -148,6 +159,28 @@ fn dependencies(seen: &Seen) -> Finding {
                 "{n} critical or high in {packages} packages, first: {package} {version} ({advisory}, fixed in {fixed}; {lock})",
                 "{n} kritiske eller høye i {packages} pakker, først: {package} {version} ({advisory}, rettet i {fixed}; {lock})",
                 "{n} kritiska eller höga i {packages} paket, först: {package} {version} ({advisory}, rättat i {fixed}; {lock})"
+            ),
+        );
+    }
+    if let Some(first) = seen.unread.first() {
+        let n = seen.unread.len();
+        return Finding::unseen(
+            PART,
+            words!(
+                "{n} lock files could not be read: {first}",
+                "{n} låsfiler kunne ikke leses: {first}",
+                "{n} låsfiler kunde inte läsas: {first}"
+            ),
+        );
+    }
+    if seen.left > 0 {
+        let left = seen.left;
+        return Finding::unseen(
+            PART,
+            words!(
+                "{packages} packages were looked at, {left} manifests and lock files were left out: too many",
+                "{packages} pakker ble sett på, {left} manifester og låsfiler ble utelatt: for mange",
+                "{packages} paket undersöktes, {left} manifest och låsfiler utelämnades: för många"
             ),
         );
     }
@@ -236,6 +269,8 @@ struct Locked {
     packages: Packages,
     unevaluated: usize,
     loose: Vec<String>,
+    unread: Vec<String>,
+    left: usize,
 }
 
 impl Locked {
@@ -261,6 +296,41 @@ fn plain(ecosystem: &str, name: &str) -> String {
     }
 }
 
+/// Lock files that say what is used, in forms that are not read here: what they name is not looked at.
+const UNKNOWN: [&str; 8] = [
+    "bun.lock",
+    "bun.lockb",
+    "pdm.lock",
+    "go.sum",
+    "Gemfile.lock",
+    "mix.lock",
+    "packages.lock.json",
+    "gradle.lockfile",
+];
+const MOST_MANIFESTS: usize = 1000;
+
+fn is_manifest(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let known = [
+        "package-lock.json",
+        "npm-shrinkwrap.json",
+        "composer.lock",
+        "Pipfile.lock",
+        "Cargo.lock",
+        "poetry.lock",
+        "uv.lock",
+        "yarn.lock",
+        "pnpm-lock.yaml",
+        "package.json",
+        "composer.json",
+        "Cargo.toml",
+        "pyproject.toml",
+    ];
+    known.contains(&name)
+        || UNKNOWN.contains(&name)
+        || name.starts_with("requirements") && (name.ends_with(".txt") || name.ends_with(".lock"))
+}
+
 fn read_locks(tree: &Tree, locked: &mut Locked) {
     let read = |path: &str| {
         // Lock files may be larger than what people write.
@@ -268,8 +338,11 @@ fn read_locks(tree: &Tree, locked: &mut Locked) {
         (about.is_file() && about.len() < 64 << 20)
             .then(|| std::fs::read_to_string(tree.root.join(path)).ok())?
     };
-    let manifests = tree.paths.iter().filter(|path| !is_test(path)).take(500);
-    for path in manifests {
+    let manifests: Vec<&String> =
+        tree.paths.iter().filter(|path| !is_test(path) && is_manifest(path)).collect();
+    // A tree that was not looked through to its end may have one more, and so it has.
+    locked.left += manifests.len().saturating_sub(MOST_MANIFESTS) + usize::from(tree.cut);
+    for path in manifests.into_iter().take(MOST_MANIFESTS) {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let beside =
             |file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
@@ -290,21 +363,31 @@ fn read_locks(tree: &Tree, locked: &mut Locked) {
         };
         match name {
             "package-lock.json" | "npm-shrinkwrap.json" | "composer.lock" | "Pipfile.lock" => {
-                if let Some(json) = read(path).and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
-                    match name {
-                        "composer.lock" => composer(&json, path, locked),
-                        "Pipfile.lock" => pipfile(&json, path, locked),
-                        _ => npm(&json, path, locked),
-                    }
+                match read(path).and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
+                    Some(json) if name == "composer.lock" => composer(&json, path, locked),
+                    Some(json) if name == "Pipfile.lock" => pipfile(&json, path, locked),
+                    Some(json) => npm(&json, path, locked),
+                    None => locked.unread.push(path.clone()),
                 }
             }
             "Cargo.lock" | "poetry.lock" | "uv.lock" => {
-                if let Some(toml) = read(path).and_then(|text| text.parse::<toml::Table>().ok()) {
-                    tables(&toml, if name == "Cargo.lock" { "crates.io" } else { "PyPI" }, path, locked);
+                let ecosystem = if name == "Cargo.lock" { "crates.io" } else { "PyPI" };
+                match read(path).and_then(|text| text.parse::<toml::Table>().ok()) {
+                    Some(toml) => tables(&toml, ecosystem, path, locked),
+                    None => locked.unread.push(path.clone()),
                 }
             }
-            "yarn.lock" => yarn(&read(path).unwrap_or_default(), path, locked),
-            "pnpm-lock.yaml" => pnpm(&read(path).unwrap_or_default(), path, locked),
+            "yarn.lock" | "pnpm-lock.yaml" => {
+                let text = read(path);
+                let whole = text.as_deref().is_some_and(|text| match name {
+                    "yarn.lock" => yarn(text, path, locked),
+                    _ => pnpm(text, path, locked),
+                });
+                if !whole {
+                    locked.unread.push(path.clone());
+                }
+            }
+            _ if UNKNOWN.contains(&name) => locked.unread.push(format!("{path} (of a form not known here)")),
             "package.json" => {
                 let Some(json) = read(path).and_then(|text| serde_json::from_str::<Value>(&text).ok()) else {
                     continue;
@@ -357,7 +440,10 @@ fn read_locks(tree: &Tree, locked: &mut Locked) {
                 }
             }
             _ if name.starts_with("requirements") && (name.ends_with(".txt") || name.ends_with(".lock")) => {
-                requirements(&read(path).unwrap_or_default(), path, locked);
+                match read(path) {
+                    Some(text) => requirements(&text, path, locked),
+                    None => locked.unread.push(path.clone()),
+                }
             }
             _ => {}
         }
@@ -400,37 +486,46 @@ fn npm(json: &Value, path: &str, locked: &mut Locked) {
     }
 }
 
-fn yarn(text: &str, path: &str, locked: &mut Locked) {
+/// Reads a lock file of yarn; whether it was one: with entries, or with nothing but comments.
+fn yarn(text: &str, path: &str, locked: &mut Locked) -> bool {
     let mut name = None;
+    let mut entries = 0;
     for line in text.lines() {
         if !line.starts_with([' ', '#']) && line.ends_with(':') {
             let first = line.trim_end_matches(':').split(',').next().unwrap_or_default().trim_matches('"');
             name =
                 first.char_indices().skip(1).find(|(_, c)| *c == '@').map(|(at, _)| first[..at].to_owned());
         } else if let (Some(rest), Some(name)) = (line.strip_prefix("  version"), &name) {
+            entries += 1;
             let version = rest.trim_start_matches([':', ' ']).trim_matches('"');
             if !version.starts_with("0.0.0-use") {
                 locked.add("npm", name, version, path);
             }
         }
     }
+    entries > 0 || text.lines().all(|line| line.trim().is_empty() || line.starts_with('#'))
 }
 
-fn pnpm(text: &str, path: &str, locked: &mut Locked) {
+/// Reads a lock file of pnpm; whether it was one.
+fn pnpm(text: &str, path: &str, locked: &mut Locked) -> bool {
     let mut inside = false;
+    let (mut keys, mut entries) = (0, 0);
     for line in text.lines() {
         if !line.starts_with(' ') && !line.is_empty() {
             inside = line == "packages:";
         } else if let (true, Some(key)) =
             (inside, line.strip_prefix("  ").filter(|key| !key.starts_with(' ')))
         {
+            keys += 1;
             let key = key.trim_end_matches(':').trim_matches('\'').trim_start_matches('/');
             let key = key.split('(').next().unwrap_or(key);
             if let Some((name, version)) = key.rsplit_once('@').filter(|(name, _)| !name.is_empty()) {
+                entries += 1;
                 locked.add("npm", name, version, path);
             }
         }
     }
+    text.starts_with("lockfileVersion") && (entries > 0 || keys == 0)
 }
 
 fn composer(json: &Value, path: &str, locked: &mut Locked) {
@@ -951,7 +1046,7 @@ mod tests {
         );
         yarn("\"@a/b@^1.0.0\", \"@a/b@^1.1.0\":\n  version \"1.1.2\"\n", "yarn.lock", &mut locked);
         pnpm(
-            "packages:\n\n  '@c/d@2.0.0':\n    resolution: {}\n  e@3.0.0(f@1.0.0):\n\nsnapshots:\n  x@1.0.0:\n",
+            "lockfileVersion: '9.0'\n\npackages:\n\n  '@c/d@2.0.0':\n    resolution: {}\n  e@3.0.0(f@1.0.0):\n\nsnapshots:\n  x@1.0.0:\n",
             "pnpm-lock.yaml",
             &mut locked,
         );
@@ -963,6 +1058,61 @@ mod tests {
         names.sort();
         assert_eq!(names, ["@a/b 1.1.2", "@c/d 2.0.0", "a-b 1.0", "c 2.0", "e 3.0.0"]);
         assert_eq!(locked.loose, ["requirements.txt (e has no version)"]);
+    }
+
+    #[test]
+    fn what_was_not_read_is_told() {
+        let read = |files: &[(&str, &str)]| {
+            let folder = std::env::temp_dir().join(format!(
+                "klar-locks-{}-{:x}",
+                std::process::id(),
+                fastrand::u64(..)
+            ));
+            for (path, text) in files {
+                let path = folder.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            let mut paths: Vec<String> = files.iter().map(|(path, _)| (*path).to_owned()).collect();
+            paths.sort();
+            let tree = Tree { root: folder.clone(), paths, git: false, cut: false };
+            let mut locked = Locked::default();
+            read_locks(&tree, &mut locked);
+            std::fs::remove_dir_all(folder).unwrap();
+            locked
+        };
+        for (path, text) in [
+            ("package-lock.json", "{"),
+            ("composer.lock", ""),
+            ("Cargo.lock", "<<<<<<< ours"),
+            ("yarn.lock", "{\"a\": 1}"),
+            ("pnpm-lock.yaml", "<html>"),
+        ] {
+            assert_eq!(read(&[(path, text)]).unread, [path], "{path}");
+        }
+        assert_eq!(read(&[("web/bun.lock", "{}")]).unread, ["web/bun.lock (of a form not known here)"]);
+        assert!(read(&[("yarn.lock", "# yarn lockfile v1\n"), ("requirements.txt", "")]).unread.is_empty());
+        // Six hundred files before the lock file do not hide it.
+        let many: Vec<String> = (0..600).map(|number| format!("a/{number}.js")).collect();
+        let mut files: Vec<(&str, &str)> = many.iter().map(|path| (path.as_str(), "")).collect();
+        files.push(("requirements.txt", "flask==2.0.0\n"));
+        assert_eq!(read(&files).packages.len(), 1);
+        let many: Vec<String> = (0..MOST_MANIFESTS + 3).map(|at| format!("p{at}/package.json")).collect();
+        let files: Vec<(&str, &str)> = many.iter().map(|path| (path.as_str(), "{}")).collect();
+        assert_eq!(read(&files).left, 3);
+        let saw = |seen: Seen| dependencies(&seen).saw;
+        let fresh = || Seen {
+            packages: BTreeMap::from([("npm".into(), 3)]),
+            advisories: Some(Advisories {
+                count: BTreeMap::from([("npm".into(), 9)]),
+                age_days: Some(1),
+                whole: true,
+            }),
+            ..Seen::default()
+        };
+        assert_eq!(saw(fresh()), Saw::Held);
+        assert_eq!(saw(Seen { left: 3, ..fresh() }), Saw::Unseen);
+        assert_eq!(saw(Seen { unread: vec!["yarn.lock".into()], ..fresh() }), Saw::Unseen);
     }
 
     #[test]

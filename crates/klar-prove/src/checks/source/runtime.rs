@@ -25,8 +25,14 @@ pub struct Seen {
     languages: BTreeMap<String, String>,
     /// What asks for a version: language, file, what it says.
     asks: Vec<(String, String, String)>,
+    /// Manifests of languages of which nobody here knows how long a version is looked after.
+    others: Vec<String>,
+    /// Whether more files ask for versions than are looked at, or not all files were looked through.
+    cut: bool,
 }
 
+/// Files that ask for a version beyond these say nothing new.
+const MOST_ASKS: usize = 200;
 const VERSION: (&str, &str) = ("runtime.environment", "version");
 /// The last day of security repairs, as the projects have announced it: nodejs/Release, PEPs 596 to 745, php.net.
 const ENDS: [(&str, &str, &str); 19] = [
@@ -56,9 +62,9 @@ impl Probe for Runtime {
 
     const ABOUT: About = About {
         id: "runtime-version",
-        version: 1,
+        version: 2,
         question: "Is the version of the runtime written down, and does it still get repairs?",
-        does: "Reads .nvmrc, .node-version, .python-version, .php-version, .tool-versions, runtime.txt, the manifests and Dockerfiles, and compares the version with the announced end of its repairs.",
+        does: "Reads .nvmrc, .node-version, .python-version, .php-version, .tool-versions, runtime.txt, the manifests (package.json, pyproject.toml, Pipfile, setup.py, composer.json) and Dockerfiles, and compares the version with the announced end of its repairs.",
         shows: &[VERSION],
         needs: &[Need::Source],
         disturbs: Disturbs::Nothing,
@@ -68,6 +74,16 @@ impl Probe for Runtime {
             Fault::Files(&[("package.json", r#"{"name":"shop","dependencies":{"pg":"8.0.0"}}"#)], VERSION),
             Fault::Files(&[("package.json", r#"{"name":"shop","engines":{"node":"18.20.1"}}"#)], VERSION),
             Fault::Files(&[("requirements.txt", "flask==3.0.0\n"), (".python-version", "3.8.10\n")], VERSION),
+            Fault::Files(
+                &[("pyproject.toml", "[project]\nname = \"shop\"\nrequires-python = \"==3.8.*\"\n")],
+                VERSION,
+            ),
+            Fault::Files(
+                &[("pyproject.toml", "[tool.poetry.dependencies]\npython = \"3.8.10\"\nflask = \"^3\"\n")],
+                VERSION,
+            ),
+            Fault::Files(&[("composer.json", r#"{"require":{"php":"8.0.*","slim/slim":"^4"}}"#)], VERSION),
+            Fault::Files(&[("composer.json", r#"{"require":{"slim/slim":"^4"}}"#)], VERSION),
         ],
     };
 
@@ -77,18 +93,31 @@ impl Probe for Runtime {
             let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
             let mut seen = Seen { today, ..Seen::default() };
             for path in tree.paths.iter().filter(|path| !is_test(path)) {
-                seen.read(&tree, path);
-                if seen.asks.len() > 50 {
+                if seen.asks.len() > MOST_ASKS {
+                    seen.cut = true;
                     break;
                 }
+                seen.read(&tree, path);
             }
+            seen.cut |= tree.cut;
+            seen.others.truncate(20);
             seen
         });
         looking.await.map_err(|why| Unable(Words::same(why.to_string())))
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
+        let other = seen.others.first().map(|manifest| {
+            words!(
+                "{manifest}: klar does not know how long versions of its language get repairs",
+                "{manifest}: klar vet ikke hvor lenge versjoner av språket får rettelser",
+                "{manifest}: klar vet inte hur länge versioner av språket får rättningar"
+            )
+        });
         if seen.languages.is_empty() {
+            if let Some(why) = other {
+                return vec![Finding::unseen(VERSION, why)];
+            }
             let none = words!(
                 "no package.json, requirements, pyproject.toml or composer.json",
                 "ingen package.json, requirements, pyproject.toml eller composer.json",
@@ -96,7 +125,8 @@ impl Probe for Runtime {
             );
             return vec![Finding::unseen(VERSION, none)];
         }
-        let mut unclear = None;
+        // What is broken in one language is told even where another is not clear.
+        let mut open: Option<Words> = other;
         let mut told = Vec::new();
         for (language, manifest) in &seen.languages {
             let mut asks = seen.asks.iter().filter(|(of, ..)| of == language).peekable();
@@ -110,6 +140,7 @@ impl Probe for Runtime {
                     ),
                 )];
             }
+            let mut unclear = None;
             let mut pinned = false;
             for (_, file, says) in asks {
                 let Some(line) = line_of(language, says) else {
@@ -152,13 +183,22 @@ impl Probe for Runtime {
                     }
                 }
             }
-            if pinned {
-                unclear = None; // one file that is exact is enough beside one that names a range
-            } else if unclear.is_some() {
-                break;
+            // One file that is exact is enough beside one that names a range.
+            if !pinned {
+                open = open.or(unclear);
             }
         }
-        vec![match unclear {
+        if seen.cut {
+            let n = seen.asks.len();
+            open = open.or_else(|| {
+                Some(words!(
+                    "{n} files ask for versions, and there are more than are looked at",
+                    "{n} filer ber om versjoner, og det er flere enn det blir sett på",
+                    "{n} filer ber om versioner, och det finns fler än vad som undersöks"
+                ))
+            });
+        }
+        vec![match open {
             Some(why) => Finding::unseen(VERSION, why),
             None => Finding::held(VERSION, Words::same(told.join(", "))),
         }]
@@ -218,12 +258,41 @@ impl Seen {
                     .and_then(|project| project.get("requires-python"))
                     .and_then(|says| says.as_str());
                 asks("Python", says.unwrap_or_default());
+                let poetry = toml.get("tool").and_then(|tool| tool.get("poetry"));
+                let says = poetry
+                    .and_then(|poetry| poetry.get("dependencies")?.get("python"))
+                    .and_then(|says| says.as_str());
+                asks("Python", says.unwrap_or_default());
                 // A file of settings for tools alone is no app.
-                if toml.contains_key("project") {
+                if toml.contains_key("project") || poetry.is_some() {
                     self.languages.entry("Python".to_owned()).or_insert_with(|| path.to_owned());
                 }
             }
-            "requirements.txt" | "Pipfile" => {
+            "Pipfile" => {
+                let toml: toml::Table = text().parse().unwrap_or_default();
+                for key in ["python_full_version", "python_version"] {
+                    let says = toml.get("requires").and_then(|wants| wants.get(key)?.as_str());
+                    asks("Python", says.unwrap_or_default());
+                }
+                self.languages.entry("Python".to_owned()).or_insert_with(|| path.to_owned());
+            }
+            "go.mod" | "Gemfile" | "pom.xml" | "build.gradle" | "build.gradle.kts" | "mix.exs" => {
+                self.others.push(path.to_owned());
+            }
+            _ if name.ends_with(".csproj") => self.others.push(path.to_owned()),
+            "setup.py" | "setup.cfg" => {
+                let text = text();
+                let says = text.split_once("python_requires").map_or("", |(_, rest)| rest);
+                let says = says.trim_start().trim_start_matches('=').trim_start();
+                let says = match says.chars().next() {
+                    Some(quote @ ('"' | '\'')) => says.split(quote).nth(1),
+                    // In a .cfg it stands by itself; in a script it is computed, and nobody runs that here.
+                    _ if name == "setup.cfg" => says.lines().next(),
+                    _ => None,
+                };
+                asks("Python", says.unwrap_or_default());
+            }
+            "requirements.txt" => {
                 self.languages.entry("Python".to_owned()).or_insert_with(|| path.to_owned());
             }
             "Dockerfile" | "Containerfile" => {
@@ -290,6 +359,67 @@ mod tests {
     use crate::check::Saw;
 
     #[test]
+    fn every_language_of_the_folder_counts() {
+        use Saw::{Broken, Held, Unseen};
+        let saw = |languages: &[&str], asks: &[(&str, &str)], others: &[&str], cut: bool| {
+            let seen = Seen {
+                today: "2026-06-01".into(),
+                languages: languages.iter().map(|name| ((*name).into(), "manifest".into())).collect(),
+                asks: asks.iter().map(|(of, says)| ((*of).into(), "file".into(), (*says).into())).collect(),
+                others: others.iter().map(|each| (*each).to_owned()).collect(),
+                cut,
+            };
+            Runtime::judge(&seen)[0].saw
+        };
+        assert_eq!(saw(&["Python"], &[("Python", "3.12.4")], &[], false), Held);
+        assert_eq!(saw(&["Python"], &[("Python", ">=3.12")], &[], false), Unseen);
+        assert_eq!(saw(&["PHP"], &[("PHP", "8.3.6")], &[], false), Held);
+        assert_eq!(saw(&["PHP"], &[("PHP", "^8.3")], &[], false), Unseen);
+        assert_eq!(saw(&["PHP"], &[("PHP", "8.1.2")], &[], false), Broken);
+        // One that is clear does not cover another that is not, and what is wrong is told beside it.
+        let two = ["Node.js", "Python"];
+        assert_eq!(saw(&two, &[("Node.js", "22"), ("Python", "3.12")], &[], false), Held);
+        assert_eq!(saw(&two, &[("Node.js", "22"), ("Python", ">=3")], &[], false), Unseen);
+        assert_eq!(saw(&two, &[("Node.js", ">=20"), ("Python", "3.8")], &[], false), Broken);
+        assert_eq!(saw(&two, &[("Node.js", "22")], &[], false), Broken);
+        assert_eq!(saw(&["Node.js"], &[("Node.js", "22")], &["go.mod"], false), Unseen);
+        assert_eq!(saw(&["Node.js"], &[("Node.js", "18")], &["go.mod"], true), Broken);
+        assert_eq!(saw(&["Node.js"], &[("Node.js", "22")], &[], true), Unseen);
+        assert_eq!(saw(&[], &[], &["go.mod"], false), Unseen);
+    }
+
+    #[test]
+    fn manifests_ask_in_many_places() {
+        let asks = |path: &str, text: &str| {
+            let root =
+                std::env::temp_dir().join(format!("klar-rt-{}-{:x}", std::process::id(), fastrand::u64(..)));
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(root.join(path), text).unwrap();
+            let tree = Tree { root: root.clone(), paths: vec![path.to_owned()], git: false, cut: false };
+            let mut seen = Seen::default();
+            seen.read(&tree, path);
+            std::fs::remove_dir_all(root).unwrap();
+            seen.asks.into_iter().map(|(of, _, says)| format!("{of} {says}")).collect::<Vec<_>>().join(", ")
+        };
+        for (path, text, wanted) in [
+            ("setup.py", "setup(name='x', python_requires='>=3.9', y='z')", "Python >=3.9"),
+            ("setup.py", "setup(python_requires=WANTED)", ""),
+            ("setup.cfg", "[options]\npython_requires = >=3.9\nx = 1\n", "Python >=3.9"),
+            ("Pipfile", "[requires]\npython_version = \"3.12\"\n", "Python 3.12"),
+            ("pyproject.toml", "[tool.poetry.dependencies]\npython = \"^3.11\"\n", "Python ^3.11"),
+            ("pyproject.toml", "[project]\nrequires-python = \">=3.11\"\n", "Python >=3.11"),
+            (
+                "composer.json",
+                r#"{"require":{"php":"^8.2"},"config":{"platform":{"php":"8.2.7"}}}"#,
+                "PHP 8.2.7, PHP ^8.2",
+            ),
+            ("Dockerfile", "FROM --platform=x docker.io/library/php:8.3-fpm\n", "PHP 8.3"),
+        ] {
+            assert_eq!(asks(path, text), wanted, "{path} {text}");
+        }
+    }
+
+    #[test]
     fn lines_of_versions() {
         for (language, says, line) in [
             ("Node.js", "22", Some("22")),
@@ -318,6 +448,8 @@ mod tests {
             today: "2026-06-01".into(),
             languages: BTreeMap::from([("Node.js".into(), "package.json".into())]),
             asks: vec![ask("package.json", ">=20")],
+            others: Vec::new(),
+            cut: false,
         };
         assert_eq!(Runtime::judge(&seen)[0].saw, Saw::Unseen);
         seen.asks.push(ask(".nvmrc", "22.11.0"));

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::those;
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
+use crate::words::Words;
 use crate::world::World;
 use crate::world::crawl::{references, tags};
-use crate::world::http::Ask;
+use crate::world::http::{Answer, Ask, Origin};
 
 /// Files and deep links of the front end.
 pub struct FrontEnd;
@@ -37,13 +38,15 @@ struct File {
 const ROW: &str = "deploy.frontend";
 const MOST_FILES: usize = 60;
 const MOST_LINKS: usize = 15;
+/// Redirects that are followed: browsers follow more, and nobody should need them.
+const MOST_HOPS: usize = 6;
 
 impl Probe for FrontEnd {
     type Seen = Seen;
 
     const ABOUT: About = About {
         id: "front-end",
-        version: 1,
+        version: 2,
         question: "Is the front end there with all its files, whichever of its addresses one opens?",
         does: "Asks for every file that the first page refers to and compares types with names; then opens its links as if they were typed.",
         shows: &[(ROW, "assets"), (ROW, "deep-link")],
@@ -61,7 +64,14 @@ impl Probe for FrontEnd {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let origin = world.site()?.origin().clone();
         let page = |path: &str| world.ask(Ask::get(path).with("accept", "text/html"));
-        let first = page("/").await.map_err(|why| Unable(crate::words::Words::same(why.to_string())))?;
+        let (base, first) = follow(&world, &origin, "/", "text/html").await?;
+        if first.status.is_redirection() {
+            return Err(Unable(words!(
+                "the first page sends its visitors to another site",
+                "forsiden sender de besøkende til et annet nettsted",
+                "startsidan skickar sina besökare till en annan sajt"
+            )));
+        }
         let tags_of_first = tags(&first.text());
         let scripts = scripts_of(&tags_of_first);
         let mut seen =
@@ -69,7 +79,7 @@ impl Probe for FrontEnd {
         seen.files.insert("/".to_owned(), File::new("/.html", first.status.as_u16(), &first.media_type()));
         for tag in &tags_of_first {
             for reference in references(tag) {
-                let Some(path) = origin.path_of("/", &reference) else { continue };
+                let Some(path) = origin.path_of(&base, &reference) else { continue };
                 let is_link = tag.name == "a" || tag.name == "iframe";
                 // What stands in the page for search engines and readers is no file that it needs.
                 let is_file = tag.name != "link"
@@ -79,10 +89,11 @@ impl Probe for FrontEnd {
                             .any(|each| rel.split_whitespace().any(|word| word.eq_ignore_ascii_case(each)))
                     });
                 if !is_link && is_file && seen.files.len() < MOST_FILES && !seen.files.contains_key(&path) {
-                    let file = match world.ask(Ask::get(&path)).await {
-                        Ok(answer) => File::new(&path, answer.status.as_u16(), &answer.media_type()),
-                        Err(why) => {
-                            File { status: 0, kind: why.to_string().chars().take(100).collect(), good: false }
+                    // As a browser does: where a file has gone, and what it is called there.
+                    let file = match follow(&world, &origin, &path, "*/*").await {
+                        Ok((at, answer)) => File::new(&at, answer.status.as_u16(), &answer.media_type()),
+                        Err(Unable(why)) => {
+                            File { status: 0, kind: why.en.chars().take(100).collect(), good: false }
                         }
                     };
                     seen.files.insert(path, file);
@@ -154,6 +165,36 @@ impl Probe for FrontEnd {
     }
 }
 
+/// Asks for a path, and for where it leads within the site; gives the last path and its answer.
+async fn follow(
+    world: &World,
+    origin: &Origin,
+    path: &str,
+    accept: &str,
+) -> Result<(String, Answer), Unable> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_HOPS {
+        let answer = world.ask(Ask::get(&path).with("accept", accept)).await;
+        let answer = answer.map_err(|why| Unable(Words::same(why.to_string())))?;
+        match next_hop(origin, &path, &answer) {
+            Some(next) if next != path => path = next,
+            _ => return Ok((path, answer)),
+        }
+    }
+    Err(Unable(words!(
+        "{path} leads on and on",
+        "{path} leder videre og videre",
+        "{path} leder vidare och vidare"
+    )))
+}
+
+/// Where a redirect leads, while it stays within the site.
+fn next_hop(origin: &Origin, from: &str, answer: &Answer) -> Option<String> {
+    let to = answer.header("location").filter(|_| answer.status.is_redirection())?;
+    let to = to.split('#').next().unwrap_or_default();
+    origin.path_of(from, to)
+}
+
 /// The addresses of the scripts of a page.
 fn scripts_of(tags: &[crate::world::crawl::Tag]) -> BTreeSet<String> {
     tags.iter()
@@ -197,6 +238,26 @@ fn is_right(path: &str, kind: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redirects_are_followed_within_the_site() {
+        let origin = Origin { tls: true, host: "shop.example".into(), port: 443 };
+        let answer = |status: u16, to: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert("location", to.parse().unwrap());
+            let status = http::StatusCode::from_u16(status).unwrap();
+            Answer { status, headers, body: bytes::Bytes::new(), took: Duration::ZERO }
+        };
+        for (status, to, next) in [
+            (302, "/en/", Some("/en/")),
+            (308, "https://shop.example/app#top", Some("/app")),
+            (307, "en/", Some("/en/")),
+            (302, "https://elsewhere.example/", None),
+            (200, "/en/", None),
+        ] {
+            assert_eq!(next_hop(&origin, "/", &answer(status, to)).as_deref(), next, "{status} {to}");
+        }
+    }
 
     #[test]
     fn types_fit_names() {
