@@ -26,6 +26,8 @@ pub struct Shop {
     sessions: RefCell<BTreeMap<String, Session>>,
     orders: RefCell<Vec<Order>>,
     wrong: Cell<u32>,
+    /// Once an order was refused.
+    spoiled: Cell<bool>,
 }
 
 #[derive(Clone)]
@@ -141,6 +143,15 @@ impl Shop {
         let sees = |order: &Order| admin || order.owner == session.who;
         if path == "/api/orders" {
             if get {
+                let day = query.get("placed_on").map(|day| day.parse::<jiff::civil::Date>());
+                if let Some(Err(_)) = day {
+                    let crashes = app.has("crashes-on-odd-days");
+                    return if crashes {
+                        Some(app.crash())
+                    } else {
+                        error(StatusCode::BAD_REQUEST, "Ask for a day that there is.")
+                    };
+                }
                 let orders: Vec<_> =
                     self.orders.borrow().iter().rev().filter(|order| sees(order)).map(shown).collect();
                 return Some(page(app, head, "orders", orders, &query));
@@ -157,7 +168,9 @@ impl Shop {
         };
         let Some(order) = orders.iter_mut().find(whose) else { return nowhere() };
         if get {
-            return Some(json_answer(StatusCode::OK, &shown(order)));
+            let answer = json_answer(StatusCode::OK, &shown(order));
+            let public = app.has("public-order");
+            return Some(if public { with(answer, "cache-control", "public, max-age=300") } else { answer });
         }
         match note_of(app, &body) {
             Ok(note) => {
@@ -285,7 +298,9 @@ impl Shop {
     async fn order(&self, app: &App, head: &Parts, who: usize, body: &Value) -> Answer {
         let item = body.get("item_id").and_then(Value::as_u64).filter(|id| (1..=THINGS as u64).contains(id));
         let item = if app.has("believes-input") { item.or(Some(1)) } else { item };
-        let (Some(thing), Ok(note)) = (item, note_of(app, body)) else {
+        let spoiled = app.has("spoiled-by-errors") && self.spoiled.get();
+        let (Some(thing), Ok(note), false) = (item, note_of(app, body), spoiled) else {
+            self.spoiled.set(true);
             return app.error(
                 head,
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -438,6 +453,12 @@ fn document(app: &App) -> Value {
             json!({ "name": "q", "in": "query", "schema": { "type": "string", "maxLength": 100, "example": "red" } }),
         );
     }
+    let mut placed = pages.clone();
+    if let Some(placed) = placed.as_array_mut() {
+        placed.push(
+            json!({ "name": "placed_on", "in": "query", "schema": { "type": "string", "pattern": "^\\d{4}-\\d{2}-\\d{2}$", "example": "2026-05-17" } }),
+        );
+    }
     let id = json!([{ "name": "id", "in": "path", "required": true, "schema": { "type": "integer", "minimum": 1 } }]);
     let item = json!({ "type": "object", "properties": { "id": { "type": "integer" }, "name": { "type": if app.has("wrong-schema") { "integer" } else { "string" } } } });
     let order = json!({ "type": "object", "properties": { "id": { "type": "integer" }, "user_id": { "type": "integer" }, "item_id": { "type": "integer" }, "note": { "type": "string" } } });
@@ -453,7 +474,7 @@ fn document(app: &App) -> Value {
             "/api/items": { "get": { "security": [], "parameters": searched, "responses": answers("200", list("items", item.clone())) } },
             "/api/items/{id}": { "get": { "security": [], "parameters": id.clone(), "responses": answers("200", item) } },
             "/api/orders": {
-                "get": { "security": read, "parameters": pages, "responses": answers("200", list("orders", order.clone())) },
+                "get": { "security": read, "parameters": placed, "responses": answers("200", list("orders", order.clone())) },
                 "post": { "security": write, "requestBody": takes(json!({ "type": "object", "required": ["item_id", "note"],
                     "properties": { "item_id": { "type": "integer", "minimum": 1, "maximum": THINGS }, "note": note } })),
                     "responses": answers("201", order.clone()) } },

@@ -37,6 +37,10 @@ pub struct Seen {
     limited: usize,
     taken: Vec<Case>,
     failed: Vec<Case>,
+    /// Operations whose plain request was answered well twice, and was made again after all the odd ones; and what
+    /// came then, where that was something else.
+    repeated: usize,
+    spoiled: Vec<Case>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +54,9 @@ struct Case {
 const REFUSED: (&str, &str) = ("sec.input-validation", "refused");
 const NO_5XX: (&str, &str) = ("sec.input-validation", "no-5xx");
 const INVALID: (&str, &str) = ("test.api-validation", "invalid");
+const NEXT: (&str, &str) = ("err.exception-handling", "next-request");
+/// A plain request is made so often after the odd ones: it has to meet each of a few instances.
+const AFTER: usize = 4;
 const MOST_CASES: usize = 30;
 /// Per operation.
 const MOST_FAILED: usize = 5;
@@ -65,10 +72,10 @@ impl Probe for Validation {
 
     const ABOUT: About = About {
         id: "validation",
-        version: 2,
+        version: 3,
         question: "Is input refused that is not as it must be?",
-        does: "Sends every described operation wrong types, bounds, lengths, missing and unknown fields, broken and deep JSON and odd Unicode.",
-        shows: &[REFUSED, NO_5XX, INVALID],
+        does: "Sends every described operation wrong types, bounds, lengths, missing and unknown fields, broken and deep JSON, odd Unicode and days that no calendar has, and then once more what it answered well before.",
+        shows: &[REFUSED, NO_5XX, INVALID, NEXT],
         needs: &[Need::Site, Need::Api],
         disturbs: Disturbs::Attacks,
         good_for: Duration::from_secs(7 * 24 * 3600),
@@ -77,6 +84,8 @@ impl Probe for Validation {
             Fault::Foil("believes-input", REFUSED),
             Fault::Foil("crashes-on-types", NO_5XX),
             Fault::Foil("crashes-on-bad-json", INVALID),
+            Fault::Foil("crashes-on-odd-days", NO_5XX),
+            Fault::Foil("spoiled-by-errors", NEXT),
         ],
     };
 
@@ -99,6 +108,9 @@ impl Probe for Validation {
                 seen.closed += 1;
                 continue;
             }
+            // Answered well twice, it can be made again; a sign-in that succeeds would give the guesses back.
+            let again = range.fire(shot.plain()).await.map_or(0, |answer| answer.status.as_u16());
+            let repeats = !guarded && plain == again && (200..300).contains(&plain);
             let cases = cases(shot, operation);
             let failed = seen.failed.len();
             let (mut limited, mut answered) = (0, 0);
@@ -127,6 +139,14 @@ impl Probe for Validation {
                 } else if forbidden && (200..300).contains(&status) && seen.taken.len() < MOST_CASES {
                     seen.taken.push(case);
                 }
+            }
+            if repeats {
+                seen.repeated += 1;
+                seen.spoiled.extend(spoiled(&world, &range, shot, plain).await.map(|status| Case {
+                    route: shot.label.clone(),
+                    what: plain.to_string(),
+                    status,
+                }));
             }
             seen.limited += limited;
             // A sign-in has to limit guesses: what it said before that is enough.
@@ -182,8 +202,61 @@ impl Probe for Validation {
             first(INVALID, &seen.failed)
                 .or_else(|| first(INVALID, &seen.taken))
                 .unwrap_or_else(|| good(INVALID)),
+            next(seen),
         ]
     }
+}
+
+/// What came of a request that was answered well before all the odd ones, where that is something else now.
+async fn spoiled(world: &World, range: &Range<'_>, shot: &Shot, before: u16) -> Option<u16> {
+    let mut other = None;
+    for _ in 0..AFTER {
+        let status = range.fire(shot.plain()).await.map_or(0, |answer| answer.status.as_u16());
+        // Too often, or a place that is taken by now: what a good app says of repeated requests.
+        if status != before && !matches!(status, 409 | 429) {
+            other = Some(status);
+            // What is only short of breath has it back.
+            tokio::time::sleep(world.patience(Duration::from_secs(2))).await;
+        }
+    }
+    other.filter(|status| !(200..300).contains(status))
+}
+
+fn next(seen: &Seen) -> Finding {
+    let repeated = seen.repeated;
+    match seen.spoiled.first() {
+        Some(Case { route, what, status }) => {
+            let count = seen.spoiled.len();
+            Finding::broken(
+                NEXT,
+                words!(
+                    "{count} of {repeated} operations answer otherwise after odd requests, first {route}: {what} before, {status} after",
+                    "{count} av {repeated} operasjoner svarer annerledes etter rare forespørsler, først {route}: {what} før, {status} etter",
+                    "{count} av {repeated} operationer svarar annorlunda efter udda förfrågningar, först {route}: {what} före, {status} efter"
+                ),
+            )
+        }
+        None => {
+            let because = words!(
+                "{repeated} operations are answered as before after all odd requests",
+                "{repeated} operasjoner besvares som før etter alle rare forespørsler",
+                "{repeated} operationer besvaras som förut efter alla udda förfrågningar"
+            );
+            if repeated == 0 { Finding::unseen(NEXT, because) } else { Finding::held(NEXT, because) }
+        }
+    }
+}
+
+/// Whether a text is meant to be a day or a time.
+fn is_day(name: &str, schema: &Value) -> bool {
+    let text = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default();
+    if schema.get("enum").is_some() || !matches!(text("type"), "string" | "") {
+        return false;
+    }
+    let name = name.to_ascii_lowercase();
+    let named = ["date", "day", "_on", "_at", "until", "since"].iter().any(|word| name.contains(word));
+    let formed = text("pattern").contains("{4}") && text("pattern").contains("{2}");
+    text("format").starts_with("date") || formed || named && text("pattern").is_empty()
 }
 
 /// What to send one operation: what is wrong with it, the request, and whether the description forbids it.
@@ -203,6 +276,9 @@ fn cases(shot: &Shot, operation: &Operation) -> Vec<(String, Ask, bool)> {
         }
         for (what, text) in ODD {
             cases.push((format!("{name}: {what}"), shot.with(slot, text), false));
+        }
+        if is_day(&parameter.name, &parameter.schema) {
+            cases.extend(DAYS.map(|day| (format!("{name}: {day}"), shot.with(slot, day), false)));
         }
         cases.push((format!("{name}: 3,000 characters"), shot.with(slot, &"å".repeat(3000)), false));
     }
@@ -238,6 +314,9 @@ fn cases(shot: &Shot, operation: &Operation) -> Vec<(String, Ask, bool)> {
         for (what, text) in ODD {
             cases.push((format!("{name}: {what}"), shot.with(&slot, text), false));
         }
+        if is_day(&name, &schema) {
+            cases.extend(DAYS.map(|day| (format!("{name}: {day}"), shot.with(&slot, day), false)));
+        }
         // Twice 64 kB: more than a field should hold, less than most bodies may.
         cases.push((format!("{name}: 128 kB"), shot.with(&slot, &"å".repeat(64 * 1024)), false));
     }
@@ -262,6 +341,9 @@ const ODD: [(&str, &str); 4] = [
     ("huge number", "99999999999999999999999999999999999999"),
     ("dots and slashes", "../../../../etc/passwd"),
 ];
+
+/// Of the right form, and in no calendar.
+const DAYS: [&str; 3] = ["2026-02-30", "0000-00-00", "2026-06-31T25:61:61Z"];
 
 /// The fields of a body that are there or may be put beside those that are.
 fn walk(
@@ -304,6 +386,20 @@ fn walk(
 mod tests {
     use super::*;
     use crate::check::Saw;
+
+    #[test]
+    fn days_are_known_by_form_or_name() {
+        for (name, schema, is) in [
+            ("valid_on", json!({"type": "string", "pattern": "^\\d{4}-\\d{2}-\\d{2}$"}), true),
+            ("x", json!({"type": "string", "format": "date-time"}), true),
+            ("created_at", json!({"type": "string"}), true),
+            ("kind", json!({"type": "string", "pattern": "^[a-z]{1,40}$"}), false),
+            ("day", json!({"enum": ["monday"]}), false),
+            ("valid_days", json!({"type": "integer"}), false),
+        ] {
+            assert_eq!(is_day(name, &schema), is, "{name}");
+        }
+    }
 
     #[test]
     fn what_was_not_answered_says_nothing() {

@@ -768,6 +768,8 @@ fn urls(line: &str) -> Vec<&str> {
         let made_up = host.contains("example") || host.ends_with(".test") || host.ends_with(".invalid");
         // A name without a dot is a neighbour in a compose file: there a weak password is usual and only local.
         let neighbour = !host.contains('.') && classes(password) < 3;
+        // Nobody makes up a password like that for a manual.
+        let made_up = made_up && !(password.len() >= 14 && classes(password) >= 3 && bits(password) >= 3.6);
         if near || made_up || neighbour || password.len() < 6 || password == user || host.starts_with('$') {
             continue;
         }
@@ -1088,6 +1090,7 @@ mod tests {
             ("a.js", "const token = 'color-primary-500-background-1'"),
             ("a.js", "const url = 'postgres://lisens:Sommer2024@localhost:5432/lisens'"),
             ("a.js", "const url = `postgres://${user}:${password}@${host}/db`"),
+            ("a.js", "const url = 'postgres://user:Str0ng-Password@db.example.com/shop'"),
             ("compose.yml", "  DATABASE_URL: postgres://app:app@db:5432/app"),
             ("compose.yml", "  POSTGRES_PASSWORD: postgres"),
             ("compose.yml", "  DB_PASSWORD: ${DB_PASSWORD}"),

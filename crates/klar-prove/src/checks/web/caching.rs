@@ -1,6 +1,5 @@
 //! How long browsers may keep what they get.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{has_hash, those};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
+use crate::checks::attacks::aim::{Range, shots};
+use crate::checks::running::anybody;
 use crate::words;
 use crate::words::Words;
 use crate::world::World;
@@ -39,13 +40,15 @@ const ROW: &str = "edge.cache-headers";
 const YEAR: u64 = 31_536_000;
 /// So many are asked for a second time.
 const AGAIN: usize = 15;
+/// So many answers for one person only are looked at.
+const PRIVATE: usize = 30;
 
 impl Probe for Caching {
     type Seen = Seen;
 
     const ABOUT: About = About {
         id: "caching",
-        version: 1,
+        version: 2,
         question: "Do browsers keep what never changes, and ask again for what does?",
         does: "Looks at the Cache-Control and ETag of pages, files and private answers, and asks again with If-None-Match.",
         shows: &[(ROW, "hashed"), (ROW, "html"), (ROW, "not-modified"), (ROW, "private")],
@@ -58,6 +61,7 @@ impl Probe for Caching {
             Fault::Foil("html-cached", (ROW, "html")),
             Fault::Foil("no-304", (ROW, "not-modified")),
             Fault::Foil("public-cookie", (ROW, "private")),
+            Fault::Foil("public-order", (ROW, "private")),
         ],
     };
 
@@ -115,29 +119,25 @@ impl Probe for Caching {
     }
 }
 
-/// What the app answers to somebody who signed in, and refuses to others.
+/// What the app answers to somebody who signed in, and refuses to others: lists, and the things in them.
 async fn behind_the_sign_in(world: &Rc<World>) -> Vec<One> {
-    let Some(account) = world.accounts.as_ref().and_then(|accounts| accounts.list.first()) else {
-        return Vec::new();
-    };
-    let (Ok(session), Some(api)) = (world.sign_in(account).await, world.api().await) else {
-        return Vec::new();
-    };
+    let (Some(session), Ok(site)) = (anybody(world).await, world.site()) else { return Vec::new() };
+    let range = Range::new(world, site, Some(session));
     let mut found = Vec::new();
-    for operation in api.operations.iter().filter(|each| each.reads() && !each.path.contains('{')) {
-        let ask = operation.example(&BTreeMap::new());
+    for shot in shots(&range).await.all.iter().filter(|shot| shot.operation.is_some() && shot.reads()) {
+        let ask = shot.plain();
         let refused =
             world.ask(ask.clone()).await.is_ok_and(|answer| [401, 403].contains(&answer.status.as_u16()));
         if !refused {
             continue;
         }
         let path = ask.path.clone();
-        if let Ok(answer) = world.ask(session.on(ask)).await
+        if let Ok(answer) = range.fire(ask).await
             && answer.status.is_success()
         {
             found.push(One::new(&path, &answer, true));
         }
-        if found.len() >= AGAIN {
+        if found.len() >= PRIVATE {
             break;
         }
     }
