@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 pub mod api;
 pub mod browser;
+pub mod cache;
 pub mod crawl;
 pub mod database;
 pub mod http;

@@ -44,6 +44,8 @@ const ROW: &str = "err.frontend-boundary";
 const CONTAINED: (&str, &str) = (ROW, "contained");
 const ALIVE: (&str, &str) = (ROW, "alive");
 const MOST: usize = 3;
+/// Behind a path whose answer has objects in place of texts.
+const ODD: &str = "(texts replaced)";
 /// JSON, but nothing that any script could go through.
 const GARBAGE: &str = r#"{"klar":null}"#;
 
@@ -55,9 +57,9 @@ impl Probe for ErrorBoundary {
 
     const ABOUT: About = About {
         id: "error-boundary",
-        version: 1,
+        version: 2,
         question: "When a part of the page fails, does the rest go on?",
-        does: "Opens the first page with one answer of the API replaced by JSON that its script cannot use, looks what is left of the page, and follows a link.",
+        does: "Opens the first page with one answer of the API replaced by JSON that its script cannot use, and by the same answer with objects in place of its texts, looks what is left of the page, and follows a link.",
         shows: &[CONTAINED, ALIVE],
         needs: &[Need::Site, Need::Browser],
         disturbs: Disturbs::Nothing,
@@ -76,7 +78,7 @@ impl Probe for ErrorBoundary {
             page.open(&url, LOAD).await?;
             page.quiet(mark, quiet(&world), LOAD).await;
             let (whole, text) = shown(&page).await?;
-            let asked = asked(&page, mark);
+            let asked = asked(&page, mark).await;
             // What stands in the page the second time as well changes for no other reason than the answer.
             let mark = page.mark();
             page.open(&url, LOAD).await?;
@@ -86,14 +88,20 @@ impl Probe for ErrorBoundary {
             (asked, whole, lines.map(str::to_owned).collect::<Vec<_>>())
         };
         let mut seen = Seen { whole, replaced: BTreeMap::new() };
-        for path in asked.into_iter().take(MOST) {
+        let variants = asked.into_iter().take(MOST).flat_map(|(path, body)| {
+            let odd = body.and_then(|body| serde_json::from_str(&body).ok()).map(|mut body: Value| {
+                spoil(&mut body);
+                (format!("{path} {ODD}"), path.clone(), body.to_string())
+            });
+            std::iter::once((path.clone(), path, GARBAGE.to_owned())).chain(odd)
+        });
+        for (name, wanted, body) in variants.collect::<Vec<_>>() {
             let page = visit(&world).await?;
-            let wanted = path.clone();
             page.catch("*", move |caught| {
                 let url = caught.pointer("/request/url").and_then(Value::as_str).unwrap_or_default();
                 let by_script =
                     matches!(caught.get("resourceType").and_then(Value::as_str), Some("Fetch" | "XHR"));
-                if by_script && path_of(url) == wanted { Reply::Say(GARBAGE.to_owned()) } else { Reply::Pass }
+                if by_script && path_of(url) == wanted { Reply::Say(body.clone()) } else { Reply::Pass }
             })
             .await?;
             let mark = page.mark();
@@ -102,7 +110,7 @@ impl Probe for ErrorBoundary {
             let (shown, now) = shown(&page).await?;
             let differs = lines.iter().any(|line| !now.contains(line));
             let alive = follow(&world, &page, &target).await?;
-            seen.replaced.insert(path, Replaced { shown, differs, alive });
+            seen.replaced.insert(name, Replaced { shown, differs, alive });
         }
         Ok(seen)
     }
@@ -196,16 +204,31 @@ fn path_of(url: &str) -> String {
     format!("/{}", path.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect::<String>())
 }
 
-/// The paths that the script of a page asked for and was answered with JSON.
-fn asked(page: &Page<'_>, mark: usize) -> Vec<String> {
-    let mut found = Vec::new();
+/// Puts an object in place of each text: what is written into a page as it is, fails there.
+fn spoil(value: &mut Value) {
+    match value {
+        Value::String(_) => *value = json!({"klar": null}),
+        Value::Array(items) => items.iter_mut().for_each(spoil),
+        Value::Object(fields) => fields.values_mut().for_each(spoil),
+        _ => {}
+    }
+}
+
+/// The paths that the script of a page asked for and was answered with JSON, and the answers.
+async fn asked(page: &Page<'_>, mark: usize) -> Vec<(String, Option<String>)> {
+    let mut found: Vec<(String, Option<String>)> = Vec::new();
     for event in page.events(mark) {
         let text = |path: &str| event.params.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let is_json = text("/response/mimeType").contains("json") && matches!(text("/type"), "Fetch" | "XHR");
         let good = event.params.pointer("/response/status").and_then(Value::as_u64) == Some(200);
         let path = path_of(text("/response/url"));
-        if event.method == "Network.responseReceived" && is_json && good && !found.contains(&path) {
-            found.push(path);
+        if event.method == "Network.responseReceived"
+            && is_json
+            && good
+            && !found.iter().any(|(each, _)| *each == path)
+        {
+            let body = page.body(text("/requestId")).await.ok();
+            found.push((path, body.filter(|body| body.len() < 1_000_000)));
         }
     }
     found

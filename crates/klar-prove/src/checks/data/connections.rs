@@ -28,6 +28,9 @@ struct Rush {
     clients: usize,
     /// The most connections of the app's role that the database had at a time.
     most: i64,
+    /// Connections that were opened meanwhile, as far as the database counts them (PostgreSQL 14 and later).
+    #[serde(default)]
+    opened: Option<i64>,
     answered: usize,
     /// Answered with 429: somebody limits how much one visitor asks.
     limited: usize,
@@ -43,9 +46,9 @@ impl Probe for Connections {
 
     const ABOUT: About = About {
         id: "connections",
-        version: 1,
+        version: 2,
         question: "With many visitors at once, does the database see no more connections, and is nobody refused?",
-        does: "Lets 100 and then 200 clients read at the same time in the rig, and counts the app's connections at the database meanwhile.",
+        does: "Lets 100 and then 200 clients read at the same time in the rig, and counts the app's connections at the database meanwhile, and how many are opened anew.",
         shows: &[("data.pool", "bound"), ("data.pool", "refused")],
         needs: &[Need::Site, Need::Database],
         disturbs: Disturbs::Stops,
@@ -53,6 +56,7 @@ impl Probe for Connections {
         limit: Duration::from_secs(90),
         faults: &[
             Fault::Foil("connection-per-request", ("data.pool", "bound")),
+            Fault::Rig("pools", ("data.pool", "bound")),
             Fault::Foil("refuses-many", ("data.pool", "refused")),
         ],
     };
@@ -76,9 +80,21 @@ impl Probe for Connections {
             "högst {few} anslutningar med {half} klienter, {most} med {all}"
         );
         let clients = i64::try_from(all).unwrap_or(i64::MAX);
+        // A pool opens its connections once; nearly one for each request is none.
+        let opened = many.opened.filter(|opened| *opened > most.max(few) + clients / 2);
+        let told = match opened {
+            Some(opened) => words!(
+                "{opened} connections were opened for {all} requests: they are not kept",
+                "{opened} tilkoblinger ble åpnet for {all} forespørsler: de blir ikke beholdt",
+                "{opened} anslutningar öppnades för {all} förfrågningar: de behålls inte"
+            ),
+            None => told,
+        };
         // The pool's size is what was needed with half of the clients; one or two more are health checks and the like.
         let bound = if most == 0 || many.limited > 0 {
             Finding::unseen(place("bound"), told)
+        } else if opened.is_some() {
+            Finding::broken(place("bound"), told)
         } else if most <= few + 2 {
             Finding::held(place("bound"), told)
         } else if most * 2 >= clients {
@@ -129,6 +145,7 @@ async fn rush(
     clients: usize,
 ) -> Rush {
     let mut rush = Rush { clients, ..Rush::default() };
+    let before = sessions(world, database).await;
     let mut asking = JoinSet::new();
     for path in paths.iter().cycle().take(clients) {
         let ask = Ask::get(path).with("accept", "application/json, text/html;q=0.5");
@@ -160,9 +177,20 @@ async fn rush(
             }
         }
         if asking.is_empty() {
-            return rush;
+            break;
         }
     }
+    let after = sessions(world, database).await;
+    rush.opened = before.zip(after).map(|(before, after)| after - before);
+    rush
+}
+
+/// How many connections the database has ever had, where it counts them.
+async fn sessions(world: &World, database: &Database) -> Option<i64> {
+    // It tells its counters up to a second late.
+    tokio::time::sleep(world.patience(Duration::from_millis(1200))).await;
+    let sql = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
+    database.row(sql).await.ok().map(|row| row.number("sessions"))
 }
 
 #[cfg(test)]
@@ -185,6 +213,11 @@ mod tests {
             let seen = Seen { some: rush(100, few, 0, 0), many: rush(200, most, refused, limited) };
             let found: Vec<Saw> = Connections::judge(&seen).iter().map(|found| found.saw).collect();
             assert_eq!(found, saw, "{seen:?}");
+        }
+        for (opened, saw) in [(None, Saw::Held), (Some(40), Saw::Held), (Some(190), Saw::Broken)] {
+            let many = Rush { opened, ..rush(200, 20, 0, 0) };
+            let found = Connections::judge(&Seen { some: rush(100, 20, 0, 0), many });
+            assert_eq!(found[0].saw, saw, "{opened:?}");
         }
     }
 }

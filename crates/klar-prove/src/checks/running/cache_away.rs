@@ -10,7 +10,7 @@ use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::checks::attacks::aim::{is_little, told_of};
 use crate::words;
 use crate::words::Words;
-use crate::world::World;
+use crate::world::{Session, World, cache};
 
 /// The app without its cache.
 pub struct CacheAway;
@@ -30,8 +30,13 @@ pub struct Seen {
     /// Paths that were not answered well again within a minute.
     not_back: Vec<String>,
     same_processes: bool,
+    /// What Redis was asked while everything was read once, before it went away and after it was back.
+    #[serde(default)]
+    used: Option<(u64, u64)>,
 }
 
+/// Redis is away for at least so long.
+const LASTS: Duration = Duration::from_secs(12);
 const BACK: Duration = Duration::from_secs(60);
 /// The cache is away no longer than this and one answer more, however many operations there are.
 const AWAY: Duration = Duration::from_secs(60);
@@ -43,9 +48,9 @@ impl Probe for CacheAway {
 
     const ABOUT: About = About {
         id: "cache-away",
-        version: 2,
+        version: 3,
         question: "Without its cache, does the app go on, and take it up again by itself?",
-        does: "Stops the Redis of the rig, asks every reading operation and signs in, starts it again and waits for the app.",
+        does: "Stops the Redis of the rig, asks every reading operation and signs in, starts it again, waits for the app, and sees whether it asks Redis again.",
         shows: &[
             ("cache.redis", "cache-down"),
             ("err.graceful-degradation", "core-flows"),
@@ -76,6 +81,8 @@ impl Probe for CacheAway {
         let session = anybody(&world).await;
         let good = good_reads(&world, session.as_ref()).await?;
         let before = pids(&*klar).await;
+        let used_before = used(&world, session.as_ref(), &good).await;
+        let gone = Instant::now();
         klar.take_away(&store).await.map_err(cannot)?;
         // Whatever happens in between, the cache comes back.
         let mut failed = Vec::new();
@@ -98,8 +105,17 @@ impl Probe for CacheAway {
             Some(_) => Some(anybody(&world).await.is_some()),
             None => None,
         };
+        // Long enough for a client that tries a few times only to give up.
+        tokio::time::sleep(world.patience(LASTS).saturating_sub(gone.elapsed())).await;
         klar.give_back(&store).await.map_err(cannot)?;
         let not_back = not_back(&world, session.as_ref(), &good, BACK).await;
+        let mut used_after = used(&world, session.as_ref(), &good).await;
+        let end = Instant::now() + world.patience(BACK / 2);
+        while used_before.is_some_and(|used| used > 0) && used_after.unwrap_or(0) == 0 && Instant::now() < end
+        {
+            tokio::time::sleep(world.patience(Duration::from_secs(2))).await;
+            used_after = used(&world, session.as_ref(), &good).await;
+        }
         Ok(Seen {
             good_before: good.len(),
             tried,
@@ -108,6 +124,7 @@ impl Probe for CacheAway {
             slowest_ms: u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
             not_back,
             same_processes: pids(&*klar).await == before,
+            used: used_before.zip(used_after),
         })
     }
 
@@ -137,11 +154,17 @@ impl Probe for CacheAway {
         let held = |good: bool, place, because: Words| {
             if good && cut { Finding::unseen(place, because) } else { Finding::when(good, place, because) }
         };
+        let commands = seen.used.map_or(0, |(before, _)| before);
         let back = match seen.not_back.first() {
             Some(path) => words!(
                 "{path} is not answered well again within 60 s",
                 "{path} besvares ikke godt igjen innen 60 s",
                 "{path} besvaras inte väl igen inom 60 s"
+            ),
+            None if seen.is_given_up() => words!(
+                "Redis is back and is asked nothing any more; before, one reading of everything asked it {commands} times",
+                "Redis er tilbake og blir ikke spurt om noe mer; før spurte én lesning av alt den {commands} ganger",
+                "Redis är tillbaka och blir inte längre tillfrågad; förut frågade en läsning av allt den {commands} gånger"
             ),
             None if seen.same_processes => words!(
                 "all {all} are answered well again, by the same processes",
@@ -157,9 +180,36 @@ impl Probe for CacheAway {
         vec![
             held(bad == 0, ("cache.redis", "cache-down"), flows.clone()),
             held(goes_on, ("err.graceful-degradation", "core-flows"), flows),
-            Finding::when(seen.not_back.is_empty(), ("err.graceful-degradation", "recovery"), back),
+            Finding::when(
+                seen.not_back.is_empty() && !seen.is_given_up(),
+                ("err.graceful-degradation", "recovery"),
+                back,
+            ),
         ]
     }
+}
+
+impl Seen {
+    /// The app has used its cache, and does not use it any more.
+    fn is_given_up(&self) -> bool {
+        self.used.is_some_and(|(before, after)| before > 0 && after == 0)
+    }
+}
+
+/// What Redis is asked while everything is read once, beside what the app asks anyway in that time.
+async fn used(world: &Rc<World>, session: Option<&Session>, paths: &[String]) -> Option<u64> {
+    let first = cache::commands(world).await?;
+    let began = Instant::now();
+    for path in paths {
+        let _ = read(world, session, path).await;
+    }
+    let took = began.elapsed();
+    let second = cache::commands(world).await?;
+    // As long again without reading.
+    tokio::time::sleep(took).await;
+    let third = cache::commands(world).await?;
+    let (with, without) = (second.checked_sub(first)?, third.checked_sub(second)?);
+    Some(with.saturating_sub(without.max(cache::OWN)))
 }
 
 #[cfg(test)]
@@ -178,11 +228,35 @@ mod tests {
                 slowest_ms: 9,
                 not_back: Vec::new(),
                 same_processes: true,
+                used: None,
             });
             [found[0].saw, found[1].saw, found[2].saw]
         };
         assert_eq!(saw(20, Vec::new()), [Saw::Held; 3]);
         assert_eq!(saw(6, Vec::new()), [Saw::Unseen, Saw::Unseen, Saw::Held]);
         assert_eq!(saw(6, vec![("/a".into(), 500)]), [Saw::Broken, Saw::Broken, Saw::Held]);
+    }
+
+    #[test]
+    fn a_cache_that_is_asked_nothing_any_more_is_given_up() {
+        for (used, saw) in [
+            (None, Saw::Held),
+            (Some((0, 0)), Saw::Held),
+            (Some((30, 12)), Saw::Held),
+            (Some((30, 0)), Saw::Broken),
+        ] {
+            let seen = Seen {
+                good_before: 3,
+                tried: 3,
+                failed: Vec::new(),
+                signed_in: None,
+                slowest_ms: 5,
+                not_back: Vec::new(),
+                same_processes: true,
+                used,
+            };
+            let recovery = CacheAway::judge(&seen).pop().unwrap();
+            assert_eq!(recovery.saw, saw, "{used:?}");
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::reports::find;
 use super::tests_there::{self, is_report};
@@ -14,7 +13,7 @@ use crate::evidence::Place;
 use crate::shell;
 use crate::words;
 use crate::words::Words;
-use crate::world::World;
+use crate::world::{World, cache};
 
 /// More than no tests, none fails, and they reach what they are about.
 pub struct TestsRun;
@@ -432,32 +431,7 @@ async fn asked(world: &World) -> (Option<u64>, Option<u64>) {
             .await;
         u64::try_from(counted.ok()?.number("asked")).ok()
     };
-    let cache = async {
-        let asking = redis_commands(world.cache.as_deref()?);
-        tokio::time::timeout(Duration::from_secs(3), asking).await.ok()?.ok()
-    };
-    (database.await, cache.await)
-}
-
-/// How many commands a Redis has had. Its protocol is text.
-async fn redis_commands(url: &str) -> std::io::Result<u64> {
-    let wrong = || std::io::Error::other("no address of a Redis");
-    let rest = url.strip_prefix("redis://").ok_or_else(wrong)?;
-    let (login, place) = rest.rsplit_once('@').unwrap_or((":", rest));
-    let place = place.split('/').next().unwrap_or_default();
-    let place = if place.contains(':') { place.to_owned() } else { format!("{place}:6379") };
-    let mut wire = tokio::net::TcpStream::connect(place).await?;
-    let (user, password) = login.split_once(':').unwrap_or(("", login));
-    let auth = match (user, password) {
-        (_, "") => String::new(),
-        ("", password) => format!("AUTH {password}\r\n"),
-        (user, password) => format!("AUTH {user} {password}\r\n"),
-    };
-    wire.write_all(format!("{auth}INFO stats\r\nQUIT\r\n").as_bytes()).await?;
-    let mut said = String::new();
-    wire.take(64 * 1024).read_to_string(&mut said).await?;
-    let count = said.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
-    count.and_then(|count| count.trim().parse().ok()).ok_or_else(wrong)
+    (database.await, cache::commands(world).await)
 }
 
 /// A copy of a folder, for as long as it is needed.
