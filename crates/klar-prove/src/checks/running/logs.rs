@@ -335,6 +335,10 @@ mod tests {
         let before = ["a", "b", "b"].map(String::from);
         let after = ["b", "b", "a", "b", "c"].map(String::from).to_vec();
         assert_eq!(new_lines(&before, after), ["b", "c"]);
+        // A log that has turned over is no longer than before, and still has new lines.
+        let before = ["a", "b", "c"].map(String::from);
+        let after = ["b", "c", "d"].map(String::from).to_vec();
+        assert_eq!(new_lines(&before, after), ["d"]);
     }
 
     #[test]
