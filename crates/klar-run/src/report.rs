@@ -32,6 +32,9 @@ pub struct EdgeStatus {
     pub pid: Option<u32>,
     /// Where it listens, for instance `https 127.0.0.1:8443`.
     pub listens: Vec<String>,
+    /// Where it should listen and cannot, with the reason.
+    #[serde(default)]
+    pub cannot_listen: Vec<String>,
     /// Connections from visitors that are open now.
     pub connections: u32,
     /// Access records that were dropped because nobody took them in time.

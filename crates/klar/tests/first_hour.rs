@@ -186,3 +186,25 @@ fn nothing_runs() {
     assert!(app.klar(&["status"]).contains("klar is not running"));
     insta::assert_snapshot!(app.fails(&["deploy"]));
 }
+
+#[test]
+fn a_port_that_was_taken_while_klar_was_away() {
+    let host = Host::new();
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", SERVER)]);
+    app.klar(&["up"]);
+    let status = app.json(&["status"]);
+    // All of klar at once, as when the machine is short of memory; the app runs on.
+    let pids = ["spawner_pid", "core_pid"].map(|name| status[name].as_i64());
+    for pid in pids.into_iter().chain([status["edge"]["pid"].as_i64()]).flatten() {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    }
+    let taken = app.until("the port is free", || TcpListener::bind(("127.0.0.1", app.https)).ok());
+    let output = app.run(&["up"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains(&format!("cannot listen at 127.0.0.1:{}", app.https)), "{said}");
+    assert!(app.klar(&["status"]).contains("cannot listen at"));
+    // Once it is free klar takes it by itself.
+    drop(taken);
+    app.until("the app is reached", || app.answers("localhost").then_some(()));
+}

@@ -195,6 +195,8 @@ impl Core {
         if self.current(key).as_ref() == Some(&release.id)
             && self.host.borrow().apps.get(key).is_some_and(|app| app.wanted)
         {
+            // What was brought back after a start may have found its ports taken.
+            self.listen(key, &release).await?;
             progress.note(format!("release {} serves already: nothing has changed", release.id.short()));
             return Ok(None);
         }

@@ -130,6 +130,11 @@ impl EdgeLink {
         all
     }
 
+    /// Where it should listen and cannot, with the reason.
+    pub fn cannot_listen(&self) -> &[String] {
+        &self.trouble
+    }
+
     /// Connects to the edge that runs, if one does.
     pub fn adopt(&mut self) -> io::Result<bool> {
         match UnixStream::connect(self.layout.edge_socket()) {

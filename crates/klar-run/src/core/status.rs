@@ -29,6 +29,7 @@ impl Core {
             edge: EdgeStatus {
                 pid: edge.pid,
                 listens: self.edge.borrow().listens(),
+                cannot_listen: self.edge.borrow().cannot_listen().to_vec(),
                 connections: edge.vitals.connections,
                 records_dropped: edge.records_dropped,
                 restarts: edge.starts.saturating_sub(1),

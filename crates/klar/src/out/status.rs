@@ -39,6 +39,9 @@ pub fn render(host: &HostStatus, now_unix_ms: u64) -> String {
         None => head.push("no edge".into()),
     }
     let mut text = format!("{}\n", paint(QUIET, head.join(" · ")));
+    for line in &host.edge.cannot_listen {
+        text.push_str(&format!("{} klar cannot listen at {line}\n", paint(BAD, "✗")));
+    }
     if host.edge.records_dropped > 0 {
         let dropped = words::count(host.edge.records_dropped);
         text.push_str(&format!("{} {dropped} access records were dropped under load\n", paint(FAIR, "▲")));

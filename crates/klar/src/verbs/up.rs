@@ -55,8 +55,9 @@ pub fn deploy(context: &Context) -> Result<(), Trouble> {
 fn is_back(context: &Context, loaded: &Loaded, steps: &mut Steps) -> Result<bool, Trouble> {
     let key = loaded.config.key();
     let begun = Instant::now();
+    let status = || -> Result<_, Trouble> { Ok(wait(context.client().status())??) };
     let find = || -> Result<Option<AppStatus>, Trouble> {
-        Ok(wait(context.client().status())??.apps.into_iter().find(|app| app.key == key))
+        Ok(status()?.apps.into_iter().find(|app| app.key == key))
     };
     let brought_back = |app: &AppStatus| app.release.is_some() && app.health != Health::Stopped;
     let Some(mut app) = find()?.filter(brought_back) else { return Ok(false) };
@@ -65,6 +66,14 @@ fn is_back(context: &Context, loaded: &Loaded, steps: &mut Steps) -> Result<bool
         std::thread::sleep(Duration::from_millis(100));
         let Some(now) = find()? else { break };
         app = now;
+    }
+    if let Some(line) = status()?.edge.cannot_listen.first() {
+        steps.break_off();
+        let failure =
+            Failure::new(format!("{key} runs, but nobody reaches it: klar cannot listen at {line}"));
+        return Err(failure
+            .hint("stop what has the port (`klar` takes it then), or choose another one in [edge] and run `klar deploy`")
+            .into());
     }
     steps.end("start", "what was up before", begun.elapsed());
     if context.printer.json {
