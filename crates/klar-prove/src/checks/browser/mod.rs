@@ -14,6 +14,7 @@ pub mod csp_browser;
 pub mod error_boundary;
 pub mod offline;
 pub mod page_loads;
+mod ran;
 pub mod service_worker;
 pub mod skeleton;
 pub mod virtual_scroll;
