@@ -18,6 +18,8 @@ mod ran;
 pub mod service_worker;
 pub mod skeleton;
 pub mod virtual_scroll;
+mod walk;
+pub mod xss_browser;
 
 /// A page that has not loaded by then is looked at as it is.
 const LOAD: Duration = Duration::from_secs(15);
