@@ -24,6 +24,7 @@ pub const ALL: &[Check] = &[
     Check::of::<web::topology::Topology>(),
     Check::of::<attacks::sqli::Sqli>(),
     Check::of::<attacks::xss::Xss>(),
+    Check::of::<browser::xss_browser::XssBrowser>(),
     Check::of::<attacks::csrf::Csrf>(),
     Check::of::<attacks::access::Access>(),
     Check::of::<attacks::guessing::Guessing>(),

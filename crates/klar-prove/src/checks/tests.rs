@@ -105,6 +105,7 @@ const HELD: &[(&str, &[&str])] = &[
     ("cache-away", &["cache-down", "core-flows", "recovery"]),
     ("logs", &["json", "fields", "redacted", "logs"]),
     ("xss", &["reflected", "stored"]),
+    ("xss-browser", &["stored", "dom"]),
     ("validation", &["refused", "no-5xx", "invalid"]),
     ("operations", &["valid", "examples"]),
 ];

@@ -34,6 +34,9 @@ const IN_SCRIPT: &[&str] = &[
     "all-rows",
     "unreachable-rows",
     "fetched-twice",
+    "xss-drawn",
+    "xss-fragment",
+    "xss-parameter",
 ];
 
 const TO_REVALIDATE: &str = "no-cache";
@@ -65,7 +68,7 @@ pub(super) fn answer(app: &App, head: &Parts) -> Option<Answer> {
     let (kind, cache, body) = match path {
         "/list" if app.has("no-deep-links") => return None,
         "/assets/style-1a2b3c4d5e6f7a8b.css" if app.has("missing-file") => return None,
-        "/" | "/list" => {
+        "/" | "/list" | "/notes" => {
             let cache = if app.has("html-cached") { "max-age=3600" } else { TO_REVALIDATE };
             ("text/html; charset=utf-8", cache, text(app, &index(app)))
         }

@@ -68,7 +68,7 @@ impl Shop {
         let known = ["/api/items", "/api/orders", "/api/users", "/api/session"]
             .iter()
             .any(|known| path == *known || path.starts_with(&format!("{known}/")));
-        if !known && !["/openapi.json", "/search", "/board"].contains(&path) {
+        if !known && !["/openapi.json", "/search", "/board", "/api/notes"].contains(&path) {
             return None;
         }
         let error = |status, next: &str| Some(app.error(head, status, next));
@@ -115,6 +115,7 @@ impl Shop {
             }
             "/search" => return Some(self.search_page(app, query.get("q").map_or("", String::as_str))),
             "/board" => return Some(self.board(app)),
+            "/api/notes" => return Some(self.notes()),
             "/api/session" => return Some(self.session_route(app, head, session.as_ref(), &body)),
             "/api/items" => return Some(self.items(app, head, &query).await),
             _ => {}
@@ -336,6 +337,13 @@ impl Shop {
             "<!doctype html><html lang=en><title>Search</title><h1>Search</h1><form action=\"/search\"><input name=\"q\" value=\"{held}\"></form><p>Results for {shown}</p>{script}</html>"
         );
         plain(StatusCode::OK, "text/html; charset=utf-8", &page)
+    }
+
+    /// The latest notes, for the script that draws them.
+    fn notes(&self) -> Answer {
+        let orders = self.orders.borrow();
+        let notes: Vec<&String> = orders.iter().rev().take(20).map(|order| &order.note).collect();
+        json_answer(StatusCode::OK, &json!({ "notes": notes }))
     }
 
     fn board(&self, app: &App) -> Answer {

@@ -254,11 +254,13 @@ async fn read_again(
     seen.shown = shown.len();
 }
 
-fn mark() -> String {
+/// A marker: what it begins with is in no app by chance.
+pub(in crate::checks) fn mark() -> String {
     format!("kx{:06x}", fastrand::u32(..1 << 24))
 }
 
-fn payload(mark: &str, part: usize) -> String {
+/// The text that carries a marker: `0` is the whole of it, for where that is refused there are parts.
+pub(in crate::checks) fn payload(mark: &str, part: usize) -> String {
     match part {
         0 => format!("{mark} {mark}u=1 \" {mark}d=1 ' {mark}s=1 --><{mark}t>"),
         1 => format!("{mark}<{mark}t>"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{LIMIT, LOAD, places, quiet, visit};
+use super::{LIMIT, LOAD, places, quiet, ran, visit};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::world::World;
@@ -23,6 +23,9 @@ pub struct Seen {
     first: BTreeMap<String, u64>,
     /// By place: how many scripts of the site it has that the first page does not, and how many in all.
     places: BTreeMap<String, (usize, usize)>,
+    /// By place that has none of its own: how much code ran there, in bytes of source, that the first page had fetched
+    /// and not run.
+    fetched_before: BTreeMap<String, u64>,
     /// All scripts of the site that were seen.
     scripts: usize,
     /// Those of other sites, which visitors wait for as well.
@@ -37,6 +40,8 @@ const LAZY: &str = "perf.lazy-loading";
 /// What the catalogue gives as the example: 200 kB.
 const BUDGET: u64 = 200_000;
 const PLACES: usize = 4;
+/// So much source is a page of its own, and no piece of what all pages have.
+const PAGE: u64 = 3_000;
 
 /// Images that begin below what the window shows.
 const FAR: &str = r"[...document.images].filter((image) => image.getBoundingClientRect().top + scrollY >= innerHeight)
@@ -47,9 +52,9 @@ impl Probe for CodeSplitting {
 
     const ABOUT: About = About {
         id: "code-splitting",
-        version: 2,
+        version: 3,
         question: "Does each place in the app fetch its own scripts, and the first page only what it needs?",
-        does: "Opens the first page and up to four places that it links to, and compares the scripts that they fetch; looks at the images below the fold.",
+        does: "Opens the first page and up to four places that it links to, and compares the scripts that they fetch; of a place that fetches none of its own, counts the code that runs there and had come with the first page; looks at the images below the fold.",
         shows: &[
             (SPLIT, "entry"),
             (SPLIT, "chunks"),
@@ -74,9 +79,13 @@ impl Probe for CodeSplitting {
         let others = places(&world, PLACES).await?;
         let page = visit(&world).await?;
         page.call("Network.setBypassServiceWorker", json!({"bypass": true})).await?;
+        ran::count(&page).await?;
+        let first = scripts(&world, &page, &world.url("/")?).await?;
+        let mut ran_first = ran::ran(&page).await?;
         let mut seen = Seen {
-            first: scripts(&world, &page, &world.url("/")?).await?,
+            first,
             places: BTreeMap::new(),
+            fetched_before: BTreeMap::new(),
             scripts: 0,
             foreign: 0,
             far_images: 0,
@@ -84,11 +93,25 @@ impl Probe for CodeSplitting {
         };
         seen.images(&page.eval(FAR).await?);
         let mut all: BTreeSet<String> = seen.first.keys().cloned().collect();
-        for place in others {
+        let origin = world.site()?.origin().to_string();
+        for (number, place) in others.into_iter().enumerate() {
+            // What runs late on a page is not what runs on the next.
+            let late = ran::ran(&page).await?;
+            if number == 0 {
+                ran_first.and(late);
+            }
             let found = scripts(&world, &page, &world.url(&place)?).await?;
+            let ran_here = ran::ran(&page).await?;
             seen.images(&page.eval(FAR).await?);
             let new = found.keys().filter(|script| is_own(script) && !seen.first.contains_key(*script));
             let own = new.count();
+            if own == 0 {
+                let is_of_first = |url: &str| {
+                    name_of(url, &origin).is_some_and(|name| is_own(&name) && seen.first.contains_key(&name))
+                };
+                let before = ran_here.beyond(&ran_first, is_of_first);
+                seen.fetched_before.insert(place.clone(), before);
+            }
             seen.places.insert(place, (own, found.len()));
             all.extend(found.into_keys());
         }
@@ -165,10 +188,6 @@ impl Seen {
             let rest = parts[1..].iter().map(|part| Finding::unseen(*part, none()));
             return [Finding::when(bytes <= BUDGET, parts[0], entry)].into_iter().chain(rest).collect();
         }
-        let pages = self.places.len();
-        let own = self.places.values().filter(|(own, _)| *own > 0).count();
-        let without =
-            self.places.iter().find(|(_, (own, _))| *own == 0).map_or("", |(place, _)| place.as_str());
         let mut found = vec![
             Finding::when(bytes <= BUDGET, parts[0], entry),
             Finding::when(
@@ -177,46 +196,79 @@ impl Seen {
                 words!("{scripts} scripts", "{scripts} skript", "{scripts} skript"),
             ),
         ];
-        for part in &parts[2..] {
-            found.push(if pages == 0 {
-                Finding::unseen(
-                    *part,
-                    words!(
-                        "the first page links to no other place in the app",
-                        "forsiden lenker ikke til andre steder i appen",
-                        "startsidan länkar inte till någon annan plats i appen"
-                    ),
-                )
-            } else if own == pages {
-                Finding::held(
-                    *part,
-                    words!(
-                        "{own} of {pages} places fetch scripts that the first page does not",
-                        "{own} av {pages} steder henter skript som forsiden ikke henter",
-                        "{own} av {pages} platser hämtar skript som startsidan inte hämtar"
-                    ),
-                )
-            } else if own == 0 {
-                Finding::broken(
-                    *part,
-                    words!(
-                        "the first page fetches all scripts of all {pages} places; first {without}",
-                        "forsiden henter alle skript for alle {pages} steder; først {without}",
-                        "startsidan hämtar alla skript för alla {pages} platser; först {without}"
-                    ),
-                )
-            } else {
-                Finding::unseen(
-                    *part,
-                    words!(
-                        "{own} of {pages} places fetch scripts of their own; not {without}, which may need none",
-                        "{own} av {pages} steder henter egne skript; ikke {without}, som kanskje ikke trenger noen",
-                        "{own} av {pages} platser hämtar egna skript; inte {without}, som kanske inte behöver några"
-                    ),
-                )
-            });
-        }
+        found.extend(parts[2..].iter().map(|part| self.judge_places(*part)));
         found
+    }
+
+    fn judge_places(&self, part: (&'static str, &'static str)) -> Finding {
+        let pages = self.places.len();
+        let own = self.places.values().filter(|(own, _)| *own > 0).count();
+        let without =
+            self.places.iter().find(|(_, (own, _))| *own == 0).map_or("", |(place, _)| place.as_str());
+        if pages == 0 {
+            return Finding::unseen(
+                part,
+                words!(
+                    "the first page links to no other place in the app",
+                    "forsiden lenker ikke til andre steder i appen",
+                    "startsidan länkar inte till någon annan plats i appen"
+                ),
+            );
+        }
+        if own == pages {
+            return Finding::held(
+                part,
+                words!(
+                    "{own} of {pages} places fetch scripts that the first page does not",
+                    "{own} av {pages} steder henter skript som forsiden ikke henter",
+                    "{own} av {pages} platser hämtar skript som startsidan inte hämtar"
+                ),
+            );
+        }
+        // The places whose code had come before, those with the most of it first.
+        let mut before: Vec<(&String, u64)> =
+            self.fetched_before.iter().map(|(place, bytes)| (place, *bytes)).collect();
+        before.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        let early = before.iter().filter(|(_, bytes)| *bytes >= PAGE).count();
+        if let Some((place, bytes)) = before.first().filter(|_| early >= 2 || 2 * early > pages) {
+            return Finding::broken(
+                part,
+                words!(
+                    "the first page fetches the code of {early} of {pages} places; first {place}, where {bytes} bytes run that came with it and had not run",
+                    "forsiden henter koden til {early} av {pages} steder; først {place}, der {bytes} byte kjører som kom med den og ikke hadde kjørt",
+                    "startsidan hämtar koden för {early} av {pages} platser; först {place}, där {bytes} byte körs som kom med den och inte hade körts"
+                ),
+            );
+        }
+        if own == 0 {
+            return Finding::broken(
+                part,
+                words!(
+                    "the first page fetches all scripts of all {pages} places; first {without}",
+                    "forsiden henter alle skript for alle {pages} steder; først {without}",
+                    "startsidan hämtar alla skript för alla {pages} platser; först {without}"
+                ),
+            );
+        }
+        let (place, bytes) = before.first().map_or((without, 0), |(place, bytes)| (place.as_str(), *bytes));
+        if early == 0 && before.len() + own == pages {
+            return Finding::held(
+                part,
+                words!(
+                    "{own} of {pages} places fetch scripts of their own; the others need none: at most {bytes} bytes of the first page's code run only there, at {place}",
+                    "{own} av {pages} steder henter egne skript; de andre trenger ingen: høyst {bytes} byte av forsidens kode kjører bare der, på {place}",
+                    "{own} av {pages} platser hämtar egna skript; de andra behöver inga: högst {bytes} byte av startsidans kod körs bara där, på {place}"
+                ),
+            );
+        }
+        Finding::unseen(
+            part,
+            words!(
+                "{own} of {pages} places fetch scripts of their own; not {place}, where {bytes} bytes run that came with the first page",
+                "{own} av {pages} steder henter egne skript; ikke {place}, der {bytes} byte kjører som kom med forsiden",
+                "{own} av {pages} platser hämtar egna skript; inte {place}, där {bytes} byte körs som kom med startsidan"
+            ),
+        )
     }
 }
 
@@ -275,6 +327,51 @@ mod tests {
     use super::*;
     use crate::check::Saw;
 
+    fn none() -> Seen {
+        Seen {
+            first: BTreeMap::new(),
+            places: BTreeMap::new(),
+            fetched_before: BTreeMap::new(),
+            scripts: 0,
+            foreign: 0,
+            far_images: 0,
+            eager_images: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn code_that_comes_before_its_place_is_found_where_it_runs() {
+        // A number is how much ran that had come before; without one the place has scripts of its own.
+        let saw = |places: &[Option<u64>]| {
+            let mut seen = none();
+            for (number, before) in places.iter().enumerate() {
+                let place = format!("/{number}");
+                seen.places.insert(place.clone(), (usize::from(before.is_none()), 5));
+                seen.fetched_before.extend(before.map(|before| (place, before)));
+            }
+            let found = seen.judge_places((SPLIT, "on-demand"));
+            (found.saw, found.because.en)
+        };
+        for (places, expected) in [
+            (vec![], Saw::Unseen),
+            (vec![None, None], Saw::Held),
+            (vec![None, Some(0)], Saw::Held),
+            (vec![None, Some(PAGE - 1), Some(200)], Saw::Held),
+            // One of two may be anything; two, or more than half, are no accident.
+            (vec![None, Some(PAGE)], Saw::Unseen),
+            (vec![None, Some(PAGE), Some(10)], Saw::Unseen),
+            (vec![None, Some(PAGE), Some(9 * PAGE)], Saw::Broken),
+            (vec![None, None, Some(PAGE), Some(PAGE)], Saw::Broken),
+            (vec![Some(PAGE)], Saw::Broken),
+            // Nobody fetches anything later: there are no pieces.
+            (vec![Some(10), Some(20)], Saw::Broken),
+        ] {
+            assert_eq!(saw(&places).0, expected, "{places:?}");
+        }
+        let because = saw(&[None, Some(PAGE), Some(9 * PAGE)]).1;
+        assert!(because.contains("2 of 3") && because.contains("/2, where 27000 bytes"), "{because}");
+    }
+
     #[test]
     fn scripts_of_others_are_waited_for_too() {
         let saw = |first: &[(&str, u64)]| {
@@ -283,7 +380,7 @@ mod tests {
             let foreign = first.keys().filter(|script| !is_own(script)).count();
             let scripts = first.len() - foreign;
             let places = BTreeMap::from([("/a".to_owned(), (1, 2))]);
-            let seen = Seen { first, places, scripts, foreign, far_images: 0, eager_images: Vec::new() };
+            let seen = Seen { first, places, scripts, foreign, ..none() };
             let found = seen.judge_scripts();
             [found[0].saw, found[1].saw, found[2].saw]
         };

@@ -14,9 +14,12 @@ pub mod csp_browser;
 pub mod error_boundary;
 pub mod offline;
 pub mod page_loads;
+mod ran;
 pub mod service_worker;
 pub mod skeleton;
 pub mod virtual_scroll;
+mod walk;
+pub mod xss_browser;
 
 /// A page that has not loaded by then is looked at as it is.
 const LOAD: Duration = Duration::from_secs(15);

@@ -40,7 +40,28 @@ async function list() {
     rows(document.getElementById('rows'), faults);
 }
 
+// The latest notes, and what the address asks for: whoever wrote it, it is text.
+async function notes() {
+    const draw = (place, text, fault) => {
+        place[faults.has(fault) ? 'innerHTML' : 'textContent'] = text;
+    };
+    main.innerHTML = '<p>Notes with <b id="with"></b> <i id="about"></i></p><ul id="notes"></ul>';
+    draw(document.getElementById('with'), new URLSearchParams(location.search).get('q') || 'any text', 'xss-parameter');
+    draw(document.getElementById('about'), decodeURIComponent(location.hash.slice(1)), 'xss-fragment');
+    const answer = await fetch('/api/notes');
+    const told = await answer.json();
+    const lines = told.notes.map((note) => {
+        const line = document.createElement('li');
+        draw(line, note, 'xss-drawn');
+        return line;
+    });
+    document.getElementById('notes').replaceChildren(...lines);
+}
+
 function show() {
+    if (location.pathname === '/notes') {
+        return notes();
+    }
     if (location.pathname === '/list') {
         return list();
     }
