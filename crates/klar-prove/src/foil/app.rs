@@ -49,6 +49,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("xss-attribute", "holds a search term in an attribute without escaping quotes"),
     ("xss-script", "puts a search term into a script"),
     ("xss-stored", "shows notes in a page as they were written"),
+    (
+        "xss-form",
+        "has a form whose text it shows as it was written, on the page that it sends the sender back to",
+    ),
     ("any-origin", "takes writes that other sites send"),
     ("no-csrf-token", "takes writes without a token"),
     ("strict-csrf-token", "refuses writes with the right token too"),
