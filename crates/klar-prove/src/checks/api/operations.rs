@@ -250,10 +250,11 @@ fn documented(operation: &Operation, status: u16) -> Option<&Option<Value>> {
 }
 
 async fn sign_in(world: &World, range: &Range<'_>, shot: &Shot) -> Option<Answer> {
-    let accounts = world.accounts.as_ref()?;
-    if accounts.path != shot.route() {
+    let accounts = world.accounts.as_ref().filter(|accounts| accounts.path == shot.route());
+    let Some(accounts) = accounts else {
+        // Whom it would let in is not known: it is asked once, as the description has it.
         return range.fire(shot.plain()).await.ok();
-    }
+    };
     world.sign_in_with_answer(accounts.list.first()?).await.ok().map(|(_, answer)| answer)
 }
 
@@ -422,6 +423,21 @@ fn references(document: &Value, value: &Value, found: &mut Vec<String>, depth: u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
+    use crate::foil::Foil;
+    use crate::prove::foil_world;
+
+    #[test]
+    fn a_sign_in_without_known_accounts_is_asked_all_the_same() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let found = tokio::task::LocalSet::new().block_on(&runtime, async {
+            let foil = Foil::start(&[]).await.unwrap();
+            let mut world = foil_world(&foil);
+            world.accounts = None;
+            Operations::judge(&Operations::look(Rc::new(world)).await.unwrap())
+        });
+        assert!(found.iter().all(|found| found.saw != Saw::Broken), "{found:?}");
+    }
 
     #[test]
     fn documents() {
