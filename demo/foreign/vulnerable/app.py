@@ -200,6 +200,14 @@ def one_book(number):
     return jsonify(found[0]) if found else (jsonify(error="no such book"), 404)
 
 
+@app.get("/api/loans")
+def loans():
+    who = member()
+    if not who:
+        return jsonify(error="sign in first"), 401
+    return jsonify(loans=rows("SELECT * FROM loans WHERE member = ? ORDER BY id", (who["id"],)))
+
+
 @app.get("/api/loans/<int:number>")
 def one_loan(number):
     # Whose it is does not matter.

@@ -73,11 +73,15 @@ DOCUMENT = {
         },
         "/api/books/{id}": {"get": {"parameters": [ID], "responses": answers("200", BOOK, "400", "404")}},
         "/api/loans": {
+            "get": {
+                "security": SIGNED_IN,
+                "responses": answers("200", thing(["loans"], loans={"type": "array", "items": LOAN}), "401"),
+            },
             "post": {
                 "security": SIGNED_IN,
                 "requestBody": takes(thing(["book"], book=dict(NUMBER, example=1), note=TEXT)),
                 "responses": answers("201", LOAN, "401"),
-            }
+            },
         },
         "/api/loans/{id}": {
             "get": {"security": SIGNED_IN, "parameters": [ID], "responses": answers("200", LOAN, "401", "404")}
