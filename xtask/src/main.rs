@@ -1,6 +1,7 @@
-//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `rush` and `scores`.
+//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `rush`, `scores` and `foreign`.
 
 mod demo;
+mod foreign;
 mod install;
 #[cfg(test)]
 mod layers;
@@ -63,6 +64,15 @@ enum Task {
     /// Check the faulty twin alone, the twin behind klar, and the demo app behind klar: three scores side by side
     #[command(after_help = "Examples:\n  cargo xtask scores")]
     Scores,
+    /// Check two apps that are not klar's, straight and behind klar, and compare the reports with those that are kept
+    #[command(
+        after_help = "Examples:\n  cargo xtask foreign\n  cargo xtask foreign --bless    keep the reports of today in demo/foreign/snapshots"
+    )]
+    Foreign {
+        /// Keep the reports instead of comparing them
+        #[arg(long)]
+        bless: bool,
+    },
     /// Let very many buyers buy at once, each with a double click: one order each, none lost
     #[command(after_help = "Examples:\n  cargo xtask rush\n  cargo xtask rush --buyers 100 --seconds 20")]
     Rush {
@@ -80,6 +90,7 @@ fn main() -> Result<()> {
         Task::Demo { once } => demo::demo(once),
         Task::Test { fast } => test::test(fast),
         Task::Scores => scores::alone(),
+        Task::Foreign { bless } => foreign::alone(bless),
         Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),
         Task::Soak { kills, seed, dry_run } => soak::soak(kills, seed, dry_run),
     }

@@ -44,7 +44,7 @@ pub fn scores(lisens: &World) -> Result<()> {
 }
 
 /// A report; that an app is not ready is no error here.
-fn check(world: &World, args: &[&str]) -> Result<Value> {
+pub fn check(world: &World, args: &[&str]) -> Result<Value> {
     let output = world.try_klar(&[&["check", "--format", "json"], args].concat())?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(
@@ -61,7 +61,8 @@ fn total(report: &Value) -> u64 {
     report["score"]["total"].as_u64().unwrap_or(0)
 }
 
-fn table(reports: &[(&str, &Value); 3]) {
+/// Their scores side by side.
+pub fn table(reports: &[(&str, &Value)]) {
     print!("\n  {:<16}", "");
     reports.iter().for_each(|(name, _)| print!("{name:>20}"));
     println!();
