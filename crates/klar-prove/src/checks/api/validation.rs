@@ -55,7 +55,7 @@ impl Probe for Validation {
 
     const ABOUT: About = About {
         id: "validation",
-        version: 1,
+        version: 2,
         question: "Is input refused that is not as it must be?",
         does: "Sends every described operation wrong types, bounds, lengths, missing and unknown fields, broken and deep JSON and odd Unicode.",
         shows: &[REFUSED, NO_5XX, INVALID],
@@ -154,7 +154,10 @@ impl Probe for Validation {
             }
         };
         vec![
-            first(REFUSED, &seen.taken).unwrap_or_else(|| good(REFUSED)),
+            // A crash is no refusal, and what falls over is not sent the rest.
+            first(REFUSED, &seen.taken)
+                .or_else(|| first(REFUSED, &seen.failed))
+                .unwrap_or_else(|| good(REFUSED)),
             first(NO_5XX, &seen.failed).unwrap_or_else(|| good(NO_5XX)),
             first(INVALID, &seen.failed)
                 .or_else(|| first(INVALID, &seen.taken))
@@ -274,5 +277,23 @@ fn walk(
         pointer.push_str("/0");
         walk(items, first, pointer, found, depth + 1);
         pointer.truncate(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Saw;
+
+    #[test]
+    fn a_crash_is_no_refusal() {
+        let case = || Case { route: "GET /a".to_owned(), what: "q (query): NUL".to_owned(), status: 500 };
+        let judged = |failed| {
+            let seen = Seen { operations: 1, forbidden: 9, odd: 9, failed, ..Seen::default() };
+            let found = Validation::judge(&seen);
+            found.into_iter().find(|found| (found.row, found.part) == REFUSED).unwrap().saw
+        };
+        assert_eq!(judged(Vec::new()), Saw::Held);
+        assert_eq!(judged(vec![case()]), Saw::Broken);
     }
 }
