@@ -1,7 +1,8 @@
-//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `rush`, `scores` and `faults`.
+//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `rush`, `scores`, `faults` and `foreign`.
 
 mod demo;
 mod faults;
+mod foreign;
 mod install;
 #[cfg(test)]
 mod layers;
@@ -72,6 +73,15 @@ enum Task {
         /// The numbers of faults, as in `demo/faults`
         numbers: Vec<String>,
     },
+    /// Check two apps that are not klar's, straight and behind klar, and compare the reports with those that are kept
+    #[command(
+        after_help = "Examples:\n  cargo xtask foreign\n  cargo xtask foreign --bless    keep the reports of today in demo/foreign/snapshots"
+    )]
+    Foreign {
+        /// Keep the reports instead of comparing them
+        #[arg(long)]
+        bless: bool,
+    },
     /// Let very many buyers buy at once, each with a double click: one order each, none lost
     #[command(after_help = "Examples:\n  cargo xtask rush\n  cargo xtask rush --buyers 100 --seconds 20")]
     Rush {
@@ -90,6 +100,7 @@ fn main() -> Result<()> {
         Task::Test { fast } => test::test(fast),
         Task::Faults { numbers } => faults::faults(&numbers),
         Task::Scores => scores::alone(),
+        Task::Foreign { bless } => foreign::alone(bless),
         Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),
         Task::Soak { kills, seed, dry_run } => soak::soak(kills, seed, dry_run),
     }

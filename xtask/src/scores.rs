@@ -61,7 +61,8 @@ fn total(report: &Value) -> u64 {
     report["score"]["total"].as_u64().unwrap_or(0)
 }
 
-fn table(reports: &[(&str, &Value); 3]) {
+/// Their scores side by side.
+pub fn table(reports: &[(&str, &Value)]) {
     print!("\n  {:<16}", "");
     reports.iter().for_each(|(name, _)| print!("{name:>20}"));
     println!();

@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::shell::{cargo, has, run, say};
-use crate::{install, shop, tour, world};
+use crate::{foreign, install, shop, tour, world};
 
-/// Formatting, lints, all tests, doc tests, the demo app's own tests, the tour.
+/// Formatting, lints, all tests, doc tests, the demo app's own tests, the tour, the apps that are not klar's.
 pub fn test(fast: bool) -> Result<()> {
     let begun = Instant::now();
     install::ensure("The tests", true)?;
@@ -28,6 +28,7 @@ pub fn test(fast: bool) -> Result<()> {
         say("the demo app's own tests");
         shop::test()?;
         tour::tour(world::build(false)?)?;
+        foreign::foreign(world::build(false)?, false)?;
     }
     say(format!("all good ({} s)", begun.elapsed().as_secs()));
     Ok(())

@@ -17,6 +17,7 @@ pub struct World {
     pub state: PathBuf,
     pub app: PathBuf,
     pub https: u16,
+    http: u16,
     klar: PathBuf,
     /// Everything is removed in the end.
     fleeting: bool,
@@ -81,6 +82,22 @@ impl World {
         Self::of(folder, "raw", klar, https, http, true)
     }
 
+    /// As [`World::fleeting`], with an app that is not klar's.
+    pub fn of_foreign(name: &str, klar: PathBuf) -> Result<Self> {
+        let folder = base()?.join(format!("klar-foreign-{}", std::process::id()));
+        let (https, http) = free_ports()?;
+        Self::of(folder, &format!("foreign/{name}"), klar, https, http, true)
+    }
+
+    /// The same klar with another such app beside the first. It ends with the first.
+    pub fn beside(&self, name: &str) -> Result<Self> {
+        let folder = self.state.parent().context("a state without a folder")?.to_owned();
+        let demo = format!("foreign/{name}");
+        let mut other = Self::of(folder, &demo, self.klar.clone(), self.https, self.http, false)?;
+        other.stopped = true;
+        Ok(other)
+    }
+
     /// The one of `cargo xtask demo`, whose data is there the next time.
     pub fn lasting(klar: PathBuf) -> Result<Self> {
         Self::new(base()?.join("klar-demo"), klar, 8443, 8080, false)
@@ -122,7 +139,7 @@ impl World {
         // Where a demo has the table [edge], it is the last one.
         let table = if text.contains("[edge]") { "" } else { "\n[edge]\n" };
         std::fs::write(&file, format!("{text}{table}https_port = {https}\nhttp_port = {http}\n"))?;
-        Ok(Self { state: folder.join("state"), app, https, klar, fleeting, stopped: false })
+        Ok(Self { state: folder.join("state"), app, https, http, klar, fleeting, stopped: false })
     }
 
     /// Where the app answers.
@@ -237,11 +254,13 @@ fn copy_of(folder: &Path, demo: &str) -> Result<PathBuf> {
     Ok(app)
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies a folder, without what is made in it.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
-        if ["node_modules", "coverage"].iter().any(|name| entry.file_name() == *name) {
+        if ["node_modules", "coverage", ".venv", "__pycache__"].iter().any(|name| entry.file_name() == *name)
+        {
             continue;
         }
         let target = to.join(entry.file_name());

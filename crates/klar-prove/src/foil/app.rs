@@ -52,6 +52,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("xss-drawn", "has a script that draws notes as HTML"),
     ("xss-fragment", "has a script that draws the fragment of its address as HTML"),
     ("xss-parameter", "has a script that draws a parameter of its address as HTML"),
+    (
+        "xss-form",
+        "has a form whose text it shows as it was written, on the page that it sends the sender back to",
+    ),
     ("any-origin", "takes writes that other sites send"),
     ("no-csrf-token", "takes writes without a token"),
     ("strict-csrf-token", "refuses writes with the right token too"),

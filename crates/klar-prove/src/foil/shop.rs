@@ -28,6 +28,8 @@ pub struct Shop {
     wrong: Cell<u32>,
     /// Once an order was refused.
     spoiled: Cell<bool>,
+    /// The last text that the form of the board was sent.
+    said: RefCell<String>,
 }
 
 #[derive(Clone)]
@@ -83,6 +85,7 @@ impl Shop {
             "/api/session" => &[Method::GET, Method::POST, Method::DELETE],
             "/api/orders" => &[Method::GET, Method::POST],
             _ if path.starts_with("/api/orders/") => &[Method::GET, Method::PATCH],
+            "/board" if app.has("xss-form") => &[Method::GET, Method::POST],
             _ => &[Method::GET],
         };
         if !allowed.contains(if head.method == Method::HEAD { &Method::GET } else { &head.method }) {
@@ -92,6 +95,11 @@ impl Shop {
         }
         if !get && let Some(refused) = self.refuse_foreign(app, head, session.as_ref()) {
             return Some(refused);
+        }
+        if path == "/board" && head.method == Method::POST {
+            let text = String::from_utf8_lossy(body);
+            *self.said.borrow_mut() = query_of(&text).remove("said").unwrap_or_default();
+            return Some(with(plain(StatusCode::SEE_OTHER, "text/html", ""), "location", "/board"));
         }
         let body = match (&head.method, path) {
             (&Method::POST | &Method::PATCH, _) => {
@@ -351,6 +359,10 @@ impl Shop {
         for order in self.orders.borrow().iter() {
             let note = if app.has("xss-stored") { order.note.clone() } else { escape(&order.note) };
             page += &format!("<li>{note}</li>");
+        }
+        if app.has("xss-form") {
+            let said = self.said.borrow();
+            page += &format!("<li>{said}</li></ul><form method=post><input name=said></form><ul>");
         }
         plain(StatusCode::OK, "text/html; charset=utf-8", &(page + "</ul></html>"))
     }

@@ -140,6 +140,7 @@ pub fn references(tag: &Tag) -> Vec<String> {
 fn forms(tags: &[Tag], page: &str, path_of: impl Fn(&str, &str) -> Option<String>) -> Vec<Form> {
     let mut forms = Vec::new();
     let mut open: Option<Form> = None;
+    let (mut choosing, mut chosen) = (false, false);
     for tag in tags {
         match (tag.name.as_str(), &mut open) {
             ("form", _) => {
@@ -152,10 +153,22 @@ fn forms(tags: &[Tag], page: &str, path_of: impl Fn(&str, &str) -> Option<String
             }
             ("/form", _) => forms.extend(open.take()),
             ("input" | "textarea" | "select", Some(form)) => {
+                choosing = tag.name == "select" && tag.get("name").is_some();
+                chosen = false;
                 if let Some(name) = tag.get("name") {
                     form.fields.push((name.to_owned(), tag.get("value").unwrap_or_default().to_owned()));
                 }
             }
+            // A browser sends the option that is selected, else the first; what is none of them is often refused.
+            ("option", Some(form)) if choosing => {
+                let selected = tag.get("selected").is_some();
+                let wanted = selected || !chosen;
+                if let (true, Some(value), Some(field)) = (wanted, tag.get("value"), form.fields.last_mut()) {
+                    value.clone_into(&mut field.1);
+                }
+                chosen = true;
+            }
+            ("/select", _) => choosing = false,
             _ => {}
         }
     }
@@ -245,6 +258,15 @@ mod tests {
         let forms = forms(&tags, "/", |_, to| Some(to.to_owned()));
         let fields = vec![("q".to_owned(), "1".to_owned()), ("t".to_owned(), String::new())];
         assert_eq!(forms, [Form { action: "/send".into(), post: true, fields }]);
+    }
+
+    #[test]
+    fn forms_send_what_is_selected() {
+        let page = "<form><select name=a><option value=1><option value=2 selected><option value=3></select>
+            <select name=b><option value=x>X</option><option value=y>Y</option></select><input name=c></form>";
+        let forms = forms(&tags(page), "/", |_, to| Some(to.to_owned()));
+        let sent: Vec<_> = forms[0].fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(sent, ["a=2", "b=x", "c="]);
     }
 
     proptest! {

@@ -267,6 +267,7 @@ async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
     let Some(app) = host.apps.into_iter().find(|app| app.key == key) else { return Ok(world) };
     let origin = Origin::parse(&app.url).map_err(|why| Trouble::from(Failure::new(why)))?;
     world.plain = plain_port(&host.edge.listens, &origin);
+    world.plain_address = world.plain.as_ref().map(|plain| ([127, 0, 0, 1], plain.port).into());
     world.site = Some(at_loopback(Client::new(origin), &app));
     world.release = app.release.as_ref().map(ToString::to_string);
     if let Ok(pem) = context.client().authority().await {

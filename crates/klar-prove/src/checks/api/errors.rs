@@ -1,6 +1,6 @@
 //! What people and programs are told when something goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Probe for Errors {
 
     const ABOUT: About = About {
         id: "errors",
-        version: 1,
+        version: 2,
         question: "Do errors tell people what they need and strangers nothing?",
         does: "Provokes 400, 401, 403, 404, 405, 413, 415 and 422 where it can, as a program and as a browser, and 500 by what should not be sent.",
         shows: &[FORMAT, NO_LEAK, ID, SAFE, CORRELATION],
@@ -132,41 +132,43 @@ impl Probe for Errors {
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
-        let statuses: std::collections::BTreeSet<u16> = seen.told.iter().map(|told| told.status).collect();
-        let list = statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        let statuses: BTreeSet<u16> = seen.told.iter().map(|told| told.status).collect();
         // 404 is easy to come by; without some of the others nothing much was seen.
         let enough = statuses.iter().filter(|status| [400, 401, 403, 404].contains(status)).count() >= 3;
-        let mine = |server: bool| seen.told.iter().filter(move |told| server == (told.status == 500));
-        let judge = |place, server: bool, enough: bool, bad: &dyn Fn(&Told) -> Option<String>| {
-            let all = mine(server).count();
-            let wrong: Vec<(&Told, String)> =
-                mine(server).filter_map(|told| Some((told, bad(told)?))).collect();
-            match wrong.first() {
-                Some((Told { route, status, .. }, why)) => {
-                    let count = wrong.len();
-                    Finding::broken(
-                        place,
-                        words!(
-                            "{count} of {all} errors, first {status} of {route}: {why}",
-                            "{count} av {all} feil, først {status} fra {route}: {why}",
-                            "{count} av {all} fel, först {status} från {route}: {why}"
-                        ),
-                    )
-                }
-                None => {
-                    let because = words!(
-                        "{all} errors looked at ({list})",
-                        "{all} feil sett på ({list})",
-                        "{all} fel granskade ({list})"
-                    );
-                    if all > 0 && enough {
-                        Finding::held(place, because)
-                    } else {
-                        Finding::unseen(place, because)
+        let judge =
+            |place, is_meant: &dyn Fn(u16) -> bool, enough: bool, bad: &dyn Fn(&Told) -> Option<String>| {
+                let meant: Vec<&Told> = seen.told.iter().filter(|told| is_meant(told.status)).collect();
+                let all = meant.len();
+                let list: BTreeSet<String> = meant.iter().map(|told| told.status.to_string()).collect();
+                let list = list.into_iter().collect::<Vec<_>>().join(", ");
+                let wrong: Vec<(&Told, String)> =
+                    meant.into_iter().filter_map(|told| Some((told, bad(told)?))).collect();
+                match wrong.first() {
+                    Some((Told { route, status, .. }, why)) => {
+                        let count = wrong.len();
+                        Finding::broken(
+                            place,
+                            words!(
+                                "{count} of {all} errors, first {status} of {route}: {why}",
+                                "{count} av {all} feil, først {status} fra {route}: {why}",
+                                "{count} av {all} fel, först {status} från {route}: {why}"
+                            ),
+                        )
+                    }
+                    None => {
+                        let because = words!(
+                            "{all} errors looked at ({list})",
+                            "{all} feil sett på ({list})",
+                            "{all} fel granskade ({list})"
+                        );
+                        if all > 0 && enough {
+                            Finding::held(place, because)
+                        } else {
+                            Finding::unseen(place, because)
+                        }
                     }
                 }
-            }
-        };
+            };
         let leak = |told: &Told| told.leak.clone();
         let id = |told: &Told| (!told.id).then(|| "no id".to_owned());
         let format = |told: &Told| {
@@ -178,12 +180,13 @@ impl Probe for Errors {
             (!right)
                 .then(|| format!("{} → {kind}", if told.browser { "text/html" } else { "application/json" }))
         };
+        let (refused, crashed, any) = (|status| status != 500, |status| status == 500, |_| true);
         vec![
-            judge(FORMAT, false, enough, &format),
-            judge(NO_LEAK, false, enough, &leak),
-            judge(ID, false, enough, &id),
-            judge(SAFE, true, true, &leak),
-            judge(CORRELATION, true, true, &id),
+            judge(FORMAT, &refused, enough, &format),
+            judge(NO_LEAK, &any, enough, &leak),
+            judge(ID, &refused, enough, &id),
+            judge(SAFE, &crashed, true, &leak),
+            judge(CORRELATION, &crashed, true, &id),
         ]
     }
 }
@@ -260,6 +263,27 @@ fn leak(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
+
+    #[test]
+    fn what_a_crash_shows_is_shown() {
+        let told = |status, leak: Option<&str>| Told {
+            route: "GET /a".to_owned(),
+            status,
+            browser: false,
+            kind: "application/json".to_owned(),
+            leak: leak.map(str::to_owned),
+            id: true,
+        };
+        let refusals = || [400, 401, 404].map(|status| told(status, None));
+        let judged = |crash| {
+            let seen = Seen { pages: false, told: refusals().into_iter().chain([crash]).collect() };
+            let found = Errors::judge(&seen);
+            found.into_iter().find(|found| (found.row, found.part) == NO_LEAK).unwrap()
+        };
+        assert_eq!(judged(told(500, None)).saw, Saw::Held);
+        assert_eq!(judged(told(500, Some("a stack trace"))).saw, Saw::Broken);
+    }
 
     #[test]
     fn leaks() {

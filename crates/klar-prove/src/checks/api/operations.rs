@@ -267,10 +267,11 @@ fn documented(operation: &Operation, status: u16) -> Option<&Option<Value>> {
 }
 
 async fn sign_in(world: &World, range: &Range<'_>, shot: &Shot) -> Option<Answer> {
-    let accounts = world.accounts.as_ref()?;
-    if accounts.path != shot.route() {
+    let accounts = world.accounts.as_ref().filter(|accounts| accounts.path == shot.route());
+    let Some(accounts) = accounts else {
+        // Whom it would let in is not known: it is asked once, as the description has it.
         return range.fire(shot.plain()).await.ok();
-    }
+    };
     world.sign_in_with_answer(accounts.list.first()?).await.ok().map(|(_, answer)| answer)
 }
 
@@ -440,6 +441,8 @@ fn references(document: &Value, value: &Value, found: &mut Vec<String>, depth: u
 mod tests {
     use super::*;
     use crate::check::Saw;
+    use crate::foil::Foil;
+    use crate::prove::foil_world;
 
     #[test]
     fn what_was_left_out_is_told() {
@@ -458,6 +461,18 @@ mod tests {
         assert_eq!(of(2, 200), (Saw::Held, Saw::Held, false));
         assert_eq!(of(9, 200), (Saw::Unseen, Saw::Unseen, true));
         assert_eq!(of(9, 500), (Saw::Broken, Saw::Broken, false));
+    }
+
+    #[test]
+    fn a_sign_in_without_known_accounts_is_asked_all_the_same() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let found = tokio::task::LocalSet::new().block_on(&runtime, async {
+            let foil = Foil::start(&[]).await.unwrap();
+            let mut world = foil_world(&foil);
+            world.accounts = None;
+            Operations::judge(&Operations::look(Rc::new(world)).await.unwrap())
+        });
+        assert!(found.iter().all(|found| found.saw != Saw::Broken), "{found:?}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Probe for Validation {
 
     const ABOUT: About = About {
         id: "validation",
-        version: 3,
+        version: 4,
         question: "Is input refused that is not as it must be?",
         does: "Sends every described operation wrong types, bounds, lengths, missing and unknown fields, broken and deep JSON, odd Unicode and days that no calendar has, and then once more what it answered well before.",
         shows: &[REFUSED, NO_5XX, INVALID, NEXT],
@@ -197,7 +197,10 @@ impl Probe for Validation {
             }
         };
         vec![
-            first(REFUSED, &seen.taken).unwrap_or_else(|| good(REFUSED)),
+            // A crash is no refusal, and what falls over is not sent the rest.
+            first(REFUSED, &seen.taken)
+                .or_else(|| first(REFUSED, &seen.failed))
+                .unwrap_or_else(|| good(REFUSED)),
             first(NO_5XX, &seen.failed).unwrap_or_else(|| good(NO_5XX)),
             first(INVALID, &seen.failed)
                 .or_else(|| first(INVALID, &seen.taken))
@@ -418,5 +421,17 @@ mod tests {
         assert_eq!(broken, [Saw::Unseen, Saw::Broken, Saw::Broken]);
         let told = &Validation::judge(&Seen { left: 5, ..good() })[0].because;
         assert!(told.en.ends_with("20 of 25 were tried"), "{}", told.en);
+    }
+
+    #[test]
+    fn a_crash_is_no_refusal() {
+        let case = || Case { route: "GET /a".to_owned(), what: "q (query): NUL".to_owned(), status: 500 };
+        let judged = |failed| {
+            let seen = Seen { operations: 1, forbidden: 9, odd: 9, failed, ..Seen::default() };
+            let found = Validation::judge(&seen);
+            found.into_iter().find(|found| (found.row, found.part) == REFUSED).unwrap().saw
+        };
+        assert_eq!(judged(Vec::new()), Saw::Held);
+        assert_eq!(judged(vec![case()]), Saw::Broken);
     }
 }

@@ -80,7 +80,7 @@ impl Probe for Sqli {
 
     const ABOUT: About = About {
         id: "sqli",
-        version: 2,
+        version: 3,
         question: "Can anybody make the database run what they typed?",
         does: "Sends SQL in every query, path, body and form field and in some headers, and looks for database errors, yes/no answers, pauses and rows that only a database makes.",
         shows: &[DIRECT, WAF, CONTROL],
@@ -245,33 +245,28 @@ enum Tried {
 /// What a shot is answered with when nobody tampers with it.
 struct Still {
     prints: Vec<String>,
+    /// Whether it says a number that is another one each time, such as how long it took: then digits do not count.
+    counts: bool,
     text: String,
     slowest: f64,
 }
 
 impl Still {
     async fn of(range: &Range<'_>, shot: &Shot, guarded: bool) -> Option<Self> {
-        let mut still: Option<Self> = None;
+        let mut answers = Vec::new();
         for _ in 0..3 {
-            let answer =
-                range.fire(shot.plain()).await.ok().filter(|answer| !is_kept_out(answer, guarded))?;
-            let print = print(&answer, "");
-            let took = answer.took.as_secs_f64();
-            match &mut still {
-                None => {
-                    still = Some(Self {
-                        prints: vec![print],
-                        text: answer.text().to_ascii_lowercase(),
-                        slowest: took,
-                    });
-                }
-                Some(still) => {
-                    still.prints.push(print);
-                    still.slowest = still.slowest.max(took);
-                }
-            }
+            answers.push(range.fire(shot.plain()).await.ok().filter(|answer| !is_kept_out(answer, guarded))?);
         }
-        still
+        let prints =
+            |counts| -> Vec<String> { answers.iter().map(|answer| print_of(answer, "", counts)).collect() };
+        let same = |prints: &[String]| prints.windows(2).all(|pair| pair.first() == pair.last());
+        let counts = !same(&prints(false)) && same(&prints(true));
+        Some(Self {
+            prints: prints(counts),
+            counts,
+            text: answers.first()?.text().to_ascii_lowercase(),
+            slowest: answers.iter().map(|answer| answer.took.as_secs_f64()).fold(0.0, f64::max),
+        })
     }
 }
 
@@ -287,6 +282,10 @@ struct Aimed<'a> {
 impl Aimed<'_> {
     async fn send(&self, text: &str) -> Option<Answer> {
         self.range.fire(self.shot.with(self.slot, text)).await.ok()
+    }
+
+    fn print(&self, answer: &Answer, sent: &str) -> String {
+        print_of(answer, sent, self.still.counts)
     }
 
     async fn all(&self) -> Tried {
@@ -305,7 +304,7 @@ impl Aimed<'_> {
         let answered = quote.is_some() || letter.is_some();
         let differ = match (&quote, &letter) {
             (Some(quote), Some(letter)) => {
-                print(quote, &format!("{value}'")) != print(letter, &format!("{value}k"))
+                self.print(quote, &format!("{value}'")) != self.print(letter, &format!("{value}k"))
             }
             _ => true,
         };
@@ -364,7 +363,7 @@ impl Aimed<'_> {
                         same = false;
                         break 'rounds;
                     };
-                    let print = print(&answer, &text);
+                    let print = self.print(&answer, &text);
                     match asked {
                         true => match &yes {
                             Some((before, _)) if *before != print => same = false,
@@ -479,7 +478,7 @@ impl Aimed<'_> {
                 let nulls = vec!["NULL"; columns];
                 let text = format!("{before} UNION ALL SELECT {}{after}", nulls.join(","));
                 let answer = self.send(&text).await?;
-                prints.push(print(&answer, &text));
+                prints.push(self.print(&answer, &text));
                 // Too many or too few columns are all answered alike; the right number is not.
                 let odd = columns > 1 && prints.first() != prints.last();
                 if !odd && columns != 1 {
@@ -536,7 +535,7 @@ const SIGNATURES: [&str; 34] = [
     "sqlite_error",
     "sqlite3.operationalerror",
     "unrecognized token: \"",
-    "sqlitexception",
+    "sqliteexception",
     "sequelizedatabaseerror",
     "queryfailederror",
     "prismaclientknownrequesterror",
@@ -544,22 +543,45 @@ const SIGNATURES: [&str; 34] = [
     "unknown operator: $klar",
 ];
 
+/// What SQLite says of a statement that it cannot read, with a piece of it between.
+const NEAR: (&str, &str) = ("near \"", "\": syntax error");
+/// As long as such a piece may be.
+const LONGEST_PIECE: usize = 60;
+
+/// The words of a database in an answer in lower case, whether it is JSON, a page or plain text.
 fn signature(text: &str) -> Option<&'static str> {
-    SIGNATURES.into_iter().find(|sign| text.contains(sign))
+    let plain =
+        ["\\\"", "&quot;", "&#34;"].iter().fold(text.to_owned(), |text, form| text.replace(form, "\""));
+    let near = || {
+        plain.match_indices(NEAR.0).any(|(at, near)| {
+            let rest = &plain[at + near.len()..];
+            rest.find(NEAR.1).is_some_and(|piece| piece <= LONGEST_PIECE)
+        })
+    };
+    SIGNATURES
+        .into_iter()
+        .find(|sign| text.contains(sign) || plain.contains(sign))
+        .or_else(|| near().then_some("syntax error"))
 }
 
-/// An answer without what changes from one request to the next and without what was sent.
-fn print(answer: &Answer, sent: &str) -> String {
+/// An answer without what changes from one request to the next and without what was sent; where it `counts`, without
+/// any digits.
+fn print_of(answer: &Answer, sent: &str, counts: bool) -> String {
     let mut text = answer.text();
     if !sent.is_empty() {
         let json = serde_json::to_string(sent).unwrap_or_default();
         let html = sent.replace('&', "&amp;").replace('"', "&quot;").replace('\'', "&#39;");
+        let percent = crate::world::http::percent(sent);
+        let in_script = [("%27", "'"), ("%28", "("), ("%29", ")"), ("%2A", "*"), ("%21", "!")];
         let written = [
             sent.to_owned(),
             json.trim_matches('"').to_owned(),
-            html.clone(),
             html.replace("&#39;", "&#x27;"),
-            crate::world::http::percent(sent),
+            html.replace("&quot;", "&#34;"),
+            html,
+            percent.replace("%20", "+"),
+            in_script.iter().fold(percent.clone(), |text, (code, sign)| text.replace(code, sign)),
+            percent,
         ];
         for form in written {
             text = text.replace(&form, "");
@@ -571,6 +593,8 @@ fn print(answer: &Answer, sent: &str) -> String {
         let core = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         if core.len() >= 8 && core.bytes().any(|byte| byte.is_ascii_digit()) {
             print.push('~');
+        } else if counts {
+            print.extend(word.chars().filter(|c| !c.is_ascii_digit()));
         } else {
             print.push_str(word);
         }
@@ -601,12 +625,29 @@ mod tests {
 
     #[test]
     fn prints_forget_what_changes() {
-        let same = |a: &str, b: &str| print(&answer(200, a), "p'1") == print(&answer(200, b), "p'1");
+        let print = |status, body: &str| print_of(&answer(status, body), "p'1", false);
+        let same = |a: &str, b: &str| print(200, a) == print(200, b);
         assert!(same("id 0a1b2c3d-77 x", "id 99112233-aa x"));
         assert!(same("for p'1", "for "));
         assert!(same("for p&#39;1", "for "));
         assert!(!same("[1]", "[]"));
-        assert!(print(&answer(200, "x"), "") != print(&answer(404, "x"), ""));
+        assert!(print(200, "x") != print(404, "x"));
+    }
+
+    #[test]
+    fn prints_of_what_counts_forget_numbers() {
+        let same = |a: &str, b: &str, counts| {
+            let print = |body| print_of(&answer(200, body), "it's 1 \"x\"", counts);
+            print(a) == print(b)
+        };
+        assert!(!same("took 1.25ms", "took 12.5ms", false));
+        assert!(same("took 1.25ms", "took 12.5ms", true));
+        assert!(!same("<li>a boat</li> took 1.25ms", "took 12.5ms", true));
+        for written in
+            ["it%27s%201%20%22x%22", "it%27s+1+%22x%22", "it's%201%20%22x%22", "it&#39;s 1 &#34;x&#34;"]
+        {
+            assert!(same(&format!("<a href='?q={written}'>"), "<a href='?q='>", false), "{written}");
+        }
     }
 
     #[test]
@@ -633,5 +674,18 @@ mod tests {
         assert!(signature("error: syntax error at or near \"'\"").is_some());
         assert!(signature("the body is not valid json").is_none());
         assert!(signature("there is nothing at this address").is_none());
+        // SQLite by itself, in JSON, in pages of two kinds, and from Java.
+        for said in [
+            r#"near "'": syntax error"#,
+            r#"{"error":"near \"klar\": syntax error"}"#,
+            r#"{"error":"unrecognized token: \"'1''\""}"#,
+            "<p>unrecognized token: &#34;&#39;&#34;</p>",
+            "<p>near &quot;)&quot;: syntax error</p>",
+            "org.sqlite.sqliteexception: [sqlite_error]",
+            "android.database.sqlite.sqliteexception",
+        ] {
+            assert!(signature(said).is_some(), "{said}");
+        }
+        assert!(signature("unexpected end of input: syntax error").is_none());
     }
 }

@@ -65,7 +65,7 @@ impl Probe for Xss {
 
     const ABOUT: About = About {
         id: "xss",
-        version: 2,
+        version: 3,
         question: "Can anybody put a script into the pages that others see?",
         does: "Sends harmless markers with the characters that matter in every parameter, and reads the answers and the pages that show what was written as a browser reads them.",
         shows: &[REFLECTED, STORED, CONTROL],
@@ -78,6 +78,7 @@ impl Probe for Xss {
             Fault::Foil("xss-attribute", REFLECTED),
             Fault::Foil("xss-script", REFLECTED),
             Fault::Foil("xss-stored", STORED),
+            Fault::Foil("xss-form", STORED),
         ],
     };
 
@@ -126,7 +127,9 @@ impl Probe for Xss {
                         break;
                     }
                 }
-                if answer.status.is_success() {
+                // Who sends a form is sent on to a page.
+                let sent_on = !shot.reads() && answer.status.is_redirection();
+                if answer.status.is_success() || sent_on {
                     if !shot.reads() {
                         written.insert(mark, (shot.label.clone(), shot.slot_name(&slot)));
                         // Else the next field's attempt would write over what this one wrote.

@@ -69,7 +69,7 @@ impl Probe for SqlBuilt {
 
     const ABOUT: About = About {
         id: "sql-built",
-        version: 1,
+        version: 2,
         question: "Is SQL put together from values anywhere in the sources?",
         does: "Reads all JavaScript, TypeScript, Python and PHP that is not a test, finds the texts that are SQL, and follows in each file what is put into them.",
         shows: &[SOURCE, CONTROL],
@@ -1920,6 +1920,8 @@ impl File {
             .map(|binding| match &binding.value {
                 Value::Param => Safety::Unsafe,
                 // A constant of another file: whoever wrote it, wrote it there.
+                // Flask and Bottle give what a stranger sent under a name that is imported.
+                Value::Import if self.language == Language::Python && name == "request" => Safety::Unsafe,
                 Value::Import => Safety::Safe,
                 Value::Is(expr) if expr.range.is_empty() => Safety::Safe,
                 Value::Is(expr) => self.value(expr, depth + 1),
@@ -2218,6 +2220,18 @@ mod tests {
             ),
             (
                 "async def f(member: int):\n    row = await db.execute(\n        \"SELECT * FROM members WHERE id = :id\",\n        {\"id\": member}\n    )\n    return row\n",
+                Safety::Safe,
+            ),
+            (
+                "from flask import request\ndef f(c):\n    word = request.args.get('q', '')\n    c.execute(f\"SELECT a FROM t WHERE n LIKE '%{word}%'\")\n",
+                Safety::Unsafe,
+            ),
+            (
+                "from bottle import request\ndef f(c):\n    c.execute('SELECT a FROM t WHERE n = ' + request.query['n'])\n",
+                Safety::Unsafe,
+            ),
+            (
+                "from flask import request\ndef f(c):\n    c.execute('SELECT a FROM t WHERE n = ?', [request.args['n']])\n",
                 Safety::Safe,
             ),
             ("def f(c, n):\n    c.execute('SELECT a FROM t WHERE n = %s', (n,))\n", Safety::Safe),
