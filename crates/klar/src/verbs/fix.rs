@@ -11,7 +11,7 @@ use klar_run::report::Failure;
 use tokio::task::LocalSet;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
-use super::check;
+use super::{check, target};
 use crate::cli;
 use crate::context::{Context, Trouble};
 use crate::out::{BAD, GOOD, QUIET, paint};
@@ -111,7 +111,7 @@ fn fix_indexes(context: &Context, wanted: &cli::Fix) -> Result<(), Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Trouble::system("starting"))?;
     let made = LocalSet::new().block_on(&runtime, async {
-        let world = Rc::new(check::world(context, &looked).await?);
+        let world = Rc::new(target::world(context, &looked).await?);
         context.printer.story(format!("{} asks the app, and PostgreSQL for its plans", paint(QUIET, "→")));
         let indexes = Check::of::<Indexes>();
         let seen = tokio::time::timeout(indexes.about.limit, indexes.look(Rc::clone(&world)));

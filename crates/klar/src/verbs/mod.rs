@@ -9,5 +9,7 @@ pub mod ledger;
 pub mod operate;
 pub mod see;
 pub mod service;
+mod target;
+mod told;
 pub mod trust;
 pub mod up;
