@@ -155,6 +155,9 @@ pub struct Route {
     pub target: Target,
     /// A `POST` or `PATCH` with an `Idempotency-Key` may be sent again.
     pub idempotent: bool,
+    /// Pages of other sites may have their visitors' browsers write here.
+    #[serde(default)]
+    pub cross_site: bool,
     /// Overrides [`Limits::timeout`].
     pub timeout: Option<Duration>,
     /// Overrides [`Limits::body_bytes`].

@@ -341,6 +341,14 @@ section! {
         aliases: &["retry", "retries"],
     };
 
+    /// Whether pages of other sites may write here with the cookies of their visitors. By default klar refuses that
+    /// with 403 where the browser says so (`Sec-Fetch-Site`, `Origin`): cross-site request forgery. Requests without
+    /// cookies, from programs, and from the app's own hosts are not touched.
+    cross_site as "cross_site": bool = fixed("false") {
+        example: "cross_site = true",
+        aliases: &["cors", "allow_cross_site", "csrf_exempt"],
+    };
+
     /// How long a request on this route may take in all.
     timeout as "timeout": Period = computed("`edge.timeout`", default_route_timeout) {
         example: r#"timeout = "5m""#,

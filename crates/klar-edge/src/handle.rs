@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
@@ -109,6 +109,11 @@ impl Visit {
         answer.map(|source| OutBody::new(source, story, answering, bodiless))
     }
 
+    /// Whether a host leads to the same app.
+    fn is_own(&self, site: &Arc<SiteTable>, host: &str) -> bool {
+        self.shared.table.load().site(host).is_some_and(|other| Arc::ptr_eq(other, site))
+    }
+
     async fn answer(
         &self,
         site: Arc<SiteTable>,
@@ -139,6 +144,16 @@ impl Visit {
             let reason = "the body of the request is larger than this route takes";
             return Err(refused(Reason::new(StatusCode::PAYLOAD_TOO_LARGE, reason)));
         }
+        if !route.cross_site
+            && writes(request.method())
+            && let Some(origin) = foreign_origin(request.headers(), host)
+            && !self.is_own(&site, &origin)
+        {
+            return Err(refused(Reason::new(
+                StatusCode::FORBIDDEN,
+                "a page of another site may not write here with this visitor's cookies",
+            )));
+        }
         match &route.target {
             Destination::Static { folder, release, spa } => {
                 let below = route.pattern.strip_suffix("/*").unwrap_or_default();
@@ -160,20 +175,48 @@ impl Visit {
     }
 }
 
+/// Methods that change something.
+fn writes(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+}
+
+/// The host of the page that has the visitor's browser send this, cookies and all, if it is not the host that is asked;
+/// empty where the browser says only that it is another site (Fetch Metadata; RFC 6454, section 7).
+fn foreign_origin(headers: &HeaderMap, host: &str) -> Option<String> {
+    if !headers.contains_key(header::COOKIE) {
+        return None;
+    }
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let site = text("sec-fetch-site");
+    if matches!(site, Some("same-origin" | "none")) {
+        return None;
+    }
+    let origin = match text("origin") {
+        Some(origin) => host_in(origin.split_once("://").map_or("", |(_, rest)| rest)),
+        // Not a browser, or one that says it is the same site.
+        None => return (site == Some("cross-site")).then(String::new),
+    };
+    (origin != host).then_some(origin)
+}
+
 fn refused(reason: Reason) -> Failure {
     Failure { reason, decided_by: DecidedBy::Refused, error: reason.detail.into() }
 }
 
 /// Statuses after which the rest of a request's body may still be coming.
 fn may_have_body(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 400 | 408 | 413)
+    matches!(status.as_u16(), 400 | 403 | 408 | 413)
 }
 
 fn host_of(request: &Request<Incoming>) -> String {
-    let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let name = match host.rfind(']') {
-        Some(end) => &host[..=end],
-        None => host.split(':').next().unwrap_or_default(),
+    host_in(request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default())
+}
+
+/// A host without its port, in small letters.
+fn host_in(authority: &str) -> String {
+    let name = match authority.rfind(']') {
+        Some(end) => &authority[..=end],
+        None => authority.split(':').next().unwrap_or_default(),
     };
     name.to_ascii_lowercase()
 }
@@ -237,6 +280,41 @@ mod tests {
         }
         for path in ["/", "/a/b", "/.well-known/x", "/a..b", "/a%2fb", "/a/..b", "/@scope%2fname", "/-/all"] {
             assert!(!is_dangerous(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_known() {
+        for (headers, foreign) in [
+            (
+                &[("cookie", "a=1"), ("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")][..],
+                Some("evil.example"),
+            ),
+            (&[("cookie", "a=1"), ("origin", "https://evil.example")], Some("evil.example")),
+            (
+                &[("cookie", "a=1"), ("origin", "https://www.shop.example"), ("sec-fetch-site", "same-site")],
+                Some("www.shop.example"),
+            ),
+            (&[("cookie", "a=1"), ("origin", "null")], Some("")),
+            (&[("cookie", "a=1"), ("sec-fetch-site", "cross-site")], Some("")),
+            (&[("cookie", "a=1"), ("sec-fetch-site", "same-site")], None),
+            (&[("cookie", "a=1"), ("origin", "https://Shop.example:8443")], None),
+            (
+                &[("cookie", "a=1"), ("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")],
+                None,
+            ),
+            (&[("cookie", "a=1"), ("sec-fetch-site", "none")], None),
+            (&[("cookie", "a=1")], None),
+            // Nothing of the visitor's goes along.
+            (&[("origin", "https://evil.example"), ("authorization", "Bearer x")], None),
+        ] {
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse::<HeaderValue>().unwrap()))
+                .collect::<Vec<(http::HeaderName, _)>>()
+                .into_iter()
+                .collect();
+            assert_eq!(foreign_origin(&headers, "shop.example").as_deref(), foreign, "{headers:?}");
         }
     }
 

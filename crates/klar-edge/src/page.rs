@@ -93,6 +93,13 @@ impl Language {
     fn text(self, status: StatusCode) -> (&'static str, &'static str) {
         use Language::{English, Norwegian, Swedish};
         match (status.as_u16(), self) {
+            (403, English) => ("That came from another site", "Open this site itself, and do it from there."),
+            (403, Norwegian) => {
+                ("Det kom fra et annet nettsted", "Åpne dette nettstedet selv, og gjør det derfra.")
+            }
+            (403, Swedish) => {
+                ("Det kom från en annan webbplats", "Öppna den här webbplatsen själv och gör det därifrån.")
+            }
             (404, English) => {
                 ("There is nothing here", "Check the address, or go back to where you came from.")
             }

@@ -48,6 +48,7 @@ pub struct RouteTable {
     pub pattern: String,
     pub target: Destination,
     pub idempotent: bool,
+    pub cross_site: bool,
     pub timeout: Duration,
     pub body_bytes: u64,
 }
@@ -300,6 +301,7 @@ impl Shared {
                     pattern: route.pattern,
                     target,
                     idempotent: route.idempotent,
+                    cross_site: route.cross_site,
                     timeout: route.timeout.unwrap_or(site.limits.timeout),
                     body_bytes: route.body_bytes.unwrap_or(site.limits.body_bytes),
                 });

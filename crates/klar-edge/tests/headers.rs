@@ -364,3 +364,23 @@ fn a_visitor_that_waits_for_leave_gets_it() {
     assert_eq!(visitor.answer().text(), "app: POST /");
     assert_eq!((app.got()[0].body.as_slice(), app.got()[0].header("expect")), (b"body".as_slice(), None));
 }
+
+#[test]
+fn pages_of_other_sites_write_nothing_with_a_visitors_cookies() {
+    let app = App::named("app");
+    let mut edge = Edge::with(&[&app], |_| {});
+    let write = |edge: &Edge, headers: &str| {
+        edge.ask(&format!("POST / HTTP/1.1\r\nhost: {HOST}\r\n{headers}content-length: 2\r\n\r\nhi"))
+    };
+    let foreign = "cookie: session=1\r\norigin: https://evil.example\r\nsec-fetch-site: cross-site\r\n";
+    let own = format!("cookie: session=1\r\norigin: https://{HOST}\r\nsec-fetch-site: same-origin\r\n");
+    let refused = write(&edge, foreign);
+    assert_eq!(refused.status, 403);
+    assert_eq!(edge.record(&refused).decided_by, DecidedBy::Refused);
+    assert_eq!(write(&edge, &own).status, 200);
+    assert_eq!(write(&edge, "cookie: session=1\r\n").status, 200, "a program");
+    // Where others are meant to write.
+    edge.site().routes[0].cross_site = true;
+    edge.apply();
+    assert_eq!(write(&edge, foreign).status, 200);
+}

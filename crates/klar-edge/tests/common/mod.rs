@@ -327,6 +327,7 @@ pub fn route(pattern: &str) -> Route {
         pattern: pattern.into(),
         target: Target::Service { service: "web".parse().unwrap() },
         idempotent: false,
+        cross_site: false,
         timeout: None,
         body_bytes: None,
     }

@@ -218,6 +218,7 @@ impl Core {
                 pattern: route.pattern.to_string(),
                 target,
                 idempotent: policy.idempotent,
+                cross_site: policy.cross_site,
                 timeout: Some(policy.timeout.0),
                 body_bytes: Some(policy.body.0),
             });
