@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -33,6 +34,8 @@ pub fn planted(klar: &std::path::Path, only: &[String]) -> Result<()> {
     let folder = repository().join("demo/faults");
     let all = read(&folder)?;
     let groups = std::fs::read_to_string(folder.join("groups.txt"))?;
+    // One klar for all: the checks show only once that they can fail.
+    let mut world = World::fleeting("faults", klar.to_owned())?;
     let mut missed = Vec::new();
     let mut found = 0;
     for group in groups.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
@@ -43,7 +46,7 @@ pub fn planted(klar: &std::path::Path, only: &[String]) -> Result<()> {
             .iter()
             .map(|number| all.get(*number).with_context(|| format!("groups.txt: there is no fault {number}")))
             .collect::<Result<_>>()?;
-        let report = look(klar, &group)?;
+        let report = look(&world, &group)?;
         for fault in group {
             let row = report["rows"].as_array().into_iter().flatten().find(|row| row["row"] == *fault.row);
             let row = row.with_context(|| format!("there is no row {}", fault.row))?;
@@ -59,6 +62,7 @@ pub fn planted(klar: &std::path::Path, only: &[String]) -> Result<()> {
             if standing == "failing" { found += 1 } else { missed.push(fault.row.clone()) }
         }
     }
+    world.stop()?;
     ensure!(missed.is_empty(), "{found} found, not found: {}", missed.join(", "));
     println!("  all {found} faults found");
     Ok(())
@@ -80,16 +84,18 @@ fn read(folder: &std::path::Path) -> Result<BTreeMap<String, Fault>> {
 }
 
 /// What klar says of a copy of the app with these faults in it.
-fn look(klar: &std::path::Path, group: &[&Fault]) -> Result<Value> {
+fn look(world: &World, group: &[&Fault]) -> Result<Value> {
     let numbers: Vec<&str> = group.iter().map(|fault| fault.number.as_str()).collect();
     say(format!("the demo app with the faults {}", numbers.join(", ")));
+    let begun = Instant::now();
     let patches: Vec<PathBuf> = group.iter().map(|fault| fault.patch.clone()).collect();
-    let mut world = World::patched("faults", klar.to_owned(), &patches)?;
-    world.ask(&["up"])?;
+    let app = world.patched(&format!("faults-{}", numbers[0]), &patches)?;
+    app.ask(&["up"])?;
     let advisories = repository().join("demo/faults/advisories").display().to_string();
     let mut args = vec!["--full", "--advisories", &advisories];
     args.extend(group.iter().flat_map(|fault| ["--only", &fault.row]));
-    let report = check(&world, &args)?;
-    world.stop()?;
+    let report = check(&app, &args)?;
+    app.ask(&["down"])?;
+    println!("  {} s", begun.elapsed().as_secs());
     Ok(report)
 }

@@ -108,17 +108,21 @@ impl World {
         Self::of(folder, "lisens", klar, https, http, fleeting)
     }
 
-    /// As [`World::fleeting`], with these patches of the demo app in it.
-    pub fn patched(name: &str, klar: PathBuf, patches: &[PathBuf]) -> Result<Self> {
-        let folder = base()?.join(format!("klar-{name}-{}", std::process::id()));
-        let (https, http) = free_ports()?;
-        build_pages()?;
+    /// The same klar with a copy of the demo app beside the first, under another name and with these patches in it.
+    pub fn patched(&self, name: &str, patches: &[PathBuf]) -> Result<Self> {
+        let folder = self.state.parent().context("a state without a folder")?.join(name);
         let app = copy_of(&folder, "lisens")?;
         for patch in patches {
             // The paths in it are `a/demo/lisens/…`.
             run(Command::new("git").args(["apply", "-p3"]).arg(patch).current_dir(&app))?;
         }
-        Self::with(folder, app, klar, https, http, true)
+        let file = app.join("klar.toml");
+        let text = std::fs::read_to_string(&file)?;
+        std::fs::write(&file, text.replace("name = \"lisens\"", &format!("name = \"{name}\"")))?;
+        let mut other = Self::with(folder, app, self.klar.clone(), self.https, self.http, false)?;
+        other.state.clone_from(&self.state);
+        other.stopped = true;
+        Ok(other)
     }
 
     fn of(folder: PathBuf, demo: &str, klar: PathBuf, https: u16, http: u16, fleeting: bool) -> Result<Self> {

@@ -56,6 +56,12 @@ fn two_apps_and_two_environments_share_a_host() {
     shop.write("server.js", &server("shop-staging"));
     staging(&shop).klar(&["up"]);
 
+    // One of them is `localhost`; what each is told leads to itself.
+    for (app, says) in [(&shop, "shop web."), (&blog, "blog web.")] {
+        let url = app.status()["url"].as_str().unwrap().to_owned();
+        let name = url.trim_start_matches("https://").split(':').next().unwrap().to_owned();
+        assert!(shop.get_as(&name, "/").1.starts_with(says), "{url}");
+    }
     assert!(shop.get_as("shop.localhost", "/").1.starts_with("shop web."));
     assert!(shop.get_as("blog.localhost", "/").1.starts_with("blog web."));
     assert!(shop.get_as("staging.shop.localhost", "/").1.starts_with("shop-staging web."));

@@ -121,7 +121,6 @@ impl Core {
         let mut https_port = 443;
         let host = self.host.borrow();
         let apps = self.apps.borrow();
-        let mut taken: BTreeMap<String, AppKey> = BTreeMap::new();
         for (key, remembered) in host.apps.iter().filter(|(_, app)| app.wanted) {
             let Some(app) = apps.get(key) else { continue };
             let Some(release) = remembered.current.as_ref().and_then(|id| app.releases.get(id)) else {
@@ -130,9 +129,7 @@ impl Core {
             let settings = &release.config.edge;
             https_port = self.edge_ports(settings).0;
             connections_max = connections_max.max(settings.connections);
-            let hosts: Vec<String> =
-                self.hosts(key, release).into_iter().filter(|name| !taken.contains_key(name)).collect();
-            taken.extend(hosts.iter().map(|name| (name.clone(), key.clone())));
+            let hosts = self.hosts(key, release);
             certificates.extend(self.certificates(key, &hosts)?);
             sites.push(self.site(key, app, release, hosts, &mut folders)?);
         }
@@ -140,12 +137,20 @@ impl Core {
         Ok((config, folders))
     }
 
-    /// The host names of an app, its own first.
+    /// The host names of an app, its own first: without those that lead to another app. Without `domains` each app
+    /// would be `localhost`, and one of them is.
     pub(super) fn hosts(&self, key: &AppKey, release: &Release) -> Vec<String> {
-        {
-            let _ = key;
+        let names = |release: &Release| -> Vec<String> {
             release.config.app.domains.iter().map(ToString::to_string).collect()
-        }
+        };
+        let host = self.host.borrow();
+        let apps = self.apps.borrow();
+        let before = host.apps.iter().filter(|(other, app)| app.wanted && *other < key);
+        let taken: Vec<String> = before
+            .filter_map(|(other, app)| apps.get(other)?.releases.get(app.current.as_ref()?))
+            .flat_map(|release| names(release))
+            .collect();
+        names(release).into_iter().filter(|name| !taken.contains(name)).collect()
     }
 
     /// The ports of the edge: those of the app's settings, unless this host is a rig with ports of its own.

@@ -320,6 +320,13 @@ fn cases(shot: &Shot, operation: &Operation) -> Vec<(String, Ask, bool)> {
         if is_day(&name, &schema) {
             cases.extend(DAYS.map(|day| (format!("{name}: {day}"), shot.with(&slot, day), false)));
         }
+        if let Some(value) = body.pointer(&pointer).and_then(|value| unknown(value, &schema)) {
+            cases.push((
+                format!("{name}: {value}, which is not there"),
+                shot.with_json(&slot, &value),
+                false,
+            ));
+        }
         // Twice 64 kB: more than a field should hold, less than most bodies may.
         cases.push((format!("{name}: 128 kB"), shot.with(&slot, &"å".repeat(64 * 1024)), false));
     }
@@ -344,6 +351,32 @@ const ODD: [(&str, &str); 4] = [
     ("huge number", "99999999999999999999999999999999999999"),
     ("dots and slashes", "../../../../etc/passwd"),
 ];
+
+/// A value of the same form that most likely names nothing: what looks it up finds nothing in the middle of its work.
+fn unknown(value: &Value, schema: &Value) -> Option<Value> {
+    if schema.get("enum").is_some() {
+        return None;
+    }
+    match value {
+        Value::String(text) => {
+            let other = match text.chars().last()? {
+                'z' => 'q',
+                'f' => 'b',
+                '9' => '3',
+                last if last.is_ascii_lowercase() || last.is_ascii_digit() => char::from(last as u8 + 1),
+                _ => return None,
+            };
+            let (rest, _) = text.split_at(text.len() - 1);
+            Some(format!("{rest}{other}").into())
+        }
+        Value::Number(number) => {
+            let far = number.as_u64()?.checked_add(1_000_003)?;
+            let most = schema.get("maximum").and_then(Value::as_u64).unwrap_or(u64::from(u32::MAX / 2));
+            (far <= most).then(|| far.into())
+        }
+        _ => None,
+    }
+}
 
 /// Of the right form, and in no calendar.
 const DAYS: [&str; 3] = ["2026-02-30", "0000-00-00", "2026-06-31T25:61:61Z"];
@@ -389,6 +422,27 @@ fn walk(
 mod tests {
     use super::*;
     use crate::check::Saw;
+
+    #[test]
+    fn values_that_name_nothing_keep_their_form() {
+        let any = json!({});
+        for (value, schema, other) in [
+            (json!("day"), &any, Some(json!("daz"))),
+            (
+                json!("017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+                &any,
+                Some(json!("017f22e2-79b0-7cc3-98c4-dc0c0c07398b")),
+            ),
+            (json!(7), &any, Some(json!(1_000_010))),
+            (json!(7), &json!({"maximum": 20}), None),
+            (json!("paid"), &json!({"enum": ["paid", "refunded"]}), None),
+            (json!("ö"), &any, None),
+            (json!(""), &any, None),
+            (json!(true), &any, None),
+        ] {
+            assert_eq!(unknown(&value, schema), other, "{value}");
+        }
+    }
 
     #[test]
     fn days_are_known_by_form_or_name() {

@@ -44,8 +44,9 @@ const ROW: &str = "err.frontend-boundary";
 const CONTAINED: (&str, &str) = (ROW, "contained");
 const ALIVE: (&str, &str) = (ROW, "alive");
 const MOST: usize = 3;
-/// Behind a path whose answer has objects in place of texts.
-const ODD: &str = "(texts replaced)";
+/// Behind a path whose answer has objects in place of texts, or nothing in place of rows.
+const TEXTS: &str = "(texts replaced)";
+const ROWS: &str = "(rows replaced)";
 /// JSON, but nothing that any script could go through.
 const GARBAGE: &str = r#"{"klar":null}"#;
 
@@ -59,7 +60,7 @@ impl Probe for ErrorBoundary {
         id: "error-boundary",
         version: 2,
         question: "When a part of the page fails, does the rest go on?",
-        does: "Opens the first page with one answer of the API replaced by JSON that its script cannot use, and by the same answer with objects in place of its texts, looks what is left of the page, and follows a link.",
+        does: "Opens the first page with one answer of the API replaced by JSON that its script cannot use, and by the same answer with objects in place of its texts or nothing in place of its rows, looks what is left of the page, and follows a link.",
         shows: &[CONTAINED, ALIVE],
         needs: &[Need::Site, Need::Browser],
         disturbs: Disturbs::Nothing,
@@ -89,11 +90,16 @@ impl Probe for ErrorBoundary {
         };
         let mut seen = Seen { whole, replaced: BTreeMap::new() };
         let variants = asked.into_iter().take(MOST).flat_map(|(path, body)| {
-            let odd = body.and_then(|body| serde_json::from_str(&body).ok()).map(|mut body: Value| {
-                spoil(&mut body);
-                (format!("{path} {ODD}"), path.clone(), body.to_string())
+            let body: Option<Value> = body.and_then(|body| serde_json::from_str(&body).ok());
+            let spoilt = [(TEXTS, spoil_texts as fn(&mut Value)), (ROWS, spoil_rows)].into_iter();
+            let spoilt = spoilt.filter_map(|(name, spoil)| {
+                let mut odd = body.clone()?;
+                spoil(&mut odd);
+                (Some(&odd) != body.as_ref())
+                    .then(|| (format!("{path} {name}"), path.clone(), odd.to_string()))
             });
-            std::iter::once((path.clone(), path, GARBAGE.to_owned())).chain(odd)
+            let spoilt: Vec<_> = spoilt.collect();
+            std::iter::once((path.clone(), path, GARBAGE.to_owned())).chain(spoilt)
         });
         for (name, wanted, body) in variants.collect::<Vec<_>>() {
             let page = visit(&world).await?;
@@ -205,11 +211,20 @@ fn path_of(url: &str) -> String {
 }
 
 /// Puts an object in place of each text: what is written into a page as it is, fails there.
-fn spoil(value: &mut Value) {
+fn spoil_texts(value: &mut Value) {
     match value {
         Value::String(_) => *value = json!({"klar": null}),
-        Value::Array(items) => items.iter_mut().for_each(spoil),
-        Value::Object(fields) => fields.values_mut().for_each(spoil),
+        Value::Array(items) => items.iter_mut().for_each(spoil_texts),
+        Value::Object(fields) => fields.values_mut().for_each(spoil_texts),
+        _ => {}
+    }
+}
+
+/// Puts nothing in place of each row: what reads a field of it, fails there.
+fn spoil_rows(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = Value::Null),
+        Value::Object(fields) => fields.values_mut().for_each(spoil_rows),
         _ => {}
     }
 }
@@ -250,4 +265,19 @@ async fn follow(world: &World, page: &Page<'_>, places: &[String]) -> Result<Opt
     // A place that needs signing in may send on: what counts is that one left, and that something shows.
     let there = page.eval("location.pathname !== '/' && document.body.innerText.trim().length > 0").await?;
     Ok(Some(there == Value::Bool(true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_spoilt_inside() {
+        let answer = json!({"kinds": [{"name": "a", "price": 7}], "next": null});
+        let (mut texts, mut rows) = (answer.clone(), answer);
+        spoil_texts(&mut texts);
+        spoil_rows(&mut rows);
+        assert_eq!(texts, json!({"kinds": [{"name": {"klar": null}, "price": 7}], "next": null}));
+        assert_eq!(rows, json!({"kinds": [null], "next": null}));
+    }
 }

@@ -80,15 +80,22 @@ impl Probe for Connections {
             "högst {few} anslutningar med {half} klienter, {most} med {all}"
         );
         let clients = i64::try_from(all).unwrap_or(i64::MAX);
-        // A pool opens its connections once; nearly one for each request is none.
-        let opened = many.opened.filter(|opened| *opened > most.max(few) + clients / 2);
+        // A pool opens its connections once, and may have let all of them go since; far more are none.
+        let opened = many.opened.filter(|opened| *opened > 2 * most.max(few) + 10);
         let told = match opened {
             Some(opened) => words!(
                 "{opened} connections were opened for {all} requests: they are not kept",
                 "{opened} tilkoblinger ble åpnet for {all} forespørsler: de blir ikke beholdt",
                 "{opened} anslutningar öppnades för {all} förfrågningar: de behålls inte"
             ),
-            None => told,
+            None => match many.opened {
+                Some(opened) => told.and(&words!(
+                    ", {opened} opened anew",
+                    ", {opened} åpnet på nytt",
+                    ", {opened} öppnade på nytt"
+                )),
+                None => told,
+            },
         };
         // The pool's size is what was needed with half of the clients; one or two more are health checks and the like.
         let bound = if most == 0 || many.limited > 0 {
