@@ -3,11 +3,13 @@
 //! Several are planted in one copy of the demo app, as `demo/faults/groups.txt` says, so that the copy is set up once
 //! for all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::scores::check;
@@ -34,38 +36,69 @@ pub fn planted(klar: &std::path::Path, only: &[String]) -> Result<()> {
     let folder = repository().join("demo/faults");
     let all = read(&folder)?;
     let groups = std::fs::read_to_string(folder.join("groups.txt"))?;
+    let groups = groups.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let wanted = groups
+        .filter(|group| only.is_empty() || group.iter().any(|number| only.iter().any(|one| one == number)));
+    let mut waiting: VecDeque<Vec<&Fault>> = VecDeque::new();
+    for group in wanted {
+        let named = |number: &&str| {
+            all.get(*number).with_context(|| format!("groups.txt: there is no fault {number}"))
+        };
+        waiting.push_back(group.iter().map(named).collect::<Result<_>>()?);
+    }
     // One klar for all: the checks show only once that they can fail.
     let mut world = World::fleeting("faults", klar.to_owned())?;
-    let mut missed = Vec::new();
-    let mut found = 0;
-    for group in groups.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
-        if !only.is_empty() && !group.iter().any(|number| only.iter().any(|one| one == number)) {
-            continue;
+    let waiting = Mutex::new(waiting);
+    let work = || -> Result<Vec<String>> {
+        let mut missed = Vec::new();
+        loop {
+            let Some(group) = waiting.lock().map_err(|_| anyhow!("another group broke off"))?.pop_front()
+            else {
+                return Ok(missed);
+            };
+            let report = look(&world, &group)?;
+            missed.extend(tell(&report, &group)?);
         }
-        let group: Vec<&Fault> = group
-            .iter()
-            .map(|number| all.get(*number).with_context(|| format!("groups.txt: there is no fault {number}")))
-            .collect::<Result<_>>()?;
-        let report = look(&world, &group)?;
-        for fault in group {
-            let row = report["rows"].as_array().into_iter().flatten().find(|row| row["row"] == *fault.row);
-            let row = row.with_context(|| format!("there is no row {}", fault.row))?;
-            let standing = row["standing"].as_str().unwrap_or_default();
-            println!("  {} {:<28} {standing}", fault.number, fault.row);
-            for part in row["parts"].as_array().into_iter().flatten() {
-                let text = |key: &str| part[key].as_str().unwrap_or_default().to_owned();
-                if standing != "failing" || text("saw") == "broken" {
-                    let because = part["because"]["en"].as_str().unwrap_or_default();
-                    println!("       {:<12} {:<10} {because}", text("part"), text("saw"));
-                }
+    };
+    // Most of what a group takes is waiting: for instances, for pages, for what is away.
+    let missed: Vec<String> = std::thread::scope(|scope| {
+        let both = [scope.spawn(work), scope.spawn(work)];
+        let done = both.map(|half| half.join().unwrap_or_else(|_| bail!("a group broke off")));
+        done.into_iter().collect::<Result<Vec<_>>>().map(|halves| halves.concat())
+    })?;
+    world.stop()?;
+    ensure!(missed.is_empty(), "not found: {}", missed.join(", "));
+    println!("  all faults were found");
+    Ok(())
+}
+
+/// Prints what was found of a group, and gives what was not.
+fn tell(report: &Value, group: &[&Fault]) -> Result<Vec<String>> {
+    let mut told = String::new();
+    let mut missed = Vec::new();
+    for fault in group {
+        let row = report["rows"].as_array().into_iter().flatten().find(|row| row["row"] == *fault.row);
+        let row = row.with_context(|| format!("there is no row {}", fault.row))?;
+        let standing = row["standing"].as_str().unwrap_or_default();
+        writeln!(told, "  {} {:<28} {standing}", fault.number, fault.row)?;
+        for part in row["parts"].as_array().into_iter().flatten() {
+            let text = |key: &str| part[key].as_str().unwrap_or_default();
+            if standing != "failing" || text("saw") == "broken" {
+                let because = part["because"]["en"].as_str().unwrap_or_default();
+                writeln!(told, "       {:<12} {:<10} {because}", text("part"), text("saw"))?;
             }
-            if standing == "failing" { found += 1 } else { missed.push(fault.row.clone()) }
+        }
+        if standing != "failing" {
+            missed.push(fault.row.clone());
         }
     }
-    world.stop()?;
-    ensure!(missed.is_empty(), "{found} found, not found: {}", missed.join(", "));
-    println!("  all {found} faults found");
-    Ok(())
+    print!("{told}");
+    Ok(missed)
+}
+
+/// The rows that faults are planted in: where none is, none may be found.
+pub fn rows() -> Result<Vec<String>> {
+    Ok(read(&repository().join("demo/faults"))?.into_values().map(|fault| fault.row).collect())
 }
 
 /// The faults by their numbers.
@@ -96,6 +129,6 @@ fn look(world: &World, group: &[&Fault]) -> Result<Value> {
     args.extend(group.iter().flat_map(|fault| ["--only", &fault.row]));
     let report = check(&app, &args)?;
     app.ask(&["down"])?;
-    println!("  {} s", begun.elapsed().as_secs());
+    println!("  {}: {} s", numbers.join(", "), begun.elapsed().as_secs());
     Ok(report)
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::shell::say;
 use crate::world::{World, serving};
-use crate::{install, world};
+use crate::{faults, install, world};
 
 /// The twin alone must not get as many points: a checklist that likes everything proves nothing.
 const RAW_AT_MOST: u64 = 19;
@@ -37,6 +37,13 @@ pub fn scores(lisens: &World) -> Result<()> {
     let reports = [("raw alone", &alone), ("raw behind klar", &behind), ("lisens behind klar", &good)];
     table(&reports);
     missed(reports[2].0, reports[2].1);
+    let planted = faults::rows()?;
+    let rows = good["rows"].as_array().into_iter().flatten();
+    let blamed: Vec<&str> = rows
+        .filter(|row| row["standing"] == "failing")
+        .filter_map(|row| row["row"].as_str().filter(|row| planted.iter().any(|each| each == row)))
+        .collect();
+    ensure!(blamed.is_empty(), "faults are found where none is planted: {}", blamed.join(", "));
     let points = total(&alone);
     ensure!(points <= RAW_AT_MOST, "the faulty twin alone gets {points} of 80 points");
     ensure!(total(&alone) <= total(&behind), "behind klar the twin has lost points");
