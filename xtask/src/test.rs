@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::shell::{cargo, has, run, say};
-use crate::{foreign, install, shop, tour, world};
+use crate::{faults, foreign, install, shop, tour, world};
 
 /// Formatting, lints, all tests, doc tests, the demo app's own tests, the tour, the apps that are not klar's.
 pub fn test(fast: bool) -> Result<()> {
@@ -27,8 +27,10 @@ pub fn test(fast: bool) -> Result<()> {
     if !fast {
         say("the demo app's own tests");
         shop::test()?;
-        tour::tour(world::build(false)?)?;
-        foreign::foreign(world::build(false)?, false)?;
+        let klar = world::build(false)?;
+        tour::tour(klar.clone())?;
+        foreign::foreign(klar.clone(), false)?;
+        faults::planted(&klar, &[])?;
     }
     say(format!("all good ({} s)", begun.elapsed().as_secs()));
     Ok(())

@@ -46,6 +46,7 @@ pub const ALL: &[Check] = &[
     Check::of::<running::rollouts::Rollouts>(),
     Check::of::<running::local_start::LocalStart>(),
     Check::of::<running::releases::Releases>(),
+    Check::of::<running::environment::Environment>(),
     Check::of::<running::logs::Logs>(),
     Check::of::<running::metrics::Metrics>(),
     Check::of::<running::cache_away::CacheAway>(),

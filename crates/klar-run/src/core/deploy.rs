@@ -488,7 +488,7 @@ impl Core {
             let step = progress.step("migrate", command.to_string());
             let spec = |id: &InstanceId| {
                 let mut env = self.environment(id, release, service)?;
-                env.push(("NODE_ENV".into(), "production".into()));
+                super::start::in_production(&mut env);
                 Ok(self.spec(id, release, service, shell(&command.for_shell()), env))
             };
             let what = format!("the release command of `{name}`");

@@ -23,6 +23,13 @@ const OUTPUT_SHOWN: usize = 20;
 /// How long a database may need to recover before klar says that something is wrong.
 const STORE_PATIENCE: Duration = Duration::from_secs(120);
 
+/// Node.js and many frameworks show stack traces and do without caches unless they are told that this is production.
+pub(super) fn in_production(env: &mut Vec<(String, String)>) {
+    if !env.iter().any(|(name, _)| name == "NODE_ENV") {
+        env.push(("NODE_ENV".into(), "production".into()));
+    }
+}
+
 impl Core {
     /// Takes the next number of an app and plans an instance with it.
     pub(super) fn plan_instance(
@@ -150,6 +157,7 @@ impl Core {
             None
         };
         let mut env = self.environment(id, &release, service)?;
+        in_production(&mut env);
         env.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
         let spec = self.spec(id, &release, service, command, env);
         Ok((spec, crate::spawn::app_identity(&id.key), service.limits(), port))

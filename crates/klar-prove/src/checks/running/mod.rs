@@ -4,6 +4,7 @@ pub mod balance;
 pub mod broken_schema;
 pub mod cache_away;
 pub mod database_away;
+pub mod environment;
 pub mod health_speed;
 pub mod instance_killed;
 pub mod local_start;
