@@ -3,7 +3,7 @@
 //! A list in Norwegian or Swedish is full of English, and of words put together (`databasebackup`): all languages
 //! are looked in, the list's own first, and long words are taken apart into ones that are known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -67,14 +67,18 @@ struct Term {
 /// How well a term fits: its words, how many of them in just this form, and how near its language is.
 type Rank = (usize, usize, usize);
 
+/// Words and the parts that they are made of, for whoever reads many texts.
+pub(crate) type Apart = HashMap<String, Vec<String>>;
+
 /// All that is known of words.
 pub(crate) struct Lexicons {
     terms: Vec<Term>,
     /// By the stem of the first word.
-    starts: BTreeMap<String, Vec<usize>>,
+    starts: HashMap<String, Vec<usize>>,
     /// Words that compounds are made of.
-    parts: BTreeSet<String>,
-    suffixes: Vec<String>,
+    parts: HashSet<String>,
+    /// By their last letter, the longest first.
+    suffixes: BTreeMap<char, Vec<String>>,
     joints: Vec<String>,
     markers: BTreeMap<(u8, String), ()>,
     letters: [String; 3],
@@ -102,8 +106,12 @@ pub(crate) struct Reading {
     pub dropped: bool,
     /// Whether it joins things.
     pub joins: bool,
+    /// How many words it has.
+    pub words: usize,
     /// Words that are in no file.
     pub unknown: Vec<String>,
+    /// The stems of these and of the words that concepts were read from, compounds taken apart.
+    pub content: Vec<String>,
 }
 
 const FILES: [(Option<Lang>, &str); 4] = [
@@ -133,16 +141,19 @@ impl Lexicons {
     fn new(files: Vec<(Option<Lang>, Written)>) -> Self {
         let mut all = Self {
             terms: Vec::new(),
-            starts: BTreeMap::new(),
-            parts: BTreeSet::new(),
-            suffixes: Vec::new(),
+            starts: HashMap::new(),
+            parts: HashSet::new(),
+            suffixes: BTreeMap::new(),
             joints: Vec::new(),
             markers: BTreeMap::new(),
             letters: [const { String::new() }; 3],
             concepts: BTreeMap::new(),
         };
         for (lang, file) in &files {
-            all.suffixes.extend(file.suffixes.iter().flat_map(|each| tokens(each)));
+            for suffix in file.suffixes.iter().flat_map(|each| tokens(each)) {
+                let last = suffix.chars().last().unwrap_or_default();
+                all.suffixes.entry(last).or_default().push(suffix);
+            }
             all.joints.extend(file.joints.iter().cloned());
             if let Some(letters) = all.letters.get_mut(slot(*lang)) {
                 letters.clone_from(&file.letters);
@@ -151,8 +162,10 @@ impl Lexicons {
                 all.markers.insert((u8::try_from(slot(*lang)).unwrap_or(3), word), ());
             }
         }
-        all.suffixes.sort_by_key(|suffix| (std::cmp::Reverse(suffix.len()), suffix.clone()));
-        all.suffixes.dedup();
+        for suffixes in all.suffixes.values_mut() {
+            suffixes.sort_by_key(|suffix| (std::cmp::Reverse(suffix.len()), suffix.clone()));
+            suffixes.dedup();
+        }
         for (lang, file) in files {
             for (concept, terms) in &file.terms {
                 all.concepts.entry(concept.clone()).or_default()[slot(lang)] = true;
@@ -208,7 +221,8 @@ impl Lexicons {
         // Two endings at most: `budget-en`, and `budg-et` itself; more would take compounds apart in the wrong place.
         for _ in 0..2 {
             let fits = |s: &&String| stem.ends_with(s.as_str()) && stem.len() - s.len() >= least(s);
-            let ending = self.suffixes.iter().find(fits);
+            let suffixes = stem.chars().last().and_then(|last| self.suffixes.get(&last));
+            let ending = suffixes.and_then(|suffixes| suffixes.iter().find(fits));
             stem = &stem[..stem.len() - ending.map_or(0, String::len)];
         }
         stem.to_owned()
@@ -231,25 +245,42 @@ impl Lexicons {
 
     /// Reads a text.
     pub(crate) fn read(&self, text: &str, lang: Lang) -> Reading {
+        self.read_on(text, lang, &mut Apart::new())
+    }
+
+    /// Reads one of many texts.
+    pub(crate) fn read_on(&self, text: &str, lang: Lang, taken_apart: &mut Apart) -> Reading {
         let mut words = tokens(text);
         let mut stems: Vec<String> = words.iter().map(|word| self.stem(word)).collect();
-        let mut reading = Reading::default();
+        let mut reading = Reading { words: words.len(), ..Reading::default() };
         let mut at = 0;
         while at < words.len() {
             let found = self.longest(&words[at..], &stems[at..], lang);
-            let parts = if found.is_none() { self.apart(words[at].clone()) } else { Vec::new() };
-            if parts.len() > 1 {
-                stems.splice(at..=at, parts.iter().map(|part| self.stem(part)));
-                words.splice(at..=at, parts);
-                continue;
+            if found.is_none() {
+                if !taken_apart.contains_key(&words[at]) {
+                    taken_apart.insert(words[at].clone(), self.apart(words[at].clone()));
+                }
+                let parts = &taken_apart[&words[at]];
+                if parts.len() > 1 {
+                    stems.splice(at..=at, parts.iter().map(|part| self.stem(part)));
+                    words.splice(at..=at, parts.iter().cloned());
+                    continue;
+                }
             }
             let Some((length, terms)) = found else {
                 if words[at].chars().any(char::is_alphabetic) && words[at].len() > 1 {
                     reading.unknown.push(words[at].clone());
                 }
+                if words[at].len() > 2 {
+                    reading.content.push(stems[at].clone());
+                }
                 at += 1;
                 continue;
             };
+            if terms.iter().any(|term| matches!(term.meaning, Meaning::Concept(_))) {
+                let long = (at..at + length).filter(|at| words[*at].len() > 2);
+                reading.content.extend(long.map(|at| stems[at].clone()));
+            }
             for term in terms {
                 match &term.meaning {
                     Meaning::Concept(concept) => reading.hits.push(Hit {
@@ -315,7 +346,7 @@ impl Lexicons {
         Some(at)
     }
 
-    fn is_small(&self, word: &str) -> bool {
+    pub(crate) fn is_small(&self, word: &str) -> bool {
         self.starts.get(&self.stem(word)).into_iter().flatten().any(|index| {
             let term = &self.terms[*index];
             term.meaning == Meaning::Stop && term.words.len() == 1 && term.words[0] == word
