@@ -21,7 +21,7 @@ pub(crate) const NONE: &str = "-";
 /// How much a kind of feature counts.
 const WORD: f64 = 1.0;
 const PAIR: f64 = 0.3;
-const LETTERS: f64 = 0.1;
+const LETTERS: f64 = 0.14;
 const CONCEPT: f64 = 2.0;
 
 /// How much a kind of example counts.
@@ -143,12 +143,13 @@ impl Examples {
                     .extend(texts.map(|(lang, text)| (row.id.clone(), lang, weight, text.to_owned())));
             }
         }
+        examples.sort_by(|a, b| a.0.cmp(&b.0));
         Self::learn(lexicons, &examples)
     }
 
+    /// Learns from examples in the order of their rows.
     fn learn(lexicons: &Lexicons, examples: &[(String, Lang, f64, String)]) -> Self {
         let mut ids: Vec<String> = examples.iter().map(|(id, ..)| id.clone()).collect();
-        ids.sort();
         ids.dedup();
         let mut seen = Seen::default();
         let mut places = Places::default();
@@ -162,8 +163,8 @@ impl Examples {
                     said.push(Says { weight: kind, rows: Vec::new() });
                 }
                 let rows = &mut said[place].rows;
-                if let Err(at) = rows.binary_search_by_key(&row, |each| each.0) {
-                    rows.insert(at, (row, 0.0));
+                if rows.last().is_none_or(|last| last.0 != row) {
+                    rows.push((row, 0.0));
                 }
                 place
             });
@@ -173,15 +174,17 @@ impl Examples {
             says.weight *= (1.0 + count(ids.len() - 1) / count(says.rows.len())).ln();
         }
         let mut amounts = vec![0.0; ids.len()];
+        let mut at = vec![0; said.len()];
         for (row, weight, features) in read {
             let length = length(features.iter().map(|place| said[*place].weight));
             for place in features {
                 let says = &mut said[place];
                 let amount = weight * says.weight / length;
                 amounts[row] += amount;
-                if let Ok(at) = says.rows.binary_search_by_key(&row, |each| each.0) {
-                    says.rows[at].1 += amount;
+                if says.rows[at[place]].0 != row {
+                    at[place] += 1;
                 }
+                says.rows[at[place]].1 += amount;
             }
         }
         let unseen = UNSEEN * count(said.len());
@@ -272,7 +275,7 @@ impl Word {
         let whole: Vec<char> =
             std::iter::once('^').chain(word.chars()).chain(std::iter::once('$')).collect();
         if whole.len() >= 7 && word.chars().all(char::is_alphabetic) {
-            for run in whole.windows(4).chain(whole.windows(5)) {
+            for run in whole.windows(4) {
                 letters.push(hash(hash(START, "letters"), &run.iter().collect::<String>()));
             }
         }

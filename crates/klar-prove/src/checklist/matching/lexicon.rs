@@ -332,16 +332,16 @@ impl Lexicons {
         let mut at = 0;
         for (n, (word, stem)) in term.words.iter().zip(&term.stems).enumerate() {
             let here = |at: usize| {
-                words.get(at).is_some_and(|w| w == word)
-                    || (!term.exact && stems.get(at).is_some_and(|s| s == stem))
+                (!term.exact && stems.get(at).is_some_and(|s| s == stem))
+                    || words.get(at).is_some_and(|w| w == word)
             };
-            if !here(at) && n > 0 && words.get(at).is_some_and(|word| self.is_small(word)) && here(at + 1) {
+            if here(at) {
                 at += 1;
-            }
-            if !here(at) {
+            } else if n > 0 && here(at + 1) && self.is_small(&words[at]) {
+                at += 2;
+            } else {
                 return None;
             }
-            at += 1;
         }
         Some(at)
     }
