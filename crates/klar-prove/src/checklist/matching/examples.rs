@@ -139,8 +139,7 @@ impl Examples {
             let proofs = row.proof.iter().map(|proof| (PROOF, &proof.text));
             for (weight, text) in std::iter::once((TITLE, &row.title)).chain(proofs) {
                 let texts = Lang::ALL.into_iter().map(|lang| (lang, text.get(lang)));
-                examples
-                    .extend(texts.map(|(lang, text)| (row.id.clone(), lang, weight, text.to_owned())));
+                examples.extend(texts.map(|(lang, text)| (row.id.clone(), lang, weight, text.to_owned())));
             }
         }
         examples.sort_by(|a, b| a.0.cmp(&b.0));
@@ -249,8 +248,12 @@ impl Seen {
     fn features(&mut self, lexicons: &Lexicons, text: &str, lang: Lang) -> Vec<(Feature, f64)> {
         let mut features = Vec::new();
         let mut before = None;
-        for word in tokens(text) {
-            let word = self.words.entry(word).or_insert_with_key(|word| Word::new(lexicons, word));
+        let words = tokens(text);
+        for word in &words {
+            if !self.words.contains_key(word) {
+                self.words.insert(word.clone(), Word::new(lexicons, word));
+            }
+            let word = &self.words[word];
             if word.small {
                 continue;
             }
@@ -259,7 +262,7 @@ impl Seen {
             features.extend(word.letters.iter().map(|letters| (*letters, LETTERS)));
             before = Some(word.stem);
         }
-        let reading = lexicons.read_on(text, lang, &mut self.apart);
+        let reading = lexicons.read_on(words, lang, &mut self.apart);
         features.extend(reading.content.iter().map(|stem| (of_stem(stem), WORD)));
         features.extend(reading.hits.iter().map(|hit| (hash(hash(START, "concept"), &hit.concept), CONCEPT)));
         features.sort_by_key(|(feature, _)| *feature);
@@ -272,8 +275,7 @@ impl Word {
     fn new(lexicons: &Lexicons, word: &str) -> Self {
         let small = lexicons.is_small(word) || (word.chars().count() < 2 && word != "%");
         let mut letters = Vec::new();
-        let whole: Vec<char> =
-            std::iter::once('^').chain(word.chars()).chain(std::iter::once('$')).collect();
+        let whole: Vec<char> = std::iter::once('^').chain(word.chars()).chain(std::iter::once('$')).collect();
         if whole.len() >= 7 && word.chars().all(char::is_alphabetic) {
             for run in whole.windows(4) {
                 letters.push(hash(hash(START, "letters"), &run.iter().collect::<String>()));
@@ -288,7 +290,9 @@ const START: Feature = 0xcbf2_9ce4_8422_2325;
 
 fn hash(start: Feature, text: &str) -> Feature {
     // What follows is not part of the same word.
-    text.bytes().chain([0xff]).fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    text.bytes()
+        .chain([0xff])
+        .fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 fn pair(first: Feature, second: Feature) -> Feature {

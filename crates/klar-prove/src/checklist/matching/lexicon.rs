@@ -245,12 +245,13 @@ impl Lexicons {
 
     /// Reads a text.
     pub(crate) fn read(&self, text: &str, lang: Lang) -> Reading {
-        self.read_on(text, lang, &mut Apart::new())
+        let mut reading = self.read_on(tokens(text), lang, &mut Apart::new());
+        reading.joins |= text.contains(['+', '&', ',', '/', ';']);
+        reading
     }
 
-    /// Reads one of many texts.
-    pub(crate) fn read_on(&self, text: &str, lang: Lang, taken_apart: &mut Apart) -> Reading {
-        let mut words = tokens(text);
+    /// Reads the words of one of many texts.
+    pub(crate) fn read_on(&self, mut words: Vec<String>, lang: Lang, taken_apart: &mut Apart) -> Reading {
         let mut stems: Vec<String> = words.iter().map(|word| self.stem(word)).collect();
         let mut reading = Reading { words: words.len(), ..Reading::default() };
         let mut at = 0;
@@ -300,7 +301,6 @@ impl Lexicons {
             }
             at += length;
         }
-        reading.joins |= text.contains(['+', '&', ',', '/', ';']);
         reading
     }
 

@@ -114,7 +114,12 @@ impl Matcher {
             because,
             reason,
             points: judged.points.iter().take(5).cloned().collect(),
-            likely: likely.rows.iter().take(5).map(|(id, _)| (id.clone(), likely.behind(id).unwrap_or(0))).collect(),
+            likely: likely
+                .rows
+                .iter()
+                .take(5)
+                .map(|(id, _)| (id.clone(), likely.behind(id).unwrap_or(0)))
+                .collect(),
             known: likely.known,
             unknown: own.unknown.clone(),
         };
@@ -150,15 +155,15 @@ impl Matcher {
 /// How far the likeliest row has to be ahead of the second to be taken, in thousandths of a logarithm.
 mod ahead {
     /// Where the concepts are unsure, and it is their best row too.
-    pub(super) const BOTH: i64 = 900;
+    pub(super) const BOTH: i64 = 1200;
     /// Where the concepts have nothing to say about it.
     pub(super) const ALONE: i64 = 1800;
     /// Where the concepts name another row, in an item with words that they do not know.
     pub(super) const AGAINST: i64 = 3000;
     /// Where the item denies something.
-    pub(super) const DENIED: i64 = 2200;
+    pub(super) const DENIED: i64 = 2000;
     /// Where it has a word of things that are no row's.
-    pub(super) const OUTSIDE: i64 = 2200;
+    pub(super) const OUTSIDE: i64 = 2000;
     /// So far ahead, the examples are right where every word was understood and another row was named.
     pub(super) const DOUBT: i64 = 3500;
     /// What two rows that are both asked for may be apart.
@@ -176,6 +181,10 @@ fn agree(own: &Reading, judged: &Judged, likely: &Likely) -> Result<Vec<String>,
     match (&judged.rows, first) {
         (Ok(rows), _) if likely.rows.is_empty() => Ok(rows.clone()),
         (Ok(rows), Some(first)) if rows.iter().any(|id| id == first) => {
+            // Both could be led astray by the few words that they know.
+            if own.unknown.len() > 1 && likely.ahead() < ahead::NEAR {
+                return Err(format!("{first} or another, with too many words that are not known"));
+            }
             let near = |id: &&String| likely.behind(id).is_some_and(|behind| behind <= ahead::APART);
             Ok(rows.iter().filter(near).cloned().collect())
         }
@@ -200,7 +209,9 @@ fn agree(own: &Reading, judged: &Judged, likely: &Likely) -> Result<Vec<String>,
                 Why::Dropped => None,
                 Why::Denied => (own.words >= WORDS_OF_A_DENIAL).then_some(ahead::DENIED),
                 Why::Outside(_) => Some(ahead::OUTSIDE),
-                Why::Unsure(_) if judged.points.first().is_some_and(|(id, _)| id == first) => Some(ahead::BOTH),
+                Why::Unsure(_) if judged.points.first().is_some_and(|(id, _)| id == first) => {
+                    Some(ahead::BOTH)
+                }
                 Why::Unsure(_) => Some(ahead::ALONE),
             };
             match least {
