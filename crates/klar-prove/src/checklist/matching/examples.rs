@@ -29,6 +29,9 @@ const PHRASING: f64 = 1.0;
 const TITLE: f64 = 2.0;
 const PROOF: f64 = 0.5;
 
+/// So many proofs of a row: the first say what it is about, the others grow fine.
+const PROOFS: usize = 2;
+
 /// What a feature counts that no example of a row has.
 const UNSEEN: f64 = 0.03;
 
@@ -52,7 +55,8 @@ struct Word {
 /// Words that were seen before, so that each is looked at once.
 #[derive(Default)]
 struct Seen {
-    words: HashMap<String, Word>,
+    places: HashMap<String, usize>,
+    words: Vec<Word>,
     apart: Apart,
 }
 
@@ -136,7 +140,7 @@ impl Examples {
             }
         }
         for row in Catalogue::built_in().rows() {
-            let proofs = row.proof.iter().map(|proof| (PROOF, &proof.text));
+            let proofs = row.proof.iter().take(PROOFS).map(|proof| (PROOF, &proof.text));
             for (weight, text) in std::iter::once((TITLE, &row.title)).chain(proofs) {
                 let texts = Lang::ALL.into_iter().map(|lang| (lang, text.get(lang)));
                 examples.extend(texts.map(|(lang, text)| (row.id.clone(), lang, weight, text.to_owned())));
@@ -236,11 +240,6 @@ impl Examples {
         }
         if all > 0.0 { thousandths(known / all) } else { 0 }
     }
-
-    #[cfg(test)]
-    pub(crate) fn ids(&self) -> &[String] {
-        &self.ids
-    }
 }
 
 impl Seen {
@@ -250,10 +249,12 @@ impl Seen {
         let mut before = None;
         let words = tokens(text);
         for word in &words {
-            if !self.words.contains_key(word) {
-                self.words.insert(word.clone(), Word::new(lexicons, word));
-            }
-            let word = &self.words[word];
+            let place = self.places.get(word).copied().unwrap_or_else(|| {
+                self.words.push(Word::new(lexicons, word));
+                self.places.insert(word.clone(), self.words.len() - 1);
+                self.words.len() - 1
+            });
+            let word = &self.words[place];
             if word.small {
                 continue;
             }
@@ -316,4 +317,48 @@ fn length(weights: impl Iterator<Item = f64>) -> f64 {
 #[allow(clippy::cast_possible_truncation)]
 fn thousandths(number: f64) -> i64 {
     (number * 1000.0) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_examples_in_every_language_in_order() {
+        for (lang, text) in FILES {
+            let file: toml::Table = toml::from_str(text).unwrap_or_else(|why| panic!("{lang:?}: {why}"));
+            for row in Catalogue::built_in().rows() {
+                let examples = file.get(&row.id).and_then(|each| each.as_array()).map_or(0, Vec::len);
+                assert!(examples >= 10, "{lang:?} {}: {examples} examples", row.id);
+            }
+            for id in file.keys().filter(|id| *id != NONE) {
+                assert!(Catalogue::built_in().get(id).is_some(), "{lang:?} {id}: is not a row");
+            }
+            let mut before = "";
+            for id in text.lines().filter_map(|line| line.strip_prefix('"')?.split('"').next()) {
+                assert!(before < id, "{lang:?}: {before} stands before {id}");
+                before = id;
+            }
+        }
+        let bytes: usize = FILES.iter().map(|(_, text)| text.len()).sum();
+        assert!(bytes < 700 * 1024, "{bytes} bytes");
+    }
+
+    #[test]
+    fn examples_rank_rows_by_what_is_rare() {
+        let lexicons = Lexicons::built_in();
+        let examples = [
+            ("a.a", "the cat sleeps on the mat"),
+            ("a.a", "our cat eats fish"),
+            ("b.b", "the dog sleeps outside"),
+            ("b.b", "our dog eats meat"),
+        ];
+        let examples = examples.map(|(id, text)| (id.to_owned(), Lang::En, PHRASING, text.to_owned()));
+        let examples = Examples::learn(lexicons, &examples);
+        let likely = examples.judge(lexicons, "a cat eats", Lang::En);
+        assert_eq!(likely.first(), Some("a.a"));
+        assert_eq!(likely.behind("b.b"), Some(likely.ahead()));
+        assert!(likely.ahead() > 0 && likely.known == 1000, "{likely:?}");
+        assert_eq!(examples.judge(lexicons, "zebra", Lang::En).first(), None);
+    }
 }

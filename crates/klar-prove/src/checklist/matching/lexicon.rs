@@ -258,10 +258,8 @@ impl Lexicons {
         while at < words.len() {
             let found = self.longest(&words[at..], &stems[at..], lang);
             if found.is_none() {
-                if !taken_apart.contains_key(&words[at]) {
-                    taken_apart.insert(words[at].clone(), self.apart(words[at].clone()));
-                }
-                let parts = &taken_apart[&words[at]];
+                let parts =
+                    taken_apart.entry(words[at].clone()).or_insert_with_key(|word| self.apart(word.clone()));
                 if parts.len() > 1 {
                     stems.splice(at..=at, parts.iter().map(|part| self.stem(part)));
                     words.splice(at..=at, parts.iter().cloned());

@@ -1,10 +1,11 @@
 //! Which row of the catalogue an item asks for.
 //!
-//! Three steps, all of them data in `matching/*.toml` and none of them chance: words become concepts
-//! ([`lexicon`]), concepts are weighed against what each row is about ([`score`]), and a row is named only where
-//! it explains most of the item and clearly more than any other does. **A wrong tick is worse than none**, so
-//! what is denied ("no TLS needed"), struck out, or about something else besides is declined, with the closest
-//! three rows named for the person who reads it.
+//! Two voices, all of them data in `matching/` and none of them chance. The one knows what words mean: words become
+//! concepts ([`lexicon`]), and concepts are weighed against what each row is about ([`score`]). The other knows how
+//! people write ([`examples`]). A row is named where both agree; or where one is sure and the other has nothing to
+//! say, or knows less of the item's words. **A wrong tick is worse than none**, so what is denied ("no TLS needed"),
+//! struck out, or about something else besides is declined, with the closest three rows named for the person who
+//! reads it.
 
 mod examples;
 mod lexicon;
@@ -155,9 +156,9 @@ impl Matcher {
 /// How far the likeliest row has to be ahead of the second to be taken, in thousandths of a logarithm.
 mod ahead {
     /// Where the concepts are unsure, and it is their best row too.
-    pub(super) const BOTH: i64 = 1200;
+    pub(super) const BOTH: i64 = 1400;
     /// Where the concepts have nothing to say about it.
-    pub(super) const ALONE: i64 = 1800;
+    pub(super) const ALONE: i64 = 2000;
     /// Where the concepts name another row, in an item with words that they do not know.
     pub(super) const AGAINST: i64 = 3000;
     /// Where the item denies something.
