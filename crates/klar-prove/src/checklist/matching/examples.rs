@@ -7,10 +7,10 @@
 //! concepts and product names carry over from one language to the others.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::lexicon::{Apart, Lexicons};
+use super::lexicon::{Apart, Lexicons, Reading};
 use crate::catalogue::Catalogue;
 use crate::checklist::text::tokens;
 use crate::words::Lang;
@@ -96,6 +96,8 @@ pub(crate) struct Examples {
     amounts: Vec<f64>,
     places: Places,
     says: Vec<Says>,
+    /// Of each row: the words that its examples deny.
+    denied: Vec<HashSet<Feature>>,
 }
 
 /// The rows, the likeliest first.
@@ -105,6 +107,9 @@ pub(crate) struct Likely {
     pub rows: Vec<(String, i64)>,
     /// What part of the text's words an example of the first row has, in thousandths.
     pub known: i64,
+    /// Whether what the text denies does not touch the first row: an example of it denies the same, or it is
+    /// the first without the parts that deny.
+    pub well_denied: bool,
 }
 
 impl Likely {
@@ -157,10 +162,13 @@ impl Examples {
         let mut seen = Seen::default();
         let mut places = Places::default();
         let mut said: Vec<Says> = Vec::new();
+        let mut denied = vec![HashSet::new(); ids.len()];
         let mut read = Vec::with_capacity(examples.len());
         for (id, lang, weight, text) in examples {
             let row = ids.binary_search(id).unwrap_or(0);
-            let features = seen.features(lexicons, text, *lang).into_iter().map(|(feature, kind)| {
+            let (features, reading) = seen.features(lexicons, text, *lang);
+            denied[row].extend(reading.denied.iter().flatten().map(|stem| of_stem(stem)));
+            let features = features.into_iter().map(|(feature, kind)| {
                 let place = *places.entry(feature).or_insert(said.len());
                 if place == said.len() {
                     said.push(Says { weight: kind, rows: Vec::new() });
@@ -197,7 +205,7 @@ impl Examples {
         for (_, amount) in said.iter_mut().flat_map(|says| &mut says.rows) {
             *amount = (*amount / UNSEEN).ln_1p();
         }
-        Self { ids, amounts, places, says: said }
+        Self { ids, amounts, places, says: said, denied }
     }
 
     /// What a feature says, where an example has it.
@@ -207,7 +215,7 @@ impl Examples {
 
     /// Which rows a text is likely to ask for.
     pub(crate) fn judge(&self, lexicons: &Lexicons, text: &str, lang: Lang) -> Likely {
-        let features = Seen::default().features(lexicons, text, lang);
+        let (features, reading) = Seen::default().features(lexicons, text, lang);
         let says: Vec<&Says> = features.iter().filter_map(|(feature, _)| self.says(*feature)).collect();
         if says.is_empty() {
             return Likely::default();
@@ -223,8 +231,10 @@ impl Examples {
         let mut order: Vec<usize> = (0..points.len()).collect();
         order.sort_by(|a, b| points[*b].partial_cmp(&points[*a]).unwrap_or(Ordering::Equal).then(a.cmp(b)));
         let known = self.known(&features, order[0]);
-        let rows = order.into_iter().map(|row| (self.ids[row].clone(), thousandths(points[row])));
-        Likely { rows: rows.collect(), known }
+        let rows = order.iter().map(|row| (self.ids[*row].clone(), thousandths(points[*row])));
+        let is_denied = |stem: &String| self.denied[order[0]].contains(&of_stem(stem));
+        let well_denied = reading.denied.iter().all(|after| after.iter().any(is_denied));
+        Likely { rows: rows.collect(), known, well_denied }
     }
 
     /// What part of a text's words an example of a row has. One that no example has is as rare as can be.
@@ -244,7 +254,7 @@ impl Examples {
 
 impl Seen {
     /// What a text has, each once, and how much its kind counts.
-    fn features(&mut self, lexicons: &Lexicons, text: &str, lang: Lang) -> Vec<(Feature, f64)> {
+    fn features(&mut self, lexicons: &Lexicons, text: &str, lang: Lang) -> (Vec<(Feature, f64)>, Reading) {
         let mut features = Vec::new();
         let mut before = None;
         let words = tokens(text);
@@ -268,7 +278,7 @@ impl Seen {
         features.extend(reading.hits.iter().map(|hit| (hash(hash(START, "concept"), &hit.concept), CONCEPT)));
         features.sort_by_key(|(feature, _)| *feature);
         features.dedup_by_key(|(feature, _)| *feature);
-        features
+        (features, reading)
     }
 }
 

@@ -67,6 +67,9 @@ struct Term {
 /// How well a term fits: its words, how many of them in just this form, and how near its language is.
 type Rank = (usize, usize, usize);
 
+/// How many words a denial may reach.
+const REACH: usize = 5;
+
 /// Words and the parts that they are made of, for whoever reads many texts.
 pub(crate) type Apart = HashMap<String, Vec<String>>;
 
@@ -108,6 +111,8 @@ pub(crate) struct Reading {
     pub joins: bool,
     /// How many words it has.
     pub words: usize,
+    /// For each word that denies, the stems of what follows and may be denied.
+    pub denied: Vec<Vec<String>>,
     /// Words that are in no file.
     pub unknown: Vec<String>,
     /// The stems of these and of the words that concepts were read from, compounds taken apart.
@@ -298,6 +303,11 @@ impl Lexicons {
                 }
             }
             at += length;
+        }
+        for place in &reading.negations {
+            let after =
+                (place + 1..words.len().min(place + 1 + REACH)).filter(|at| !self.is_small(&words[*at]));
+            reading.denied.push(after.map(|at| stems[at].clone()).collect());
         }
         reading
     }

@@ -107,7 +107,11 @@ impl Matcher {
         let around: Vec<_> =
             item.headings.iter().chain(&item.above).map(|text| self.lexicons.read(text, lang)).collect();
         let judged = self.rows.judge(&own, &around);
-        let likely = self.examples.judge(self.lexicons, &item.text, lang);
+        let mut likely = self.examples.judge(self.lexicons, &item.text, lang);
+        if !own.negations.is_empty() && !likely.well_denied {
+            let rest = self.examples.judge(self.lexicons, &self.without_denials(&item.text, lang), lang);
+            likely.well_denied = rest.first() == likely.first() && rest.ahead() >= ahead::DENIED;
+        }
         let ranked = ranked(&judged, &likely);
         let because = own.hits.iter().map(|hit| (hit.words.clone(), hit.concept.clone())).collect();
         let found = |found, reason| Explained {
@@ -139,6 +143,17 @@ impl Matcher {
             Ok(rows) => found(Match::Rows(rows), String::new()),
             Err(reason) => found(self.declined(&ranked), reason),
         }
+    }
+
+    /// What a text says without the parts between its commas that deny: "WebP, and not wider than the screen".
+    fn without_denials(&self, text: &str, lang: Lang) -> String {
+        let mut rest = String::new();
+        for part in text.split_inclusive([',', ';', ':', '.', '!', '?', '(', ')', '\u{2013}', '\u{2014}']) {
+            if self.lexicons.read(part, lang).negations.is_empty() {
+                rest.push_str(part);
+            }
+        }
+        rest
     }
 
     /// The three closest; where the words say nothing at all, the rows that most lists start with.
@@ -208,7 +223,9 @@ fn agree(own: &Reading, judged: &Judged, likely: &Likely) -> Result<Vec<String>,
         (Err(why), Some(first)) => {
             let least = match why {
                 Why::Dropped => None,
-                Why::Denied => (own.words >= WORDS_OF_A_DENIAL).then_some(ahead::DENIED),
+                Why::Denied => {
+                    (likely.well_denied && own.words >= WORDS_OF_A_DENIAL).then_some(ahead::DENIED)
+                }
                 Why::Outside(_) => Some(ahead::OUTSIDE),
                 Why::Unsure(_) if judged.points.first().is_some_and(|(id, _)| id == first) => {
                     Some(ahead::BOTH)
