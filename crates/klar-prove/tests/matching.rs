@@ -204,4 +204,4 @@ fn held_out_lists_are_matched_or_declined() {
 }
 
 /// Ratchets: how many are matched at least, and wrong at most. The aim is 57 of 60 and none.
-const HELD_OUT: &[(&str, usize, usize)] = &[("heldout", 44, 0), ("heldout-a", 42, 0)];
+const HELD_OUT: &[(&str, usize, usize)] = &[("heldout", 44, 0), ("heldout-a", 42, 0), ("heldout-b", 33, 1)];
