@@ -155,6 +155,10 @@ fn what_is_denied_or_about_something_else_is_declined() {
         (Lang::En, "Don't use Redis"),
         (Lang::En, "Monitoring is missing"),
         (Lang::En, "Never deploy on Fridays"),
+        (Lang::En, "No CDN in front of the static files, we skip that this year"),
+        (Lang::En, "Postgres has no read replica and reports run on the primary"),
+        (Lang::En, "Load testing with k6 is not something we will ever do here"),
+        (Lang::Nb, "Vi tar ikke nattlig sikkerhetskopi av databasen fordi det er for dyrt"),
         (Lang::En, "Release party"),
         (Lang::En, "Team offsite"),
         (Lang::En, "Fire drill"),
@@ -186,15 +190,18 @@ fn a_row_that_a_person_named_is_taken() {
     assert!(matches!(found[1], Match::Declined { .. }));
 }
 
-/// A list that nobody who wrote the data had seen, in words that neither the catalogue nor the data were made from.
+/// Lists by people who had not seen the data, in words that neither the catalogue nor the data were made from. All
+/// but the last were looked at while the model was tuned; that one was run once, when all was done.
 #[test]
-fn a_held_out_list_is_matched_or_declined() {
-    let folder = here("tests/fixtures/heldout");
-    let outcome = run(&folder, &answers(&folder));
-    eprintln!("held out: {} matched, {} wrong, {} missed", outcome.matched, outcome.wrong, outcome.missed);
-    // A ratchet: far from the 57 of 60 without a wrong one that it should be, and never worse than this.
-    assert!(outcome.matched >= HELD_OUT_MATCHED && outcome.wrong <= HELD_OUT_WRONG, "{}", outcome.told);
+fn held_out_lists_are_matched_or_declined() {
+    for (folder, matched, wrong) in HELD_OUT {
+        let folder = here("tests/fixtures").join(folder);
+        let outcome = run(&folder, &answers(&folder));
+        let Outcome { matched: right, wrong: misled, missed, told } = outcome;
+        eprintln!("{}: {right} matched, {misled} wrong, {missed} missed", folder.display());
+        assert!(right >= *matched && misled <= *wrong, "{told}");
+    }
 }
 
-const HELD_OUT_MATCHED: usize = 26;
-const HELD_OUT_WRONG: usize = 5;
+/// Ratchets: how many are matched at least, and wrong at most. The aim is 57 of 60 and none.
+const HELD_OUT: &[(&str, usize, usize)] = &[("heldout", 44, 0), ("heldout-a", 42, 0), ("heldout-b", 33, 1)];

@@ -3,7 +3,7 @@
 //! A list in Norwegian or Swedish is full of English, and of words put together (`databasebackup`): all languages
 //! are looked in, the list's own first, and long words are taken apart into ones that are known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -67,14 +67,21 @@ struct Term {
 /// How well a term fits: its words, how many of them in just this form, and how near its language is.
 type Rank = (usize, usize, usize);
 
+/// How many words a denial may reach.
+const REACH: usize = 5;
+
+/// Words and the parts that they are made of, for whoever reads many texts.
+pub(crate) type Apart = HashMap<String, Vec<String>>;
+
 /// All that is known of words.
 pub(crate) struct Lexicons {
     terms: Vec<Term>,
     /// By the stem of the first word.
-    starts: BTreeMap<String, Vec<usize>>,
+    starts: HashMap<String, Vec<usize>>,
     /// Words that compounds are made of.
-    parts: BTreeSet<String>,
-    suffixes: Vec<String>,
+    parts: HashSet<String>,
+    /// By their last letter, the longest first.
+    suffixes: BTreeMap<char, Vec<String>>,
     joints: Vec<String>,
     markers: BTreeMap<(u8, String), ()>,
     letters: [String; 3],
@@ -102,8 +109,14 @@ pub(crate) struct Reading {
     pub dropped: bool,
     /// Whether it joins things.
     pub joins: bool,
+    /// How many words it has.
+    pub words: usize,
+    /// For each word that denies, the stems of what follows and may be denied.
+    pub denied: Vec<Vec<String>>,
     /// Words that are in no file.
     pub unknown: Vec<String>,
+    /// The stems of these and of the words that concepts were read from, compounds taken apart.
+    pub content: Vec<String>,
 }
 
 const FILES: [(Option<Lang>, &str); 4] = [
@@ -133,16 +146,19 @@ impl Lexicons {
     fn new(files: Vec<(Option<Lang>, Written)>) -> Self {
         let mut all = Self {
             terms: Vec::new(),
-            starts: BTreeMap::new(),
-            parts: BTreeSet::new(),
-            suffixes: Vec::new(),
+            starts: HashMap::new(),
+            parts: HashSet::new(),
+            suffixes: BTreeMap::new(),
             joints: Vec::new(),
             markers: BTreeMap::new(),
             letters: [const { String::new() }; 3],
             concepts: BTreeMap::new(),
         };
         for (lang, file) in &files {
-            all.suffixes.extend(file.suffixes.iter().flat_map(|each| tokens(each)));
+            for suffix in file.suffixes.iter().flat_map(|each| tokens(each)) {
+                let last = suffix.chars().last().unwrap_or_default();
+                all.suffixes.entry(last).or_default().push(suffix);
+            }
             all.joints.extend(file.joints.iter().cloned());
             if let Some(letters) = all.letters.get_mut(slot(*lang)) {
                 letters.clone_from(&file.letters);
@@ -151,8 +167,10 @@ impl Lexicons {
                 all.markers.insert((u8::try_from(slot(*lang)).unwrap_or(3), word), ());
             }
         }
-        all.suffixes.sort_by_key(|suffix| (std::cmp::Reverse(suffix.len()), suffix.clone()));
-        all.suffixes.dedup();
+        for suffixes in all.suffixes.values_mut() {
+            suffixes.sort_by_key(|suffix| (std::cmp::Reverse(suffix.len()), suffix.clone()));
+            suffixes.dedup();
+        }
         for (lang, file) in files {
             for (concept, terms) in &file.terms {
                 all.concepts.entry(concept.clone()).or_default()[slot(lang)] = true;
@@ -208,7 +226,8 @@ impl Lexicons {
         // Two endings at most: `budget-en`, and `budg-et` itself; more would take compounds apart in the wrong place.
         for _ in 0..2 {
             let fits = |s: &&String| stem.ends_with(s.as_str()) && stem.len() - s.len() >= least(s);
-            let ending = self.suffixes.iter().find(fits);
+            let suffixes = stem.chars().last().and_then(|last| self.suffixes.get(&last));
+            let ending = suffixes.and_then(|suffixes| suffixes.iter().find(fits));
             stem = &stem[..stem.len() - ending.map_or(0, String::len)];
         }
         stem.to_owned()
@@ -231,25 +250,41 @@ impl Lexicons {
 
     /// Reads a text.
     pub(crate) fn read(&self, text: &str, lang: Lang) -> Reading {
-        let mut words = tokens(text);
+        let mut reading = self.read_on(tokens(text), lang, &mut Apart::new());
+        reading.joins |= text.contains(['+', '&', ',', '/', ';']);
+        reading
+    }
+
+    /// Reads the words of one of many texts.
+    pub(crate) fn read_on(&self, mut words: Vec<String>, lang: Lang, taken_apart: &mut Apart) -> Reading {
         let mut stems: Vec<String> = words.iter().map(|word| self.stem(word)).collect();
-        let mut reading = Reading::default();
+        let mut reading = Reading { words: words.len(), ..Reading::default() };
         let mut at = 0;
         while at < words.len() {
             let found = self.longest(&words[at..], &stems[at..], lang);
-            let parts = if found.is_none() { self.apart(words[at].clone()) } else { Vec::new() };
-            if parts.len() > 1 {
-                stems.splice(at..=at, parts.iter().map(|part| self.stem(part)));
-                words.splice(at..=at, parts);
-                continue;
+            if found.is_none() {
+                let parts =
+                    taken_apart.entry(words[at].clone()).or_insert_with_key(|word| self.apart(word.clone()));
+                if parts.len() > 1 {
+                    stems.splice(at..=at, parts.iter().map(|part| self.stem(part)));
+                    words.splice(at..=at, parts.iter().cloned());
+                    continue;
+                }
             }
             let Some((length, terms)) = found else {
                 if words[at].chars().any(char::is_alphabetic) && words[at].len() > 1 {
                     reading.unknown.push(words[at].clone());
                 }
+                if words[at].len() > 2 {
+                    reading.content.push(stems[at].clone());
+                }
                 at += 1;
                 continue;
             };
+            if terms.iter().any(|term| matches!(term.meaning, Meaning::Concept(_))) {
+                let long = (at..at + length).filter(|at| words[*at].len() > 2);
+                reading.content.extend(long.map(|at| stems[at].clone()));
+            }
             for term in terms {
                 match &term.meaning {
                     Meaning::Concept(concept) => reading.hits.push(Hit {
@@ -269,7 +304,11 @@ impl Lexicons {
             }
             at += length;
         }
-        reading.joins |= text.contains(['+', '&', ',', '/', ';']);
+        for place in &reading.negations {
+            let after =
+                (place + 1..words.len().min(place + 1 + REACH)).filter(|at| !self.is_small(&words[*at]));
+            reading.denied.push(after.map(|at| stems[at].clone()).collect());
+        }
         reading
     }
 
@@ -301,21 +340,21 @@ impl Lexicons {
         let mut at = 0;
         for (n, (word, stem)) in term.words.iter().zip(&term.stems).enumerate() {
             let here = |at: usize| {
-                words.get(at).is_some_and(|w| w == word)
-                    || (!term.exact && stems.get(at).is_some_and(|s| s == stem))
+                (!term.exact && stems.get(at).is_some_and(|s| s == stem))
+                    || words.get(at).is_some_and(|w| w == word)
             };
-            if !here(at) && n > 0 && words.get(at).is_some_and(|word| self.is_small(word)) && here(at + 1) {
+            if here(at) {
                 at += 1;
-            }
-            if !here(at) {
+            } else if n > 0 && here(at + 1) && self.is_small(&words[at]) {
+                at += 2;
+            } else {
                 return None;
             }
-            at += 1;
         }
         Some(at)
     }
 
-    fn is_small(&self, word: &str) -> bool {
+    pub(crate) fn is_small(&self, word: &str) -> bool {
         self.starts.get(&self.stem(word)).into_iter().flatten().any(|index| {
             let term = &self.terms[*index];
             term.meaning == Meaning::Stop && term.words.len() == 1 && term.words[0] == word

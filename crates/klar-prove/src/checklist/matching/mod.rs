@@ -1,19 +1,23 @@
 //! Which row of the catalogue an item asks for.
 //!
-//! Three steps, all of them data in `matching/*.toml` and none of them chance: words become concepts
-//! ([`lexicon`]), concepts are weighed against what each row is about ([`score`]), and a row is named only where
-//! it explains most of the item and clearly more than any other does. **A wrong tick is worse than none**, so
-//! what is denied ("no TLS needed"), struck out, or about something else besides is declined, with the closest
-//! three rows named for the person who reads it.
+//! Two voices, all of them data in `matching/` and none of them chance. The one knows what words mean: words become
+//! concepts ([`lexicon`]), and concepts are weighed against what each row is about ([`score`]). The other knows how
+//! people write ([`examples`]). A row is named where both agree; or where one is sure and the other has nothing to
+//! say, or knows less of the item's words. **A wrong tick is worse than none**, so what is denied ("no TLS needed"),
+//! struck out, or about something else besides is declined, with the closest three rows named for the person who
+//! reads it.
 
+mod examples;
 mod lexicon;
 mod score;
 
 use std::fmt;
 use std::sync::LazyLock;
 
+use self::examples::{Examples, Likely, NONE};
 pub(crate) use self::lexicon::Lexicons;
-use self::score::Rows;
+use self::lexicon::Reading;
+use self::score::{Judged, Rows, Why};
 use super::Item;
 use crate::catalogue::Catalogue;
 use crate::words::Lang;
@@ -41,6 +45,10 @@ pub struct Explained {
     pub reason: String,
     /// The rows that fit best and their points, the best first.
     pub points: Vec<(String, i64)>,
+    /// The rows that the examples make likely and how far each is behind, the likeliest first.
+    pub likely: Vec<(String, i64)>,
+    /// What part of the words the likeliest row's examples have, in thousandths.
+    pub known: i64,
     /// Words that are in no file.
     pub unknown: Vec<String>,
 }
@@ -58,7 +66,9 @@ impl fmt::Display for Explained {
             }
         }
         writeln!(f, "  words: {}; not known: {}", because.join(", "), self.unknown.join(" "))?;
-        write!(f, "  points: {}", points.join(", "))
+        writeln!(f, "  points: {}", points.join(", "))?;
+        let likely: Vec<_> = self.likely.iter().map(|(row, behind)| format!("{row} -{behind}")).collect();
+        write!(f, "  examples: {}; {} of 1000 known", likely.join(", "), self.known)
     }
 }
 
@@ -66,12 +76,14 @@ impl fmt::Display for Explained {
 pub struct Matcher {
     lexicons: &'static Lexicons,
     rows: Rows,
+    examples: Examples,
     catalogue: &'static Catalogue,
 }
 
 static BUILT_IN: LazyLock<Matcher> = LazyLock::new(|| Matcher {
     lexicons: Lexicons::built_in(),
     rows: Rows::built_in(),
+    examples: Examples::built_in(Lexicons::built_in()),
     catalogue: Catalogue::built_in(),
 });
 
@@ -95,29 +107,53 @@ impl Matcher {
         let around: Vec<_> =
             item.headings.iter().chain(&item.above).map(|text| self.lexicons.read(text, lang)).collect();
         let judged = self.rows.judge(&own, &around);
+        let mut likely = self.examples.judge(self.lexicons, &item.text, lang);
+        if !own.negations.is_empty() && !likely.well_denied {
+            let rest = self.examples.judge(self.lexicons, &self.without_denials(&item.text, lang), lang);
+            likely.well_denied = rest.first() == likely.first() && rest.ahead() >= ahead::DENIED;
+        }
+        let ranked = ranked(&judged, &likely);
         let because = own.hits.iter().map(|hit| (hit.words.clone(), hit.concept.clone())).collect();
         let found = |found, reason| Explained {
             found,
             because,
             reason,
             points: judged.points.iter().take(5).cloned().collect(),
+            likely: likely
+                .rows
+                .iter()
+                .take(5)
+                .map(|(id, _)| (id.clone(), likely.behind(id).unwrap_or(0)))
+                .collect(),
+            known: likely.known,
             unknown: own.unknown.clone(),
         };
         // A person who names a row has decided; whether the words agree is not asked.
         if !item.ids.is_empty() {
             if let Some(unknown) = item.ids.iter().find(|id| self.catalogue.get(id).is_none()) {
                 let reason = format!("`{unknown}` is not a row of the catalogue");
-                return found(self.declined(&judged.ranked), reason);
+                return found(self.declined(&ranked), reason);
             }
             let mut rows = item.ids.clone();
             rows.sort();
             rows.dedup();
             return found(Match::Rows(rows), String::new());
         }
-        match &judged.rows {
-            Ok(rows) => found(Match::Rows(rows.clone()), String::new()),
-            Err(reason) => found(self.declined(&judged.ranked), reason.clone()),
+        match agree(&own, &judged, &likely) {
+            Ok(rows) => found(Match::Rows(rows), String::new()),
+            Err(reason) => found(self.declined(&ranked), reason),
         }
+    }
+
+    /// What a text says without the parts between its commas that deny: "WebP, and not wider than the screen".
+    fn without_denials(&self, text: &str, lang: Lang) -> String {
+        let mut rest = String::new();
+        for part in text.split_inclusive([',', ';', ':', '.', '!', '?', '(', ')', '\u{2013}', '\u{2014}']) {
+            if self.lexicons.read(part, lang).negations.is_empty() {
+                rest.push_str(part);
+            }
+        }
+        rest
     }
 
     /// The three closest; where the words say nothing at all, the rows that most lists start with.
@@ -130,6 +166,83 @@ impl Matcher {
         }
         Match::Declined { closest }
     }
+}
+
+/// How far the likeliest row has to be ahead of the second to be taken, in thousandths of a logarithm.
+mod ahead {
+    /// Where the concepts are unsure, and it is their best row too.
+    pub(super) const BOTH: i64 = 1400;
+    /// Where the concepts have nothing to say about it.
+    pub(super) const ALONE: i64 = 2000;
+    /// Where the concepts name another row, in an item with words that they do not know.
+    pub(super) const AGAINST: i64 = 3000;
+    /// Where the item denies something.
+    pub(super) const DENIED: i64 = 2000;
+    /// Where it has a word of things that are no row's.
+    pub(super) const OUTSIDE: i64 = 2000;
+    /// So far ahead, the examples are right where every word was understood and another row was named.
+    pub(super) const DOUBT: i64 = 3500;
+    /// What two rows that are both asked for may be apart.
+    pub(super) const APART: i64 = 2000;
+    /// What a row may be behind, where a single word was not understood.
+    pub(super) const NEAR: i64 = 500;
+}
+
+/// With fewer words, a denial is all that an item says: "don't use Redis".
+const WORDS_OF_A_DENIAL: usize = 6;
+
+/// The rows on which concepts and examples agree, or that one of them is sure of.
+fn agree(own: &Reading, judged: &Judged, likely: &Likely) -> Result<Vec<String>, String> {
+    let first = likely.first().filter(|id| *id != NONE);
+    match (&judged.rows, first) {
+        (Ok(rows), _) if likely.rows.is_empty() => Ok(rows.clone()),
+        (Ok(rows), Some(first)) if rows.iter().any(|id| id == first) => {
+            // Both could be led astray by the few words that they know.
+            if own.unknown.len() > 1 && likely.ahead() < ahead::NEAR {
+                return Err(format!("{first} or another, with too many words that are not known"));
+            }
+            let near = |id: &&String| likely.behind(id).is_some_and(|behind| behind <= ahead::APART);
+            Ok(rows.iter().filter(near).cloned().collect())
+        }
+        (Ok(rows), _) if own.unknown.is_empty() && (first.is_none() || likely.ahead() < ahead::DOUBT) => {
+            Ok(rows.clone())
+        }
+        (Ok(_), Some(first)) if !own.unknown.is_empty() && likely.ahead() >= ahead::AGAINST => {
+            Ok(vec![first.to_owned()])
+        }
+        (Ok(rows), _)
+            if own.unknown.len() == 1
+                && rows.iter().all(|id| likely.behind(id).is_some_and(|behind| behind <= ahead::NEAR)) =>
+        {
+            Ok(rows.clone())
+        }
+        (Ok(rows), first) => {
+            Err(format!("{} by its concepts, {} by examples", rows.join(", "), first.unwrap_or("no row")))
+        }
+        (Err(why), None) => Err(why.to_string()),
+        (Err(why), Some(first)) => {
+            let least = match why {
+                Why::Dropped => None,
+                Why::Denied => {
+                    (likely.well_denied && own.words >= WORDS_OF_A_DENIAL).then_some(ahead::DENIED)
+                }
+                Why::Outside(_) => Some(ahead::OUTSIDE),
+                Why::Unsure(_) if judged.points.first().is_some_and(|(id, _)| id == first) => {
+                    Some(ahead::BOTH)
+                }
+                Why::Unsure(_) => Some(ahead::ALONE),
+            };
+            match least {
+                Some(least) if likely.ahead() >= least => Ok(vec![first.to_owned()]),
+                _ => Err(why.to_string()),
+            }
+        }
+    }
+}
+
+/// The closest first: what the examples make likely; where they know no word, what the concepts fit.
+fn ranked(judged: &Judged, likely: &Likely) -> Vec<String> {
+    likely.rows.iter().map(|(id, _)| id).chain(&judged.ranked).filter(|id| *id != NONE).cloned().collect()
 }
 
 #[cfg(test)]

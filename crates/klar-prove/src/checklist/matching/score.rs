@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Deserialize;
 
@@ -85,10 +86,34 @@ pub(crate) struct Rows {
     patterns: Vec<Pattern>,
 }
 
+/// Why an item was not matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It says that it will not be done.
+    Dropped,
+    /// It says that something is not so.
+    Denied,
+    /// It has a concept that no row is about.
+    Outside(String),
+    /// No row explains enough of it, or several do.
+    Unsure(String),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dropped => f.write_str("it says that it will not be done"),
+            Self::Denied => f.write_str("it says that something is not so"),
+            Self::Outside(concept) => write!(f, "it is about something else: {concept}"),
+            Self::Unsure(why) => f.write_str(why),
+        }
+    }
+}
+
 /// What came out.
 pub(crate) struct Judged {
     /// The rows, or why there are none.
-    pub rows: Result<Vec<String>, String>,
+    pub rows: Result<Vec<String>, Why>,
     /// All that have anything to do with it, the closest first.
     pub ranked: Vec<String>,
     /// The rows with a pattern that fits, and their points.
@@ -166,13 +191,13 @@ impl Rows {
         let weighed = self.weigh(own, &concepts, &context);
         let ranked = self.ranked(&weighed, &concepts, &context);
         let rows = if own.dropped || around.iter().any(|text| text.dropped) {
-            Err("it says that it will not be done".to_owned())
+            Err(Why::Dropped)
         } else if !is_demand(own) && own.negations.iter().any(|at| !self.is_well_denied(own, *at)) {
-            Err("it says that something is not so".to_owned())
+            Err(Why::Denied)
         } else if let Some(other) = concepts.iter().find(|concept| self.outside.contains(*concept)) {
-            Err(format!("it is about something else: {other}"))
+            Err(Why::Outside(other.clone()))
         } else {
-            self.choose(&weighed, &concepts, own)
+            self.choose(&weighed, &concepts, own).map_err(Why::Unsure)
         };
         let points = weighed.iter().map(|each| (self.ids[each.row].clone(), each.score)).collect();
         Judged { rows, ranked, points }
