@@ -71,3 +71,19 @@ fn two_apps_and_two_environments_share_a_host() {
     assert!(shop.get_as("shop.localhost", "/").1.starts_with("shop web."), "the others go on");
     assert!(shop.get_as("blog.localhost", "/").1.starts_with("blog web."));
 }
+
+#[test]
+fn two_that_start_the_same_klar_find_each_other() {
+    let host = Host::new();
+    let toml = |name: &str| format!("app.name = \"{name}\"\nservices.web.run = \"node server.js\"\n");
+    let one = host.app("one", &[("klar.toml", &toml("one")), ("server.js", SERVER)]);
+    let two = host.app("two", &[("klar.toml", &toml("two")), ("server.js", SERVER)]);
+    std::thread::scope(|scope| {
+        for app in [&one, &two] {
+            scope.spawn(|| app.klar(&["up"]));
+        }
+    });
+    for app in [&one, &two] {
+        assert_eq!(app.status()["health"], "up");
+    }
+}

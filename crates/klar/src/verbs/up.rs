@@ -12,6 +12,7 @@ use klar_base::Secret;
 use klar_config::{Config, EnvValue, Loaded, Place, SecretRef};
 use klar_run::control::{DeployRequest, GivenCertificate};
 use klar_run::report::{AppStatus, Failure, Health, Receipt};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::context::{Context, Trouble, wait};
 use crate::out::events::Steps;
@@ -208,6 +209,11 @@ fn start_core(context: &Context, steps: &mut Steps) -> Result<bool, Trouble> {
         Err(error) => return Err(error.into()),
     }
     let begun = Instant::now();
+    // Two that start the same klar at the same time would write each other's files: the second finds it running.
+    let _turn = turn(context)?;
+    if wait(client.status())?.is_ok() {
+        return Ok(false);
+    }
     steps.begin("klar", format!("starting, with its state in {}", context.layout.root().display()));
     let mut child = host_process(context)?;
     loop {
@@ -232,7 +238,8 @@ fn start_core(context: &Context, steps: &mut Steps) -> Result<bool, Trouble> {
     Ok(true)
 }
 
-fn host_process(context: &Context) -> Result<Child, Trouble> {
+/// Waits until nobody else starts this klar. The turn ends with the file, or with its process.
+fn turn(context: &Context) -> Result<Flock<File>, Trouble> {
     let log = context.layout.own_log();
     if let Some(folder) = log.parent() {
         std::fs::create_dir_all(folder).map_err(|error| {
@@ -240,6 +247,15 @@ fn host_process(context: &Context) -> Result<Child, Trouble> {
             Trouble::from(Failure::new(what).hint("choose another with `--state DIR`, or run klar as root"))
         })?;
     }
+    let path = log.with_file_name("start.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(Trouble::system(path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| Trouble::system(path.display())(std::io::Error::from(errno)))
+}
+
+fn host_process(context: &Context) -> Result<Child, Trouble> {
+    let log = context.layout.own_log();
     let open = || File::options().create(true).append(true).open(&log);
     let what = format!("opening {}", log.display());
     let (out, err) = (open().map_err(Trouble::system(&what))?, open().map_err(Trouble::system(&what))?);

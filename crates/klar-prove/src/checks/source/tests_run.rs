@@ -130,8 +130,8 @@ impl Probe for TestsRun {
         // PostgreSQL tells its counters up to a second late.
         tokio::time::sleep(world.patience(Duration::from_millis(1500))).await;
         let after = asked(&world).await;
-        let contact = |pick: fn(&(Option<u64>, Option<u64>)) -> Option<u64>| {
-            let (first, before, after) = (pick(&first)?, pick(&before)?, pick(&after)?);
+        let contact = |first: Option<u64>, before: Option<u64>, after: Option<u64>| {
+            let (first, before, after) = (first?, before?, after?);
             let seconds = WATCHED.as_secs().max(1);
             let usual = before.saturating_sub(first) * (took.as_secs() + 2) / seconds;
             Some(Contact { asked: after.saturating_sub(before), usual })
@@ -141,8 +141,8 @@ impl Probe for TestsRun {
             status: done.status.code(),
             last: last_line(&done.said),
             seconds: took.as_secs(),
-            database: contact(|counts| counts.0),
-            cache: contact(|counts| counts.1),
+            database: contact(first.0, before.0, after.0),
+            cache: contact(first.1, before.1, after.1),
             ..Seen::default()
         };
         seen.count(&copy.0, since, &done.said);
