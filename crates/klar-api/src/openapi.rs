@@ -130,6 +130,7 @@ const OBJECTS: &[(&str, Fields)] = &[
         &[
             ("pid", "integer?"),
             ("listens", "[string]"),
+            ("cannot_listen", "[string]"),
             ("connections", "integer"),
             ("records_dropped", "integer"),
             ("restarts", "integer"),
