@@ -44,6 +44,24 @@ pub struct Evidence {
     pub outcome: Outcome,
 }
 
+impl Evidence {
+    /// What is left of an entry whose payload was erased: that this check looked then, at whatever it was.
+    #[must_use]
+    pub fn erased(check: &str, at: Timestamp) -> Self {
+        Self {
+            check: check.to_owned(),
+            version: 0,
+            target: String::new(),
+            release: None,
+            place: Place::Target,
+            began: at,
+            ended: at,
+            gave_up: false,
+            outcome: Outcome::Erased,
+        }
+    }
+}
+
 /// Where a check looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,6 +80,8 @@ pub enum Outcome {
     Seen(Value),
     /// Nothing, and why.
     Unable(Words),
+    /// It was taken out of the ledger since.
+    Erased,
 }
 
 /// That a check found, or did not find, a planted fault.
@@ -80,6 +100,9 @@ pub struct Control {
 /// What a person says of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attestation {
+    /// Of which app and environment, or which address: what is signed for one says nothing of another.
+    #[serde(default)]
+    pub target: String,
     /// Which row.
     pub row: String,
     /// What it is that they sign.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::catalogue::{Catalogue, Category, Priority, Row};
 use crate::score::CAP;
-use crate::standing::{PartSaw, RowStanding, Standing};
+use crate::standing::{PartSaw, PartStanding, RowStanding, Standing};
 use crate::words;
 use crate::words::Words;
 
@@ -111,7 +111,9 @@ impl Step {
         } else {
             words!("{gain} points in {en}", "{gain} poeng i {nb}", "{gain} poäng i {sv}")
         };
-        let seen = standing.parts.iter().any(|part| part.saw != PartSaw::NoProbe);
+        // What is left to see, klar must be able to see.
+        let left = |part: &&PartStanding| !matches!(part.saw, PartSaw::Held | PartSaw::Inapplicable);
+        let seen = standing.parts.iter().filter(left).any(|part| part.saw != PartSaw::NoProbe);
         let phase = match (standing.standing, row.priority, row.weight()) {
             (Standing::Failing, Priority::Critical, _) => Phase::StopTheBleeding,
             _ if !seen => Phase::OutOfSight,

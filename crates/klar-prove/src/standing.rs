@@ -122,8 +122,12 @@ pub fn standings(catalogue: &Catalogue, checks: &[Check], records: &Records<'_>)
     }
     let signed = |row: &Row| {
         let today = records.at.to_zoned(jiff::tz::TimeZone::UTC).date();
-        let is_good = |signed: &&Attestation| today <= signed.until;
-        let of_row = records.attestations.iter().rev().find(|signed| signed.row == row.id);
+        let is_good = |signed: &&Attestation| today <= signed.until && signed.target == records.target;
+        let of_row = records
+            .attestations
+            .iter()
+            .rev()
+            .find(|signed| signed.row == row.id && signed.target == records.target);
         of_row.filter(is_good).or_else(|| records.declared.waiver(&row.id).filter(is_good))
     };
     let nobody = words!(
@@ -177,7 +181,9 @@ impl<'r> Judged<'r> {
     fn of(check: &'r Check, records: &Records<'r>) -> Self {
         let about = &check.about;
         let own = records.evidence.iter().rev().filter(|seen| {
-            seen.check == about.id && seen.target == records.target && seen.ended <= records.at
+            // What an erased look was at, nobody knows: it may have been this.
+            let there = seen.target == records.target || seen.outcome == Outcome::Erased;
+            seen.check == about.id && there && seen.ended <= records.at
         });
         let mut silent = words!("not looked at yet", "ikke sett på ennå", "inte undersökt än");
         let mut findings = Vec::new();
@@ -193,6 +199,14 @@ impl<'r> Judged<'r> {
                     if seen.gave_up {
                         failed.push((seen.place, why));
                     }
+                }
+                Outcome::Erased => {
+                    silent = words!(
+                        "what was seen last was erased from the ledger: look again",
+                        "det som sist ble sett, er slettet fra loggboken: se på nytt",
+                        "det som senast sågs har raderats ur liggaren: titta igen"
+                    );
+                    break;
                 }
                 Outcome::Seen(_) if seen.version != about.version => {
                     silent = words!(
@@ -220,13 +234,12 @@ impl<'r> Judged<'r> {
             age => age,
         };
         let controlled = about.faults.is_empty()
-            || records.controls.iter().rev().find(|control| control.check == about.id).is_some_and(
-                |control| {
-                    control.version == about.version
-                        && !control.planted.is_empty()
-                        && control.missed.is_empty()
-                },
-            );
+            || records
+                .controls
+                .iter()
+                .rev()
+                .find(|control| control.check == about.id && control.version == about.version)
+                .is_some_and(|control| !control.planted.is_empty() && control.missed.is_empty());
         Self { check, findings, evidence, silent, age, gave_up, controlled }
     }
 

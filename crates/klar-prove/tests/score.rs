@@ -107,7 +107,16 @@ fn seen(one: Option<bool>, two: Option<bool>, three: Option<bool>) -> Evidence {
 
 fn signed(row: &str, says: Says) -> Attestation {
     let until = "2027-02-01".parse().unwrap();
-    Attestation { row: row.into(), says, by: "Kari".into(), until, document: None, digest: None, note: None }
+    Attestation {
+        target: "shop.prod".into(),
+        row: row.into(),
+        says,
+        by: "Kari".into(),
+        until,
+        document: None,
+        digest: None,
+        note: None,
+    }
 }
 
 struct Case {
@@ -191,7 +200,7 @@ fn a_critical_row_at_zero_holds_its_category_at_six() {
     let attestations: Vec<_> = ["c", "d", "e"].map(|row| signed(row, Says::Holds)).into();
     let score = |attestations: &[Attestation]| {
         let records = Records {
-            target: "t",
+            target: "shop.prod",
             release: None,
             at: time(1),
             evidence: &[],

@@ -45,8 +45,11 @@ fn replace_with(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let new = folder.join(name);
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(mode).open(&new).map_err(named)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(named)?;
-    fs::rename(&new, path).map_err(named)?;
+    let done = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, path));
+    done.map_err(|error| {
+        let _ = fs::remove_file(&new);
+        named(error)
+    })?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(named)
 }
 

@@ -285,6 +285,9 @@ pub struct Check {
 pub struct Attest {
     /// The row
     pub row: String,
+    /// The address that is signed for, where it is not the app of this folder
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
     /// Who vouches
     #[arg(long, value_name = "NAME")]
     pub by: String,

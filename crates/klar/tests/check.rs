@@ -117,11 +117,56 @@ fn what_cannot_be_meant_is_refused_with_what_would_help() {
             "there is no check or row `nonsense`",
         ),
         (&["check", "--url", "https://localhost:1", "--lang", "de"], 2, "en, nb, sv"),
+        (&["attest", "edge.cdn", "--by", "Kari", "--until", "2026-12-31"], 2, "a signature is for one app"),
         (&["check", "--url", "http://192.0.2.1", "--disruptive"], 2, "does not attack"),
-        (&["attest", "no.such", "--by", "Kari", "--until", "2026-12-31"], 2, "there is no row"),
-        (&["attest", "sec.pentest", "--by", "Kari", "--until", "2020-01-01"], 2, "is over"),
-        (&["attest", "sec.pentest", "--by", "Kari", "--until", "2099-01-01"], 2, "365 days at most"),
-        (&["attest", "edge.cdn", "--by", "Kari", "--until", "2099-01-01", "--accept"], 2, "--note"),
+        (
+            &["attest", "no.such", "--url", "http://localhost:1", "--by", "Kari", "--until", "2026-12-31"],
+            2,
+            "there is no row",
+        ),
+        (
+            &[
+                "attest",
+                "sec.pentest",
+                "--url",
+                "http://localhost:1",
+                "--by",
+                "Kari",
+                "--until",
+                "2020-01-01",
+            ],
+            2,
+            "is over",
+        ),
+        (
+            &[
+                "attest",
+                "sec.pentest",
+                "--url",
+                "http://localhost:1",
+                "--by",
+                "Kari",
+                "--until",
+                "2099-01-01",
+            ],
+            2,
+            "365 days at most",
+        ),
+        (
+            &[
+                "attest",
+                "edge.cdn",
+                "--url",
+                "http://localhost:1",
+                "--by",
+                "Kari",
+                "--until",
+                "2099-01-01",
+                "--accept",
+            ],
+            2,
+            "--note",
+        ),
         (&["foil", "--fault", "nonsense"], 2, "not a switch"),
         (&["ledger", "--head", "nonsense"], 2, "not the head of a ledger"),
     ] {
@@ -132,32 +177,62 @@ fn what_cannot_be_meant_is_refused_with_what_would_help() {
 }
 
 #[test]
-fn a_site_that_does_not_answer_is_unknown_and_not_good() {
+fn where_nobody_is_there_is_nothing_to_say() {
     let folder = Folder::new("silent");
-    let output = klar(
-        &folder.0,
-        &[&["check", "--url", "http://localhost:1", "--format", "json"], &QUICK[..]].concat(),
-    );
-    assert_eq!(output.status.code(), Some(1));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["score"]["total"], 0);
-    let proven = report["rows"].as_array().unwrap().iter().filter(|row| row["standing"] == "proven").count();
-    assert_eq!(proven, 0);
+    let output = klar(&folder.0, &[&["check", "--url", "http://127.0.0.1:1"], &QUICK[..]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("nobody is at http://127.0.0.1:1"), "{}", said(&output));
 }
 
 #[test]
-fn a_signature_counts_and_can_be_erased() {
+fn a_signature_counts_for_its_own_and_can_be_erased() {
     let folder = Folder::new("attest");
+    let (foil, other) = (Foil::start(&[]), Foil::start(&[]));
     let until =
         jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().tomorrow().unwrap().to_string();
-    let signed = klar(&folder.0, &["attest", "sec.pentest", "--by", "Kari Nordmann", "--until", &until]);
+    let sign = ["attest", "sec.pentest", "--by", "Kari Nordmann", "--until", &until, "--note", "by Firm"];
+    let nobodys = klar(&folder.0, &sign);
+    assert_eq!(nobodys.status.code(), Some(2));
+    assert!(said(&nobodys).contains("no klar.toml here, and no --url"), "{}", said(&nobodys));
+    let signed = klar(&folder.0, &[&sign[..], &["--url", &foil.1]].concat());
     assert!(signed.status.success(), "{}", said(&signed));
-    let all = [&["check", "--url", "http://localhost:1", "--all"], &QUICK[..]].concat();
-    let report = said(&klar(&folder.0, &all));
-    assert!(report.contains("sec.pentest attested") && report.contains("Kari Nordmann"), "{report}");
-    assert!(klar(&folder.0, &["ledger", "--erase", "1"]).status.success());
-    let report = said(&klar(&folder.0, &all));
+    let look = |at: &Foil, more: &[&str]| {
+        said(&klar(&folder.0, &[&["check", "--url", &at.1], &QUICK[..], more].concat()))
+    };
+    // Named apart without --all too.
+    let report = look(&foil, &[]);
+    assert!(report.contains("sec.pentest attested  Kari Nordmann") && report.contains("by Firm"), "{report}");
+    let report = look(&other, &["--all"]);
     assert!(report.contains("sec.pentest unknown") && !report.contains("Kari Nordmann"), "{report}");
+    assert!(klar(&folder.0, &["ledger", "--erase", "1"]).status.success());
+    let report = look(&foil, &["--all"]);
+    assert!(report.contains("sec.pentest unknown") && !report.contains("Kari Nordmann"), "{report}");
+}
+
+#[test]
+fn what_was_erased_makes_nothing_older_true_again() {
+    let folder = Folder::new("erased");
+    let foil = Foil::start(&["no-csp"]);
+    let look = || klar(&folder.0, &["check", "--url", &foil.1, "--only", "headers", "--format", "json"]);
+    let before = look();
+    look();
+    assert!(standings(&before, "sec.headers.csp")[0].contains("failing"), "{}", said(&before));
+    let file = folder.0.join("state/ledger/ledger.jsonl");
+    let kinds = std::fs::read_to_string(&file).unwrap();
+    let last = kinds.lines().rev().find(|line| line.contains("\"kind\":\"evidence\"")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert!(klar(&folder.0, &["ledger", "--erase", &last["seq"].to_string()]).status.success());
+    let told: serde_json::Value =
+        serde_json::from_slice(&klar(&folder.0, &["ledger", "--json"]).stdout).unwrap();
+    let (file, key) = (file.display().to_string(), told["key"].as_str().unwrap());
+    let replayed =
+        klar(&folder.0, &["check", "--replay", &file, "--key", key, "--url", &foil.1, "--format", "json"]);
+    assert!(standings(&replayed, "sec.headers.csp")[0].contains("was erased"), "{}", said(&replayed));
+    let report: serde_json::Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(report["erased"], 1);
+    // Another address has no evidence here.
+    let other = klar(&folder.0, &["check", "--replay", &file, "--key", key, "--url", "http://localhost:2"]);
+    assert!(said(&other).contains(&format!("what it has is of {}", foil.1)), "{}", said(&other));
 }
 
 /// The scratch database and the browser of the planted faults end with klar, however klar ends.

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::catalogue::{Catalogue, Category};
 use crate::check::Check;
+use crate::evidence::Outcome;
 use crate::roadmap::{Step, roadmap};
 use crate::score::{CRITERIA, Score, Verdict, holds};
 use crate::standing::{Records, RowStanding, Standing, standings};
@@ -33,6 +34,9 @@ pub struct Report {
     pub criteria: Vec<Criterion>,
     /// How many scored rows stand how.
     pub counts: Vec<(Standing, usize)>,
+    /// How many looks were erased from the ledger since.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub erased: usize,
     /// Every row.
     pub rows: Vec<RowStanding>,
     /// What to do next.
@@ -76,6 +80,7 @@ impl Report {
             target: records.target.to_owned(),
             release: records.release.map(str::to_owned),
             at: records.at,
+            erased: records.evidence.iter().filter(|seen| seen.outcome == Outcome::Erased).count(),
             criteria: criteria.collect(),
             counts: counts.into(),
             effort: roadmap.iter().map(|step| step.minutes).sum(),
@@ -110,6 +115,10 @@ impl Report {
             .iter()
             .filter(move |row| catalogue.get(&row.row).is_some_and(|row| row.category == category))
     }
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn ready_word(ready: bool, lang: Lang) -> &'static str {

@@ -66,6 +66,28 @@ impl Report {
         out
     }
 
+    /// What people answer for, apart from what was seen.
+    fn signed(&self, out: &mut String, lang: Lang, p: Paint) -> std::fmt::Result {
+        let Paint { bold, dim, off, .. } = p;
+        let mut signed = self.rows.iter().filter_map(|row| Some((row, row.attestation.as_ref()?))).peekable();
+        if signed.peek().is_none() {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "{bold}{}{off}",
+            lang.pick("Signed, not seen", "Signert, ikke sett", "Signerat, inte sett")
+        )?;
+        for (row, says) in signed {
+            let (sign, standing) = (row.standing.sign(), row.standing.title());
+            let note = says.note.as_deref().or(says.document.as_deref()).unwrap_or_default();
+            let (by, until) = (&says.by, says.until);
+            let told = format!("{}  {by}, → {until}  {note}", standing.get(lang));
+            writeln!(out, "  {sign} {} {dim}{}{off}", row.row, told.trim_end())?;
+        }
+        writeln!(out)
+    }
+
     fn write(&self, out: &mut String, lang: Lang, detail: Detail, p: Paint) -> std::fmt::Result {
         let Paint { bold, dim, off, good, bad, .. } = p;
         let tone = if self.verdict.ready { good } else { bad };
@@ -95,7 +117,19 @@ impl Report {
             })
             .collect();
         writeln!(out, "{}", counts.join("  "))?;
+        if self.erased > 0 {
+            let (erased, what) = (
+                self.erased,
+                lang.pick(
+                    "looks were erased from the ledger since",
+                    "undersøkelser er slettet fra loggboken siden",
+                    "undersökningar har raderats ur liggaren sedan dess",
+                ),
+            );
+            writeln!(out, "{dim}{erased} {what}{off}")?;
+        }
         writeln!(out)?;
+        self.signed(out, lang, p)?;
         writeln!(
             out,
             "{bold}{}{off}",

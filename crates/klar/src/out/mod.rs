@@ -7,6 +7,7 @@ pub mod table;
 pub mod words;
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use klar_run::report::{Event, Failure};
@@ -82,12 +83,25 @@ impl Printer {
     }
 }
 
-/// Writes a line. Nobody there to read it (`klar logs | head`) is no mistake, but it is the end.
+/// Writes a line. Nobody there to read it (`klar logs | head`) is no mistake; what is done goes on to its end, and the
+/// exit status says what came of it.
 fn put(stream: &mut impl Write, text: &str) {
     match writeln!(stream, "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        _ => {}
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => GONE.store(true, Ordering::Relaxed),
+        Err(error) => {
+            eprintln!("klar cannot write: {error}");
+            std::process::exit(3);
+        }
     }
+}
+
+/// Set once nobody reads any more.
+static GONE: AtomicBool = AtomicBool::new(false);
+
+/// Whether somebody still reads what klar prints: what would go on for ever ends when nobody does.
+pub fn is_read() -> bool {
+    !GONE.load(Ordering::Relaxed)
 }
 
 /// How many of the app's own last lines are shown with a failure.

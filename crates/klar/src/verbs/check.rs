@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use klar_config::{FILE_NAME, Place};
 use klar_prove::catalogue::Catalogue;
 use klar_prove::check::{Check, Disturbs, Fault, Need};
-use klar_prove::evidence::{self, kind};
+use klar_prove::evidence::{self, Evidence, Outcome, kind};
 use klar_prove::foil::{Foil, SWITCHES};
 use klar_prove::own::{Declared, Own};
 use klar_prove::prove;
@@ -20,6 +20,7 @@ use klar_prove::run::{self, Progress};
 use klar_prove::standing::Standing;
 use klar_prove::words::Lang;
 use klar_prove::world::World;
+use klar_prove::world::http::Origin;
 use klar_run::durable;
 use klar_run::report::{Failure, Readiness};
 use klar_store::Ledger;
@@ -192,6 +193,19 @@ fn declared(context: &Context, wanted: &cli::Check) -> Result<Declared, Trouble>
             let failure =
                 Failure::new(format!("`waivers.{name}` in klar.toml waives `{row}`, which is no row"));
             return Err(Trouble::usage(failure.hint("`klar check --all` names the rows")));
+        }
+        let last = Timestamp::now()
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .date()
+            .saturating_add(jiff::Span::new().days(366));
+        if waiver.says.until > last {
+            let (name, until) = (&waiver.name, waiver.says.until);
+            let failure = Failure::new(format!(
+                "`waivers.{name}` in klar.toml is good until {until}: a waiver lasts a year at most"
+            ));
+            return Err(Trouble::usage(
+                failure.hint(format!("`until = \"{last}\"` at the latest; look at it again then")),
+            ));
         }
     }
     Ok(declared)
@@ -399,18 +413,37 @@ fn replay(context: &Context, wanted: &cli::Check, file: &Path) -> Result<(), Tro
         .map_err(|why| broken(why.to_string()))?;
     let mut told = Told::of(&read, Declared::default(), Vec::new());
     let at = wanted.at.unwrap_or_else(Timestamp::now);
-    let last = told.evidence.iter().rev().find(|seen| seen.ended <= at);
-    let Some(last) = last else {
-        return Err(Trouble::usage(Failure::new(format!(
-            "{} has no evidence from before {at}",
-            file.display()
-        ))));
+    let asked = asked_for(context, wanted)?;
+    let fits = |seen: &&Evidence| {
+        seen.ended <= at
+            && seen.outcome != Outcome::Erased
+            && asked.as_ref().is_none_or(|target| seen.target == *target)
+    };
+    let Some(last) = told.evidence.iter().rev().find(fits) else {
+        let of = asked.map(|target| format!(" of {target}")).unwrap_or_default();
+        let known: BTreeSet<&str> = told.evidence.iter().map(|seen| seen.target.as_str()).collect();
+        let known = known.into_iter().filter(|target| !target.is_empty()).collect::<Vec<_>>().join(", ");
+        let failure = Failure::new(format!("{} has no evidence{of} from before {at}", file.display()));
+        return Err(Trouble::usage(failure.hint(format!("what it has is of {known}"))));
     };
     let declared = told.before.iter().rev().find(|(when, said)| said.target == last.target && *when <= at);
     told.declared = declared.map(|(_, said)| said.clone()).unwrap_or_default();
     told.checks = told.declared.checks();
     let report = told.report(&last.target, last.release.as_deref(), at);
     show(context, wanted, &report, &told.declared.catalogue())
+}
+
+/// What is to be replayed, where that is said: an address, or the app whose folder was named or entered. Elsewhere it is
+/// what was looked at last.
+fn asked_for(context: &Context, wanted: &cli::Check) -> Result<Option<String>, Trouble> {
+    if let Some(url) = &wanted.url {
+        let origin = Origin::parse(url).map_err(|why| Trouble::usage(Failure::new(why)))?;
+        return Ok(Some(origin.to_string()));
+    }
+    if !context.folder().join(FILE_NAME).is_file() {
+        return Ok(None);
+    }
+    Ok(Some(context.load()?.config.key().to_string()))
 }
 
 /// Prints the report or writes it, and ends with what it says.

@@ -75,7 +75,10 @@ impl List {
                 return Err(wrong("it was changed meanwhile, so klar leaves it alone; ask again".to_owned()));
             }
             if written != self.bytes {
-                durable::replace(path, &written).map_err(Trouble::system(path.display()))?;
+                // Behind a link lies the file that is meant.
+                let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+                durable::replace(&file, &written)
+                    .map_err(|why| Trouble::from(Failure::new(why.to_string())))?;
             }
             context.printer.story(format!("{} {} is up to date", paint(GOOD, "✓"), path.display()));
         }
@@ -128,7 +131,9 @@ impl List {
         let all = [State::Proven, State::NotProven, State::Unknown, State::Declined];
         let told: Vec<String> =
             all.iter().zip(names).map(|(state, name)| format!("{} {name}", count(*state))).collect();
-        context.printer.data(format!("\n{} {}", self.list.items.len(), paint(QUIET, told.join(" · "))));
+        let boxes = lang.pick("boxes", "bokser", "rutor");
+        let all = self.list.items.len();
+        context.printer.data(format!("\n{all} {boxes}: {}", paint(QUIET, told.join(" · "))));
     }
 }
 

@@ -61,6 +61,11 @@ const FIXES: &[Fix] = &[
 /// `klar fix`.
 pub fn fix(context: &Context, wanted: &cli::Fix) -> Result<(), Trouble> {
     let row = Catalogue::built_in().get(&wanted.row).ok_or_else(|| {
+        if let Some(name) = wanted.row.strip_prefix("own.") {
+            let failure =
+                Failure::new(format!("klar.toml asks `{}` itself: klar has no fix for it", wanted.row));
+            return Trouble::from(failure.hint(format!("see `fix` of `[checks.{name}]` there")));
+        }
         let failure = Failure::new(format!("there is no row `{}`", wanted.row));
         Trouble::usage(failure.hint("`klar check` names what fails"))
     })?;

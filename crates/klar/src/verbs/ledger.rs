@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use klar_prove::catalogue::{Catalogue, Row, Who};
 use klar_prove::evidence::{Attestation, Says, kind};
+use klar_prove::own::{Declared, NOTHING};
+use klar_prove::world::http::Origin;
 use klar_run::report::Failure;
 use klar_store::{Digest, Head, Ledger, chain};
 
@@ -26,7 +28,8 @@ pub fn open(context: &Context) -> Result<Ledger, Trouble> {
 
 /// `klar attest`.
 pub fn attest(context: &Context, wanted: &cli::Attest) -> Result<(), Trouble> {
-    let row = Catalogue::built_in().get(&wanted.row).ok_or_else(|| {
+    let (target, catalogue) = whose(context, wanted.url.as_deref())?;
+    let row = catalogue.get(&wanted.row).ok_or_else(|| {
         let failure = Failure::new(format!("there is no row `{}`", wanted.row));
         Trouble::usage(failure.hint("`klar check --all` names them"))
     })?;
@@ -46,6 +49,7 @@ pub fn attest(context: &Context, wanted: &cli::Attest) -> Result<(), Trouble> {
         _ => Says::Holds,
     };
     let signed = Attestation {
+        target,
         row: row.id.clone(),
         says,
         by: wanted.by.clone(),
@@ -75,6 +79,22 @@ pub fn attest(context: &Context, wanted: &cli::Attest) -> Result<(), Trouble> {
         paint(QUIET, counts)
     ));
     Ok(())
+}
+
+/// What is signed for, as evidence calls it, and the rows that it has.
+fn whose(context: &Context, url: Option<&str>) -> Result<(String, Catalogue), Trouble> {
+    if let Some(url) = url {
+        let origin = Origin::parse(url).map_err(|why| Trouble::usage(Failure::new(why)))?;
+        return Ok((origin.to_string(), NOTHING.catalogue()));
+    }
+    if !context.folder().join(klar_config::FILE_NAME).is_file() {
+        let failure = Failure::new("a signature is for one app: there is no klar.toml here, and no --url");
+        return Err(Trouble::usage(
+            failure.hint("go to the folder of the app, or name its address with --url"),
+        ));
+    }
+    let declared = Declared::of(&context.load()?.config);
+    Ok((declared.target.clone(), declared.catalogue()))
 }
 
 /// Nothing is good for ever, and nothing for longer than its row allows.

@@ -8,7 +8,7 @@ use klar_run::report::{AppStatus, Failure, Grade, HostStatus, LogLine};
 
 use crate::cli::Logs;
 use crate::context::{Context, Trouble, wait};
-use crate::out::{BAD, FAIR, GOOD, QUIET, STRONG, paint, render_hint, status, words};
+use crate::out::{BAD, FAIR, GOOD, QUIET, STRONG, is_read, paint, render_hint, status, words};
 
 /// What runs; `None` when klar does not.
 fn ask(context: &Context) -> Result<Option<HostStatus>, Trouble> {
@@ -97,7 +97,7 @@ pub fn logs(context: &Context, wanted: Logs) -> Result<(), Trouble> {
             let who = paint(style, format_args!("{:<10}", line.instance));
             context.printer.data(format!("{} {who} {}", paint(QUIET, time), words::tame(&line.text)));
         }
-        true
+        is_read()
     };
     wait(context.client().logs(&key, &query, show))?.map_err(Trouble::from)
 }

@@ -2,20 +2,23 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use klar_base::{Secret, ServiceName};
 use klar_config::{Config, FILE_NAME};
 use klar_prove::check::Disturbs;
 use klar_prove::world::http::{Client, Origin, certificate_of};
 use klar_prove::world::{Account, Accounts, World};
-use klar_run::report::{AppStatus, Failure};
+use klar_run::report::{AppStatus, Failure, Health};
 use klar_run::store::Engine;
 use klar_store::KeyId;
+use tokio::net::TcpStream;
 
 use super::up::secret;
 use crate::cli;
 use crate::context::{Context, Trouble};
 use crate::hands::Hands;
+use crate::out::{FAIR, paint};
 
 /// What there is to look at.
 pub(super) async fn world(context: &Context, wanted: &cli::Check) -> Result<World, Trouble> {
@@ -23,7 +26,12 @@ pub(super) async fn world(context: &Context, wanted: &cli::Check) -> Result<Worl
         Some(url) => {
             let origin = Origin::parse(url).map_err(|why| Trouble::usage(Failure::new(why)))?;
             let mut world = World::new(origin.to_string());
-            world.site = Some(Client::new(origin));
+            let site = Client::new(origin);
+            // Whether one may attack it is asked first.
+            if !wanted.prove_probes && !wanted.disruptive {
+                is_there(site.origin()).await?;
+            }
+            world.site = Some(site);
             world
         }
         None => running(context, wanted.due).await?,
@@ -38,6 +46,22 @@ pub(super) async fn world(context: &Context, wanted: &cli::Check) -> Result<Worl
     }
     Ok(world)
 }
+
+/// Whether anybody takes a connection there: where nobody does, there is nothing to say of what is there otherwise.
+async fn is_there(origin: &Origin) -> Result<(), Trouble> {
+    let host = origin.host.trim_matches(['[', ']']);
+    let connected = tokio::time::timeout(CONNECT, TcpStream::connect((host, origin.port))).await;
+    let why = match connected {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(why)) => why.to_string(),
+        Err(_) => format!("no answer within {} s", CONNECT.as_secs()),
+    };
+    let failure = Failure::new(format!("nobody is at {origin}: {why}"));
+    Err(failure.hint("start it, or mend the address: klar looks at what runs").into())
+}
+
+/// As long as it may take to reach an address.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// The app of this folder, as klar runs it.
 pub(super) async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
@@ -56,10 +80,17 @@ pub(super) async fn running(context: &Context, due: bool) -> Result<World, Troub
     // Nobody is there to be told about a password that only a person's shell has.
     world.accounts =
         if due { accounts(&config, &folder).unwrap_or_default() } else { accounts(&config, &folder)? };
-    let Ok(host) = context.client().status().await else { return Ok(world) };
-    let Some(app) = host.apps.into_iter().find(|app| app.key == key) else { return Ok(world) };
+    let apps = context.client().status().await.map(|host| (host.edge.listens, host.apps));
+    let (listens, apps) = apps.unwrap_or_default();
+    // What klar itself answers for an app that was stopped says nothing of the app.
+    let runs = |app: &AppStatus| app.key == key && app.health != Health::Stopped;
+    let Some(app) = apps.into_iter().find(runs) else {
+        let what = format!("{} {key} does not run: only its files are looked at", paint(FAIR, "▲"));
+        context.printer.story(what);
+        return Ok(world);
+    };
     let origin = Origin::parse(&app.url).map_err(|why| Trouble::from(Failure::new(why)))?;
-    world.plain = plain_port(&host.edge.listens, &origin);
+    world.plain = plain_port(&listens, &origin);
     world.plain_address = world.plain.as_ref().map(|plain| ([127, 0, 0, 1], plain.port).into());
     world.site = Some(at_loopback(Client::new(origin), &app));
     world.release = app.release.as_ref().map(ToString::to_string);

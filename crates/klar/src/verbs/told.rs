@@ -37,7 +37,12 @@ impl Told {
         let mut told =
             Self { evidence, controls, attestations, declared, checks, before, interrupted: false };
         for entry in entries {
-            let Some(payload) = &entry.payload else { continue };
+            let Some(payload) = &entry.payload else {
+                if entry.kind == kind::EVIDENCE {
+                    told.evidence.push(Evidence::erased(&entry.subject, entry.at));
+                }
+                continue;
+            };
             let text = payload.get();
             // What an older klar wrote in another form no longer counts as evidence.
             match entry.kind.as_str() {

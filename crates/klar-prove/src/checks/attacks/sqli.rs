@@ -17,7 +17,7 @@ use serde_json::json;
 use super::aim::{
     Range, Shot, Shots, Slot, is_kept_out, is_little, shots, signs_in, signs_out, strongest, told_of,
 };
-use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
+use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Saw, Unable};
 use crate::words;
 use crate::words::Words;
 use crate::world::World;
@@ -80,7 +80,7 @@ impl Probe for Sqli {
 
     const ABOUT: About = About {
         id: "sqli",
-        version: 3,
+        version: 4,
         question: "Can anybody make the database run what they typed?",
         does: "Sends SQL in every query, path, body and form field and in some headers, and looks for database errors, yes/no answers, pauses and rows that only a database makes.",
         shows: &[DIRECT, WAF, CONTROL],
@@ -141,7 +141,7 @@ impl Probe for Sqli {
         );
         vec![
             judge_ways(DIRECT, &direct, no_way),
-            judge_ways(WAF, &front, no_waf),
+            behind(judge_ways(WAF, &front, no_waf), seen.waf),
             Finding::held(
                 CONTROL,
                 words!(
@@ -152,6 +152,19 @@ impl Probe for Sqli {
             ),
         ]
     }
+}
+
+/// What passes nowhere through something that refuses nothing does not speak for it.
+fn behind(found: Finding, waf: bool) -> Finding {
+    if waf || found.saw != Saw::Held {
+        return found;
+    }
+    let because = found.because.and(&words!(
+        "; but nothing in front refuses attacks",
+        "; men ingenting foran avviser angrep",
+        "; men inget framför avvisar angrepp"
+    ));
+    Finding::unseen(WAF, because)
 }
 
 fn judge_ways(place: (&'static str, &'static str), ways: &[&Way], none: Words) -> Finding {
@@ -176,9 +189,9 @@ fn judge_ways(place: (&'static str, &'static str), ways: &[&Way], none: Words) -
     }
     let answered = tried.saturating_sub(silent);
     let told = words!(
-        "{asked} payloads on {answered} of {tried} parameters reached nothing",
-        "{asked} angrep på {answered} av {tried} parametere nådde ingenting",
-        "{asked} angrepp på {answered} av {tried} parametrar nådde inget"
+        "{asked} payloads on {answered} of {tried} parameters that are described or linked reached nothing",
+        "{asked} angrep på {answered} av {tried} parametere som er beskrevet eller lenket til, nådde ingenting",
+        "{asked} angrepp på {answered} av {tried} parametrar som är beskrivna eller länkade nådde inget"
     );
     let all: usize = ways.iter().map(|way| way.all).sum();
     let told = told_of(told, tried, all);

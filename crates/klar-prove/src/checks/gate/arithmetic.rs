@@ -263,6 +263,7 @@ fn from_records(category: Category, attestations: &[Attestation]) -> u32 {
 
 fn signatures() -> Vec<Attestation> {
     vec![Attestation {
+        target: "example".to_owned(),
         row: "a".to_owned(),
         says: Says::Holds,
         by: "Kari".to_owned(),

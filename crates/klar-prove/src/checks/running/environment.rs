@@ -150,7 +150,7 @@ impl Process {
 }
 
 /// A process and its children, and theirs.
-fn family(pid: i32) -> Vec<i32> {
+pub(in crate::checks) fn family(pid: i32) -> Vec<i32> {
     let mut all = vec![pid];
     let mut next = 0;
     while let Some(&pid) = all.get(next) {

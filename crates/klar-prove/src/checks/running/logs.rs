@@ -144,8 +144,8 @@ impl Probe for Logs {
         let new = new_lines(&before, lines(&*klar, &services).await);
         let mut seen = Seen {
             asked,
-            lines: new.len(),
-            not_json: 0,
+            lines: new.len() + before.len(),
+            not_json: before.iter().filter(|line| !is_object(line)).count(),
             ours: 0,
             lacking: BTreeMap::new(),
             unmistakable: 0,
@@ -269,6 +269,10 @@ async fn lines(klar: &dyn Klar, services: &BTreeSet<String>) -> Vec<String> {
         all.extend(klar.logs(Some(service), LINES).await.unwrap_or_default());
     }
     all
+}
+
+fn is_object(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object())
 }
 
 /// Those of the lines that were not there before.

@@ -1,6 +1,6 @@
 //! How much of the code the tests run, as the last test run wrote it down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::reports::{Report, attribute, find, last_commit, newest_source, tags};
-use super::tree::Tree;
+use super::tree::{Tree, is_test};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
@@ -26,6 +26,11 @@ pub struct Seen {
     changed_since: Option<String>,
     /// Whether the oldest report is younger than the last commit; nothing where there is no commit.
     after_commit: Option<bool>,
+    /// Source files of the languages that the reports speak of, and those that a report names.
+    #[serde(default)]
+    files: usize,
+    #[serde(default)]
+    named: usize,
 }
 
 const LINES: (&str, &str) = ("ready.success.coverage80", "lines");
@@ -36,7 +41,7 @@ impl Probe for Coverage {
 
     const ABOUT: About = About {
         id: "coverage",
-        version: 1,
+        version: 2,
         question: "Do the tests run at least 80 % of the lines?",
         does: "Reads the reports of the last test run (lcov, Cobertura, llvm-cov, Istanbul), and compares their age with that of the code and the last commit.",
         shows: &[LINES, CURRENT],
@@ -79,9 +84,25 @@ impl Probe for Coverage {
                     best.insert(folder, (rank, report, covered, all));
                 }
             }
+            let names: BTreeSet<String> =
+                best.values().flat_map(|(_, report, ..)| named(&report.text)).collect();
+            let ends: BTreeSet<&str> =
+                names.iter().filter_map(|name| Some(name.rsplit_once('.')?.1)).collect();
+            let is_source = |path: &&String| {
+                !is_test(path)
+                    && !path.contains(".config.")
+                    && path.rsplit_once('.').is_some_and(|(_, end)| ends.contains(end))
+            };
+            let sources: Vec<&String> = tree.paths.iter().filter(is_source).collect();
+            let is_named = |path: &&&String| {
+                names.iter().any(|name| name.ends_with(path.as_str()) || path.ends_with(name.as_str()))
+            };
+            let (files, named) = (sources.len(), sources.iter().filter(is_named).count());
             let oldest = best.values().map(|(_, report, ..)| report.written).min();
             let newest = newest_source(&tree);
             Seen {
+                files,
+                named,
                 changed_since: newest
                     .filter(|(at, _)| oldest.is_some_and(|oldest| *at > oldest))
                     .map(|(_, path)| path),
@@ -116,7 +137,17 @@ impl Probe for Coverage {
             "{whole},{tenth} % av {all} linjer ({path})",
             "{whole},{tenth} % av {all} rader ({path})"
         );
+        let Self::Seen { files, named, .. } = seen;
         let lines = match &seen.changed_since {
+            // What no report names was not counted: it may be all there is.
+            None if tenths >= 800 && named * 2 < *files => Finding::unseen(
+                LINES,
+                because.and(&words!(
+                    ", but it names {named} of {files} source files",
+                    ", men den nevner {named} av {files} kildefiler",
+                    ", men den nämner {named} av {files} källfiler"
+                )),
+            ),
             Some(changed) => Finding::unseen(
                 LINES,
                 because.and(&words!(
@@ -174,6 +205,20 @@ fn is_report(name: &str) -> bool {
         || ["coverage-summary.json", "coverage.json", "llvm-cov.json"].contains(&name)
 }
 
+/// The files that a report names.
+fn named(text: &str) -> Vec<String> {
+    let trim = |path: &str| path.trim().trim_start_matches("./").to_owned();
+    if let Ok(json) = serde_json::from_str::<Value>(text) {
+        let llvm = json.pointer("/data/0/files").and_then(Value::as_array);
+        let files = llvm.into_iter().flatten().filter_map(|file| file.get("filename")?.as_str());
+        let keys = json.as_object().into_iter().flat_map(|all| all.keys()).map(String::as_str);
+        return files.chain(keys.filter(|key| key.contains('.'))).map(trim).collect();
+    }
+    let lcov = text.lines().filter_map(|line| line.strip_prefix("SF:"));
+    let xml = tags(text).filter_map(|tag| attribute(tag, "filename"));
+    lcov.chain(xml).map(trim).collect()
+}
+
 /// Which form it has (the best first), how many lines were run, and how many there are.
 fn lines(report: &Report) -> Option<(u8, u64, u64)> {
     let text = &report.text;
@@ -225,6 +270,7 @@ fn lines(report: &Report) -> Option<(u8, u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Saw;
     use crate::check::{Check, Saw};
 
     #[test]
@@ -259,6 +305,8 @@ mod tests {
     fn eighty_is_enough_and_79_96_is_not() {
         for (covered, saw) in [(8000, Saw::Held), (7996, Saw::Broken)] {
             let seen = Seen {
+                files: 2,
+                named: 2,
                 reports: vec![("lcov.info".into(), covered, 10_000)],
                 changed_since: None,
                 after_commit: Some(true),
@@ -288,5 +336,21 @@ mod tests {
         let found = check.judge(&seen).unwrap();
         assert_eq!((found[0].saw, found[1].saw), (Saw::Unseen, Saw::Broken));
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_report_of_a_few_files_says_little_of_all() {
+        let seen = |named| Seen {
+            reports: vec![("lcov.info".to_owned(), 90, 100)],
+            changed_since: None,
+            after_commit: Some(true),
+            files: 12,
+            named,
+        };
+        assert_eq!(Coverage::judge(&seen(11))[0].saw, Saw::Held);
+        assert_eq!(Coverage::judge(&seen(1))[0].saw, Saw::Unseen);
+        assert_eq!(named("TN:\nSF:./src/a.js\nDA:1,1\n"), ["src/a.js"]);
+        assert_eq!(named("<coverage><class name='a' filename='src/a.py'/></coverage>"), ["src/a.py"]);
+        assert_eq!(named(r#"{"total":{"lines":{}},"/home/x/src/a.js":{"lines":{}}}"#), ["/home/x/src/a.js"]);
     }
 }

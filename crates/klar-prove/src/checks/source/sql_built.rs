@@ -1229,6 +1229,16 @@ impl File {
             }
             // `"…" % values`, `.format(values)`, `.concat(values)`, `.replace(":id", value)`
             self.formatted(stream, &operands, &text, &mut worst);
+            // `["… = ", value, "…"].join("")`
+            if start > 0 && self.is(stream, start - 1, "[") {
+                let close = self.pair(stream, start - 1);
+                if self.is(stream, close + 1, ".") && self.word(stream, close + 2) == Some("join") {
+                    let all = Expr { stream, range: start..close };
+                    for part in self.split(&all, &[","]).iter().skip(1) {
+                        self.weigh(part, &text, &mut worst);
+                    }
+                }
+            }
             if let Some((value, safety)) = worst {
                 found.built.push((line, value, safety));
             }
@@ -2116,6 +2126,10 @@ mod tests {
             ),
             ("let sql = 'SELECT a FROM t'; function f(x) { sql += ' WHERE b = ' + x }", Safety::Unsafe),
             ("const f = (x) => 'SELECT a FROM t WHERE b = '.concat(x)", Safety::Unsafe),
+            (
+                "const f = (x) => db.query(['SELECT a FROM t WHERE b = ', x, ' LIMIT 5'].join(''))",
+                Safety::Unsafe,
+            ),
             ("const f = (x) => util.format('SELECT a FROM t WHERE b = %s', x)", Safety::Unsafe),
             ("const f = (x) => prisma.$queryRawUnsafe(`SELECT a FROM t WHERE b = ${x}`)", Safety::Unsafe),
             (
@@ -2136,6 +2150,7 @@ mod tests {
                 "import { COLUMNS, table } from './t.js'; const q = `SELECT ${COLUMNS} FROM ${table}`",
                 Safety::Safe,
             ),
+            ("const f = () => db.query(['SELECT a FROM t', 'WHERE b = $1'].join(' '), [1])", Safety::Safe),
             (
                 "const f = (ids) => db.query(`SELECT a FROM t WHERE id IN (${ids.map((_, i) => `$${i + 1}`).join(', ')})`, ids)",
                 Safety::Safe,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
+use crate::checks::running::environment::family;
 use crate::words;
 use crate::words::Words;
 use crate::world::World;
@@ -36,9 +37,9 @@ impl Probe for Topology {
 
     const ABOUT: About = About {
         id: "topology",
-        version: 1,
+        version: 2,
         question: "Can the app, its database and its cache be reached past the edge?",
-        does: "Connects to their ports by each address of this machine that others can reach.",
+        does: "Connects to their ports, and to all others on which the app's processes listen for more than this machine, by each address of this machine that others can reach.",
         shows: &[CLOSED, STORES, EDGE],
         needs: &[Need::Klar],
         disturbs: Disturbs::Nothing,
@@ -62,7 +63,13 @@ impl Probe for Topology {
         let mut seen = Seen { addresses: outside.len(), backends: BTreeMap::new(), stores: BTreeMap::new() };
         for instance in klar.instances().await.map_err(cannot)? {
             let Some(address) = instance.address else { continue };
-            seen.backends.insert(instance.name, reach(address, &outside).await);
+            seen.backends.insert(instance.name.clone(), reach(address, &outside).await);
+            // Doors beside the one that klar gave it.
+            let pids = instance.pid.filter(|_| !world.is_foil).map(family).unwrap_or_default();
+            for port in pids.into_iter().flat_map(open_ports).filter(|port| *port != address.port()) {
+                let loopback = SocketAddr::from(([127, 0, 0, 1], port));
+                seen.backends.insert(format!("{} :{port}", instance.name), reach(loopback, &outside).await);
+            }
         }
         for (name, kind, port) in stores(&klar.status().await.map_err(cannot)?) {
             let loopback = SocketAddr::from(([127, 0, 0, 1], port));
@@ -153,6 +160,34 @@ async fn reach(at: SocketAddr, outside: &BTreeSet<IpAddr>) -> (bool, bool) {
     (connects(at).await, open)
 }
 
+/// The ports on which a process listens at more than the loopback.
+fn open_ports(pid: i32) -> BTreeSet<u16> {
+    let sockets: BTreeSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|target| {
+            let target = target.to_string_lossy().into_owned();
+            Some(target.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
+        })
+        .collect();
+    let mut ports = BTreeSet::new();
+    for table in ["tcp", "tcp6"] {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, local, _, "0A", _, _, _, _, _, inode, ..] = fields[..] else { continue };
+            let Some((address, port)) = local.split_once(':') else { continue };
+            let loopback = address.ends_with("7F") && address.len() == 8
+                || address == "00000000000000000000000001000000";
+            if sockets.contains(inode) && !loopback {
+                ports.extend(u16::from_str_radix(port, 16));
+            }
+        }
+    }
+    ports
+}
+
 /// The databases that klar runs: name, kind, port.
 fn stores(status: &serde_json::Value) -> Vec<(String, String, u16)> {
     let list = status.get("stores").and_then(serde_json::Value::as_array).into_iter().flatten();
@@ -163,4 +198,18 @@ fn stores(status: &serde_json::Value) -> Vec<(String, String, u16)> {
         Some((text("name"), text("kind"), u16::try_from(port).ok()?))
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doors_of_a_process_are_known() {
+        let open = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+        let found = open_ports(i32::try_from(std::process::id()).unwrap());
+        assert!(found.contains(&port(&open)) && !found.contains(&port(&closed)), "{found:?}");
+    }
 }
