@@ -112,6 +112,8 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("html-cached", "lets browsers keep its page for an hour"),
     ("no-304", "sends everything again, whatever If-None-Match says"),
     ("public-cookie", "marks an answer public that sets a cookie"),
+    ("development", "was started in development mode"),
+    ("debug", "was started with debug on"),
     ("public-order", "marks an order public that only its owner may see"),
     ("not-minified", "serves its sources with comments and indentation"),
     ("not-compressed", "compresses nothing"),

@@ -1,12 +1,45 @@
 //! The foil's answer to what klar can do with an app.
 
+use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
 use super::App;
 use crate::world::{Doing, Instance, Klar};
 
 /// See [`super::Foil::hands`].
-pub struct Hands(pub(super) Rc<App>);
+pub struct Hands(pub(super) Rc<App>, Option<Process>);
+
+/// A process of the foil's own: nothing runs in it, but it was started as an app is.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Hands {
+    pub(super) fn new(app: Rc<App>) -> Self {
+        let mut process = Command::new("sleep");
+        process.arg("3600").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).env_clear();
+        process.env("PATH", "/usr/bin:/bin").env("NODE_ENV", "production");
+        if app.has("development") {
+            process.env("NODE_ENV", "development");
+        }
+        if app.has("debug") {
+            process.env("FLASK_DEBUG", "1");
+        }
+        Self(app, process.spawn().ok().map(Process))
+    }
+
+    fn pid(&self) -> Option<i32> {
+        i32::try_from(self.1.as_ref()?.0.id()).ok()
+    }
+}
+
+/// No process has such a number.
+const NOBODY: i32 = 1 << 23;
 
 fn done<T: 'static>(value: T) -> Doing<'static, T> {
     Box::pin(std::future::ready(Ok(value)))
@@ -17,7 +50,7 @@ impl Klar for Hands {
         let instance = |number: i32| Instance {
             name: format!("foil.{number}"),
             service: "foil".to_owned(),
-            pid: Some(number),
+            pid: if number == 100 { self.pid() } else { Some(NOBODY + number) },
             address: Some(([127, 0, 0, 1], self.0.ports[0]).into()),
         };
         let state = &self.0.state;

@@ -105,7 +105,7 @@ impl Foil {
     /// What klar's hands are for an app: here, switches of the same process.
     #[must_use]
     pub fn hands(&self) -> Hands {
-        Hands(Rc::clone(&self.app))
+        Hands::new(Rc::clone(&self.app))
     }
 
     /// Waits for ever, for the command line.

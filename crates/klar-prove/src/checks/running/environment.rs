@@ -58,8 +58,9 @@ impl Probe for Environment {
         good_for: Duration::from_secs(24 * 3600),
         limit: Duration::from_secs(20),
         faults: &[
-            Fault::Rig("a_mode_is_read_from_the_process_itself", PRODUCTION),
-            Fault::Rig("a_mode_is_read_from_the_process_itself", DEBUG_OFF),
+            Fault::Foil("development", PRODUCTION),
+            Fault::Foil("development", DEBUG_OFF),
+            Fault::Foil("debug", DEBUG_OFF),
         ],
     };
 
@@ -84,14 +85,14 @@ impl Probe for Environment {
     fn judge(seen: &Seen) -> Vec<Finding> {
         let Seen { env, processes, hidden } = seen;
         let count = processes.len();
-        if count == 0 || *hidden > 0 {
-            let none = words!(
+        let unread = count == 0 || *hidden > 0;
+        let none = || {
+            words!(
                 "{count} processes could be read, those of {hidden} instances not: root may",
                 "{count} prosesser kunne leses, de til {hidden} instanser ikke: root får",
                 "{count} processer kunde läsas, de för {hidden} instanser inte: root får"
-            );
-            return vec![Finding::unseen(PRODUCTION, none.clone()), Finding::unseen(DEBUG_OFF, none)];
-        }
+            )
+        };
         let first = |is_bad: &dyn Fn(&Process) -> Option<String>| {
             processes.iter().find_map(|process| Some((process, is_bad(process)?)))
         };
@@ -99,6 +100,7 @@ impl Probe for Environment {
             Some((Process { instance, runtime, .. }, why)) => {
                 Finding::broken(place, Words::same(format!("{instance}, {runtime}: {why}")))
             }
+            None if unread => Finding::unseen(place, none()),
             None => Finding::held(place, good),
         };
         let mode = first(&Process::other_mode);

@@ -270,7 +270,6 @@ fn lines(report: &Report) -> Option<(u8, u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Saw;
     use crate::check::{Check, Saw};
 
     #[test]
