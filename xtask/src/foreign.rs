@@ -43,7 +43,22 @@ pub fn alone(bless: bool) -> Result<()> {
 pub fn foreign(klar: PathBuf, bless: bool) -> Result<()> {
     say("klar check on two apps that are not klar's, straight and behind klar");
     let begun = Instant::now();
-    let mut vulnerable = World::of_foreign(VULNERABLE, klar)?;
+    let mut differ = look(&klar, bless)?;
+    if differ > 0 {
+        say("once more: what differs on a busy machine may not differ on a quiet one");
+        differ = look(&klar, bless)?;
+    }
+    ensure!(
+        differ == 0,
+        "{differ} reports differ from those in demo/foreign/snapshots; `cargo xtask foreign --bless` keeps the new ones"
+    );
+    say(format!("all reports are as they are kept ({} s)", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Gives the number of reports that differ from those that are kept.
+fn look(klar: &Path, bless: bool) -> Result<usize> {
+    let mut vulnerable = World::of_foreign(VULNERABLE, klar.to_owned())?;
     let datasette = vulnerable.beside(DATASETTE)?;
     let reports = reports(&vulnerable, &datasette)?;
     vulnerable.stop()?;
@@ -54,13 +69,7 @@ pub fn foreign(klar: PathBuf, bless: bool) -> Result<()> {
     for (name, report) in names.into_iter().zip(&reports) {
         differ += usize::from(!keep(name, report, bless)?);
     }
-    ensure!(
-        differ == 0,
-        "{differ} of {} reports differ from those in demo/foreign/snapshots; `cargo xtask foreign --bless` keeps the new ones",
-        reports.len()
-    );
-    say(format!("{} reports as they are kept ({} s)", reports.len(), begun.elapsed().as_secs()));
-    Ok(())
+    Ok(differ)
 }
 
 /// Straight and behind klar, first of the one and then of the other.

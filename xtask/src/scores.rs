@@ -38,16 +38,24 @@ pub fn scores(lisens: &World) -> Result<()> {
     table(&reports);
     missed(reports[2].0, reports[2].1);
     let planted = faults::rows()?;
-    let rows = good["rows"].as_array().into_iter().flatten();
-    let blamed: Vec<&str> = rows
-        .filter(|row| row["standing"] == "failing")
-        .filter_map(|row| row["row"].as_str().filter(|row| planted.iter().any(|each| each == row)))
-        .collect();
+    let mut blamed = blamed_of(&good, &planted);
+    if !blamed.is_empty() {
+        say(format!("once more, on a machine that may be quieter: {}", blamed.join(", ")));
+        let only: Vec<&str> = blamed.iter().flat_map(|row| ["--only", row]).collect();
+        blamed = blamed_of(&check(lisens, &[&["--full"], &only[..]].concat())?, &planted);
+    }
     ensure!(blamed.is_empty(), "faults are found where none is planted: {}", blamed.join(", "));
     let points = total(&alone);
     ensure!(points <= RAW_AT_MOST, "the faulty twin alone gets {points} of 80 points");
     ensure!(total(&alone) <= total(&behind), "behind klar the twin has lost points");
     Ok(())
+}
+
+/// The rows that fail in a report, of those in which faults are planted elsewhere.
+fn blamed_of(report: &Value, planted: &[String]) -> Vec<String> {
+    let rows = report["rows"].as_array().into_iter().flatten();
+    let failing = rows.filter(|row| row["standing"] == "failing").filter_map(|row| row["row"].as_str());
+    failing.filter(|row| planted.iter().any(|each| each == row)).map(str::to_owned).collect()
 }
 
 /// A report; that an app is not ready is no error here.

@@ -57,6 +57,9 @@ fn stages(world: &World) -> Result<()> {
     shoot(world, &client)?;
     ship(world, &client)?;
     refuse(world, &client)?;
+    // As the shop is kept, without what the tour has written into it: its own tests run too.
+    let _ = std::fs::remove_file(world.app.join("VERSION"));
+    world.ask(&["deploy"])?;
     scores::scores(world)
 }
 

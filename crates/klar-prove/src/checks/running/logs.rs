@@ -26,6 +26,11 @@ pub struct Seen {
     /// New lines of the app's services, whoever caused them, and those among them that are no JSON object.
     lines: usize,
     not_json: usize,
+    /// Lines from before that, and those of them that are no JSON object.
+    #[serde(default)]
+    before: usize,
+    #[serde(default)]
+    not_json_before: usize,
     /// Lines that are of these requests without doubt, and what they lack: field, and in how many.
     ours: usize,
     lacking: BTreeMap<String, usize>,
@@ -144,8 +149,10 @@ impl Probe for Logs {
         let new = new_lines(&before, lines(&*klar, &services).await);
         let mut seen = Seen {
             asked,
-            lines: new.len() + before.len(),
-            not_json: before.iter().filter(|line| !is_object(line)).count(),
+            lines: new.len(),
+            not_json: 0,
+            before: before.len(),
+            not_json_before: before.iter().filter(|line| !is_object(line)).count(),
             ours: 0,
             lacking: BTreeMap::new(),
             unmistakable: 0,
@@ -187,8 +194,19 @@ impl Probe for Logs {
                 "appen skrev ingen rad om {asked} anrop"
             )
         };
+        let Seen { before, not_json_before, .. } = seen;
         let mut found = vec![if *lines == 0 {
             Finding::unseen(place("json"), silent())
+        } else if *not_json == 0 && *not_json_before > 0 {
+            // They may be another release's, one that was refused for instance.
+            Finding::unseen(
+                place("json"),
+                words!(
+                    "the newest {lines} lines are JSON objects, but {not_json_before} of {before} before them are none",
+                    "de nyeste {lines} linjene er JSON-objekter, men {not_json_before} av {before} før dem er det ikke",
+                    "de nyaste {lines} raderna är JSON-objekt, men {not_json_before} av {before} före dem är det inte"
+                ),
+            )
         } else {
             Finding::when(
                 *not_json == 0,
@@ -319,6 +337,8 @@ mod tests {
                 asked,
                 lines: 40,
                 not_json: 0,
+                before: 0,
+                not_json_before: 0,
                 ours: traced,
                 lacking: BTreeMap::new(),
                 unmistakable,
