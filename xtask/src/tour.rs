@@ -60,7 +60,12 @@ fn stages(world: &World) -> Result<()> {
     // As the shop is kept, without what the tour has written into it: its own tests run too.
     let _ = std::fs::remove_file(world.app.join("VERSION"));
     world.ask(&["deploy"])?;
-    scores::scores(world)
+    // After so many kills and deploys the machine may be to blame; `cargo xtask scores` is strict.
+    let blamed = scores::scores(world)?;
+    if !blamed.is_empty() {
+        say(format!("failing, although nothing is planted there: {}", blamed.join(", ")));
+    }
+    Ok(())
 }
 
 fn shoot(world: &World, client: &Client) -> Result<()> {
