@@ -466,6 +466,16 @@ describe('worker', () => {
     await third.install();
     await third.tidy();
     assert.deepEqual(await caches.keys(), ['lisens-shell-b', 'lisens-shell-c']);
+
+    // The switch has taken everything, and the browser has brought the worker back.
+    await caches.delete('lisens-shell-c');
+    through = offline;
+    await third.warm();
+    await assert.rejects(third.page(get('/')), 'the network is gone, and nothing is kept');
+    through = ask;
+    await third.warm();
+    through = offline;
+    assert.equal(await (await third.page(get('/'))).text(), served);
   });
 
   test('images: what is there at once, fresh for the next time, bounded', async () => {

@@ -49,8 +49,14 @@ test(
     await page.reload();
     await until(() => page.evaluate(async () => (await navigator.serviceWorker.getRegistrations()).length === 0), 'no worker any more');
     await context.unroute('**/sw-off.json');
+    // Whether the browser has cleared the old worker away by now or brings it back, it serves again, also offline.
     await page.goto(paths.home);
     await controlled(page);
+    await until(() => page.evaluate(async () => Boolean(await caches.match('/index.html', { ignoreVary: true }))), 'the shell is kept');
+    await context.setOffline(true);
+    await page.reload();
+    await page.getByRole('heading', { level: 1 }).first().waitFor();
+    await context.setOffline(false);
   }),
 );
 

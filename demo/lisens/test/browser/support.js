@@ -150,11 +150,14 @@ export async function until(question, what, limit = 15_000) {
   }
 }
 
-/** Waits until the worker answers for this page and has the lists it needs. */
+/** Waits until a worker answers for this page. */
 export async function controlled(page) {
-  await page.evaluate(async () => {
-    await navigator.serviceWorker.ready;
-    if (!navigator.serviceWorker.controller)
-      await new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve, { once: true }));
-  });
+  await until(
+    () =>
+      page.evaluate(async () => {
+        await Promise.race([navigator.serviceWorker.ready, new Promise((resolve) => setTimeout(resolve, 1_000))]);
+        return Boolean(navigator.serviceWorker.controller);
+      }),
+    'a worker is in charge of the page',
+  );
 }

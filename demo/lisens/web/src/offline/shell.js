@@ -28,15 +28,17 @@ export function createShell({ caches, fetch, manifest }) {
     await cache.put(path, answer);
   }
 
-  /** The chunks of the other routes, one by one, in no hurry. What is missing is fetched when it is needed. */
+  /**
+   * The chunks of the other routes, one by one, in no hurry. What is missing is fetched when it is needed. The shell
+   * goes first where it is gone: a worker that was brought back has thrown it away and is not installed again.
+   */
   async function warm() {
-    const cache = await caches.open(name);
-    for (const path of manifest.lazy) {
-      try {
-        await add(cache, path);
-      } catch {
-        return; // the network is gone again; the next page tries the rest
-      }
+    try {
+      if (!(await cached(PAGE))) await install();
+      const cache = await caches.open(name);
+      for (const path of manifest.lazy) await add(cache, path);
+    } catch {
+      // The network is gone again; the next page tries the rest.
     }
   }
 

@@ -36,7 +36,7 @@ self.addEventListener('activate', (event) => {
 
 self.addEventListener('message', (event) => {
   const { type } = event.data ?? {};
-  if (type === 'warm') event.waitUntil(shell.warm());
+  if (type === 'warm') event.waitUntil(serveAgain().then(() => shell.warm()));
   if (type === 'forget') event.waitUntil(answers.forget().then(() => event.ports[0]?.postMessage('done')));
 });
 
@@ -56,7 +56,8 @@ self.addEventListener('fetch', (event) => {
   const kind = kindOf(request, self.location.origin);
   if (kind === 'page') {
     event.respondWith(shell.page(request));
-    event.waitUntil(obeySwitch());
+    obeying = obeySwitch();
+    event.waitUntil(obeying);
   } else if (kind === 'asset') {
     event.respondWith(shell.asset(request));
   } else if (kind === 'api') {
@@ -72,6 +73,7 @@ self.addEventListener('fetch', (event) => {
 
 let checked = 0;
 let off = false;
+let obeying = Promise.resolve();
 
 /** The way out, should a worker ever go wrong: it removes itself and what it keeps. The queue of writes stays. */
 async function obeySwitch() {
@@ -81,4 +83,14 @@ async function obeySwitch() {
   if (!off) return;
   await self.registration.unregister();
   for (const key of await caches.keys()) if (key.startsWith(OURS)) await caches.delete(key);
+}
+
+/**
+ * A page has found the switch on. Had this worker removed itself, and the browser not yet cleared it away, then the
+ * page's registration has brought it back as it was: neither installed nor activated anew, and in charge of no page.
+ */
+async function serveAgain() {
+  await obeying.catch(() => {});
+  off = false;
+  await self.clients.claim();
 }
