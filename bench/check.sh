@@ -11,6 +11,7 @@ klar="$target/$profile/klar"
 folder=$(mktemp -d /var/lib/klar-bench-XXXXXX)
 chmod 711 "$folder"
 export KLAR_STATE="$folder/state"
+trap 'exit 1' INT TERM HUP
 trap 'cd /; "$klar" down --all >/dev/null 2>&1 || true; rm -rf "$folder"' EXIT
 cp -r demo/lisens "$folder/lisens"
 cd "$folder/lisens"
@@ -23,7 +24,7 @@ timed() {
     began=$(date +%s%N)
     "$klar" check "$@" >"$folder/said" 2>&1 || [ $? -eq 1 ] || { cat "$folder/said"; exit 1; }
     took=$((($(date +%s%N) - began) / 100000000))
-    printf '%-42s %4d.%d s  %s\n' "$name" $((took / 10)) $((took % 10)) "$(grep '→' "$folder/said" | tr '\n' ' ')"
+    printf '%-42s %4d.%d s  %s\n' "$name" $((took / 10)) $((took % 10)) "$(grep -E '^→ ' "$folder/said" | tr '\n' ' ')"
 }
 timed 'planted faults' --prove-probes
 for run in 1 2 3; do timed "what disturbs nobody or little ($run)"; done

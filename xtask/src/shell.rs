@@ -1,9 +1,11 @@
 //! Running programs, and saying so.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 /// The folder of the repository.
 pub fn repository() -> PathBuf {
@@ -38,6 +40,29 @@ pub fn output(command: &mut Command) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Another task of this program that runs meanwhile; what it prints is shown when it has ended.
+pub struct Beside {
+    name: &'static str,
+    task: JoinHandle<io::Result<Output>>,
+}
+
+impl Beside {
+    pub fn begin(name: &'static str) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(name).stdin(Stdio::null());
+        Ok(Self { name, task: thread::spawn(move || command.output()) })
+    }
+
+    pub fn end(self) -> Result<()> {
+        let ended = self.task.join().map_err(|_| anyhow!("{} broke off", self.name))?;
+        let output = ended.with_context(|| format!("running xtask {}", self.name))?;
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "xtask {} ended with {}", self.name, output.status);
+        Ok(())
+    }
 }
 
 /// Whether a program is found.

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::shell::{cargo, has, run, say};
-use crate::{foreign, install, shop, tour, world};
+use crate::shell::{Beside, cargo, has, run, say};
+use crate::{faults, install, shop, tour, world};
 
-/// Formatting, lints, all tests, doc tests, the demo app's own tests, the tour, the apps that are not klar's.
+/// Formatting, lints, all tests, doc tests, the demo app's own tests, the tour, the planted faults, the apps that are not
+/// klar's.
 pub fn test(fast: bool) -> Result<()> {
     let begun = Instant::now();
     install::ensure("The tests", true)?;
@@ -29,7 +30,11 @@ pub fn test(fast: bool) -> Result<()> {
         shop::test()?;
         let klar = world::build(false)?;
         tour::tour(klar.clone())?;
-        foreign::foreign(klar, false)?;
+        // Both wait most of the time: for instances, for pages, for what is away.
+        let foreign = Beside::begin("foreign")?;
+        let found = faults::planted(&klar, &[]);
+        foreign.end()?;
+        found?;
     }
     say(format!("all good ({} s)", begun.elapsed().as_secs()));
     Ok(())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use klar_prove::foil::postgres::Cluster;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -291,18 +292,23 @@ fn standings(output: &Output, prefix: &str) -> Vec<String> {
     rows.filter(|row| row["row"].as_str().unwrap().starts_with(prefix)).map(told).collect()
 }
 
-#[test]
-fn checks_of_ones_own_look_and_count_once_they_have_found_their_fault() {
+/// Runs a test that needs a PostgreSQL server of its own.
+fn with_cluster(test: impl AsyncFnOnce(&Cluster)) {
     if !Path::new("/usr/lib/postgresql").is_dir() {
         return eprintln!("skipped: PostgreSQL is not installed");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let cluster = klar_prove::foil::postgres::Cluster::shared().await.unwrap();
+        test(&Cluster::shared().await.unwrap()).await;
+    });
+}
+
+#[test]
+fn checks_of_ones_own_look_and_count_once_they_have_found_their_fault() {
+    with_cluster(async |cluster| {
         let url = cluster.plant(&["INSERT INTO clubs VALUES (9999, '')"]).await.unwrap();
         let folder = Folder::new("own");
-        let until =
-            jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().tomorrow().unwrap();
+        let until = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().tomorrow().unwrap();
         let check = |name: &str, lines: &str| {
             format!("[checks.{name}]\nquestion = \"Is {name} so?\"\ncategory = \"backup\"\n{lines}\n")
         };
@@ -310,26 +316,42 @@ fn checks_of_ones_own_look_and_count_once_they_have_found_their_fault() {
             let app = "app.name = \"shop\"\nservices.web.run = \"node x\"\ndata.db.postgres = \"managed\"\n";
             let text = [
                 app.to_owned(),
-                check("good", "sql = \"SELECT 1 FROM orders WHERE total < 0\"\nplant = \"UPDATE orders SET total = -1 WHERE id = 7\""),
-                check("bad", "sql = \"SELECT 1 FROM clubs WHERE name = ''\"\nplant = \"UPDATE clubs SET name = '' WHERE id = 7\""),
-                check("blind", "sql = \"SELECT 1 FROM orders WHERE false\"\nplant = \"UPDATE orders SET total = -1 WHERE id = 7\""),
+                check(
+                    "good",
+                    "sql = \"SELECT 1 FROM orders WHERE total < 0\"\nplant = \"UPDATE orders SET total = -1 WHERE id = 7\"",
+                ),
+                check(
+                    "bad",
+                    "sql = \"SELECT 1 FROM clubs WHERE name = ''\"\nplant = \"UPDATE clubs SET name = '' WHERE id = 7\"",
+                ),
+                check(
+                    "blind",
+                    "sql = \"SELECT 1 FROM orders WHERE false\"\nplant = \"UPDATE orders SET total = -1 WHERE id = 7\"",
+                ),
                 check("unarmed", "sql = \"SELECT 1 FROM orders WHERE total < 0\""),
                 check("wrong", "sql = \"SELECT 1; DELETE FROM orders\""),
-                check("said", "command = \"echo '{\\\"saw\\\":\\\"held\\\",\\\"because\\\":\\\"7 links\\\"}'\"\nplant = \"exit 1\""),
+                check(
+                    "said",
+                    "command = \"echo '{\\\"saw\\\":\\\"held\\\",\\\"because\\\":\\\"7 links\\\"}'\"\nplant = \"exit 1\"",
+                ),
                 check("failed", "command = \"echo two are dead; exit 1\"\npriority = \"critical\""),
                 check("endless", "command = \"sleep 60\"\nlimit = \"1s\""),
-                format!("[waivers.later]\nrow = \"own.failed\"\nby = \"Kari\"\nuntil = \"{until}\"\nreason = \"soon\"\n"),
+                format!(
+                    "[waivers.later]\nrow = \"own.failed\"\nby = \"Kari\"\nuntil = \"{until}\"\nreason = \"soon\"\n"
+                ),
                 more.to_owned(),
             ];
             std::fs::write(folder.0.join("klar.toml"), text.concat()).unwrap();
         };
         file("");
         let own = ["good", "bad", "blind", "unarmed", "wrong", "said", "failed", "endless"];
-        let only: Vec<String> = own.iter().flat_map(|name| ["--only".to_owned(), format!("own.{name}")]).collect();
+        let only: Vec<String> =
+            own.iter().flat_map(|name| ["--only".to_owned(), format!("own.{name}")]).collect();
         let only: Vec<&str> = only.iter().map(String::as_str).collect();
         let args = [&["check", "--database", &url, "--format", "json"], &only[..]].concat();
         let look = || {
-            let (folder, args) = (folder.0.clone(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
+            let (folder, args) =
+                (folder.0.clone(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
             // The server of the scratch database needs this thread for nothing.
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             klar(&folder, &args)
@@ -352,7 +374,8 @@ fn checks_of_ones_own_look_and_count_once_they_have_found_their_fault() {
         assert_eq!(standings(&again, "own.good"), ["own.good proven: the query finds nothing"]);
 
         // Elsewhere, without the file: the ledger knows what was declared.
-        let ledger: serde_json::Value = serde_json::from_slice(&klar(&folder.0, &["ledger", "--json"]).stdout).unwrap();
+        let ledger: serde_json::Value =
+            serde_json::from_slice(&klar(&folder.0, &["ledger", "--json"]).stdout).unwrap();
         let there = Folder::new("own-there");
         let (file_of, key) = (ledger["file"].as_str().unwrap(), ledger["key"].as_str().unwrap());
         let replayed = klar(&there.0, &["check", "--replay", file_of, "--key", key, "--format", "json"]);
@@ -368,12 +391,7 @@ fn checks_of_ones_own_look_and_count_once_they_have_found_their_fault() {
 
 #[test]
 fn a_missing_index_is_shown_made_and_looked_for_again() {
-    if !Path::new("/usr/lib/postgresql").is_dir() {
-        return eprintln!("skipped: PostgreSQL is not installed");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let cluster = klar_prove::foil::postgres::Cluster::shared().await.unwrap();
+    with_cluster(async |cluster| {
         let url =
             cluster.plant(&["DROP INDEX orders_of_club"]).await.unwrap().replace("user=app", "user=postgres");
         let folder = Folder::new("fix-index");
