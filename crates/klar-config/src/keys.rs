@@ -146,7 +146,7 @@ section! {
     };
 
     /// A folder that the edge serves itself, without a process, with long caching for files whose name carries a
-    /// hash, and compressed where a compressed copy (`app.js.br`, `app.js.gz`) lies beside a file. It may be made by
+    /// hash, and compressed: a copy beside a file (`app.js.br`, `app.js.gz`) is sent as it is. It may be made by
     /// `build`.
     static_dir as "static": Option<RelativePath> = absent("the service is a command") {
         example: r#"static = "dist""#,

@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use klar_base::signal::DecidedBy;
 use tokio::time::{Instant, Sleep};
 
+use crate::compress::Compressed;
 use crate::guard::Answering;
 use crate::pool::{Connection, Pool};
 use crate::story::Story;
@@ -33,6 +34,8 @@ pub enum Source {
     Full(Bytes),
     /// From the app.
     App(Box<AppBody>),
+    /// From the app, compressed here.
+    Compressed(Box<Compressed>),
     /// From a file.
     File(FileBody),
 }
@@ -47,6 +50,7 @@ impl Source {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
             Self::App(body) => body.ended,
+            Self::Compressed(body) => body.is_end(),
             Self::File(body) => body.left == 0,
         }
     }
@@ -86,7 +90,16 @@ impl AppBody {
         Self { incoming, ended, stall, clock: None, lease, connection: Some(connection), pool }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    /// Counts against the instance that it did not answer well.
+    pub fn count_failure(&self) {
+        self.lease.count_failure();
+    }
+
+    /// The next piece, or that the app has been silent for too long.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(None) => {
                 self.ended = true;
@@ -165,6 +178,7 @@ impl OutBody {
             Source::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::App(body) => body.poll(cx),
+            Source::Compressed(body) => body.poll(cx),
             Source::File(body) if body.left == 0 => Poll::Ready(None),
             Source::File(body) => {
                 let mut piece = vec![0; body.left.min(PIECE) as usize];
@@ -197,8 +211,10 @@ impl Body for OutBody {
                 record.aborted = false;
                 record.decided_by = DecidedBy::Failed;
                 record.error = Some(format!("the answer broke off: {error}"));
-                if let Source::App(body) = &this.source {
-                    body.lease.count_failure();
+                match &this.source {
+                    Source::App(body) => body.count_failure(),
+                    Source::Compressed(body) => body.body.count_failure(),
+                    Source::Full(_) | Source::File(_) => {}
                 }
                 return Poll::Ready(polled);
             }
@@ -218,6 +234,7 @@ impl Body for OutBody {
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::App(body) => body.incoming.size_hint(),
+            Source::Compressed(_) => SizeHint::default(),
             Source::File(body) => SizeHint::with_exact(body.left),
         }
     }

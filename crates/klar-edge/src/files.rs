@@ -19,6 +19,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use sha2::{Digest, Sha256};
 
 use crate::answer::{Answer, FileBody, Source};
+use crate::compress::quality;
 use crate::page::Reason;
 
 /// A folder that is served.
@@ -113,7 +114,7 @@ impl Folder<'_> {
         for (encoding, suffix) in ENCODINGS {
             let Some((file, length)) = self.open(&format!("{path}{suffix}"))? else { continue };
             found.varies = true;
-            if found.encoding.is_none() && accepts(headers, encoding) {
+            if found.encoding.is_none() && quality(headers, encoding).is_some_and(|quality| quality > 0) {
                 (found.file, found.length, found.encoding) = (file, length, Some(encoding));
             }
         }
@@ -245,16 +246,6 @@ fn is_hashed(path: &str) -> bool {
         && digest.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
         && digest.contains(|char: char| char.is_ascii_digit())
         && digest.contains(|char: char| char.is_ascii_alphabetic())
-}
-
-fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
-    let accepted =
-        headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accepted.split(',').any(|item| {
-        let (name, quality) = item.split_once(';').unwrap_or((item, ""));
-        let quality = quality.trim().trim_start_matches("q=");
-        name.trim().eq_ignore_ascii_case(encoding) && quality.parse::<f32>().unwrap_or(1.0) > 0.0
-    })
 }
 
 fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {

@@ -26,6 +26,7 @@ use klar_base::signal::DecidedBy;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, AppBody, Source};
+use crate::compress::compress;
 use crate::headers;
 use crate::page::Reason;
 use crate::pool::{self, Connection, Pool};
@@ -136,7 +137,7 @@ pub async fn forward(
                     upstream.count_failure();
                 }
                 stick(&mut answer, find(&road.shared.table.load()).as_deref(), tag.as_deref(), &upstream);
-                return Ok(answer);
+                return Ok(compress(answer, &parts.method, &parts.headers));
             }
             Ok(Err(miss)) => miss,
             Err(_) => Miss::Late,

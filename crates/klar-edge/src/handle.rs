@@ -13,6 +13,7 @@ use klar_base::signal::DecidedBy;
 use klar_base::upstreams::{Csp, CspMode};
 
 use crate::answer::{Answer, OutBody, Source};
+use crate::compress::compress;
 use crate::files;
 use crate::forward::{Failure, Road, forward};
 use crate::guard::{HeadNote, Heads};
@@ -158,7 +159,8 @@ impl Visit {
             Destination::Static { folder, release, spa } => {
                 let below = route.pattern.strip_suffix("/*").unwrap_or_default();
                 let folder = files::Folder { folder, release, spa: *spa, below };
-                folder.answer(&request).map_err(refused)
+                let answer = folder.answer(&request).map_err(refused)?;
+                Ok(compress(answer, request.method(), request.headers()))
             }
             Destination::Service(service) => {
                 let road = Road {

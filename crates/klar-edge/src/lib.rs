@@ -6,7 +6,7 @@
 //! A request passes through these files, in this order: `guard.rs` lets only well-framed bytes through
 //! (`framing.rs` judges heads and `chunked.rs` chunks), `handle.rs` finds the site and the route (`table.rs`),
 //! `forward.rs` sends it to an instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps
-//! connections), or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
+//! connections), `compress.rs` packs what comes back, or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
 //! `story.rs` writes the record.
 //!
 //! **Invariant:** a request never reaches an upstream that got weight 0 before it was picked: a lease is taken
@@ -16,6 +16,7 @@
 
 mod answer;
 mod chunked;
+mod compress;
 mod control;
 mod files;
 mod forward;

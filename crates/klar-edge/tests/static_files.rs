@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 
@@ -14,6 +15,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 const PAGE: &str = "<!doctype html><title>page</title>";
+const LINE: &str = "licence;club;season\n";
 const LARGE: usize = 3_000_001;
 
 fn site() -> Folder {
@@ -26,7 +28,9 @@ fn site() -> Folder {
         fs::create_dir_all(folder.path(path)).unwrap();
     }
     let large: Vec<u8> = (0..LARGE).map(|at| (at % 251) as u8).collect();
-    let files: [(&str, &[u8]); 17] = [
+    let list = LINE.repeat(100);
+    let files: [(&str, &[u8]); 18] = [
+        ("list.csv", list.as_bytes()),
         ("index.html", PAGE.as_bytes()),
         ("docs/index.html", b"docs"),
         ("digits.txt", b"0123456789"),
@@ -263,6 +267,30 @@ fn the_best_copy_that_is_understood_is_sent() {
     assert_ne!(tags[0], tags[2], "RFC 9110 section 8.8.3.3: each copy has a tag of its own");
     assert_ne!(tags[2], tags[3]);
     assert_eq!(edge.get("/digits.txt").header("vary"), None);
+}
+
+/// Where there is no copy, one is made; a part of a file is a part of the plain one.
+#[test]
+fn a_file_without_copies_is_compressed_for_who_can_read_it() {
+    let (edge, _folder) = serve(false);
+    let plain = ask(&edge, "GET", "/list.csv", "");
+    for _ in 0..2 {
+        let answer = ask(&edge, "GET", "/list.csv", "accept-encoding: gzip\r\n");
+        assert_eq!(answer.header("content-encoding"), Some("gzip"));
+        assert_eq!(answer.header("etag"), Some(&*format!("W/{}", plain.header("etag").unwrap())));
+        assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()));
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).unwrap();
+        assert_eq!(text, LINE.repeat(100));
+        let tag = answer.header("etag").unwrap();
+        let headers = format!("accept-encoding: gzip\r\nif-none-match: {tag}\r\n");
+        let again = ask(&edge, "GET", "/list.csv", &headers);
+        assert_eq!((again.status, again.header("etag")), (304, Some(tag)));
+    }
+    let part = ask(&edge, "GET", "/list.csv", "accept-encoding: gzip\r\nrange: bytes=0-6\r\n");
+    assert_eq!((part.header("content-encoding"), &part.body[..]), (None, &b"licence"[..]));
+    let image = ask(&edge, "GET", "/large.bin", "accept-encoding: gzip\r\n");
+    assert_eq!((image.header("content-encoding"), image.body.len()), (None, LARGE));
 }
 
 #[test]

@@ -1,0 +1,476 @@
+//! Compression on the way out (RFC 9110 section 8.4): gzip, Brotli (RFC 7932) and Zstandard (RFC 8878).
+//!
+//! It stands between the app and everything else, so that what is kept or logged is what is sent. An app that
+//! compresses by itself is left alone, and so is what says `no-transform` (RFC 9111 section 5.2.2.6). Files of a
+//! release that have no compressed copy beside them are compressed when they are first asked for.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use flate2::write::GzEncoder;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use hyper::body::Frame;
+
+use crate::answer::{Answer, AppBody, FileBody, Source};
+
+/// Less than this, in bytes, is one packet anyway.
+const WORTH_IT: u64 = 1024;
+/// Low levels: an answer is packed once and read once.
+const GZIP_LEVEL: u32 = 4;
+const BROTLI_QUALITY: u32 = 4;
+const ZSTD_LEVEL: i32 = 3;
+/// The windows, as powers of two: 256 KiB, so that very many answers at once fit into memory.
+const WINDOW: u32 = 18;
+
+/// Files up to this size, in bytes, are compressed as a whole, while whoever is served by this worker waits.
+const FILE_MAX: u64 = 1 << 20;
+/// Memory for compressed files, in bytes.
+const AT_REST_MAX: usize = 32 << 20;
+
+/// A content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Coding {
+    Zstd,
+    Brotli,
+    Gzip,
+}
+
+impl Coding {
+    /// The cheapest first, for what is compressed on the fly.
+    const ALL: [Self; 3] = [Self::Zstd, Self::Brotli, Self::Gzip];
+
+    /// As `Content-Encoding` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// The one that a visitor likes best of those that we speak; `None`: plain is as good, or nothing else is accepted.
+    pub fn choose(asked: &HeaderMap) -> Option<Self> {
+        let identity = quality(asked, "identity").unwrap_or(0);
+        let all = Self::ALL.map(|coding| (coding, quality(asked, coding.name()).unwrap_or(0)));
+        // The first of the best: `max_by_key` would give the last.
+        let best = all.into_iter().rev().max_by_key(|(_, quality)| *quality)?;
+        (best.1 > 0 && best.1 >= identity).then_some(best.0)
+    }
+}
+
+/// How much a visitor wants a coding, in thousandths (RFC 9110 section 12.5.3). `None`: it is not named.
+pub fn quality(asked: &HeaderMap, coding: &str) -> Option<u32> {
+    let mut any = None;
+    let items = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    for item in items.flat_map(|value| value.split(',')) {
+        let (name, weight) = item.split_once(';').unwrap_or((item, ""));
+        let weight = weight.trim().trim_start_matches(['q', 'Q']).trim_start_matches('=');
+        let weight = if weight.is_empty() { 1.0 } else { weight.parse::<f32>().unwrap_or(0.0) };
+        let weight = (weight.clamp(0.0, 1.0) * 1000.0) as u32;
+        let name = name.trim();
+        if name.eq_ignore_ascii_case(coding) {
+            return Some(weight);
+        }
+        if name == "*" {
+            any = Some(weight);
+        }
+    }
+    any
+}
+
+/// Compresses an answer for a visitor who asked with these headers, where that is allowed and of use.
+pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
+    let (mut parts, source) = answer.into_parts();
+    let headers = &mut parts.headers;
+    let coding = Coding::choose(asked);
+    if parts.status == StatusCode::NOT_MODIFIED {
+        // What it stands for may have been compressed, and then its tag was weak.
+        if coding.is_some() {
+            weaken(headers);
+        }
+        return Answer::from_parts(parts, source);
+    }
+    if !is_worth_it(parts.status, headers, &source) {
+        return Answer::from_parts(parts, source);
+    }
+    // Whatever this visitor gets, another may get something else.
+    vary(headers);
+    let encoder = coding.and_then(|coding| Some((coding, Encoder::new(coding).ok()?)));
+    let Some((coding, encoder)) = encoder else { return Answer::from_parts(parts, source) };
+    let source = match source {
+        // `HEAD` is told what `GET` would get.
+        source if *method == Method::HEAD => source,
+        Source::Full(bytes) => match encoder.all(&bytes) {
+            Ok(compressed) => Source::Full(compressed),
+            Err(_) => return Answer::from_parts(parts, Source::Full(bytes)),
+        },
+        Source::App(body) => Source::Compressed(Box::new(Compressed::new(encoder, *body))),
+        Source::File(file) => match at_rest(coding, encoder, &file, headers.get(header::ETAG)) {
+            Some(compressed) => Source::Full(compressed),
+            None => return Answer::from_parts(parts, Source::File(file)),
+        },
+        other @ Source::Compressed(_) => return Answer::from_parts(parts, other),
+    };
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::ACCEPT_RANGES);
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    weaken(headers);
+    Answer::from_parts(parts, source)
+}
+
+fn is_worth_it(status: StatusCode, headers: &HeaderMap, source: &Source) -> bool {
+    let says = |name, word: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+    };
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = length.or(match source {
+        Source::Full(bytes) => Some(bytes.len() as u64),
+        _ => None,
+    });
+    let bodiless =
+        status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+    !bodiless
+        && status != StatusCode::PARTIAL_CONTENT
+        && !headers.contains_key(header::CONTENT_ENCODING)
+        && !headers.contains_key(header::CONTENT_RANGE)
+        && !says(header::CACHE_CONTROL, "no-transform")
+        && length.is_none_or(|length| length >= WORTH_IT)
+        && headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(is_text)
+}
+
+/// Files that were compressed, by entity tag.
+#[derive(Default)]
+struct AtRest {
+    files: HashMap<(Vec<u8>, Coding), Bytes>,
+    bytes: usize,
+}
+
+/// A whole file, compressed once for all who ask. The tag names its content. `None`: it is too large, or unreadable.
+fn at_rest(coding: Coding, encoder: Encoder, file: &FileBody, tag: Option<&HeaderValue>) -> Option<Bytes> {
+    static AT_REST: LazyLock<Mutex<AtRest>> = LazyLock::new(Mutex::default);
+    let known = || AT_REST.lock().unwrap_or_else(PoisonError::into_inner);
+    if file.left > FILE_MAX {
+        return None;
+    }
+    let key = (tag?.as_bytes().to_vec(), coding);
+    if let Some(compressed) = known().files.get(&key) {
+        return Some(compressed.clone());
+    }
+    let mut content = vec![0; usize::try_from(file.left).ok()?];
+    file.file.read_exact_at(&mut content, file.offset).ok()?;
+    let compressed = encoder.all(&content).ok()?;
+    let mut all = known();
+    if all.bytes + compressed.len() > AT_REST_MAX {
+        *all = AtRest::default();
+    }
+    all.bytes += compressed.len();
+    all.files.insert(key, compressed.clone());
+    Some(compressed)
+}
+
+/// Media types that compress well. An event stream is left alone: each event would be flushed, and win nothing.
+fn is_text(kind: &str) -> bool {
+    const OTHERS: [&str; 9] = [
+        "application/json",
+        "application/javascript",
+        "application/xml",
+        "application/wasm",
+        "application/x-ndjson",
+        "application/rtf",
+        "image/bmp",
+        "font/ttf",
+        "font/otf",
+    ];
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    (kind.starts_with("text/") && kind != "text/event-stream")
+        || kind.ends_with("+json")
+        || kind.ends_with("+xml")
+        || OTHERS.contains(&kind.as_str())
+}
+
+/// Adds `accept-encoding` to `vary`, unless it says so already.
+fn vary(headers: &mut HeaderMap) {
+    let known = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
+    let known = known.flat_map(|value| value.split(','));
+    if !known.map(str::trim).any(|name| name == "*" || name.eq_ignore_ascii_case("accept-encoding")) {
+        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+}
+
+/// A strong entity tag promises the same bytes (RFC 9110 section 8.8.1), which is true no more.
+fn weaken(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")) else { return };
+    if let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        headers.insert(header::ETAG, weak);
+    }
+}
+
+/// A compressor that writes into memory.
+enum Encoder {
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Gzip(GzEncoder<Vec<u8>>),
+}
+
+impl Encoder {
+    fn new(coding: Coding) -> io::Result<Self> {
+        Ok(match coding {
+            Coding::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+                encoder.window_log(WINDOW)?;
+                Self::Zstd(encoder)
+            }
+            Coding::Brotli => {
+                let writer = brotli::CompressorWriter::new(Vec::new(), 4096, BROTLI_QUALITY, WINDOW);
+                Self::Brotli(Box::new(writer))
+            }
+            Coding::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(GZIP_LEVEL))),
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Zstd(encoder) => encoder.write_all(bytes),
+            Self::Brotli(encoder) => encoder.write_all(bytes),
+            Self::Gzip(encoder) => encoder.write_all(bytes),
+        }
+    }
+
+    /// Brings out everything that was written, so that a reader need not wait for what follows.
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Zstd(encoder) => encoder.flush(),
+            Self::Brotli(encoder) => encoder.flush(),
+            Self::Gzip(encoder) => encoder.flush(),
+        }
+    }
+
+    /// What has come out since it was last taken.
+    fn take(&mut self) -> Bytes {
+        std::mem::take(match self {
+            Self::Zstd(encoder) => encoder.get_mut(),
+            Self::Brotli(encoder) => encoder.get_mut(),
+            Self::Gzip(encoder) => encoder.get_mut(),
+        })
+        .into()
+    }
+
+    /// The rest, with the end.
+    fn end(self) -> io::Result<Bytes> {
+        Ok(match self {
+            Self::Zstd(encoder) => encoder.finish()?,
+            Self::Brotli(encoder) => encoder.into_inner(),
+            Self::Gzip(encoder) => encoder.finish()?,
+        }
+        .into())
+    }
+
+    /// All of an answer.
+    fn all(mut self, bytes: &[u8]) -> io::Result<Bytes> {
+        self.write(bytes)?;
+        self.end()
+    }
+}
+
+/// A body that an app is still sending, compressed as it comes.
+pub struct Compressed {
+    /// `None`: the end was sent.
+    encoder: Option<Encoder>,
+    pub body: AppBody,
+    /// Something was written that has not come out.
+    unsent: bool,
+    /// They come after the end of the body.
+    trailers: Option<Frame<Bytes>>,
+}
+
+impl std::fmt::Debug for Compressed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compressed").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+impl Compressed {
+    fn new(encoder: Encoder, body: AppBody) -> Self {
+        Self { encoder: Some(encoder), body, unsent: false, trailers: None }
+    }
+
+    /// Whether everything was sent.
+    pub fn is_end(&self) -> bool {
+        self.encoder.is_none() && self.trailers.is_none()
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        loop {
+            let Some(encoder) = &mut self.encoder else { return Poll::Ready(self.trailers.take().map(Ok)) };
+            let out = match self.body.poll(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        self.unsent = true;
+                        encoder.write(&data).map(|()| encoder.take())
+                    }
+                    Err(frame) => {
+                        self.trailers = Some(frame);
+                        continue;
+                    }
+                },
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => self.encoder.take().map_or(Ok(Bytes::new()), Encoder::end),
+                // The app is thinking: the visitor gets what there is.
+                Poll::Pending if self.unsent => {
+                    self.unsent = false;
+                    encoder.flush().map(|()| encoder.take())
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            match out {
+                Ok(bytes) if bytes.is_empty() => {}
+                out => return Poll::Ready(Some(out.map(Frame::data))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap())
+        };
+        lines.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn the_visitor_chooses() {
+        let table = [
+            ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
+            ("gzip, deflate, br", Some(Coding::Brotli)),
+            ("GZIP", Some(Coding::Gzip)),
+            ("gzip;q=0.5, br;q=0.4", Some(Coding::Gzip)),
+            ("gzip; q=0", None),
+            ("br;q=0.001", Some(Coding::Brotli)),
+            ("*", Some(Coding::Zstd)),
+            ("zstd;q=0, *;q=0.5", Some(Coding::Brotli)),
+            ("identity, gzip;q=0.5", None),
+            ("identity;q=0.5, gzip", Some(Coding::Gzip)),
+            ("gzip;q=x", None),
+            ("deflate", None),
+            ("", None),
+        ];
+        for (asked, wanted) in table {
+            assert_eq!(Coding::choose(&map(&[("accept-encoding", asked)])), wanted, "{asked}");
+        }
+        assert_eq!(Coding::choose(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn what_is_compressed() {
+        let html = ("content-type", "text/html; charset=utf-8");
+        type Case<'a> = (&'a [(&'a str, &'a str)], u16, bool);
+        let table: [Case<'_>; 12] = [
+            (&[html], 200, true),
+            (&[html, ("content-length", "1024")], 404, true),
+            (&[html, ("content-length", "1023")], 200, false),
+            (&[html, ("content-encoding", "br")], 200, false),
+            (&[html, ("cache-control", "public, no-transform")], 200, false),
+            (&[html, ("content-range", "bytes 0-9/10")], 206, false),
+            (&[html], 204, false),
+            (&[("content-type", "image/png")], 200, false),
+            (&[("content-type", "text/event-stream")], 200, false),
+            (&[("content-type", "Application/JSON")], 200, true),
+            (&[("content-type", "application/problem+json")], 500, true),
+            (&[], 200, false),
+        ];
+        for (headers, status, wanted) in table {
+            let status = StatusCode::from_u16(status).unwrap();
+            let source = Source::Full(Bytes::from(vec![b'x'; 2000]));
+            assert_eq!(is_worth_it(status, &map(headers), &source), wanted, "{status} {headers:?}");
+        }
+    }
+
+    fn answer(headers: &[(&str, &str)], body: &'static [u8]) -> Answer {
+        let mut answer = Answer::new(Source::Full(Bytes::from_static(body)));
+        *answer.headers_mut() = map(headers);
+        answer
+    }
+
+    #[test]
+    fn the_head_says_what_became_of_the_body() {
+        let page = [
+            ("content-type", "text/html"),
+            ("etag", "\"a\""),
+            ("accept-ranges", "bytes"),
+            ("content-length", "2000"),
+        ];
+        let asked = map(&[("accept-encoding", "br")]);
+        let out = compress(answer(&page, &[b'x'; 2000]), &Method::GET, &asked);
+        let wanted = map(&[
+            ("content-type", "text/html"),
+            ("etag", "W/\"a\""),
+            ("vary", "accept-encoding"),
+            ("content-encoding", "br"),
+        ]);
+        assert_eq!(*out.headers(), wanted);
+        let head = compress(answer(&page, b""), &Method::HEAD, &asked);
+        assert_eq!(*head.headers(), wanted, "HEAD says the same");
+        let plain = compress(answer(&page, &[b'x'; 2000]), &Method::GET, &HeaderMap::new());
+        assert_eq!(plain.headers()["vary"], "accept-encoding");
+        assert_eq!(plain.headers()["etag"], "\"a\"");
+        assert_eq!(plain.headers()["content-length"], "2000");
+        let mut same = answer(&[("etag", "\"a\"")], b"");
+        *same.status_mut() = StatusCode::NOT_MODIFIED;
+        assert_eq!(compress(same, &Method::GET, &asked).headers()["etag"], "W/\"a\"");
+        let varies = [("content-type", "text/html"), ("vary", "Cookie, Accept-Encoding")];
+        let out = compress(answer(&varies, &[b'x'; 2000]), &Method::GET, &asked);
+        assert_eq!(out.headers().get_all("vary").iter().count(), 1);
+    }
+
+    fn plain(coding: Coding, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match coding {
+            Coding::Zstd => {
+                zstd::stream::read::Decoder::new(bytes).unwrap().read_to_end(&mut out).unwrap();
+            }
+            Coding::Brotli => {
+                brotli::Decompressor::new(bytes, 4096).read_to_end(&mut out).unwrap();
+            }
+            Coding::Gzip => {
+                flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).unwrap();
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_goes_in_comes_out(
+            pieces in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..3000), any::<bool>()), 0..12),
+        ) {
+            let whole: Vec<u8> = pieces.iter().flat_map(|(piece, _)| piece).copied().collect();
+            for coding in Coding::ALL {
+                let mut encoder = Encoder::new(coding).unwrap();
+                let mut out = Vec::new();
+                for (piece, flush) in &pieces {
+                    encoder.write(piece).unwrap();
+                    if *flush {
+                        encoder.flush().unwrap();
+                    }
+                    out.extend_from_slice(&encoder.take());
+                }
+                out.extend_from_slice(&encoder.end().unwrap());
+                prop_assert_eq!(plain(coding, &out), &whole[..], "{:?}", coding);
+            }
+        }
+    }
+}
