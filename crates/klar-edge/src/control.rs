@@ -17,7 +17,7 @@ use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::serve::{Order, Orders};
-use crate::table::{Note, Shared};
+use crate::table::{NOTES_MAX, Note, Shared};
 
 /// How often the core hears how everything is.
 const VITALS: Duration = Duration::from_secs(1);
@@ -160,9 +160,9 @@ impl Link {
     }
 
     fn report(&self, notes: &Receiver<Note>) {
+        self.shared.reporter.get_or_init(std::thread::current);
         let mut next_vitals = Instant::now();
         let mut records = Vec::new();
-        let mut first = None;
         loop {
             // While there is no core the queue fills, and then counts what it drops.
             let stream = {
@@ -175,28 +175,39 @@ impl Link {
                 }
             };
             let mut drained = false;
-            let due = first.map_or(next_vitals, |first: Instant| next_vitals.min(first + GATHER));
-            match notes.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Note::Record(record)) => {
-                    records.push(*record);
-                    first.get_or_insert_with(Instant::now);
+            let mut take = |note| match note {
+                Note::Record(record) => records.push(*record),
+                Note::Drained => drained = true,
+            };
+            match notes.recv_timeout(next_vitals.saturating_duration_since(Instant::now())) {
+                Ok(note) => {
+                    // Whoever waits at the queue is woken by each note, for more than a request costs otherwise. So
+                    // this does not wait there, and only what is urgent wakes it.
+                    let is_urgent = matches!(note, Note::Drained);
+                    take(note);
+                    if !is_urgent {
+                        std::thread::park_timeout(GATHER);
+                    }
+                    notes.try_iter().take(NOTES_MAX).for_each(take);
                 }
-                Ok(Note::Drained) => drained = true,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let now = Instant::now();
-            if records.len() >= BATCH || first.is_some_and(|first| now >= first + GATHER) {
+            let mut unsent = std::mem::take(&mut records);
+            while !unsent.is_empty() {
+                let rest = unsent.split_off(unsent.len().min(BATCH));
                 let dropped = self.shared.records_dropped.load(Ordering::Relaxed);
-                let message = FromEdge::Records { records: std::mem::take(&mut records), dropped };
+                let message = FromEdge::Records { records: unsent, dropped };
                 if self.say(&stream, &message).is_err() {
-                    let FromEdge::Records { records: unsent, .. } = message else { continue };
-                    records = unsent;
+                    let FromEdge::Records { records: back, .. } = message else { break };
+                    records = back;
+                    records.extend(rest);
                     self.hang_up(&stream);
-                    continue;
+                    break;
                 }
-                first = None;
+                unsent = rest;
             }
+            let now = Instant::now();
             if drained || now >= next_vitals {
                 if self.say(&stream, &FromEdge::Vitals(self.shared.vitals())).is_err() {
                     self.hang_up(&stream);

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -171,7 +172,7 @@ pub enum Note {
 }
 
 /// Notes that wait for the core; more are dropped and counted.
-const NOTES_MAX: usize = 65_536;
+pub const NOTES_MAX: usize = 65_536;
 
 /// What all threads share.
 #[derive(Debug)]
@@ -179,6 +180,8 @@ pub struct Shared {
     pub table: ArcSwap<Table>,
     pub connections: AtomicU32,
     pub records_dropped: AtomicU64,
+    /// The thread that takes the notes.
+    pub reporter: OnceLock<Thread>,
     notes: SyncSender<Note>,
     changes: watch::Sender<()>,
     memory: Mutex<Memory>,
@@ -200,6 +203,7 @@ impl Shared {
             table: ArcSwap::from_pointee(Table::empty()),
             connections: AtomicU32::new(0),
             records_dropped: AtomicU64::new(0),
+            reporter: OnceLock::new(),
             notes,
             changes: watch::Sender::new(()),
             memory: Mutex::default(),
@@ -220,6 +224,9 @@ impl Shared {
     /// Tells the core soon that an instance has no leases left. When the queue is full the next vitals say so.
     pub fn tell_drained(&self) {
         let _ = self.notes.try_send(Note::Drained);
+        if let Some(reporter) = self.reporter.get() {
+            reporter.unpark();
+        }
     }
 
     /// Hands a record over, or counts it as dropped.
