@@ -197,10 +197,11 @@ fn a_row_that_a_person_named_is_taken() {
 }
 
 /// Lists by people who had not seen the data, in words that neither the catalogue nor the data were made from. These
-/// were looked at while the model was tuned.
+/// were looked at while the model was tuned. `fresh` is by somebody who had seen the data, written after it and not
+/// learned from: with 249 boxes it tells small steps from chance.
 #[test]
 fn lists_of_others_are_matched_or_declined() {
-    assert_at_least(&[("heldout", 49, 0), ("heldout-a", 44, 0)]);
+    assert_at_least(&[("heldout", 49, 0), ("heldout-a", 45, 0), ("fresh", 157, 3)]);
 }
 
 /// As above, and nobody who tuned the model has read them.

@@ -238,7 +238,8 @@ impl Examples {
         let known = self.known(&features, order[0]);
         let rows = order.iter().map(|row| (self.ids[*row].clone(), thousandths(points[*row])));
         let is_denied = |stem: &String| self.denied[order[0]].contains(&of_stem(stem));
-        let well_denied = reading.denied.iter().all(|after| after.iter().any(is_denied));
+        let mut denied = reading.denied.iter().filter(|after| !after.is_empty()).peekable();
+        let well_denied = denied.peek().is_some() && denied.all(|after| after.iter().any(is_denied));
         Likely { rows: rows.collect(), known, well_denied }
     }
 

@@ -173,7 +173,7 @@ impl Matcher {
 /// phrasings that the examples did not have: of what is further ahead than `SURE`, one in fifty is wrong.
 mod ahead {
     /// Where the concepts are unsure.
-    pub(super) const SURE: i64 = 3500;
+    pub(super) const SURE: i64 = 3000;
     /// Where the concepts name another row, or something that is no row's.
     pub(super) const AGAINST: i64 = 4500;
     /// Where the concepts are unsure, and it is their best row.
