@@ -201,13 +201,13 @@ fn a_row_that_a_person_named_is_taken() {
 /// learned from: with 249 boxes it tells small steps from chance.
 #[test]
 fn lists_of_others_are_matched_or_declined() {
-    assert_at_least(&[("heldout", 48, 0), ("heldout-a", 45, 0), ("fresh", 158, 3)]);
+    assert_at_least(&[("heldout", 48, 0), ("heldout-a", 45, 0), ("fresh", 159, 3)]);
 }
 
 /// As above, and nobody who tuned the model has read them.
 #[test]
 fn lists_that_nobody_tuned_on_are_matched_or_declined() {
-    assert_at_least(&[("heldout-b", 33, 1)]);
+    assert_at_least(&[("heldout-b", 37, 1)]);
 }
 
 /// Ratchets: how many of a folder are matched at least, and wrong at most. The aim is 57 of 60 and none.
