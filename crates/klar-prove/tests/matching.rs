@@ -159,6 +159,12 @@ fn what_is_denied_or_about_something_else_is_declined() {
         (Lang::En, "Postgres has no read replica and reports run on the primary"),
         (Lang::En, "Load testing with k6 is not something we will ever do here"),
         (Lang::Nb, "Vi tar ikke nattlig sikkerhetskopi av databasen fordi det er for dyrt"),
+        (Lang::En, "We decided not to buy a web application firewall for now"),
+        (Lang::En, "There is no test environment that looks like production"),
+        (Lang::Nb, "Vi kommer ikke til å lage en egen statusside til kundene i år"),
+        (Lang::Nb, "Det finnes ingen plan for hva vi gjør om datasenteret brenner"),
+        (Lang::Nb, "Blågrønn utrulling er ikke noe vi trenger foreløpig"),
+        (Lang::Sv, "Vi krypterar inte diskarna eftersom leverantören säger att det inte behövs"),
         (Lang::En, "Release party"),
         (Lang::En, "Team offsite"),
         (Lang::En, "Fire drill"),
@@ -190,11 +196,23 @@ fn a_row_that_a_person_named_is_taken() {
     assert!(matches!(found[1], Match::Declined { .. }));
 }
 
-/// Lists by people who had not seen the data, in words that neither the catalogue nor the data were made from. All
-/// but the last were looked at while the model was tuned; that one was run once, when all was done.
+/// Lists by people who had not seen the data, in words that neither the catalogue nor the data were made from. These
+/// were looked at while the model was tuned. `fresh` is by somebody who had seen the data, written after it and not
+/// learned from: with 249 boxes it tells small steps from chance.
 #[test]
-fn held_out_lists_are_matched_or_declined() {
-    for (folder, matched, wrong) in HELD_OUT {
+fn lists_of_others_are_matched_or_declined() {
+    assert_at_least(&[("heldout", 48, 0), ("heldout-a", 45, 0), ("fresh", 159, 3)]);
+}
+
+/// As above, and nobody who tuned the model has read them.
+#[test]
+fn lists_that_nobody_tuned_on_are_matched_or_declined() {
+    assert_at_least(&[("heldout-b", 37, 1)]);
+}
+
+/// Ratchets: how many of a folder are matched at least, and wrong at most. The aim is 57 of 60 and none.
+fn assert_at_least(folders: &[(&str, usize, usize)]) {
+    for (folder, matched, wrong) in folders {
         let folder = here("tests/fixtures").join(folder);
         let outcome = run(&folder, &answers(&folder));
         let Outcome { matched: right, wrong: misled, missed, told } = outcome;
@@ -202,6 +220,3 @@ fn held_out_lists_are_matched_or_declined() {
         assert!(right >= *matched && misled <= *wrong, "{told}");
     }
 }
-
-/// Ratchets: how many are matched at least, and wrong at most. The aim is 57 of 60 and none.
-const HELD_OUT: &[(&str, usize, usize)] = &[("heldout", 44, 0), ("heldout-a", 42, 0), ("heldout-b", 33, 1)];

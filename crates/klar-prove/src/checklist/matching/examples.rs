@@ -3,14 +3,15 @@
 //! The second voice beside the concepts of [`score`](super::score). `matching/phrasings/*.toml` has about ten ways
 //! to ask for each row in each language, and some things that are no row's; the catalogue's own titles and proofs
 //! are examples too. From all of them a naive Bayes model is counted at first use: how much each word, pair of
-//! words, run of letters and concept speaks for each row. Runs of letters find what compounds and endings hide,
-//! concepts and product names carry over from one language to the others.
+//! words, run of letters, concept and pair of concepts speaks for each row. Runs of letters find what compounds and
+//! endings hide; concepts, [synonyms](super::synonyms) and product names carry over from one language to the others.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::lexicon::{Apart, Lexicons, Reading};
+use super::synonyms::Synonyms;
 use crate::catalogue::Catalogue;
 use crate::checklist::text::tokens;
 use crate::words::Lang;
@@ -19,10 +20,11 @@ use crate::words::Lang;
 pub(crate) const NONE: &str = "-";
 
 /// How much a kind of feature counts.
-const WORD: f64 = 1.0;
+const WORD: f64 = 1.2;
 const PAIR: f64 = 0.3;
-const LETTERS: f64 = 0.14;
-const CONCEPT: f64 = 2.0;
+const LETTERS: f64 = 0.2;
+const CONCEPT: f64 = 1.0;
+const CONCEPTS: f64 = 0.25;
 
 /// How much a kind of example counts.
 const PHRASING: f64 = 1.0;
@@ -33,7 +35,7 @@ const PROOF: f64 = 0.5;
 const PROOFS: usize = 2;
 
 /// What a feature counts that no example of a row has.
-const UNSEEN: f64 = 0.03;
+const UNSEEN: f64 = 0.02;
 
 const FILES: [(Lang, &str); 3] = [
     (Lang::En, include_str!("../../../matching/phrasings/en.toml")),
@@ -41,13 +43,14 @@ const FILES: [(Lang, &str); 3] = [
     (Lang::Sv, include_str!("../../../matching/phrasings/sv.toml")),
 ];
 
-/// A word, a pair of words, a run of letters or a concept, as a number.
+/// A word, a pair of words, a run of letters, a concept or a pair of concepts, as a number.
 type Feature = u64;
 
 /// What is the same wherever a word stands.
 struct Word {
     stem: Feature,
     letters: Vec<Feature>,
+    means: Vec<Feature>,
     /// Says nothing about which row is meant.
     small: bool,
 }
@@ -91,6 +94,7 @@ struct Says {
 
 /// What rows the examples make likely.
 pub(crate) struct Examples {
+    synonyms: Synonyms,
     ids: Vec<String>,
     /// Of each row: what all of its examples amount to.
     amounts: Vec<f64>,
@@ -159,6 +163,7 @@ impl Examples {
     fn learn(lexicons: &Lexicons, examples: &[(String, Lang, f64, String)]) -> Self {
         let mut ids: Vec<String> = examples.iter().map(|(id, ..)| id.clone()).collect();
         ids.dedup();
+        let synonyms = Synonyms::built_in(lexicons);
         let mut seen = Seen::default();
         let mut places = Places::default();
         let mut said: Vec<Says> = Vec::new();
@@ -166,7 +171,7 @@ impl Examples {
         let mut read = Vec::with_capacity(examples.len());
         for (id, lang, weight, text) in examples {
             let row = ids.binary_search(id).unwrap_or(0);
-            let (features, reading) = seen.features(lexicons, text, *lang);
+            let (features, reading) = seen.features(lexicons, &synonyms, text, *lang);
             denied[row].extend(reading.denied.iter().flatten().map(|stem| of_stem(stem)));
             let features = features.into_iter().map(|(feature, kind)| {
                 let place = *places.entry(feature).or_insert(said.len());
@@ -205,7 +210,7 @@ impl Examples {
         for (_, amount) in said.iter_mut().flat_map(|says| &mut says.rows) {
             *amount = (*amount / UNSEEN).ln_1p();
         }
-        Self { ids, amounts, places, says: said, denied }
+        Self { synonyms, ids, amounts, places, says: said, denied }
     }
 
     /// What a feature says, where an example has it.
@@ -215,7 +220,7 @@ impl Examples {
 
     /// Which rows a text is likely to ask for.
     pub(crate) fn judge(&self, lexicons: &Lexicons, text: &str, lang: Lang) -> Likely {
-        let (features, reading) = Seen::default().features(lexicons, text, lang);
+        let (features, reading) = Seen::default().features(lexicons, &self.synonyms, text, lang);
         let says: Vec<&Says> = features.iter().filter_map(|(feature, _)| self.says(*feature)).collect();
         if says.is_empty() {
             return Likely::default();
@@ -233,7 +238,8 @@ impl Examples {
         let known = self.known(&features, order[0]);
         let rows = order.iter().map(|row| (self.ids[*row].clone(), thousandths(points[*row])));
         let is_denied = |stem: &String| self.denied[order[0]].contains(&of_stem(stem));
-        let well_denied = reading.denied.iter().all(|after| after.iter().any(is_denied));
+        let mut denied = reading.denied.iter().filter(|after| !after.is_empty()).peekable();
+        let well_denied = denied.peek().is_some() && denied.all(|after| after.iter().any(is_denied));
         Likely { rows: rows.collect(), known, well_denied }
     }
 
@@ -254,13 +260,20 @@ impl Examples {
 
 impl Seen {
     /// What a text has, each once, and how much its kind counts.
-    fn features(&mut self, lexicons: &Lexicons, text: &str, lang: Lang) -> (Vec<(Feature, f64)>, Reading) {
+    fn features(
+        &mut self,
+        lexicons: &Lexicons,
+        synonyms: &Synonyms,
+        text: &str,
+        lang: Lang,
+    ) -> (Vec<(Feature, f64)>, Reading) {
         let mut features = Vec::new();
+        let mut concepts = Vec::new();
         let mut before = None;
         let words = tokens(text);
         for word in &words {
             let place = self.places.get(word).copied().unwrap_or_else(|| {
-                self.words.push(Word::new(lexicons, word));
+                self.words.push(Word::new(lexicons, synonyms, word));
                 self.places.insert(word.clone(), self.words.len() - 1);
                 self.words.len() - 1
             });
@@ -271,11 +284,18 @@ impl Seen {
             features.push((word.stem, WORD));
             features.extend(before.map(|before| (pair(before, word.stem), PAIR)));
             features.extend(word.letters.iter().map(|letters| (*letters, LETTERS)));
+            concepts.extend_from_slice(&word.means);
             before = Some(word.stem);
         }
         let reading = lexicons.read_on(words, lang, &mut self.apart);
         features.extend(reading.content.iter().map(|stem| (of_stem(stem), WORD)));
-        features.extend(reading.hits.iter().map(|hit| (hash(hash(START, "concept"), &hit.concept), CONCEPT)));
+        concepts.extend(reading.hits.iter().map(|hit| hash(hash(START, "concept"), &hit.concept)));
+        concepts.sort_unstable();
+        concepts.dedup();
+        for (at, concept) in concepts.iter().enumerate() {
+            features.push((*concept, CONCEPT));
+            features.extend(concepts[at + 1..].iter().map(|other| (pair(*concept, *other), CONCEPTS)));
+        }
         features.sort_by_key(|(feature, _)| *feature);
         features.dedup_by_key(|(feature, _)| *feature);
         (features, reading)
@@ -283,7 +303,7 @@ impl Seen {
 }
 
 impl Word {
-    fn new(lexicons: &Lexicons, word: &str) -> Self {
+    fn new(lexicons: &Lexicons, synonyms: &Synonyms, word: &str) -> Self {
         let small = lexicons.is_small(word) || (word.chars().count() < 2 && word != "%");
         let mut letters = Vec::new();
         let whole: Vec<char> = std::iter::once('^').chain(word.chars()).chain(std::iter::once('$')).collect();
@@ -292,7 +312,8 @@ impl Word {
                 letters.push(hash(hash(START, "letters"), &run.iter().collect::<String>()));
             }
         }
-        Self { stem: of_stem(&lexicons.stem(word)), letters, small }
+        let means = synonyms.of(lexicons, word).iter().map(|line| hash(hash(START, "means"), line)).collect();
+        Self { stem: of_stem(&lexicons.stem(word)), letters, means, small }
     }
 }
 
@@ -351,7 +372,7 @@ mod tests {
             }
         }
         let bytes: usize = FILES.iter().map(|(_, text)| text.len()).sum();
-        assert!(bytes < 700 * 1024, "{bytes} bytes");
+        assert!(bytes < 1024 * 1024, "{bytes} bytes");
     }
 
     #[test]

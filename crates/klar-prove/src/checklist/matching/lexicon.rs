@@ -67,8 +67,9 @@ struct Term {
 /// How well a term fits: its words, how many of them in just this form, and how near its language is.
 type Rank = (usize, usize, usize);
 
-/// How many words a denial may reach.
+/// How many words a denial may reach, and the most that are left out as denied.
 const REACH: usize = 5;
+const FURTHEST: usize = 8;
 
 /// Words and the parts that they are made of, for whoever reads many texts.
 pub(crate) type Apart = HashMap<String, Vec<String>>;
@@ -113,6 +114,10 @@ pub(crate) struct Reading {
     pub words: usize,
     /// For each word that denies, the stems of what follows and may be denied.
     pub denied: Vec<Vec<String>>,
+    /// What it says before the first word that denies.
+    pub before: Option<String>,
+    /// What it says without the words that deny and those that they reach.
+    pub rest: String,
     /// Words that are in no file.
     pub unknown: Vec<String>,
     /// The stems of these and of the words that concepts were read from, compounds taken apart.
@@ -292,7 +297,10 @@ impl Lexicons {
                         words: words[at..at + length].join(" "),
                         at,
                     }),
-                    Meaning::Negation => reading.negations.push(at),
+                    Meaning::Negation => {
+                        reading.before.get_or_insert_with(|| words[..at].join(" "));
+                        reading.negations.push(at);
+                    }
                     Meaning::Without => {
                         reading.negations.push(at);
                         reading.without += 1;
@@ -309,6 +317,11 @@ impl Lexicons {
                 (place + 1..words.len().min(place + 1 + REACH)).filter(|at| !self.is_small(&words[*at]));
             reading.denied.push(after.map(|at| stems[at].clone()).collect());
         }
+        let reached =
+            |at: usize| reading.negations.iter().any(|place| (*place..=place + FURTHEST).contains(&at));
+        let rest: Vec<&str> =
+            words.iter().enumerate().filter(|(at, _)| !reached(*at)).map(|(_, word)| word.as_str()).collect();
+        reading.rest = rest.join(" ");
         reading
     }
 
