@@ -210,7 +210,7 @@ section! {
     };
 
     /// What the instances speak with klar. `"h2c"` is HTTP/2 without TLS, which gRPC needs: requests share one connection
-    /// to each instance, and trailers pass. Visitors speak HTTP/2 or HTTP/1.1 with klar either way. An instance is
+    /// to each instance, and the trailers of its answers pass. Visitors speak HTTP/2 or HTTP/1.1 with klar either way. An instance is
     /// ready when it answers in HTTP/2, so `health` means nothing here.
     protocol as "protocol": ServiceProtocol = fixed("\"http/1.1\"") {
         example: r#"protocol = "h2c""#,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::http2::{
     Client, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NO_ERROR, PING, PREFACE, PROTOCOL_ERROR,
-    RST_STREAM, Raw, fields, full, h2c_app, read, request,
+    RST_STREAM, Raw, WINDOW_UPDATE, fields, full, h2c_app, read, request,
 };
 use common::{App, Edge, Gate, HOST, PATIENCE, Then, Visitor, is_end, reply, route, upstream};
 use http::{HeaderMap, HeaderValue, Response};
@@ -265,7 +265,12 @@ fn limits_are_kept() {
 #[test]
 fn a_body_that_stalls_is_late() {
     let app = App::named("app");
-    let edge = Edge::with(&[&app], |edge| edge.limits().stall_timeout = Duration::from_millis(200));
+    let edge = Edge::with(&[&app], |edge| {
+        let limits = edge.limits();
+        limits.stall_timeout = Duration::from_millis(200);
+        // That is another limit, and another test.
+        limits.timeout = PATIENCE * 10;
+    });
     let mut raw = Raw::new(&edge);
     raw.send(HEADERS, END_HEADERS, 1, &request("POST", "/stall", &[("content-length", "10")]));
     raw.send(DATA, 0, 1, b"half");
@@ -295,6 +300,33 @@ fn a_visitor_that_takes_nothing_is_let_go() {
     edge.wait_vitals(1, "the lease to be given back", |one| one.unwrap().leases == 0);
     raw.send(HEADERS, END_HEADERS | END_STREAM, 3, &request("GET", "/small", &[]));
     assert_eq!(raw.end_of(3), None);
+}
+
+/// A visitor whose windows are open and who does not read is let go like one of HTTP/1.1.
+#[test]
+fn a_visitor_that_does_not_read_is_let_go() {
+    let app = App::start(|_, stream| {
+        let size = 64 << 20;
+        let mut sent = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
+        let piece = vec![b'x'; 1 << 16];
+        for _ in 0..size / piece.len() {
+            sent = sent.and_then(|()| stream.write_all(&piece));
+        }
+        assert!(sent.is_err(), "the edge takes no more than the visitor does");
+        Then::Close
+    });
+    let edge = Edge::with(&[&app], |edge| edge.limits().stall_timeout = Duration::from_millis(300));
+    // SETTINGS_INITIAL_WINDOW_SIZE, and the window of the connection.
+    let mut raw = Raw::with_settings(&edge, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    raw.send(WINDOW_UPDATE, 0, 0, &[0x7f, 0xfe, 0, 0]);
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 1, &request("GET", "/", &[]));
+    edge.core().wait("the record", |heard| {
+        let record = heard.records.first()?;
+        assert!(record.aborted && record.bytes_out < 64 << 20);
+        Some(())
+    });
+    edge.wait_vitals(1, "the lease to be given back", |one| one.unwrap().leases == 0);
+    edge.core().wait("the connection to end", |heard| (heard.vitals.last()?.connections == 0).then_some(()));
 }
 
 /// A connection on which nothing is asked is told goodbye; one that waits for an answer is not.
@@ -450,7 +482,7 @@ fn a_websocket_that_nobody_speaks_is_refused() {
 /// A call of gRPC: HTTP/2 all the way, and its status comes in the trailers.
 #[test]
 fn calls_of_grpc_pass() {
-    let address = h2c_app(|request| {
+    let app = h2c_app(|request| {
         Box::pin(async move {
             assert_eq!(request.version(), http::Version::HTTP_2);
             assert_eq!(request.headers()["te"], "trailers");
@@ -465,7 +497,7 @@ fn calls_of_grpc_pass() {
         })
     });
     let edge = Edge::with(&[], |edge| {
-        edge.web().upstreams.push(upstream(1, address));
+        edge.web().upstreams.push(upstream(1, app.address));
         edge.web().protocol = AppProtocol::H2c;
     });
     let mut client = Client::new(&edge);
@@ -480,6 +512,7 @@ fn calls_of_grpc_pass() {
         assert_eq!(got.trailers.unwrap()["grpc-status"], "0");
         assert_eq!(record(&edge, &got.headers).upstream.unwrap().number, 1);
     }
+    assert_eq!(app.connections(), 1, "all of them share one connection");
     edge.wait_vitals(1, "all leases to be given back", |one| one.unwrap().leases == 0);
 }
 
@@ -509,11 +542,11 @@ impl Body for Pieces {
 /// A visitor of HTTP/1.1 reaches an app of HTTP/2 as well.
 #[test]
 fn an_app_of_http2_serves_everybody() {
-    let address = h2c_app(|request| {
+    let app = h2c_app(|request| {
         Box::pin(async move { Response::new(full(format!("{} {}", request.method(), request.uri().path()))) })
     });
     let edge = Edge::with(&[], |edge| {
-        edge.web().upstreams.push(upstream(1, address));
+        edge.web().upstreams.push(upstream(1, app.address));
         edge.web().protocol = AppProtocol::H2c;
     });
     for _ in 0..5 {

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -271,8 +272,21 @@ pub async fn read(response: Response<Incoming>) -> hyper::Result<Got> {
     Ok(Got { status: parts.status.as_u16(), headers: parts.headers, body: whole.to_bytes(), trailers })
 }
 
-/// An instance that speaks HTTP/2 without TLS: it answers with what `answer` makes of each request.
-pub fn h2c_app<F>(answer: F) -> SocketAddr
+/// An instance that speaks HTTP/2 without TLS.
+pub struct H2cApp {
+    pub address: SocketAddr,
+    /// Connections that carried requests.
+    used: Arc<AtomicUsize>,
+}
+
+impl H2cApp {
+    pub fn connections(&self) -> usize {
+        self.used.load(Ordering::SeqCst)
+    }
+}
+
+/// It answers with what `answer` makes of each request.
+pub fn h2c_app<F>(answer: F) -> H2cApp
 where
     F: Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<SendBody>> + Send>>
         + Clone
@@ -283,6 +297,8 @@ where
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
+    let used = Arc::<AtomicUsize>::default();
+    let count = used.clone();
     // It ends with the test program.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -290,8 +306,11 @@ where
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let answer = answer.clone();
+                let (answer, count, is_used) = (answer.clone(), count.clone(), AtomicBool::new(false));
                 let service = hyper::service::service_fn(move |request| {
+                    if !is_used.swap(true, Ordering::SeqCst) {
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
                     let answer = answer(request);
                     async move { Ok::<_, std::convert::Infallible>(answer.await) }
                 });
@@ -301,5 +320,5 @@ where
             }
         });
     });
-    address
+    H2cApp { address, used }
 }
