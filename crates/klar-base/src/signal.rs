@@ -18,7 +18,7 @@ pub struct AccessRecord {
     pub app: Option<AppKey>,
     /// The address of the visitor.
     pub client: std::net::IpAddr,
-    /// `http/1.1` and so on.
+    /// What the visitor spoke, by its name in ALPN: `http/1.1` or `h2`.
     pub protocol: String,
     /// Whether it came over TLS.
     pub tls: bool,

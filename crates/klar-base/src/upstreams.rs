@@ -195,6 +195,20 @@ pub struct Upstreams {
     pub sticky: bool,
     /// How long a request waits when there is no instance to send it to.
     pub hold: Duration,
+    /// What its instances speak.
+    #[serde(default)]
+    pub protocol: AppProtocol,
+}
+
+/// What an instance speaks with the edge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS and without asking first (RFC 9113 section 3.3): what gRPC needs.
+    H2c,
 }
 
 /// An instance as the edge sees it.

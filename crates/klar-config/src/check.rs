@@ -189,6 +189,15 @@ fn check_service(entry: &Entry, table: &Table, cx: &mut Reader<'_>) {
             .hint("say when: `schedule = \"30 3 * * *\"` (every night at half past three, UTC) or `schedule = \"@hourly\"`");
         cx.fault(fault);
     }
+    if let (Some(health), Some(protocol)) = (table.entry("health"), table.entry("protocol"))
+        && protocol.node.text() == Some("h2c")
+    {
+        let fault = Fault::new(format!("service {name} speaks h2c and has a health path"))
+            .at(health.key_span.clone(), "klar asks for no path in HTTP/2")
+            .and(protocol.key_span.clone(), "HTTP/2")
+            .hint("remove `health`: an instance is ready when it answers in HTTP/2");
+        cx.fault(fault);
+    }
     if let (Some(port), Some(instances)) = (table.entry("port"), table.entry("instances")) {
         let above_one = |node: &Node| matches!(node.data, Data::Integer(number) if number > 1);
         let several = above_one(&instances.node)

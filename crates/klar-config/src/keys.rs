@@ -15,7 +15,7 @@ use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
     CheckCategory, CheckPriority, Command, Cores, Csp, Day, EnvValue, HeaderField, HostName, Place,
-    PlainText, RelativePath, Role, Schedule, Script, ServiceKind, UrlPath, VarName,
+    PlainText, RelativePath, Role, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath, VarName,
 };
 
 /// A table at the top of the file.
@@ -207,6 +207,15 @@ section! {
         example: "sticky = true",
         only: WEB,
         aliases: &["session_affinity", "affinity"],
+    };
+
+    /// What the instances speak with klar. `"h2c"` is HTTP/2 without TLS, which gRPC needs: requests share one connection
+    /// to each instance, and the trailers of its answers pass. Visitors speak HTTP/2 or HTTP/1.1 with klar either way. An instance is
+    /// ready when it answers in HTTP/2, so `health` means nothing here.
+    protocol as "protocol": ServiceProtocol = fixed("\"http/1.1\"") {
+        example: r#"protocol = "h2c""#,
+        only: WEB,
+        aliases: &["http", "http_version", "backend_protocol"],
     };
 
     /// When a cron service runs, in UTC: minute, hour, day of the month, month and weekday, or `@hourly`, `@daily`,

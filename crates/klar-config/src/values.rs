@@ -246,6 +246,16 @@ choice! {
 }
 
 choice! {
+    /// What the instances of a service speak with klar.
+    pub enum ServiceProtocol {
+        /// HTTP/1.1, and WebSockets.
+        Http1 = "http/1.1",
+        /// HTTP/2 without TLS, from the first byte: what gRPC needs.
+        H2c = "h2c",
+    }
+}
+
+choice! {
     /// What klar does with the Content-Security-Policy header.
     pub enum Csp {
         /// Sends the policy as report-only: browsers report what it would block, and block nothing.

@@ -84,6 +84,7 @@ fn service() -> impl Strategy<Value = String> {
         maybe((16u32..4096).prop_map(|size| format!("memory = \"{size}MiB\"")).boxed()),
         maybe((10u32..4000).prop_map(|cores| format!("cpu = {}", f64::from(cores) / 1000.0)).boxed()),
         maybe((1u32..90).prop_map(|time| format!("ready_timeout = \"{time}s\"")).boxed()),
+        maybe(Just("protocol = \"http/1.1\"".to_owned()).boxed()),
         maybe(any::<bool>().prop_map(|sticky| format!("sticky = {sticky}")).boxed()),
     ];
     lines.prop_map(|lines| lines.into_iter().flatten().map(|line| line + "\n").collect())

@@ -17,6 +17,8 @@ use tokio::time::{Instant, Sleep};
 
 use crate::compress::Compressed;
 use crate::guard::Answering;
+use crate::headers;
+use crate::http2::Taken;
 use crate::pool::{Connection, Pool};
 use crate::story::Story;
 use crate::upstream::Lease;
@@ -108,7 +110,12 @@ impl AppBody {
             Poll::Ready(Some(frame)) => {
                 self.clock = None;
                 self.ended = frame.is_ok() && self.incoming.is_end_stream();
-                Poll::Ready(Some(frame.map_err(io::Error::other)))
+                Poll::Ready(Some(frame.map_err(io::Error::other).map(|mut frame| {
+                    if let Some(trailers) = frame.trailers_mut() {
+                        headers::from_app_last(trailers);
+                    }
+                    frame
+                })))
             }
             Poll::Pending => {
                 let Some(stall) = self.stall else { return Poll::Pending };
@@ -162,6 +169,8 @@ impl Drop for AppBody {
 pub struct OutBody {
     source: Source,
     story: Story,
+    /// Told of each piece, where the visitor's connection has other answers beside this one.
+    taken: Option<Taken>,
     _answering: Answering,
 }
 
@@ -170,7 +179,12 @@ impl OutBody {
     pub fn new(source: Source, mut story: Story, answering: Answering, bodiless: bool) -> Self {
         let source = if bodiless { Source::empty() } else { source };
         story.record.aborted = !source.is_end();
-        Self { source, story, _answering: answering }
+        Self { source, story, taken: None, _answering: answering }
+    }
+
+    /// Tells `taken` of each piece.
+    pub fn note_taken(self, taken: Taken) -> Self {
+        Self { taken: Some(taken), ..self }
     }
 
     fn frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
@@ -203,7 +217,13 @@ impl Body for OutBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if let Some(taken) = &this.taken {
+            taken.asked();
+        }
         let polled = std::task::ready!(this.frame(cx));
+        if let (Some(taken), Some(Ok(_))) = (&this.taken, &polled) {
+            taken.handed();
+        }
         let record = &mut this.story.record;
         match &polled {
             Some(Ok(frame)) => record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),

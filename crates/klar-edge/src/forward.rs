@@ -17,16 +17,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
+use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use klar_base::ServiceName;
 use klar_base::signal::DecidedBy;
+use klar_base::upstreams::AppProtocol;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, AppBody, Source};
 use crate::compress::compress;
+use crate::guard::{Clock, Heads};
 use crate::headers;
 use crate::page::Reason;
 use crate::pool::{self, Connection, Pool};
@@ -57,6 +60,8 @@ pub struct Road {
     pub tls: bool,
     /// It asks for another protocol.
     pub upgrade: bool,
+    /// Of a visitor whose connection carries other requests beside this one (HTTP/2).
+    pub shared_connection: Option<Heads>,
 }
 
 /// Why there is no answer from the app.
@@ -94,7 +99,13 @@ pub async fn forward(
     let (mut parts, incoming) = request.into_parts();
     let repeatable = !road.upgrade && is_repeatable(&parts, route.idempotent);
     let fault = Arc::new(AtomicU8::new(0));
-    let body = Metered { incoming, left: route.body_bytes, read: story.read.clone(), fault: fault.clone() };
+    // The guard of HTTP/1.1 has this clock itself. Calls of gRPC may be silent for as long as both sides like.
+    let is_call = headers::is_grpc(&parts.headers)
+        && road.site.services.get(service).is_some_and(|service| service.speaks(AppProtocol::H2c));
+    let stall = (road.shared_connection.is_some() && !is_call)
+        .then(|| Stall { time: road.site.limits.stall_timeout, clock: Clock::default() });
+    let body =
+        Metered { incoming, left: route.body_bytes, read: story.read.clone(), fault: fault.clone(), stall };
     let held = hold(body, repeatable);
     let mut body = match timeout_at(deadline, held).await {
         Ok(Ok(body)) => body,
@@ -124,7 +135,10 @@ pub async fn forward(
             let (response, connection) = send(road, &parts, &mut body, &upstream, repeatable).await?;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return match visitors_side.take() {
-                    Some(visitor) => Ok(tunnel::open(visitor, response, lease)),
+                    Some(visitor) => {
+                        let answering = road.shared_connection.as_ref().map(Heads::answering);
+                        Ok(tunnel::open(visitor, response, lease, answering))
+                    }
                     None => Err(Miss::Sent("the app changed protocols unasked".into())),
                 };
             }
@@ -170,6 +184,7 @@ fn is_repeatable(parts: &Parts, promised: bool) -> bool {
 
 /// Makes the head what an app should get; its framing is regenerated from the body.
 fn prepare(parts: &mut Parts, road: &Road, story: &Story) {
+    let takes_trailers = parts.headers.get(header::TE).is_some_and(|value| value == "trailers");
     headers::to_app(&mut parts.headers, story.record.client, road.tls, &story.record.request_id);
     parts.headers.remove(header::CONTENT_LENGTH);
     if road.upgrade {
@@ -177,6 +192,9 @@ fn prepare(parts: &mut Parts, road: &Road, story: &Story) {
         parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
     parts.version = Version::HTTP_11;
+    if takes_trailers {
+        parts.extensions.insert(TakesTrailers);
+    }
     if let Some(path) = parts.uri.path_and_query().cloned() {
         parts.uri = Uri::from(path);
     }
@@ -256,12 +274,19 @@ async fn send(
     loop {
         let (mut connection, fresh) = match road.pool.take(upstream, idle) {
             Some(connection) => (connection, false),
-            None => (connect(upstream).await?, true),
+            None => {
+                let connection = connect(upstream).await?;
+                road.pool.share(upstream, &connection);
+                (connection, true)
+            }
         };
         let mut request = Request::new(body.take());
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = parts.uri.clone();
         *request.headers_mut() = parts.headers.clone();
+        if upstream.protocol == AppProtocol::H2c {
+            for_h2c(&mut request, parts);
+        }
         match connection.try_send_request(request).await {
             Ok(response) => return Ok((response, connection)),
             Err(mut error) => {
@@ -277,6 +302,26 @@ async fn send(
                 // The instance had closed a connection that idled; the next one is another story.
             }
         }
+    }
+}
+
+/// The visitor said `te: trailers`, which HTTP/2 alone passes on (RFC 9113 section 8.2.2).
+#[derive(Debug, Clone, Copy)]
+struct TakesTrailers;
+
+/// Says in the way of HTTP/2 where a request goes.
+fn for_h2c(request: &mut Request<ToApp>, parts: &Parts) {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(header::HOST);
+    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    uri.authority = Some(authority.unwrap_or(Authority::from_static("localhost")));
+    if let Ok(uri) = Uri::from_parts(uri) {
+        *request.uri_mut() = uri;
+    }
+    if parts.extensions.get::<TakesTrailers>().is_some() {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
@@ -318,9 +363,12 @@ async fn settle(
     let is_stream = parts
         .headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+        || headers::is_grpc(&parts.headers);
     headers::from_app(&mut parts.headers);
     let stall = (!is_stream).then_some(road.site.limits.stall_timeout);
+    // What fits into memory is sent without its trailers.
+    let check = check && matches!(connection, Connection::Http1(_));
     let mut body = AppBody::new(incoming, lease, connection, road.pool.clone(), stall);
     let source = if check && length.is_some_and(|length| length <= HELD_MAX as u64) {
         let whole = body.collect(HELD_MAX).await;
@@ -438,6 +486,14 @@ struct Metered {
     read: Arc<AtomicU64>,
     /// What the visitor did wrong: the error itself gets lost on its way through the connection to the app.
     fault: Arc<AtomicU8>,
+    stall: Option<Stall>,
+}
+
+/// How long a body may make no progress while it is waited for.
+#[derive(Debug)]
+struct Stall {
+    time: Duration,
+    clock: Clock,
 }
 
 impl Body for Metered {
@@ -450,7 +506,16 @@ impl Body for Metered {
             this.fault.store(fault, Ordering::Relaxed);
             Poll::Ready(Some(Err(error)))
         };
-        match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        if let Some(stall) = &mut this.stall {
+            if polled.is_ready() {
+                stall.clock.stop();
+            } else {
+                ready!(stall.clock.poll(cx, stall.time, None));
+                return failed(this, STALLED, io::ErrorKind::TimedOut.into());
+            }
+        }
+        match ready!(polled) {
             None => Poll::Ready(None),
             Some(Ok(frame)) => {
                 // Trailers of a request could contradict its head; nobody needs them.

@@ -135,7 +135,11 @@ pub fn judge(head: &[u8]) -> Result<Framing, Refusal> {
     }
 }
 
-fn judge_host(host: Option<&[u8]>, target: &str, is_http_11: bool) -> Result<(), Refusal> {
+/// Judges a `Host` and whether the target agrees with it.
+///
+/// # Errors
+/// How the head is to be refused.
+pub fn judge_host(host: Option<&[u8]>, target: &str, is_http_11: bool) -> Result<(), Refusal> {
     let host = match host {
         None if is_http_11 => return Err(Refusal::Bad("no Host header")),
         other => other.unwrap_or_default(),
@@ -166,7 +170,8 @@ fn trim(value: &[u8]) -> &[u8] {
     value.trim_ascii()
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+/// A number without sign, of at most 18 digits.
+pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }

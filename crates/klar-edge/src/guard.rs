@@ -25,7 +25,7 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r
 /// How much is read at once.
 const READ: usize = 16 * 1024;
 /// How long a connection is read empty before it is closed, so that the last answer is not lost to a reset.
-const LINGER: Duration = Duration::from_secs(1);
+pub const LINGER: Duration = Duration::from_secs(1);
 
 /// The limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ impl Heads {
     }
 
     /// Whether nothing is being answered; otherwise who asks is woken when that has changed.
-    fn are_answered(&self, cx: &Context<'_>) -> bool {
+    pub fn are_answered(&self, cx: &Context<'_>) -> bool {
         let mut open = self.lock();
         let answered = open.answering == 0 && open.notes.is_empty();
         open.waiting = (!answered).then(|| cx.waker().clone());
@@ -144,18 +144,18 @@ pub struct Guard<S> {
 
 /// A clock that runs only while something is waited for.
 #[derive(Debug, Default)]
-struct Clock {
+pub struct Clock {
     sleep: Option<Pin<Box<Sleep>>>,
-    running: bool,
+    pub running: bool,
 }
 
 impl Clock {
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.running = false;
     }
 
     /// Ready when it has run for `time` since it was last stopped, or until `end`.
-    fn poll(&mut self, cx: &mut Context<'_>, time: Duration, since: Option<Instant>) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, time: Duration, since: Option<Instant>) -> Poll<()> {
         if !self.running {
             let end = tokio::time::Instant::from_std(since.unwrap_or_else(Instant::now)) + time;
             match &mut self.sleep {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use klar_base::signal::DecidedBy;
 use klar_base::upstreams::{Csp, CspMode};
@@ -39,14 +39,23 @@ const AGENT_MAX: usize = 256;
 impl Visit {
     /// Answers a request.
     pub async fn handle(&self, request: Request<Incoming>) -> Response<OutBody> {
-        let answering = self.heads.answering();
         let head = self.heads.take().unwrap_or_else(|| HeadNote {
             begun: Instant::now(),
             length: 0,
             refusal: None,
             upgrade: false,
         });
+        self.answer_to(head, request).await
+    }
+
+    /// Answers a request of which `head` is known.
+    pub async fn answer_to(&self, head: HeadNote, request: Request<Incoming>) -> Response<OutBody> {
+        let answering = self.heads.answering();
+        let is_http2 = request.version() == Version::HTTP_2;
         let mut story = Story::begin(self.shared.clone(), head.begun, self.client, self.tls);
+        if is_http2 {
+            story.record.protocol = "h2".into();
+        }
         let asked = request.headers().clone();
         let method = request.method().clone();
         let mut csp = None;
@@ -83,12 +92,24 @@ impl Visit {
             }
         };
         let is_tunnel = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_http2 && head.upgrade {
+            if is_tunnel {
+                opened(&mut answer);
+            } else if answer.status().is_success() {
+                // A visitor would take this for the tunnel (RFC 8441 section 5).
+                let detail = "what answers here does not speak WebSocket";
+                story.record.decided_by = DecidedBy::Refused;
+                story.record.error = Some(detail.into());
+                let reason = Reason::new(StatusCode::NOT_IMPLEMENTED, detail);
+                answer = page::answer(reason, &asked, &story.record.request_id);
+            }
+        }
         story.record.status = answer.status().as_u16();
         let out = answer.headers_mut();
         if !is_tunnel {
             let none = Csp { mode: CspMode::Off, policy: String::new() };
             headers::protect(out, csp.as_ref().unwrap_or(&none), &host, self.tls);
-            if must_close || head.upgrade {
+            if (must_close || head.upgrade) && !is_http2 {
                 out.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }
@@ -169,12 +190,22 @@ impl Visit {
                     site: site.clone(),
                     tls: self.tls,
                     upgrade: head.upgrade,
+                    shared_connection: (request.version() == Version::HTTP_2).then(|| self.heads.clone()),
                 };
                 story.record.decided_by = DecidedBy::App;
                 forward(&road, route, service, request, story).await
             }
         }
     }
+}
+
+/// Makes the answer that opens a WebSocket the one that HTTP/2 has for it (RFC 8441 section 5).
+fn opened(answer: &mut Answer) {
+    *answer.status_mut() = StatusCode::OK;
+    let headers = answer.headers_mut();
+    [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT]
+        .iter()
+        .for_each(|name| drop(headers.remove(name)));
 }
 
 /// Methods that change something.

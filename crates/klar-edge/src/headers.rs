@@ -87,6 +87,17 @@ pub fn from_app(headers: &mut HeaderMap) {
     headers.remove(POWERED_BY);
 }
 
+/// The same for its trailers, which must not say anew where the answer ends (RFC 9110 section 6.5.1).
+pub fn from_app_last(trailers: &mut HeaderMap) {
+    from_app(trailers);
+    trailers.remove(header::CONTENT_LENGTH);
+}
+
+/// Whether a message is part of a call of gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Adds what protects a visitor's browser, where the app says nothing itself.
 pub fn protect(headers: &mut HeaderMap, csp: &Csp, host: &str, tls: bool) {
     let mut add = |name: HeaderName, value: HeaderValue| {

@@ -70,7 +70,7 @@ impl Question {
             .body(ToApp::default())
             .map_err(|_| false)?;
         let driver = tokio::task::spawn_local(driver);
-        let answer = connection.send_request(request).await;
+        let answer = connection.try_send_request(request).await;
         driver.abort();
         let status = answer.map_err(|_| false)?.status();
         Ok(status.is_success() || status.is_redirection())

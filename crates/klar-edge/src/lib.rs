@@ -4,7 +4,8 @@
 //! ([`klar_base::upstreams`]), and goes on with that when the core is gone.
 //!
 //! A request passes through these files, in this order: `guard.rs` lets only well-framed bytes through
-//! (`framing.rs` judges heads and `chunked.rs` chunks), `handle.rs` finds the site and the route (`table.rs`),
+//! (`framing.rs` judges heads and `chunked.rs` chunks), or, for HTTP/2, `guard_http2.rs` ends connections that only
+//! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds the site and the route (`table.rs`),
 //! `forward.rs` sends it to an instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps
 //! connections), `compress.rs` packs what comes back, or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
 //! `story.rs` writes the record.
@@ -20,14 +21,19 @@ mod compress;
 mod control;
 mod files;
 mod forward;
+mod frames;
 mod framing;
 mod guard;
+mod guard_http2;
 mod handle;
 mod headers;
 mod health;
+mod http2;
+mod manners;
 mod page;
 mod pool;
 mod sandbox;
+mod semantics;
 mod serve;
 mod story;
 mod table;

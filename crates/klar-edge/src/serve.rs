@@ -21,9 +21,10 @@ use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::framing::HEADERS_MAX;
-use crate::guard::{Clocks, Guard};
+use crate::guard::{Clocks, Guard, Heads};
 use crate::handle::Visit;
 use crate::health;
+use crate::http2;
 use crate::pool::Pool;
 use crate::table::Shared;
 use crate::tls;
@@ -161,7 +162,22 @@ impl Serving {
         if let Ok(Ok(stream)) = tokio::time::timeout(patience, self.tls.accept(stream)).await {
             let name = stream.get_ref().1.server_name().map(str::to_ascii_lowercase);
             let clocks = self.shared.table.load().clocks(name.as_deref());
+            // Only what was agreed on counts: bytes that look like HTTP/2 are none (RFC 9113 section 3.2).
+            if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
+                let visit = self.visit(Heads::default(), client, true);
+                return http2::serve(stream, clocks, visit, self.stop.subscribe()).await;
+            }
             self.serve(stream, clocks, client, true).await;
+        }
+    }
+
+    fn visit(&self, heads: Heads, client: SocketAddr, tls: bool) -> Visit {
+        Visit {
+            shared: self.shared.clone(),
+            pool: self.pool.clone(),
+            heads,
+            client: client.ip().to_canonical(),
+            tls,
         }
     }
 
@@ -170,14 +186,7 @@ impl Serving {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let guard = Guard::new(stream, clocks);
-        let visit = Visit {
-            shared: self.shared.clone(),
-            pool: self.pool.clone(),
-            heads: guard.heads(),
-            client: client.ip().to_canonical(),
-            tls,
-        };
-        let visit = Rc::new(visit);
+        let visit = Rc::new(self.visit(guard.heads(), client, tls));
         let service = service_fn(move |request| {
             let visit = visit.clone();
             async move { Ok::<_, Infallible>(visit.handle(request).await) }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use klar_base::signal::{AccessRecord, Totals};
-use klar_base::upstreams::{Csp, EdgeConfig, Limits, Target, Vitals};
+use klar_base::upstreams::{AppProtocol, Csp, EdgeConfig, Limits, Target, Vitals};
 use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
 use tokio::sync::watch;
 
@@ -68,6 +68,13 @@ pub struct ServiceTable {
     pub health: Option<String>,
     pub sticky: bool,
     pub hold: Duration,
+}
+
+impl ServiceTable {
+    /// Whether there is an instance that speaks this.
+    pub fn speaks(&self, protocol: AppProtocol) -> bool {
+        self.upstreams.iter().any(|upstream| upstream.protocol == protocol)
+    }
 }
 
 impl Table {
@@ -265,12 +272,14 @@ impl Shared {
                 let mut states = Vec::with_capacity(upstreams.upstreams.len());
                 for upstream in &upstreams.upstreams {
                     let key = (upstream.id.clone(), upstream.address);
-                    let known = memory.upstreams.get(&key).filter(|known| known.release == upstream.release);
+                    let known = memory.upstreams.get(&key).filter(|known| {
+                        known.release == upstream.release && known.protocol == upstreams.protocol
+                    });
                     let state = match known {
                         Some(known) => known.clone(),
                         None => {
                             memory.serial += 1;
-                            Arc::new(UpstreamState::new(memory.serial, upstream))
+                            Arc::new(UpstreamState::new(memory.serial, upstream, upstreams.protocol))
                         }
                     };
                     weights.push((state.clone(), upstream.weight));

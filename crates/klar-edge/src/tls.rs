@@ -55,6 +55,9 @@ impl Certificates {
     }
 }
 
+/// HTTP/2 over TLS, as visitors and the edge agree on it (RFC 7301).
+pub const H2: &[u8] = b"h2";
+
 /// Looks the certificate up in the newest configuration.
 #[derive(Debug)]
 struct Resolver(Arc<Shared>);
@@ -74,7 +77,7 @@ pub fn config(shared: Arc<Shared>) -> Result<Arc<ServerConfig>, rustls::Error> {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Resolver(shared)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
     config.ticketer = ring::Ticketer::new()?;
     Ok(Arc::new(config))
 }

@@ -12,14 +12,22 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::answer::{Answer, Source};
+use crate::guard::Answering;
 use crate::headers;
 use crate::upstream::Lease;
 
 /// The answer that opens the tunnel; it lives for as long as both ends do, and holds its lease meanwhile.
-pub fn open(visitor: OnUpgrade, mut response: Response<Incoming>, lease: Lease) -> Answer {
+///
+/// `answering` keeps a connection that the tunnel shares with others from idling.
+pub fn open(
+    visitor: OnUpgrade,
+    mut response: Response<Incoming>,
+    lease: Lease,
+    answering: Option<Answering>,
+) -> Answer {
     let app = hyper::upgrade::on(&mut response);
     tokio::task::spawn_local(async move {
-        let _lease = lease;
+        let _kept = (lease, answering);
         if let (Ok(visitor), Ok(app)) = tokio::join!(visitor, app) {
             carry(TokioIo::new(visitor), TokioIo::new(app)).await;
         }

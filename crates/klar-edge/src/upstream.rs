@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use klar_base::signal::UpstreamVitals;
-use klar_base::upstreams::Upstream;
+use klar_base::upstreams::{AppProtocol, Upstream};
 use klar_base::{InstanceId, ReleaseId};
 use tokio::time::Instant;
 
@@ -31,6 +31,7 @@ pub struct UpstreamState {
     pub id: InstanceId,
     pub address: SocketAddr,
     pub release: ReleaseId,
+    pub protocol: AppProtocol,
     weight: AtomicU32,
     leases: AtomicU32,
     requests: AtomicU64,
@@ -46,12 +47,13 @@ const MISSES: u32 = 2;
 
 impl UpstreamState {
     /// A new one; the core has just seen it ready.
-    pub fn new(serial: u64, upstream: &Upstream) -> Self {
+    pub fn new(serial: u64, upstream: &Upstream, protocol: AppProtocol) -> Self {
         Self {
             serial,
             id: upstream.id.clone(),
             address: upstream.address,
             release: upstream.release.clone(),
+            protocol,
             weight: AtomicU32::new(upstream.weight),
             leases: AtomicU32::new(0),
             requests: AtomicU64::new(0),
@@ -236,7 +238,8 @@ mod tests {
         let id = format!("shop.prod.web.{number}").parse().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 1000 + number as u16));
         let release = "0123456789ab".parse().unwrap();
-        Arc::new(UpstreamState::new(number, &Upstream { id, address, weight, release }))
+        let upstream = Upstream { id, address, weight, release };
+        Arc::new(UpstreamState::new(number, &upstream, AppProtocol::Http1))
     }
 
     fn service(upstreams: Vec<Arc<UpstreamState>>) -> ServiceTable {

@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 pub enum Seen {
     /// A status.
     Status(u16),
+    /// The first frame of HTTP/2.
+    Http2,
     /// Nobody listens.
     Refused,
     /// Something listens, but what it says is not HTTP, or it says nothing in time.
@@ -24,6 +26,7 @@ impl Seen {
         match self {
             Self::Status(status) if declared => (200..400).contains(status),
             Self::Status(status) => *status < 500,
+            Self::Http2 => true,
             _ => false,
         }
     }
@@ -33,6 +36,7 @@ impl std::fmt::Display for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Status(status) => write!(f, "answered {status}"),
+            Self::Http2 => f.write_str("answered in HTTP/2"),
             Self::Refused => f.write_str("nobody listens there"),
             Self::Silent(why) => f.write_str(why),
         }
@@ -46,6 +50,32 @@ pub async fn http(port: u16, path: &str, host: &str) -> Seen {
     match tokio::time::timeout(PATIENCE, ask(port, path, host)).await {
         Ok(seen) => seen,
         Err(_) => Seen::Silent(format!("did not answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// Whether 127.0.0.1:`port` speaks HTTP/2 without TLS: it has to begin with `SETTINGS` (RFC 9113 section 3.4).
+pub async fn h2c(port: u16) -> Seen {
+    match tokio::time::timeout(PATIENCE, greet(port)).await {
+        Ok(seen) => seen,
+        Err(_) => Seen::Silent(format!("did not answer in HTTP/2 within {} s", PATIENCE.as_secs())),
+    }
+}
+
+async fn greet(port: u16) -> Seen {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let Ok(mut stream) = TcpStream::connect(address).await else { return Seen::Refused };
+    // The preface, and SETTINGS without any.
+    let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    if let Err(error) = stream.write_all(greeting).await {
+        return Seen::Silent(format!("closed the connection ({error})"));
+    }
+    let mut head = [0u8; 9];
+    match stream.read_exact(&mut head).await {
+        Ok(_) if head[3..] == [4, 0, 0, 0, 0, 0] => Seen::Http2,
+        Ok(_) => {
+            Seen::Silent("answered something that is not HTTP/2 without TLS (`protocol = \"h2c\"`)".into())
+        }
+        Err(_) => Seen::Silent("closed the connection without an answer in HTTP/2".into()),
     }
 }
 
@@ -98,6 +128,29 @@ mod tests {
         assert!(matches!(answering(b"").await, Seen::Silent(_)));
         let free = crate::ports::free_port().unwrap();
         assert_eq!(http(free, "/", "localhost").await, Seen::Refused);
+    }
+
+    #[tokio::test]
+    async fn who_speaks_http2() {
+        for (answer, speaks) in [
+            (&b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64"[..], true),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", false),
+            (b"\0\0\x08\x07\0\0\0\0\0", false),
+            (b"\0\0", false),
+        ] {
+            let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut greeting = [0; 33];
+                stream.read_exact(&mut greeting).await.unwrap();
+                stream.write_all(answer).await.unwrap();
+            });
+            let seen = h2c(port).await;
+            server.await.unwrap();
+            assert_eq!(seen == Seen::Http2, speaks, "{seen:?}");
+            assert_eq!(seen.is_ready(false), speaks, "{seen:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the runtime asks of `klar.toml`, in the runtime's own words.
 
 use klar_base::ServiceName;
-use klar_base::upstreams::CspMode;
-use klar_config::{Config, Csp, Engine, Place, Role, Service};
+use klar_base::upstreams::{AppProtocol, CspMode};
+use klar_config::{Config, Csp, Engine, Place, Role, Service, ServiceProtocol};
 
 use crate::limits::Limits;
 use crate::store;
@@ -69,6 +69,14 @@ pub fn managed_stores(config: &Config) -> Vec<(ServiceName, store::Engine)> {
             (name.clone(), engine)
         })
         .collect()
+}
+
+/// What instances speak, as the edge calls it.
+pub fn app_protocol(protocol: ServiceProtocol) -> AppProtocol {
+    match protocol {
+        ServiceProtocol::Http1 => AppProtocol::Http1,
+        ServiceProtocol::H2c => AppProtocol::H2c,
+    }
 }
 
 /// How the edge sends the content security policy.

@@ -3,6 +3,8 @@
 //! Nothing here may hang: each wait has an end, [`PATIENCE`], that no test means to reach.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub mod http2;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -587,20 +589,19 @@ impl Visitor {
     }
 
     pub fn tls(address: SocketAddr, name: &str) -> Self {
-        static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
-            let mut roots = RootCertStore::empty();
-            roots.add(IDENTITY.chain.clone()).unwrap();
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            Arc::new(config)
-        });
+        static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(client_config(&[])));
+        Self::with_config(address, name, CONFIG.clone())
+    }
+
+    /// One that asks for these protocols (ALPN).
+    pub fn offering(address: SocketAddr, name: &str, protocols: &[&str]) -> Self {
+        Self::with_config(address, name, Arc::new(client_config(protocols)))
+    }
+
+    fn with_config(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> Self {
         let tcp = dial(address);
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let session = ClientConnection::new(CONFIG.clone(), name).unwrap();
+        let session = ClientConnection::new(config, name).unwrap();
         let stream: Box<dyn Line> = Box::new(StreamOwned::new(session, tcp.try_clone().unwrap()));
         Self { stream: BufReader::new(stream), tcp }
     }
@@ -682,6 +683,25 @@ pub fn is_end(error: &io::Error) -> bool {
             | ErrorKind::ConnectionAborted
             | ErrorKind::BrokenPipe
     )
+}
+
+/// The certificate of the edge of these tests.
+pub fn identity_pem() -> String {
+    IDENTITY.chain_pem.clone()
+}
+
+/// Trusts the edge of these tests, and offers these protocols.
+pub fn client_config(protocols: &[&str]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(IDENTITY.chain.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
 }
 
 fn dial(address: SocketAddr) -> TcpStream {

@@ -236,6 +236,7 @@ impl Core {
                     health: service.health.as_ref().map(ToString::to_string),
                     sticky: service.sticky,
                     hold: edge.hold.0,
+                    protocol: settings::app_protocol(service.protocol),
                 };
                 (name.clone(), upstreams)
             })

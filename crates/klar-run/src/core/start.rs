@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use klar_base::{AppKey, InstanceId, Period, ReleaseId, ServiceName};
-use klar_config::{EnvValue, Place, Service};
+use klar_config::{EnvValue, Place, Service, ServiceProtocol};
 
 use super::instance::{self, Instance, Role};
 use super::{App, Core, state};
@@ -340,7 +340,10 @@ impl Core {
                 let listening = self.with_instance(id, |i| (i.listening_port(), !i.ports.is_empty()));
                 match listening {
                     Some((Some(port), true)) => {
-                        let saw = probe::http(port, path, "localhost").await;
+                        let saw = match service.protocol {
+                            ServiceProtocol::Http1 => probe::http(port, path, "localhost").await,
+                            ServiceProtocol::H2c => probe::h2c(port).await,
+                        };
                         let ready = saw.is_ready(declared);
                         seen = Some((port, saw));
                         ready

@@ -119,9 +119,10 @@ fn access(text: &str) -> String {
     };
     let error = record.error.map(|error| format!("  {error}")).unwrap_or_default();
     format!(
-        "{} {} {:<6} {:<40} {:>8.1} ms  {more}{error}",
+        "{} {} {} {:<6} {:<40} {:>8.1} ms  {more}{error}",
         paint(QUIET, time_of_day(record.time_unix_ms)),
         paint(style, record.status),
+        paint(QUIET, format_args!("{:<8}", words::tame(&record.protocol))),
         record.method,
         words::tame(&record.path),
         record.duration_us as f64 / 1000.0
