@@ -15,6 +15,7 @@
 //! is held across a system call.
 
 mod answer;
+mod challenge;
 mod chunked;
 mod control;
 mod files;
