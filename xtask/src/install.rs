@@ -17,7 +17,7 @@ struct Missing {
     packages: &'static [&'static str],
 }
 
-/// Installs what is missing; for the tests also a browser, and Python for the fuzzer.
+/// Installs what is missing; for the tests also a browser, a certificate authority, and Python for the fuzzer.
 ///
 /// Debian's packages start servers of their own when they are installed; those are not started here, and a cluster
 /// that is there already is never touched: klar runs its own.
@@ -34,6 +34,12 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
     }
     if tests && !has("chromium") {
         missing.push(Missing { what: "Chromium (package chromium)", packages: &["chromium"] });
+    }
+    if tests && (!has("pebble") || !has("pebble-challtestsrv")) {
+        missing.push(Missing {
+            what: "Pebble, a certificate authority (package pebble)",
+            packages: &["pebble"],
+        });
     }
     if tests && output(Command::new("python3").args(["-c", "import venv, ensurepip"])).is_err() {
         missing.push(Missing {

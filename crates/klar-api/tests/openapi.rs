@@ -4,8 +4,8 @@
 use klar_api::openapi::document;
 use klar_api::route::ROUTES;
 use klar_run::report::{
-    AppStatus, EdgeStatus, Failure, Finding, Grade, Health, HostStatus, InstanceState, InstanceStatus,
-    LogLine, PreviousRelease, Problem, Readiness, ServiceStatus, StoreStatus,
+    AppStatus, CertificateStatus, EdgeStatus, Failure, Finding, Grade, Health, HostStatus, InstanceState,
+    InstanceStatus, LogLine, PreviousRelease, Problem, Readiness, ServiceStatus, StoreStatus,
 };
 use serde_json::Value;
 
@@ -114,6 +114,23 @@ fn shapes_are_those_of_the_reports() {
         ServiceStatus { name: service, kind: String::new(), wanted: 0, instances: Vec::new() },
     );
     same_fields(
+        "CertificateStatus",
+        CertificateStatus {
+            host: String::new(),
+            source: String::new(),
+            issuer: None,
+            not_after_unix_ms: None,
+            days_left: None,
+            authority: None,
+            next_try_unix_ms: None,
+            asking: false,
+            failures: 0,
+            last_error: None,
+            hint: None,
+            alarm: None,
+        },
+    );
+    same_fields(
         "AppStatus",
         AppStatus {
             key,
@@ -126,6 +143,7 @@ fn shapes_are_those_of_the_reports() {
             deploying: None,
             services: Vec::new(),
             stores: Vec::new(),
+            certificates: Vec::new(),
             problems: Vec::new(),
             notes: Vec::new(),
             totals: Default::default(),

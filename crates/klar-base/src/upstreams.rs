@@ -114,6 +114,9 @@ pub struct EdgeConfig {
     pub certificates: Vec<Certificate>,
     /// The apps.
     pub sites: Vec<Site>,
+    /// What certificate authorities may find here now.
+    #[serde(default)]
+    pub challenges: Vec<Challenge>,
     /// Connections from visitors in all; more are closed at once.
     pub connections_max: u32,
 }
@@ -127,6 +130,30 @@ pub struct Certificate {
     pub chain_pem: String,
     /// PEM, PKCS#8.
     pub key_pem: Secret<String>,
+}
+
+/// What proves to a certificate authority that a host name leads to this machine (RFC 8555, section 8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Challenge {
+    /// A text at `/.well-known/acme-challenge/TOKEN`, over plain HTTP (RFC 8555, section 8.3).
+    Http {
+        /// The name that is proven, in lower case.
+        host: String,
+        /// The end of the path: letters, digits, `-` and `_`.
+        token: String,
+        /// The text.
+        answer: String,
+    },
+    /// A certificate for those who speak `acme-tls/1` and nothing else (RFC 8737).
+    Tls {
+        /// The name that is proven, in lower case.
+        host: String,
+        /// PEM, one certificate, signed by its own key.
+        chain_pem: String,
+        /// PEM, PKCS#8.
+        key_pem: Secret<String>,
+    },
 }
 
 /// One app in one environment as the edge sees it.

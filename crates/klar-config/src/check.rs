@@ -245,6 +245,14 @@ pub(crate) fn check_edge(root: &Table, cx: &mut Reader<'_>) {
             cx.fault(fault);
         }
     }
+    for set in ["acme_email", "acme_root"] {
+        if let (Some(entry), None) = (edge.entry(set), edge.entry("acme")) {
+            let fault = Fault::new(format!("`edge.{set}` needs `edge.acme`"))
+                .at(entry.key_span.clone(), "for which authority?")
+                .hint("add `acme = \"letsencrypt\"`, which says that you agree to its terms of service, or remove this line");
+            cx.fault(fault);
+        }
+    }
     if let (Some(https), Some(http)) = (edge.get("https_port"), edge.get("http_port"))
         && let (Data::Integer(one), Data::Integer(two)) = (&https.data, &http.data)
         && one == two

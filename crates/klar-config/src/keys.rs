@@ -14,8 +14,8 @@ use crate::secret::SecretRef;
 use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
-    CheckCategory, CheckPriority, Command, Cores, Csp, Day, EnvValue, HeaderField, HostName, Place,
-    PlainText, RelativePath, Role, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath, VarName,
+    Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, HeaderField, HostName,
+    Place, PlainText, RelativePath, Role, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath, VarName,
 };
 
 /// A table at the top of the file.
@@ -107,7 +107,8 @@ section! {
     };
 
     /// The host names under which the app is reached. Left out, the app answers on `localhost` with a certificate of
-    /// klar's own authority; a public name needs a certificate of your own (`edge.certificate`). The domains in `[app]`
+    /// klar's own authority; for a public name klar gets one from a public authority (`edge.acme`), or you give one
+    /// (`edge.certificate`). The domains in `[app]`
     /// belong to the environment `prod`; another environment gets its own in `[env.NAME.app]`, so that staging never
     /// answers for production.
     domains as "domains": Vec<HostName> =
@@ -427,8 +428,34 @@ section! {
         max: Some("65535"),
     };
 
-    /// A file with the certificate chain (PEM), for a certificate of your own. Goes together with `key`.
-    certificate as "certificate": Option<PathBuf> = absent("klar's own authority signs for names of this machine") {
+    /// The authority that klar gets certificates from, and renews them at (ACME, RFC 8555): `letsencrypt`,
+    /// `letsencrypt-staging` for trials, the `https://` URL of another directory, or `off`. Writing it says that you
+    /// agree to the terms of service of that authority; klar asks none before. It is for every name in `app.domains`
+    /// but localhost names, and for names that only a network of your own knows (`.internal`, `.test`) only where it
+    /// is a URL. The authority must reach this machine on port 80 or 443. Certificates are renewed when a third of
+    /// their life is left, or when the authority says; `klar status` shows each, and what is wrong.
+    acme as "acme": Option<Acme> = absent("nobody is asked: klar's own authority signs, which browsers do not believe for public names") {
+        example: r#"acme = "letsencrypt""#,
+        aliases: &["lets_encrypt", "letsencrypt", "auto_tls", "auto_https"],
+    };
+
+    /// An e-mail address that the authority of `acme` may write to.
+    acme_email as "acme_email": Option<Email> = absent("the authority has no address") {
+        example: r#"acme_email = "ops@shop.example""#,
+        aliases: &["letsencrypt_email", "contact"],
+    };
+
+    /// A file with the certificate (PEM) of the authority that vouches for the server of `acme` itself, for an
+    /// authority of your own. The core reads it, as its own user; a relative path begins in the app's folder.
+    acme_root as "acme_root": Option<PathBuf> = absent("the authorities that this machine trusts") {
+        example: r#"acme_root = "/etc/ssl/our-root.pem""#,
+        aliases: &["acme_ca_root"],
+    };
+
+    /// A file with the certificate chain (PEM), for a certificate of your own; it may have wildcards. Goes together
+    /// with `key`, and wins over `acme`. `klar up` and `klar deploy` read both files, as the person who runs them:
+    /// after the files have changed, `klar deploy` takes them in.
+    certificate as "certificate": Option<PathBuf> = absent("`acme` gets certificates, and klar's own authority signs for names of this machine") {
         example: r#"certificate = "/etc/ssl/shop.pem""#,
         aliases: &["cert", "tls_cert", "ssl_certificate"],
     };

@@ -46,6 +46,6 @@ pub use route::{Pattern, PatternError, Route};
 pub use schema::json_schema;
 pub use secret::{SecretRef, SecretRefError};
 pub use values::{
-    CheckCategory, CheckPriority, Command, Cores, Csp, Day, EnvValue, HostName, Place, PlainText,
-    RelativePath, Role, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath, VarName,
+    Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, HostName, Place,
+    PlainText, RelativePath, Role, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath, VarName,
 };

@@ -243,6 +243,7 @@ mod tests {
                 let pair = match key.name {
                     "certificate" => "key = \"/k\"\n",
                     "key" => "certificate = \"/c\"\n",
+                    "acme_email" | "acme_root" => "acme = \"letsencrypt\"\n",
                     _ => "",
                 };
                 format!("{app}{web}[{section}]\n{pair}{example}\n")

@@ -410,6 +410,29 @@ impl HostName {
     pub fn is_local(&self) -> bool {
         self.0 == "localhost" || self.0.ends_with(".localhost")
     }
+
+    /// Whether all the world may know the name, so that a public authority can sign for it: not one of those that are
+    /// set aside (RFC 2606, 6761, 6762, 7686, 9476 and the domain `internal` of ICANN), not one of those that home
+    /// networks make up, and not a bare word.
+    pub fn is_public(&self) -> bool {
+        const SET_ASIDE: [&str; 11] = [
+            "localhost",
+            "local",
+            "test",
+            "example",
+            "invalid",
+            "internal",
+            "onion",
+            "alt",
+            "arpa",
+            "lan",
+            "home",
+        ];
+        match self.0.rsplit_once('.') {
+            Some((_, last)) => !SET_ASIDE.contains(&last),
+            None => false,
+        }
+    }
 }
 
 impl TextForm for HostName {
@@ -435,7 +458,7 @@ impl TextForm for HostName {
         }
         if text.contains('*') {
             return Err(Complaint::new("this has a wildcard")
-                .hint("list each name; klar gets one certificate for all of them"));
+                .hint("list each name: klar gets a certificate for each; one with a wildcard, which takes changes in DNS, is given with `edge.certificate`"));
         }
         if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
             return Err(Complaint::new("this is an address")
@@ -453,6 +476,79 @@ impl TextForm for HostName {
             return Err(Complaint::new("not a host name"));
         }
         Ok(Self(text.to_ascii_lowercase()))
+    }
+}
+
+/// Where certificates come from: `letsencrypt`, `letsencrypt-staging`, the URL of a directory, or `off`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Acme(String);
+text_type!(Acme);
+
+impl Acme {
+    /// The URL of the directory (RFC 8555, section 7.1.1); `None` when nobody is asked.
+    pub fn directory(&self) -> Option<&str> {
+        match self.0.as_str() {
+            "off" => None,
+            "letsencrypt" => Some("https://acme-v02.api.letsencrypt.org/directory"),
+            "letsencrypt-staging" => Some("https://acme-staging-v02.api.letsencrypt.org/directory"),
+            url => Some(url),
+        }
+    }
+
+    /// Whether it is one that signs for names that all the world knows, and no others.
+    pub fn is_public(&self) -> bool {
+        matches!(self.0.as_str(), "letsencrypt" | "letsencrypt-staging")
+    }
+}
+
+impl TextForm for Acme {
+    const WHAT: &'static str = "an authority";
+    const PATTERN: Option<&'static str> = Some(r"^(off|letsencrypt|letsencrypt-staging|https://[^\s/]+\S*)$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        const CHOICE: &str = "write `\"letsencrypt\"`, `\"letsencrypt-staging\"`, `\"off\"` or the `https://` URL of a directory";
+        if matches!(text, "off" | "letsencrypt" | "letsencrypt-staging") {
+            return Ok(Self(text.into()));
+        }
+        if text.starts_with("http://") {
+            return Err(Complaint::new("is not encrypted").hint("an authority is asked over `https://` only"));
+        }
+        let rest =
+            text.strip_prefix("https://").ok_or_else(|| Complaint::new("no authority").hint(CHOICE))?;
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && text.len() <= 2000;
+        if rest.is_empty() || rest.starts_with('/') || !plain || rest.contains('@') {
+            return Err(Complaint::new("not the URL of a directory").hint(CHOICE));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// An e-mail address: `ops@shop.example`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Email(String);
+text_type!(Email);
+
+impl TextForm for Email {
+    const WHAT: &'static str = "an e-mail address";
+    const PATTERN: Option<&'static str> = Some(r"^[^@\s,?&]+@[^@\s,?&]+$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        let bare = text.strip_prefix("mailto:").unwrap_or(text);
+        let fits = bare.split_once('@').is_some_and(|(who, place)| {
+            !who.is_empty()
+                && place.contains('.')
+                && !place.contains('@')
+                && HostName::from_text(place).is_ok()
+        });
+        // A comma or a question mark would make more of it than one address (RFC 6068).
+        let plain = bare.bytes().all(|byte| byte.is_ascii_graphic() && !b",?&<>\"".contains(&byte));
+        if !fits || !plain || bare.len() > 254 {
+            return Err(Complaint::new("not an e-mail address")
+                .hint("one address, for instance `\"ops@shop.example\"`"));
+        }
+        Ok(Self(bare.into()))
     }
 }
 
@@ -1115,6 +1211,58 @@ mod tests {
             ("a | b", "a | b"),
         ] {
             assert_eq!(Command(command.into()).for_shell(), expected);
+        }
+    }
+
+    #[test]
+    fn names_that_a_public_authority_can_sign_for() {
+        for (name, public) in [
+            ("shop.com", true),
+            ("www.shop.co.uk", true),
+            ("localhost.com", true),
+            ("localhost", false),
+            ("shop.localhost", false),
+            ("shop", false),
+            ("printer.local", false),
+            ("shop.test", false),
+            ("shop.example", false),
+            ("shop.invalid", false),
+            ("db.internal", false),
+            ("x.onion", false),
+        ] {
+            assert_eq!(HostName::from_text(name).unwrap().is_public(), public, "{name}");
+        }
+    }
+
+    #[test]
+    fn authorities_and_addresses() {
+        for (text, directory) in [
+            ("off", Some(None)),
+            ("letsencrypt", Some(Some("https://acme-v02.api.letsencrypt.org/directory"))),
+            ("https://ca.shop.example:8443/dir", Some(Some("https://ca.shop.example:8443/dir"))),
+            ("http://ca.shop.example/dir", None),
+            ("https://", None),
+            ("https:///dir", None),
+            ("https://a b/dir", None),
+            ("https://me:secret@ca.shop.example/dir", None),
+            ("zerossl", None),
+            ("", None),
+        ] {
+            let read = Acme::from_text(text);
+            assert_eq!(read.as_ref().ok().map(Acme::directory), directory, "{text}");
+        }
+        for (text, fits) in [
+            ("ops@shop.example", true),
+            ("mailto:ops@shop.example", true),
+            ("ops@shop", false),
+            ("ops", false),
+            ("@shop.example", false),
+            ("a@b@shop.example", false),
+            ("a@shop.example,b@shop.example", false),
+            ("a@shop.example?cc=b", false),
+            ("a b@shop.example", false),
+        ] {
+            assert_eq!(Email::from_text(text).is_ok(), fits, "{text}");
         }
     }
 

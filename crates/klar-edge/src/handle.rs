@@ -145,7 +145,11 @@ impl Visit {
         story: &mut Story,
     ) -> Result<Answer, Failure> {
         if !self.tls {
-            return Ok(to_https(host, self.shared.table.load().https_port, request.uri().path_and_query()));
+            let table = self.shared.table.load();
+            if let Some(text) = table.challenges.text(host, request.uri().path()) {
+                return Ok(proof(text));
+            }
+            return Ok(to_https(host, table.https_port, request.uri().path_and_query()));
         }
         // The visitor may have named another app in the handshake, with wider limits.
         if head.length > site.limits.header_bytes {
@@ -263,6 +267,14 @@ fn note(story: &mut Story, request: &Request<Incoming>, host: &str) {
         let value = String::from_utf8_lossy(value.as_bytes());
         value.chars().take(AGENT_MAX).filter(|char| !char.is_control()).collect()
     });
+}
+
+/// What a certificate authority came for (RFC 8555, section 8.3).
+fn proof(text: &str) -> Answer {
+    let mut answer = Response::new(Source::Full(text.to_owned().into()));
+    let kind = HeaderValue::from_static("application/octet-stream");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
 }
 
 fn to_https(host: &str, port: u16, path: Option<&PathAndQuery>) -> Answer {

@@ -16,6 +16,7 @@
 //! is held across a system call.
 
 mod answer;
+mod challenge;
 mod chunked;
 mod compress;
 mod control;

@@ -14,12 +14,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use klar_base::upstreams::ListenerSpec;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::challenge;
 use crate::framing::HEADERS_MAX;
 use crate::guard::{Clocks, Guard, Heads};
 use crate::handle::Visit;
@@ -159,7 +160,13 @@ impl Serving {
             return self.serve(stream, clocks, client, false).await;
         }
         let patience = self.shared.table.load().clocks(None).head;
-        if let Ok(Ok(stream)) = tokio::time::timeout(patience, self.tls.accept(stream)).await {
+        if let Ok(Ok(mut stream)) = tokio::time::timeout(patience, self.tls.accept(stream)).await {
+            // The handshake was all that an authority wanted, and nothing else is served to one (RFC 8737, section 3).
+            if stream.get_ref().1.alpn_protocol() == Some(challenge::ALPN) {
+                // One that is gone already has seen what it wanted.
+                let _ = tokio::time::timeout(patience, stream.shutdown()).await;
+                return;
+            }
             let name = stream.get_ref().1.server_name().map(str::to_ascii_lowercase);
             let clocks = self.shared.table.load().clocks(name.as_deref());
             // Only what was agreed on counts: bytes that look like HTTP/2 are none (RFC 9113 section 3.2).

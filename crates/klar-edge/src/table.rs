@@ -15,6 +15,7 @@ use klar_base::upstreams::{AppProtocol, Csp, EdgeConfig, Limits, Target, Vitals}
 use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
 use tokio::sync::watch;
 
+use crate::challenge::Challenges;
 use crate::guard::Clocks;
 use crate::tls::Certificates;
 use crate::upstream::UpstreamState;
@@ -25,6 +26,7 @@ pub struct Table {
     pub generation: u64,
     pub https_port: u16,
     pub certificates: Certificates,
+    pub challenges: Challenges,
     pub connections_max: u32,
     hosts: HashMap<String, Arc<SiteTable>>,
     apps: BTreeMap<AppKey, Arc<SiteTable>>,
@@ -83,6 +85,7 @@ impl Table {
             generation: 0,
             https_port: 443,
             certificates: Certificates::default(),
+            challenges: Challenges::default(),
             connections_max: u32::MAX,
             hosts: HashMap::new(),
             apps: BTreeMap::new(),
@@ -262,6 +265,7 @@ impl Shared {
     /// Why it cannot be used; nothing has changed then.
     pub fn apply(&self, config: EdgeConfig, folders: Vec<OwnedFd>) -> Result<(), String> {
         let certificates = Certificates::new(&config.certificates)?;
+        let challenges = Challenges::new(config.challenges)?;
         let folders: Vec<Arc<OwnedFd>> = folders.into_iter().map(Arc::new).collect();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut hosts, mut apps, mut kept) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -341,6 +345,7 @@ impl Shared {
             generation: config.generation,
             https_port: config.https_port,
             certificates,
+            challenges,
             connections_max: config.connections_max,
             hosts,
             apps,

@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::challenge;
 use crate::table::Shared;
 
 /// The certificates of a configuration.
@@ -28,16 +29,7 @@ impl Certificates {
     pub fn new(certificates: &[Certificate]) -> Result<Self, String> {
         let mut all = Self::default();
         for certificate in certificates {
-            let name = certificate.hosts.join(", ");
-            let wrong = |error: String| format!("the certificate for {name}: {error}");
-            let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes())
-                .collect::<Result<_, _>>()
-                .map_err(|error| wrong(error.to_string()))?;
-            let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.expose().as_bytes())
-                .map_err(|error| wrong(error.to_string()))?;
-            let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
-                .map_err(|error| wrong(error.to_string()))?;
-            let key = Arc::new(key);
+            let key = certified(certificate)?;
             all.first.get_or_insert_with(|| key.clone());
             for host in &certificate.hosts {
                 all.by_host.entry(host.clone()).or_insert_with(|| key.clone());
@@ -58,13 +50,47 @@ impl Certificates {
 /// HTTP/2 over TLS, as visitors and the edge agree on it (RFC 7301).
 pub const H2: &[u8] = b"h2";
 
+/// Reads a chain and its key, which must belong together.
+pub fn certified(certificate: &Certificate) -> Result<Arc<CertifiedKey>, String> {
+    let (chain, key) = read(certificate)?;
+    let key = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    key.map(Arc::new).map_err(|error| wrong(certificate, &error))
+}
+
+/// As [`certified`] for a certificate that no visitor can use: it has an extension that is critical and that rustls
+/// does not know (RFC 8737, section 3), so whether the key is its own cannot be asked.
+pub fn certified_proof(certificate: &Certificate) -> Result<Arc<CertifiedKey>, String> {
+    let (chain, key) = read(certificate)?;
+    let key = ring::sign::any_supported_type(&key).map_err(|error| wrong(certificate, &error))?;
+    Ok(Arc::new(CertifiedKey::new(chain, key)))
+}
+
+fn read(certificate: &Certificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(certificate, &error))?;
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.expose().as_bytes())
+        .map_err(|error| wrong(certificate, &error))?;
+    Ok((chain, key))
+}
+
+fn wrong(certificate: &Certificate, error: &dyn std::fmt::Display) -> String {
+    format!("the certificate for {}: {error}", certificate.hosts.join(", "))
+}
+
 /// Looks the certificate up in the newest configuration.
 #[derive(Debug)]
 struct Resolver(Arc<Shared>);
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.table.load().certificates.find(hello.server_name())
+        let table = self.0.table.load();
+        // An authority that proves a name offers this protocol alone (RFC 8737, section 3).
+        let mut offered = hello.alpn().into_iter().flatten();
+        if offered.next() == Some(challenge::ALPN) && offered.next().is_none() {
+            return table.challenges.certificate(hello.server_name()?);
+        }
+        table.certificates.find(hello.server_name())
     }
 }
 
@@ -77,7 +103,7 @@ pub fn config(shared: Arc<Shared>) -> Result<Arc<ServerConfig>, rustls::Error> {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Resolver(shared)));
-    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec(), challenge::ALPN.to_vec()];
     config.ticketer = ring::Ticketer::new()?;
     Ok(Arc::new(config))
 }

@@ -6,6 +6,8 @@
 //! STATE/bin/klar                       as root: the program that everything runs from
 //! STATE/logs/klar.log                  what core, spawner, edge and shims say of themselves
 //! STATE/ca/                            the local certificate authority and given certificates
+//! STATE/acme/accounts/HASH/             the account at a public authority: its key, and where it is
+//! STATE/acme/certificates/NAME.*       what it gave: key and chain, those before, an order on its way
 //! STATE/run/klar.sock, edge.sock       control sockets
 //! STATE/run/i/HASH.{json,sock}         one pair for each running shim: enough to find it again
 //! STATE/apps/APP.ENV/releases/ID/      files/ (read-only), release.json (written last: the release is whole)
@@ -76,6 +78,10 @@ impl Layout {
     /// The local certificate authority.
     pub fn ca(&self) -> PathBuf {
         self.root.join("ca")
+    }
+    /// Accounts at certificate authorities, and the certificates that they gave.
+    pub fn acme(&self) -> PathBuf {
+        self.root.join("acme")
     }
     /// Sockets and what is only true while processes live.
     pub fn run(&self) -> PathBuf {

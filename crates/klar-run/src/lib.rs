@@ -1,9 +1,11 @@
 //! Running an app: releases, instances, databases and the switch from one release to the next.
 //!
-//! **Invariant:** nothing here parses a stranger's bytes; that is the edge's work, in its own process.
+//! **Invariant:** nothing here parses a stranger's bytes; that is the edge's work, in its own process. Only the
+//! certificate authority that `klar.toml` names is listened to ([`acme`]), within limits.
 //! **Invariant:** what must survive a kill is on disk before it is acted on, and what runs can be found again
 //! from the state folder alone.
 
+pub mod acme;
 pub mod certs;
 pub mod control;
 pub mod core;

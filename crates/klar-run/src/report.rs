@@ -68,6 +68,9 @@ pub struct AppStatus {
     pub services: Vec<ServiceStatus>,
     /// The databases and caches.
     pub stores: Vec<StoreStatus>,
+    /// The certificate that serves each host.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// What is wrong, worst first.
     pub problems: Vec<Problem>,
     /// What klar decided by itself, and why.
@@ -77,6 +80,35 @@ pub struct AppStatus {
     /// How ready it was when its checks last ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness: Option<Readiness>,
+}
+
+/// The certificate of one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// The host name.
+    pub host: String,
+    /// `given` (`edge.certificate`), `acme` (`edge.acme`) or `local` (klar's own authority).
+    pub source: String,
+    /// Who signed it.
+    pub issuer: Option<String>,
+    /// When it ends, in milliseconds since the Unix epoch.
+    pub not_after_unix_ms: Option<u64>,
+    /// Whole days until then; negative when it has ended.
+    pub days_left: Option<i64>,
+    /// The host of the authority that is asked for it, if one is.
+    pub authority: Option<String>,
+    /// When that is asked next, in milliseconds since the Unix epoch.
+    pub next_try_unix_ms: Option<u64>,
+    /// It is being asked now.
+    pub asking: bool,
+    /// Failures in a row since the newest certificate.
+    pub failures: u32,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// It ends soon: `soon`, `urgent`, `critical` or `expired`.
+    pub alarm: Option<String>,
 }
 
 /// One word for how something is.

@@ -361,6 +361,7 @@ fn config(https_port: u16) -> EdgeConfig {
         https_port,
         certificates: vec![certificate],
         sites: vec![site],
+        challenges: Vec::new(),
         connections_max: 1000,
     }
 }

@@ -19,7 +19,6 @@ use super::jobs::Job;
 use super::progress::Progress;
 use super::state::{Previous, millis, unix_ms};
 use crate::control::DeployRequest;
-use crate::durable;
 use crate::release::{self, Release};
 use crate::report::{Failure, InstanceState, Receipt};
 use crate::settings::{self, ServiceSettings, shell};
@@ -152,7 +151,10 @@ impl Core {
         let result = self.put_in_place(key, &request, progress).await;
         let _ = std::fs::remove_file(self.upload_path(&request.upload));
         match result {
-            Ok(switch) => Ok(self.receipt(key, before, switch).await),
+            Ok(switch) => {
+                self.retry_certificates(key);
+                Ok(self.receipt(key, before, switch).await)
+            }
             Err(mut failure) => {
                 self.withdraw(key);
                 failure.now = Some(match self.current(key) {
@@ -195,12 +197,16 @@ impl Core {
         if self.current(key).as_ref() == Some(&release.id)
             && self.host.borrow().apps.get(key).is_some_and(|app| app.wanted)
         {
+            if self.keep_given(key, &release, request, |note| progress.note(note))? {
+                self.publish_and_wait().await?;
+                progress.note("the new certificate of `edge.certificate` serves".to_owned());
+            }
             // What was brought back after a start may have found its ports taken.
             self.listen(key, &release).await?;
             progress.note(format!("release {} serves already: nothing has changed", release.id.short()));
             return Ok(None);
         }
-        self.keep_certificate(key, request)?;
+        self.keep_given(key, &release, request, |note| progress.note(note))?;
         // Ports first: a taken port should not cost a build.
         self.listen(key, &release).await?;
         if fresh {
@@ -318,14 +324,6 @@ impl Core {
             self.spawner.tell(give).await.map_err(problem)?;
         }
         Ok(())
-    }
-
-    fn keep_certificate(&self, key: &AppKey, request: &DeployRequest) -> Result<(), Failure> {
-        let Some(given) = &request.certificate else { return Ok(()) };
-        let path = self.layout.ca().join(format!("given-{key}"));
-        let problem = |error: std::io::Error| disk_failure("the certificate could not be kept", &error);
-        durable::write(&path.with_extension("key"), given.key_pem.expose().as_bytes()).map_err(problem)?;
-        durable::write(&path.with_extension("pem"), given.chain_pem.as_bytes()).map_err(problem)
     }
 
     async fn listen(self: &Rc<Self>, key: &AppKey, release: &Release) -> Result<(), Failure> {

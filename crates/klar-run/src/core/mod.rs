@@ -7,6 +7,7 @@
 
 mod access;
 mod api;
+mod certificates;
 mod deploy;
 mod doctor;
 pub mod edge_link;
@@ -94,6 +95,7 @@ pub struct Core {
     spawner: Spawner,
     description: Description,
     authority: Authority,
+    certificates: certificates::Certificates,
     host: RefCell<HostState>,
     apps: RefCell<BTreeMap<AppKey, App>>,
     edge: RefCell<EdgeLink>,
@@ -145,6 +147,7 @@ pub fn run<F: Future<Output = ()> + 'static>(
         let listener = core.control_socket()?;
         tokio::task::spawn_local(serve(core.clone(), listener));
         tokio::task::spawn_local(core.clone().keep_checking());
+        tokio::task::spawn_local(core.clone().keep_certificates());
         core.clone().hear(shims, edge).await;
         Ok(())
     })
@@ -221,6 +224,7 @@ impl Core {
         let (changes, _) = watch::channel(0);
         let core = Rc::new(Self {
             access: access::AccessLogs::new(layout.clone()),
+            certificates: certificates::Certificates::new(layout.acme()),
             layout,
             spawner,
             description,

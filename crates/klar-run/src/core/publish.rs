@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use klar_base::upstreams::{self, Certificate, EdgeConfig, Limits, Route, Site, Target, Upstream, Upstreams};
-use klar_base::{AppKey, Secret, ServiceName};
+use klar_base::upstreams::{self, EdgeConfig, Limits, Route, Site, Target, Upstream, Upstreams};
+use klar_base::{AppKey, ServiceName};
 use klar_config::Edge;
 
 use super::instance::{self};
@@ -114,6 +114,7 @@ impl Core {
     }
 
     fn edge_config(&self) -> std::io::Result<(EdgeConfig, Vec<OwnedFd>)> {
+        self.sync_names();
         let mut folders = Vec::new();
         let mut sites = Vec::new();
         let mut certificates = Vec::new();
@@ -130,10 +131,17 @@ impl Core {
             https_port = self.edge_ports(settings).0;
             connections_max = connections_max.max(settings.connections);
             let hosts = self.hosts(key, release);
-            certificates.extend(self.certificates(key, &hosts)?);
+            certificates.extend(self.certificates_of(key, release, &hosts)?);
             sites.push(self.site(key, app, release, hosts, &mut folders)?);
         }
-        let config = EdgeConfig { generation: 0, https_port, certificates, sites, connections_max };
+        let config = EdgeConfig {
+            generation: 0,
+            https_port,
+            certificates,
+            sites,
+            challenges: self.certificates.challenges(),
+            connections_max,
+        };
         Ok((config, folders))
     }
 
@@ -181,17 +189,6 @@ impl Core {
             443 => format!("https://{host}"),
             port => format!("https://{host}:{port}"),
         }
-    }
-
-    fn certificates(&self, key: &AppKey, hosts: &[String]) -> std::io::Result<Vec<Certificate>> {
-        let given = self.layout.ca().join(format!("given-{key}"));
-        if let (Ok(chain_pem), Ok(key_pem)) = (
-            std::fs::read_to_string(given.with_extension("pem")),
-            std::fs::read_to_string(given.with_extension("key")),
-        ) {
-            return Ok(vec![Certificate { hosts: hosts.to_vec(), chain_pem, key_pem: Secret::new(key_pem) }]);
-        }
-        hosts.iter().map(|host| self.authority.certificate(host)).collect()
     }
 
     fn site(

@@ -68,6 +68,12 @@ impl Core {
         });
         let stores: Vec<StoreStatus> = stores.collect();
         let health = health(remembered, &services, &stores, app);
+        let served = release.filter(|_| remembered.wanted);
+        let certificates = served.map(|release| self.certificate_status(key, release)).unwrap_or_default();
+        let mut problems = problems(app);
+        problems.extend(
+            served.map(|release| self.certificate_problems(release, &certificates)).unwrap_or_default(),
+        );
         AppStatus {
             key: key.clone(),
             health,
@@ -82,7 +88,8 @@ impl Core {
             deploying: app.busy.clone(),
             services,
             stores,
-            problems: problems(app),
+            problems,
+            certificates,
             notes: release.map(|release| release.notes.clone()).unwrap_or_default(),
             totals: self.totals(key),
             // A file that is damaged or missing tells nothing, and is written anew.

@@ -1,7 +1,9 @@
 //! The host at a glance, and its instances row by row.
 
 use anstyle::Style;
-use klar_run::report::{AppStatus, Health, HostStatus, InstanceState, InstanceStatus, Problem, StoreStatus};
+use klar_run::report::{
+    AppStatus, CertificateStatus, Health, HostStatus, InstanceState, InstanceStatus, Problem, StoreStatus,
+};
 
 use super::receipt::name;
 use super::table::{Cell, align, cell};
@@ -102,6 +104,12 @@ fn render_app(app: &AppStatus, now_unix_ms: u64) -> String {
     if !app.stores.is_empty() {
         row("data", app.stores.iter().map(store).collect::<Vec<_>>().join(" · "));
     }
+    for one in &app.certificates {
+        // Those of names of this machine make and renew themselves.
+        if one.source != "local" || one.authority.is_some() {
+            row("certificate", certificate(one, now_unix_ms));
+        }
+    }
     row("requests", requests(app));
     if let Some(readiness) = &app.readiness {
         let word = if readiness.ready { "ready" } else { "not ready" };
@@ -132,6 +140,36 @@ fn store(store: &StoreStatus) -> String {
         None => "elsewhere",
     };
     format!("{} {} {state}", store.name, store.kind)
+}
+
+fn certificate(one: &CertificateStatus, now_unix_ms: u64) -> String {
+    let issuer = one.issuer.as_deref().unwrap_or("unreadable");
+    let mut text = match one.source.as_str() {
+        "local" => format!("{}: none yet but klar's own", one.host),
+        _ => format!("{}: {issuer}", one.host),
+    };
+    if let Some(days) = one.days_left.filter(|_| one.source != "local") {
+        text.push_str(&match days {
+            days if days < 0 => ", has ended".to_owned(),
+            days => format!(", {} left", words::things(days.unsigned_abs(), "day")),
+        });
+    }
+    if one.source == "given" {
+        text.push_str(", given");
+    }
+    let Some(authority) = &one.authority else { return text };
+    if one.asking {
+        return text + &format!("; asking {authority}");
+    }
+    match one.next_try_unix_ms.map(|at| at.saturating_sub(now_unix_ms)) {
+        Some(0) => text.push_str(&format!("; {authority} is asked now")),
+        Some(left) => text.push_str(&format!("; {authority} is asked in {}", words::age(left))),
+        None => {}
+    }
+    if one.failures > 0 {
+        text.push_str(&format!(" ({} so far)", words::things(u64::from(one.failures), "failure")));
+    }
+    text
 }
 
 fn requests(app: &AppStatus) -> String {

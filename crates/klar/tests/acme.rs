@@ -1,0 +1,218 @@
+//! A certificate from a real authority for a whole klar: core, edge, command line.
+//!
+//! Each klar here is a rig, so that it listens at loopback only; a rig may ask an authority of this machine.
+#![allow(clippy::unwrap_used)] // a test that cannot go on should stop where it is
+
+mod common;
+#[path = "../../klar-run/tests/pebble/mod.rs"]
+mod pebble;
+
+use std::process::{Command, Stdio};
+
+use common::{App, Host};
+use pebble::{Pebble, free_port};
+use serde_json::Value;
+
+const NAME: &str = "shop.klar.example";
+
+/// An app for [`NAME`] whose klar listens at its own port for HTTPS, and at `http`.
+fn app<'a>(host: &'a Host, http: u16, pebble: &Pebble) -> App<'a> {
+    let toml =
+        format!("[app]\nname = \"shop\"\ndomains = [\"{NAME}\"]\n[services.web]\nstatic = \"public\"\n",);
+    let app = host.app("shop", &[("klar.toml", &toml), ("public/index.html", "hello\n")]);
+    app.append(&format!("acme = \"{}\"\nacme_root = \"{}\"\n", pebble.directory(), pebble.root().display()));
+    std::fs::create_dir_all(&host.state).unwrap();
+    std::fs::write(host.state.join("ports.json"), format!("[{}, {http}]", app.https)).unwrap();
+    app
+}
+
+/// Who signed what is served.
+fn issuer(app: &App<'_>) -> String {
+    let mut shown = Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{}", app.https), "-servername", NAME])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let read = Command::new("openssl")
+        .args(["x509", "-noout", "-issuer"])
+        .stdin(shown.stdout.take().unwrap())
+        .output()
+        .unwrap();
+    shown.wait().unwrap();
+    String::from_utf8(read.stdout).unwrap()
+}
+
+fn certificate(app: &App<'_>) -> Value {
+    app.status()["certificates"][0].clone()
+}
+
+fn until_signed(app: &App<'_>) -> Value {
+    app.until("a certificate of the authority", || {
+        let certificate = certificate(app);
+        (certificate["source"] == "acme").then_some(certificate)
+    })
+}
+
+#[test]
+fn a_name_gets_a_certificate_over_http_which_survives_a_killed_core() {
+    let host = Host::new();
+    let http = free_port();
+    let pebble = Pebble::prepare();
+    let app = app(&host, http, &pebble);
+    let pebble = pebble.look_at(http, app.https);
+    app.klar(&["up"]);
+    let signed = until_signed(&app);
+    assert_eq!(signed["host"], NAME);
+    assert!(signed["issuer"].as_str().unwrap().contains("Pebble"), "{signed}");
+    assert!(signed["days_left"].as_i64().unwrap() > 0 && signed["last_error"].is_null(), "{signed}");
+    app.until("it serves", || issuer(&app).contains("Pebble").then_some(()));
+    let said = app.klar(&["status"]);
+    assert!(said.contains(&format!("{NAME}: Pebble")), "{said}");
+
+    let core = |app: &App<'_>| app.json(&["status"])["core_pid"].as_i64().unwrap();
+    let killed = core(&app);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed as i32), nix::sys::signal::SIGKILL).unwrap();
+    app.until("another core", || {
+        let output = app.run(&["status", "--json"]);
+        let said: Value = serde_json::from_slice(&output.stdout).ok()?;
+        (said["core_pid"].as_i64()? != killed).then_some(())
+    });
+    assert_eq!(certificate(&app)["not_after_unix_ms"], signed["not_after_unix_ms"], "the same certificate");
+    assert!(issuer(&app).contains("Pebble"));
+    assert_eq!(pebble.log().matches("Issued certificate").count(), 1, "and no second one");
+}
+
+#[test]
+fn without_the_plain_port_it_is_proven_over_tls() {
+    let host = Host::new();
+    let pebble = Pebble::prepare();
+    let app = app(&host, free_port(), &pebble);
+    // Nobody listens where it looks for HTTP-01.
+    let pebble = pebble.look_at(free_port(), app.https);
+    app.klar(&["up"]);
+    until_signed(&app);
+    app.until("it serves", || issuer(&app).contains("Pebble").then_some(()));
+    drop(pebble);
+}
+
+#[test]
+fn while_the_authority_is_down_the_site_is_reachable_and_a_deploy_tries_again() {
+    let host = Host::new();
+    let http = free_port();
+    let pebble = Pebble::prepare();
+    let app = app(&host, http, &pebble);
+    app.klar(&["up"]);
+    let failed = app.until("a failure", || {
+        let certificate = certificate(&app);
+        certificate["last_error"].is_string().then_some(certificate)
+    });
+    assert_eq!(failed["source"], "local");
+    assert!(failed["last_error"].as_str().unwrap().contains("no connection to localhost"), "{failed}");
+    assert!(issuer(&app).contains("klar local authority"));
+    let said = app.klar(&["status"]);
+    assert!(said.contains(&format!("{NAME} has no certificate that browsers believe yet")), "{said}");
+
+    let pebble = pebble.look_at(http, app.https);
+    app.klar(&["deploy"]);
+    until_signed(&app);
+    app.until("it serves", || issuer(&app).contains("Pebble").then_some(()));
+    let problems = app.status()["problems"].clone();
+    assert_eq!(problems.as_array().unwrap().len(), 0, "{problems}");
+    drop(pebble);
+}
+
+/// A certificate of another authority that ends in ten days, put where a core finds its own.
+fn ends_soon(host: &Host) {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let folder = host.state.join("acme/certificates");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "the old one");
+    let (now, day) = (std::time::SystemTime::now(), std::time::Duration::from_secs(86_400));
+    params.not_before = (now - 80 * day).into();
+    params.not_after = (now + 10 * day + day / 2).into();
+    let made = params.self_signed(&key).unwrap();
+    let file = folder.join(format!("{NAME}.pem"));
+    std::fs::write(&file, key.serialize_pem() + &made.pem()).unwrap();
+    let owner = std::fs::metadata(&folder).unwrap();
+    chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+}
+
+#[test]
+fn the_old_certificate_serves_with_an_alarm_until_it_can_be_renewed() {
+    let host = Host::new();
+    let http = free_port();
+    let pebble = Pebble::prepare();
+    let app = app(&host, http, &pebble);
+    app.klar(&["up"]);
+    app.until("a failure", || certificate(&app)["last_error"].is_string().then_some(()));
+    ends_soon(&host);
+    let core = app.json(&["status"])["core_pid"].as_i64().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(core as i32), nix::sys::signal::SIGKILL).unwrap();
+    app.until("the old one serves", || issuer(&app).contains("the old one").then_some(()));
+    let old = certificate(&app);
+    assert_eq!(
+        (&old["source"], &old["alarm"], &old["days_left"]),
+        (&"acme".into(), &"soon".into(), &10.into())
+    );
+    assert_eq!(old["failures"], 1, "remembered by the next core: {old}");
+    let said = app.klar(&["status"]);
+    assert!(said.contains(&format!("the certificate of {NAME} ends in 10 days")), "{said}");
+    assert!(said.contains(&format!("the certificate of {NAME} could not be renewed: ")), "{said}");
+
+    let pebble = pebble.look_at(http, app.https);
+    app.klar(&["deploy"]);
+    app.until("the new one serves", || issuer(&app).contains("Pebble").then_some(()));
+    let new = certificate(&app);
+    assert!(new["alarm"].is_null() && new["last_error"].is_null(), "{new}");
+    drop(pebble);
+}
+
+#[test]
+fn a_given_certificate_is_taken_in_again_by_a_deploy_that_changes_nothing_else() {
+    let host = Host::new();
+    let toml =
+        format!("[app]\nname = \"shop\"\ndomains = [\"{NAME}\"]\n[services.web]\nstatic = \"public\"\n",);
+    let app = host.app("shop", &[("klar.toml", &toml), ("public/index.html", "hello\n")]);
+    std::fs::create_dir_all(&host.state).unwrap();
+    std::fs::write(host.state.join("ports.json"), format!("[{}, {}]", app.https, free_port())).unwrap();
+    let (chain, key) = (host.folder.join("given.pem"), host.folder.join("given.key"));
+    let make = |issuer: &str| {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "90",
+            ])
+            .args(["-subj", &format!("/CN={issuer}"), "-addext", &format!("subjectAltName=DNS:{NAME}")])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&chain)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    make("first");
+    app.append(&format!("certificate = \"{}\"\nkey = \"{}\"\n", chain.display(), key.display()));
+    app.klar(&["up"]);
+    assert!(issuer(&app).contains("first"));
+    assert_eq!(certificate(&app)["source"], "given");
+
+    make("second");
+    app.klar(&["deploy"]);
+    assert!(issuer(&app).contains("second"), "{}", issuer(&app));
+
+    std::fs::write(&chain, "nothing").unwrap();
+    let said = app.fails(&["deploy"]);
+    assert!(said.contains("there is no certificate in it"), "{said}");
+    assert!(issuer(&app).contains("second"));
+}
