@@ -116,6 +116,14 @@ pub struct EdgeConfig {
     pub sites: Vec<Site>,
     /// Connections from visitors in all; more are closed at once.
     pub connections_max: u32,
+    /// The room of the cache, in bytes; 0 switches it off.
+    #[serde(default = "cache_bytes")]
+    pub cache_bytes: u64,
+}
+
+/// 64 MiB.
+fn cache_bytes() -> u64 {
+    64 << 20
 }
 
 /// A certificate chain and its key.
@@ -162,6 +170,27 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// Overrides [`Limits::body_bytes`].
     pub body_bytes: Option<u64>,
+    /// What the cache does with answers.
+    #[serde(default)]
+    pub cache: CacheRules,
+}
+
+/// What the cache of the edge does on a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRules {
+    /// Whether it has any part.
+    pub enabled: bool,
+    /// How long an answer is fresh that states no lifetime, and was asked for without `Cookie` and `Authorization`.
+    /// `None`: it is not kept.
+    pub lifetime: Option<Duration>,
+    /// How long a stale answer is given while a newer one is fetched, where the answer does not say (RFC 5861).
+    pub stale_while_revalidate: Option<Duration>,
+}
+
+impl Default for CacheRules {
+    fn default() -> Self {
+        Self { enabled: true, lifetime: None, stale_while_revalidate: None }
+    }
 }
 
 /// Where a route leads.

@@ -47,5 +47,5 @@ pub use schema::json_schema;
 pub use secret::{SecretRef, SecretRefError};
 pub use values::{
     CheckCategory, CheckPriority, Command, Cores, Csp, Day, EnvValue, HostName, Place, PlainText,
-    RelativePath, Role, Schedule, Script, ServiceKind, UrlPath, VarName,
+    RelativePath, Role, RouteCache, Schedule, Script, ServiceKind, UrlPath, VarName,
 };

@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use klar_base::signal::DecidedBy;
 use tokio::time::{Instant, Sleep};
 
+use crate::cache::fill::FillBody;
 use crate::guard::Answering;
 use crate::pool::{Connection, Pool};
 use crate::story::Story;
@@ -33,6 +34,8 @@ pub enum Source {
     Full(Bytes),
     /// From the app.
     App(Box<AppBody>),
+    /// From the app, and into the cache as well.
+    Fill(FillBody),
     /// From a file.
     File(FileBody),
 }
@@ -47,6 +50,7 @@ impl Source {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
             Self::App(body) => body.ended,
+            Self::Fill(body) => body.is_end(),
             Self::File(body) => body.left == 0,
         }
     }
@@ -65,6 +69,8 @@ pub struct FileBody {
 pub struct AppBody {
     incoming: Incoming,
     ended: bool,
+    /// Its end is told from a connection that broke.
+    delimited: bool,
     /// How long the app may be silent; an event stream may be so for ever.
     stall: Option<Duration>,
     clock: Option<Pin<Box<Sleep>>>,
@@ -81,9 +87,10 @@ impl AppBody {
         connection: Connection,
         pool: Rc<Pool>,
         stall: Option<Duration>,
+        delimited: bool,
     ) -> Self {
         let ended = incoming.is_end_stream();
-        Self { incoming, ended, stall, clock: None, lease, connection: Some(connection), pool }
+        Self { incoming, ended, delimited, stall, clock: None, lease, connection: Some(connection), pool }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
@@ -108,6 +115,38 @@ impl AppBody {
                 }
             }
         }
+    }
+
+    /// Whether its end is told from a connection that broke (RFC 9112 section 8).
+    pub fn is_delimited(&self) -> bool {
+        self.delimited
+    }
+
+    /// How long it is, when the app said so.
+    pub fn length(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    /// The next piece; trailers are left out.
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            match std::future::poll_fn(|cx| self.poll(cx)).await? {
+                Err(error) => return Some(Err(error)),
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(Ok(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes with its instance that it broke off.
+    pub fn count_failure(&self) {
+        self.lease.count_failure();
     }
 
     /// Everything that has come already, up to `max` bytes; `None` with what was read when that is not all.
@@ -165,6 +204,7 @@ impl OutBody {
             Source::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::App(body) => body.poll(cx),
+            Source::Fill(body) => body.poll(cx).map_ok(Frame::data),
             Source::File(body) if body.left == 0 => Poll::Ready(None),
             Source::File(body) => {
                 let mut piece = vec![0; body.left.min(PIECE) as usize];
@@ -218,6 +258,7 @@ impl Body for OutBody {
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::App(body) => body.incoming.size_hint(),
+            Source::Fill(body) => body.length.map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::File(body) => SizeHint::with_exact(body.left),
         }
     }

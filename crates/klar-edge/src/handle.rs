@@ -13,8 +13,9 @@ use klar_base::signal::DecidedBy;
 use klar_base::upstreams::{Csp, CspMode};
 
 use crate::answer::{Answer, OutBody, Source};
+use crate::cache;
 use crate::files;
-use crate::forward::{Failure, Road, forward};
+use crate::forward::{Failure, Road};
 use crate::guard::{HeadNote, Heads};
 use crate::headers;
 use crate::page::{self, Reason};
@@ -169,7 +170,7 @@ impl Visit {
                     upgrade: head.upgrade,
                 };
                 story.record.decided_by = DecidedBy::App;
-                forward(&road, route, service, request, story).await
+                cache::answer(&road, route, service, request, host, story).await
             }
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! A request passes through these files, in this order: `guard.rs` lets only well-framed bytes through
 //! (`framing.rs` judges heads and `chunked.rs` chunks), `handle.rs` finds the site and the route (`table.rs`),
-//! `forward.rs` sends it to an instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps
+//! `cache/` answers from what it keeps, `forward.rs` sends the request to an instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps
 //! connections), or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
 //! `story.rs` writes the record.
 //!
@@ -15,6 +15,7 @@
 //! is held across a system call.
 
 mod answer;
+mod cache;
 mod chunked;
 mod control;
 mod files;

@@ -1,6 +1,6 @@
 //! What to serve, made ready for lookups; and what all workers share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use klar_base::signal::{AccessRecord, Totals};
-use klar_base::upstreams::{Csp, EdgeConfig, Limits, Target, Vitals};
+use klar_base::upstreams::{CacheRules, Csp, EdgeConfig, Limits, Target, Vitals};
 use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::guard::Clocks;
 use crate::tls::Certificates;
 use crate::upstream::UpstreamState;
@@ -38,6 +39,8 @@ pub struct SiteTable {
     pub totals: Arc<AppTotals>,
     pub services: BTreeMap<ServiceName, Arc<ServiceTable>>,
     pub first_host: String,
+    /// Grows when the releases change that get requests: see [`crate::cache`].
+    pub epoch: u64,
     /// The most specific first.
     routes: Vec<RouteTable>,
 }
@@ -51,6 +54,7 @@ pub struct RouteTable {
     pub cross_site: bool,
     pub timeout: Duration,
     pub body_bytes: u64,
+    pub cache: CacheRules,
 }
 
 /// Where a route leads.
@@ -179,6 +183,7 @@ pub struct Shared {
     pub table: ArcSwap<Table>,
     pub connections: AtomicU32,
     pub records_dropped: AtomicU64,
+    pub cache: Arc<Cache>,
     notes: SyncSender<Note>,
     changes: watch::Sender<()>,
     memory: Mutex<Memory>,
@@ -190,6 +195,27 @@ struct Memory {
     serial: u64,
     upstreams: BTreeMap<(InstanceId, SocketAddr), Arc<UpstreamState>>,
     totals: BTreeMap<AppKey, Arc<AppTotals>>,
+    epochs: BTreeMap<AppKey, Epoch>,
+}
+
+/// Which releases of an app get requests, and how often that has changed.
+#[derive(Debug, Default)]
+struct Epoch {
+    number: u64,
+    serving: BTreeMap<ServiceName, BTreeSet<ReleaseId>>,
+}
+
+impl Epoch {
+    /// Takes note of who serves now, and says whether that has changed. A service without any instance is between two.
+    fn turn(&mut self, services: &BTreeMap<ServiceName, BTreeSet<ReleaseId>>) -> bool {
+        let mut changed = false;
+        for (service, releases) in services.iter().filter(|(_, releases)| !releases.is_empty()) {
+            let before = self.serving.insert(service.clone(), releases.clone());
+            changed |= before.is_some_and(|before| before != *releases);
+        }
+        self.number += u64::from(changed);
+        changed
+    }
 }
 
 impl Shared {
@@ -200,6 +226,7 @@ impl Shared {
             table: ArcSwap::from_pointee(Table::empty()),
             connections: AtomicU32::new(0),
             records_dropped: AtomicU64::new(0),
+            cache: Arc::new(Cache::new(0)),
             notes,
             changes: watch::Sender::new(()),
             memory: Mutex::default(),
@@ -252,9 +279,13 @@ impl Shared {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut hosts, mut apps, mut kept) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut weights = Vec::new();
+        let mut changed = Vec::new();
         for site in config.sites {
             let mut services = BTreeMap::new();
+            let mut serving = BTreeMap::new();
             for (name, upstreams) in site.services {
+                let weighty = upstreams.upstreams.iter().filter(|upstream| upstream.weight > 0);
+                serving.insert(name.clone(), weighty.map(|upstream| upstream.release.clone()).collect());
                 let mut states = Vec::with_capacity(upstreams.upstreams.len());
                 for upstream in &upstreams.upstreams {
                     let key = (upstream.id.clone(), upstream.address);
@@ -304,17 +335,25 @@ impl Shared {
                     cross_site: route.cross_site,
                     timeout: route.timeout.unwrap_or(site.limits.timeout),
                     body_bytes: route.body_bytes.unwrap_or(site.limits.body_bytes),
+                    cache: route.cache,
                 });
             }
             // Exact patterns first, then by length: the first that matches is the most specific.
             routes.sort_by_key(|route| (route.pattern.ends_with("/*"), usize::MAX - route.pattern.len()));
             let totals = memory.totals.entry(site.app.clone()).or_default().clone();
+            // If this configuration is refused after all, that costs a few hits.
+            let epoch = memory.epochs.entry(site.app.clone()).or_default();
+            if epoch.turn(&serving) {
+                changed.push(site.app.clone());
+            }
+            let epoch = epoch.number;
             let table = Arc::new(SiteTable {
                 app: site.app.clone(),
                 limits: site.limits,
                 csp: site.csp,
                 totals,
                 services,
+                epoch,
                 first_host: site.hosts.first().cloned().unwrap_or_default(),
                 routes,
             });
@@ -344,6 +383,11 @@ impl Shared {
         }
         memory.upstreams = kept;
         drop(memory);
+        self.cache.resize(usize::try_from(config.cache_bytes).unwrap_or(usize::MAX));
+        // Nobody finds these any more; this gives their room back.
+        for app in &changed {
+            self.cache.forget(app);
+        }
         self.tell_waiting();
         Ok(())
     }

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use klar_base::signal::{AccessRecord, UpstreamVitals};
 use klar_base::upstreams::{
-    Certificate, Csp, CspMode, EdgeConfig, FromEdge, Limits, ListenerSpec, Route, Site, Target, ToEdge,
-    Upstream, Upstreams, Vitals,
+    CacheRules, Certificate, Csp, CspMode, EdgeConfig, FromEdge, Limits, ListenerSpec, Route, Site, Target,
+    ToEdge, Upstream, Upstreams, Vitals,
 };
 use klar_base::{Secret, wire};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -330,6 +330,7 @@ pub fn route(pattern: &str) -> Route {
         cross_site: false,
         timeout: None,
         body_bytes: None,
+        cache: CacheRules::default(),
     }
 }
 
@@ -360,6 +361,7 @@ fn config(https_port: u16) -> EdgeConfig {
         certificates: vec![certificate],
         sites: vec![site],
         connections_max: 1000,
+        cache_bytes: 1 << 20,
     }
 }
 

@@ -6,9 +6,11 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use klar_base::upstreams::{self, Certificate, EdgeConfig, Limits, Route, Site, Target, Upstream, Upstreams};
+use klar_base::upstreams::{
+    self, CacheRules, Certificate, EdgeConfig, Limits, Route, Site, Target, Upstream, Upstreams,
+};
 use klar_base::{AppKey, Secret, ServiceName};
-use klar_config::Edge;
+use klar_config::{Edge, RouteCache};
 
 use super::instance::{self};
 use super::{App, Core};
@@ -118,6 +120,7 @@ impl Core {
         let mut sites = Vec::new();
         let mut certificates = Vec::new();
         let mut connections_max = 0;
+        let mut cache_bytes = 0;
         let mut https_port = 443;
         let host = self.host.borrow();
         let apps = self.apps.borrow();
@@ -129,11 +132,13 @@ impl Core {
             let settings = &release.config.edge;
             https_port = self.edge_ports(settings).0;
             connections_max = connections_max.max(settings.connections);
+            cache_bytes = cache_bytes.max(settings.cache_memory.0);
             let hosts = self.hosts(key, release);
             certificates.extend(self.certificates(key, &hosts)?);
             sites.push(self.site(key, app, release, hosts, &mut folders)?);
         }
-        let config = EdgeConfig { generation: 0, https_port, certificates, sites, connections_max };
+        let config =
+            EdgeConfig { generation: 0, https_port, certificates, sites, connections_max, cache_bytes };
         Ok((config, folders))
     }
 
@@ -226,6 +231,14 @@ impl Core {
                 cross_site: policy.cross_site,
                 timeout: Some(policy.timeout.0),
                 body_bytes: Some(policy.body.0),
+                cache: CacheRules {
+                    enabled: policy.cache != RouteCache::Switch(false),
+                    lifetime: match policy.cache {
+                        RouteCache::Switch(_) => None,
+                        RouteCache::Lifetime(lifetime) => Some(lifetime.0),
+                    },
+                    stale_while_revalidate: policy.stale_while_revalidate.map(|period| period.0),
+                },
             });
         }
         let services = release.config.services.iter().filter(|(_, service)| service.is_web());
