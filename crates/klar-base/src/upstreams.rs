@@ -30,6 +30,15 @@ pub enum ToEdge {
     },
     /// The whole truth about what to serve. Descriptors: the open folders of [`Target::Static`], by index.
     Config(Box<EdgeConfig>),
+    /// Forget answers that are kept. Answered by [`FromEdge::Purged`].
+    Purge {
+        /// Comes back with the answer.
+        number: u64,
+        /// Of this app.
+        app: AppKey,
+        /// Which.
+        what: Purge,
+    },
     /// Stop accepting, finish what is in flight within `patience`, exit with 0.
     Stop {
         /// How long requests in flight may take.
@@ -67,6 +76,13 @@ pub enum FromEdge {
         /// Why.
         reason: String,
     },
+    /// What was to be forgotten is, and what was on its way will not be kept.
+    Purged {
+        /// The number of the request.
+        number: u64,
+        /// How many answers there were.
+        dropped: u64,
+    },
     /// Sent once a second, and at once when an upstream of weight 0 has no leases left.
     Vitals(Vitals),
     /// Finished requests, oldest first.
@@ -76,6 +92,20 @@ pub enum FromEdge {
         /// Records dropped since the edge started, because nobody took them in time.
         dropped: u64,
     },
+}
+
+/// Which answers of an app the cache is to forget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", content = "value", rename_all = "snake_case")]
+pub enum Purge {
+    /// All of them.
+    All,
+    /// Those to one address: `https://shop.example/page?a=1`, or `/page?a=1` at every host of the app.
+    Url(String),
+    /// Those to addresses that begin so.
+    Prefix(String),
+    /// Those that the app has given this name, in `Cache-Tag` or `Surrogate-Key`.
+    Tag(String),
 }
 
 /// How the edge and its upstreams are doing.

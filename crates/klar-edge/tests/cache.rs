@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{Answer, App, Edge, Gate, Got, HOST, PATIENCE, Then, reply};
 use klar_base::signal::{CacheOutcome, DecidedBy};
+use klar_base::upstreams::{Purge, ToEdge};
 
 /// So many at once that nobody is alone, on both workers.
 const CROWD: usize = 60;
@@ -502,4 +503,33 @@ fn routes_decide() {
     let edge = Edge::with(&[&app], |edge| edge.config.cache_bytes = 0);
     edge.get("/");
     assert_eq!(edge.get("/").text(), "answer 2");
+}
+
+/// The core has answers forgotten, and hears how many.
+#[test]
+fn purges() {
+    let app = counting("cache-control: max-age=60\r\ncache-tag: goods, news\r\n");
+    let edge = Edge::with(&[&app], |_| {});
+    let all = ["/a", "/a/b", "/c", "/c?d"];
+    for (number, (app_key, what, gone)) in (1..).zip([
+        ("shop.prod", Purge::Url("/a".into()), &["/a"][..]),
+        ("shop.prod", Purge::Url(format!("https://{HOST}:8443/c?d")), &["/c?d"]),
+        ("shop.prod", Purge::Url("https://other.test/a".into()), &[]),
+        ("shop.prod", Purge::Prefix("/a".into()), &["/a", "/a/b"]),
+        ("shop.prod", Purge::Tag("news".into()), &all),
+        ("shop.prod", Purge::Tag("new".into()), &[]),
+        ("shop.prod", Purge::All, &all),
+        ("shop.staging", Purge::All, &[]),
+    ]) {
+        let before = all.map(|path| edge.get(path).text());
+        let message = ToEdge::Purge { number, app: app_key.parse().unwrap(), what: what.clone() };
+        edge.core().send(&message, &[]);
+        let dropped = edge.core().wait("the purge", |heard| {
+            heard.purged.iter().find(|(known, _)| *known == number).map(|(_, dropped)| *dropped)
+        });
+        assert_eq!(dropped, gone.len() as u64, "{what:?}");
+        for (index, path) in all.iter().enumerate() {
+            assert_eq!(edge.get(path).text() != before[index], gone.contains(path), "{what:?} {path}");
+        }
+    }
 }

@@ -24,8 +24,9 @@ use super::key::Key;
 const SHARDS: usize = 16;
 /// How long an address is known as one whose answers are not shared.
 pub const ALONE: Duration = Duration::from_secs(30);
-/// How long an app that could not be reached for an address is taken to be away.
-pub const FAILING: Duration = Duration::from_secs(5);
+/// How long an app that could not be reached for an address is taken to be away. It is asked again meanwhile, only
+/// that nobody waits for it; longer than such a request waits for an instance to come up (`edge.hold`).
+pub const FAILING: Duration = Duration::from_secs(30);
 /// Addresses that a shard knows as such.
 const ALONE_MAX: usize = 4096;
 
@@ -54,8 +55,9 @@ pub struct Flights {
 #[derive(Debug, Default)]
 struct Shard {
     flying: HashMap<Key, watch::Receiver<Landing>>,
-    alone: HashMap<Key, Instant>,
-    failing: HashMap<Key, Instant>,
+    /// By a digest of the key: keys can be long, and whom two share one with does not matter.
+    alone: HashMap<u64, Instant>,
+    failing: HashMap<u64, Instant>,
 }
 
 /// What somebody who wants an answer is to do.
@@ -78,15 +80,19 @@ pub struct Lead {
 }
 
 impl Flights {
+    fn digest(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[self.hasher.hash_one(key) as usize % SHARDS];
+        let shard = &self.shards[self.digest(key) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Joins those who want what `key` says, or is the first.
     pub fn join(self: &Arc<Self>, key: &Key, now: Instant) -> Turn {
         let mut shard = self.shard(key);
-        if shard.alone.get(key).is_some_and(|until| now < *until) {
+        if shard.alone.get(&self.digest(key)).is_some_and(|until| now < *until) {
             return Turn::Alone;
         }
         if let Some(flight) = shard.flying.get(key) {
@@ -112,33 +118,33 @@ impl Flights {
 
     /// Notes that answers for `key` are for one visitor each.
     pub fn part(&self, key: &Key, now: Instant) {
-        note(&mut self.shard(key).alone, key, now, ALONE);
+        note(&mut self.shard(key).alone, self.digest(key), now, ALONE);
     }
 
     /// Notes that an answer for `key` could be shared.
     pub fn unite(&self, key: &Key) {
         let mut shard = self.shard(key);
-        shard.alone.remove(key);
-        shard.failing.remove(key);
+        shard.alone.remove(&self.digest(key));
+        shard.failing.remove(&self.digest(key));
     }
 
     /// Notes that the app could not be reached for `key`.
     pub fn fail(&self, key: &Key, now: Instant) {
-        note(&mut self.shard(key).failing, key, now, FAILING);
+        note(&mut self.shard(key).failing, self.digest(key), now, FAILING);
     }
 
     /// Whether the app could not be reached for `key` just now.
     pub fn is_failing(&self, key: &Key, now: Instant) -> bool {
-        self.shard(key).failing.get(key).is_some_and(|until| now < *until)
+        self.shard(key).failing.get(&self.digest(key)).is_some_and(|until| now < *until)
     }
 }
 
-fn note(notes: &mut HashMap<Key, Instant>, key: &Key, now: Instant, time: Duration) {
+fn note(notes: &mut HashMap<u64, Instant>, digest: u64, now: Instant, time: Duration) {
     if notes.len() >= ALONE_MAX {
         notes.retain(|_, until| now < *until);
     }
     if notes.len() < ALONE_MAX {
-        notes.insert(key.clone(), now + time);
+        notes.insert(digest, now + time);
     }
 }
 

@@ -3,7 +3,7 @@
 //! `policy.rs` is what the RFCs say, as pure functions over what `directives.rs` and `dates.rs` read; `key.rs` is
 //! what an answer is found by. `store.rs` keeps answers, for all workers together; `flight.rs` makes one request of
 //! many that are alike; `fill.rs` brings a body to the visitor and into the store at once. `visit.rs` puts these
-//! around the way to the app, and `status.rs` says in each answer what was done.
+//! around the way to the app, `purge.rs` forgets on request, and `status.rs` says in each answer what was done.
 //!
 //! **Releases.** A page of an old release must not outlive a deploy. So the key has an epoch of the app in it, which
 //! grows whenever the set of releases that get requests changes: when a new release gets its first ones, and again
@@ -21,6 +21,7 @@ pub mod fill;
 mod flight;
 mod key;
 mod policy;
+mod purge;
 mod status;
 mod store;
 mod visit;

@@ -57,6 +57,8 @@ pub struct Heard {
     pub rejected: Vec<(u64, String)>,
     pub vitals: Vec<Vitals>,
     pub records: Vec<AccessRecord>,
+    /// By the number of the request.
+    pub purged: Vec<(u64, u64)>,
 }
 
 type Ears = Arc<(Mutex<Heard>, Condvar)>;
@@ -97,6 +99,7 @@ impl Core {
                         assert_eq!(dropped, 0);
                         ears.records.extend(records);
                     }
+                    FromEdge::Purged { number, dropped } => ears.purged.push((number, dropped)),
                     FromEdge::Hello { .. } => panic!("a second hello"),
                 }
                 heard.1.notify_all();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use klar_base::upstreams::{
-    self, CacheRules, Certificate, EdgeConfig, Limits, Route, Site, Target, Upstream, Upstreams,
+    self, CacheRules, Certificate, EdgeConfig, Limits, Purge, Route, Site, Target, Upstream, Upstreams,
 };
 use klar_base::{AppKey, Secret, ServiceName};
 use klar_config::{Edge, RouteCache};
@@ -113,6 +113,23 @@ impl Core {
             )
             .hint("look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)")),
         }
+    }
+
+    /// Has the edge forget answers of an app, and says how many it had.
+    pub(super) async fn purge_now(&self, key: AppKey, what: Purge) -> Result<u64, Failure> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let number = self.purges.get() + 1;
+        self.purges.set(number);
+        let sent = self.edge.borrow().purge(number, key, what);
+        sent.map_err(|error| {
+            Failure::new(format!("the edge could not be told to forget: {error}"))
+                .hint("one that starts anew has an empty cache; `klar` says whether it runs")
+        })?;
+        let done = self.wait_for(PATIENCE, |core| core.edge_now().purged.get(&number).copied()).await;
+        done.ok_or_else(|| {
+            Failure::new("the edge did not say within 10 s that it has forgotten")
+                .hint("look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)")
+        })
     }
 
     fn edge_config(&self) -> std::io::Result<(EdgeConfig, Vec<OwnedFd>)> {
