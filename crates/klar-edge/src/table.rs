@@ -397,6 +397,33 @@ impl Shared {
 mod tests {
     use super::*;
 
+    /// What serves, step by step, and whether pages of before are still good.
+    #[test]
+    fn epochs_turn_with_the_releases_that_serve() {
+        let (old, new) = ("0123456789ab", "ba9876543210");
+        let mut epoch = Epoch::default();
+        for (web, api, number) in [
+            (&[old][..], &[old][..], 0),
+            (&[old], &[old], 0),
+            // Between two instances of the same release.
+            (&[], &[old], 0),
+            (&[old], &[old], 0),
+            // A deploy: the new one joins, the old one leaves, one service after the other.
+            (&[old, new], &[old], 1),
+            (&[new], &[old], 2),
+            (&[new], &[new], 3),
+            // Back without any time together.
+            (&[], &[], 3),
+            (&[old], &[new], 4),
+        ] {
+            let releases = |all: &[&str]| all.iter().map(|id| id.parse().unwrap()).collect();
+            let serving = [("web", releases(web)), ("api", releases(api))];
+            let before = epoch.number;
+            let turned = epoch.turn(&serving.map(|(name, all)| (name.parse().unwrap(), all)).into());
+            assert_eq!((epoch.number, turned), (number, number > before), "{web:?} {api:?}");
+        }
+    }
+
     #[test]
     fn patterns() {
         let table = [
