@@ -9,6 +9,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::TokioIo;
+use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, ServiceName};
 use klar_run::control::{DeployRequest, LogQuery};
 use klar_run::layout::Layout;
@@ -21,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::query;
 use crate::route::Media;
-use crate::server::{Down, Restart, Scale, Uploaded};
+use crate::server::{Down, Purged, Restart, Scale, Uploaded};
 
 /// Why a question has no answer, or not the one that was hoped for.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +182,18 @@ impl Client {
         tell: impl FnMut(&Event),
     ) -> Result<Receipt, ClientError> {
         self.operate(&format!("/v1/apps/{key}/down"), Some(&Down { purge }), "stopping", tell).await
+    }
+
+    /// Has the cache of the edge forget answers of an app.
+    pub async fn purge(&self, key: &AppKey, what: &Purge) -> Result<Purged, ClientError> {
+        let during = "clearing the cache";
+        let text = serde_json::to_vec(what).map_err(|error| ClientError::Source(error.into()))?;
+        let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+        let path = format!("/v1/apps/{key}/purge");
+        self.send(request(Method::POST, &path, Some(Media::Json.name()), body), during)
+            .await?
+            .json(during)
+            .await
     }
 
     /// Stops every app, the edge and the core.

@@ -253,6 +253,8 @@ const OBJECTS: &[(&str, Fields)] = &[
     ),
     ("LogLine", &[("time", "string"), ("instance", "string"), ("stream", "string"), ("text", "string")]),
     ("Uploaded", &[("upload", "string")]),
+    ("Purge", &[("by", "PurgeBy"), ("value", "string?")]),
+    ("Purged", &[("dropped", "integer")]),
     (
         "DeployRequest",
         &[
@@ -304,4 +306,5 @@ const WORDS: &[(&str, &[&str])] = &[
     ("Health", &["up", "starting", "degraded", "down", "stopped"]),
     ("InstanceState", &["starting", "ready", "stopping", "waiting"]),
     ("Grade", &["good", "fair", "bad"]),
+    ("PurgeBy", &["all", "url", "prefix", "tag"]),
 ];

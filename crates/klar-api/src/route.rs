@@ -26,6 +26,8 @@ pub enum Action {
     Scale,
     /// Stops an app.
     Down,
+    /// Has the cache forget.
+    Purge,
     /// Output and access records.
     Logs,
     /// The settings in force.
@@ -101,7 +103,7 @@ const fn operation(
 }
 
 /// All routes.
-pub static ROUTES: [Route; 13] = [
+pub static ROUTES: [Route; 14] = [
     get("/v1/status", Action::Status, Media::Json, "HostStatus", "Everything at a glance."),
     get("/v1/doctor", Action::Doctor, Media::Json, "Findings", "What this host can and cannot do."),
     get("/v1/authority", Action::Authority, Media::Pem, "Pem", "The certificate of the local authority."),
@@ -129,6 +131,15 @@ pub static ROUTES: [Route; 13] = [
         "Sets the number of instances of a service.",
     ),
     operation("/v1/apps/{app}/down", Action::Down, Some("Down"), "Stops an app."),
+    Route {
+        method: Method::POST,
+        path: "/v1/apps/{app}/purge",
+        action: Action::Purge,
+        doc: "Has the cache forget answers of an app.",
+        takes: Some("Purge"),
+        media: Media::Json,
+        gives: "Purged",
+    },
     get("/v1/apps/{app}/logs", Action::Logs, Media::Lines, "LogLine", "Output of an app, oldest first."),
     get(
         "/v1/apps/{app}/config",

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
 use klar_run::control::{Control, DeployRequest, Events};
 use klar_run::report::Failure;
@@ -69,6 +70,13 @@ pub struct Down {
     /// Also remove its releases, logs, folders and databases.
     #[serde(default)]
     pub purge: bool,
+}
+
+/// The answer to `POST .../purge`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// How many answers the cache had of what it was to forget.
+    pub dropped: u64,
 }
 
 /// The answer to an upload.
@@ -250,6 +258,12 @@ async fn for_app<C: Control + 'static>(
         Action::Down => {
             let wanted: Down = read_json_or_default(request, limit).await?;
             operate(async move { control.down(key, wanted.purge).await }).await
+        }
+        Action::Purge => {
+            let wanted: Purge = read_json(request, limit).await?;
+            let dropped = control.purge(key, wanted).await;
+            let dropped = dropped.map_err(|failure| (StatusCode::CONFLICT, failure))?;
+            Ok(body::json(StatusCode::OK, &Purged { dropped }))
         }
         Action::Logs => {
             let wanted = query::logs(request.uri().query().unwrap_or_default());

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use klar_api::{Client, ClientError, Settings};
+use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, Secret, ServiceName};
 use klar_run::control::{Control, DeployRequest, Events, LogQuery};
 use klar_run::layout::Layout;
@@ -112,6 +113,10 @@ impl Control for Double {
     async fn down(&self, key: AppKey, purge: bool) -> Events {
         self.note(format!("down {key} purge={purge}"));
         self.finish("down", &key)
+    }
+    async fn purge(&self, key: AppKey, what: Purge) -> Result<u64, Failure> {
+        self.note(format!("purge {key} {what:?}"));
+        if key.app.as_str() == "broken" { Err(Failure::new("the edge does not run")) } else { Ok(3) }
     }
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure> {
         if key.app.as_str() == "nobody" {
@@ -249,6 +254,8 @@ fn every_question_reaches_the_core_and_comes_back() {
         client.restart(&key, None, |_| {}).await.unwrap();
         client.restart(&key, Some("api".parse().unwrap()), |_| {}).await.unwrap();
         client.scale(&key, "api".parse().unwrap(), 3, |_| {}).await.unwrap();
+        let purged = client.purge(&key, &Purge::Tag("goods".into())).await.unwrap();
+        assert_eq!(purged.dropped, 3);
         client.down(&key, true, |_| {}).await.unwrap();
         client.stop(|_| {}).await.unwrap();
         assert_eq!(
@@ -259,6 +266,7 @@ fn every_question_reaches_the_core_and_comes_back() {
                 "restart shop.staging None",
                 "restart shop.staging Some(ServiceName(\"api\"))",
                 "scale shop.staging api=3",
+                "purge shop.staging Tag(\"goods\")",
                 "down shop.staging purge=true",
                 "stop",
             ]
@@ -281,6 +289,8 @@ fn a_failed_operation_and_a_refused_one_differ() {
         let query = LogQuery { lines: 1, ..LogQuery::default() };
         let missing = world.client.logs(&"nobody".parse().unwrap(), &query, |_| true).await.unwrap_err();
         assert_eq!(missing.to_string(), "there is no app nobody.prod");
+        let purge = world.client.purge(&key, &Purge::All).await.unwrap_err();
+        assert_eq!(purge.to_string(), "the edge does not run");
     });
 }
 

@@ -50,6 +50,25 @@ pub struct AccessRecord {
     pub aborted: bool,
     /// The `user-agent`, cut at 256 bytes.
     pub user_agent: Option<String>,
+    /// What the cache did, when it could have had a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheOutcome>,
+}
+
+/// What the cache of the edge did with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheOutcome {
+    /// It answered.
+    Hit,
+    /// The app was asked.
+    Miss,
+    /// It answered with something stale: while a newer answer was fetched, or because the app was away.
+    Stale,
+    /// The app said that what is kept is still good.
+    Revalidated,
+    /// It had no part.
+    Bypass,
 }
 
 /// Who decided how a request was answered.
@@ -58,7 +77,7 @@ pub struct AccessRecord {
 pub enum DecidedBy {
     /// The app answered, whatever its status.
     App,
-    /// The edge answered from a static folder, or with a redirect.
+    /// The edge answered from a static folder, from its cache, or with a redirect.
     Edge,
     /// The edge refused the request: a limit, an unknown host, a malformed head.
     Refused,

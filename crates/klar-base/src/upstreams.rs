@@ -30,6 +30,15 @@ pub enum ToEdge {
     },
     /// The whole truth about what to serve. Descriptors: the open folders of [`Target::Static`], by index.
     Config(Box<EdgeConfig>),
+    /// Forget answers that are kept. Answered by [`FromEdge::Purged`].
+    Purge {
+        /// Comes back with the answer.
+        number: u64,
+        /// Of this app.
+        app: AppKey,
+        /// Which.
+        what: Purge,
+    },
     /// Stop accepting, finish what is in flight within `patience`, exit with 0.
     Stop {
         /// How long requests in flight may take.
@@ -67,6 +76,13 @@ pub enum FromEdge {
         /// Why.
         reason: String,
     },
+    /// What was to be forgotten is, and what was on its way will not be kept.
+    Purged {
+        /// The number of the request.
+        number: u64,
+        /// How many answers there were.
+        dropped: u64,
+    },
     /// Sent once a second, and at once when an upstream of weight 0 has no leases left.
     Vitals(Vitals),
     /// Finished requests, oldest first.
@@ -76,6 +92,20 @@ pub enum FromEdge {
         /// Records dropped since the edge started, because nobody took them in time.
         dropped: u64,
     },
+}
+
+/// Which answers of an app the cache is to forget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", content = "value", rename_all = "snake_case")]
+pub enum Purge {
+    /// All of them.
+    All,
+    /// Those to one address: `https://shop.example/page?a=1`, or `/page?a=1` at every host of the app.
+    Url(String),
+    /// Those to addresses that begin so.
+    Prefix(String),
+    /// Those that the app has given this name, in `Cache-Tag` or `Surrogate-Key`.
+    Tag(String),
 }
 
 /// How the edge and its upstreams are doing.
@@ -119,6 +149,14 @@ pub struct EdgeConfig {
     pub challenges: Vec<Challenge>,
     /// Connections from visitors in all; more are closed at once.
     pub connections_max: u32,
+    /// The room of the cache, in bytes; 0 switches it off.
+    #[serde(default = "cache_bytes")]
+    pub cache_bytes: u64,
+}
+
+/// 64 MiB.
+fn cache_bytes() -> u64 {
+    64 << 20
 }
 
 /// A certificate chain and its key.
@@ -189,6 +227,27 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// Overrides [`Limits::body_bytes`].
     pub body_bytes: Option<u64>,
+    /// What the cache does with answers.
+    #[serde(default)]
+    pub cache: CacheRules,
+}
+
+/// What the cache of the edge does on a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRules {
+    /// Whether it has any part.
+    pub enabled: bool,
+    /// How long an answer is fresh that states no lifetime, and was asked for without `Cookie` and `Authorization`.
+    /// `None`: it is not kept.
+    pub lifetime: Option<Duration>,
+    /// How long a stale answer is given while a newer one is fetched, where the answer does not say (RFC 5861).
+    pub stale_while_revalidate: Option<Duration>,
+}
+
+impl Default for CacheRules {
+    fn default() -> Self {
+        Self { enabled: true, lifetime: None, stale_while_revalidate: None }
+    }
 }
 
 /// Where a route leads.

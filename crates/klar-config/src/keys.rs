@@ -15,7 +15,8 @@ use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
     Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, HeaderField, HostName,
-    Place, PlainText, RelativePath, Role, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath, VarName,
+    Place, PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind, ServiceProtocol,
+    UrlPath, VarName,
 };
 
 /// A table at the top of the file.
@@ -373,6 +374,26 @@ section! {
         example: r#"body = "100MiB""#,
         aliases: &["body_limit", "max_body", "max_body_size", "upload_limit"],
     };
+
+    /// What klar keeps of the answers of a service, to give it to others. By default (`true`) that is what the app says
+    /// may be shared: answers with a lifetime (`Cache-Control`, `Expires` or `CDN-Cache-Control`), without
+    /// `Set-Cookie`, and for visitors with cookies only those that say `public` or `s-maxage`. A time is a lifetime for
+    /// answers that state none and were asked for without cookies and authorization. `false`: nothing is kept. It says
+    /// nothing about a static service.
+    cache as "cache": RouteCache = fixed("true") {
+        example: r#"cache = "30s""#,
+        min: Some("1s"),
+        max: Some("365d"),
+        aliases: &["caching", "cache_ttl", "ttl", "proxy_cache"],
+    };
+
+    /// How long a stale answer is given while klar fetches a newer one, so that nobody waits for it. What an answer
+    /// says itself (`stale-while-revalidate`, RFC 5861) comes first, and `must-revalidate` forbids it.
+    stale_while_revalidate as "stale_while_revalidate": Option<Period> = absent("what the answer says counts") {
+        example: r#"stale_while_revalidate = "1m""#,
+        max: Some("365d"),
+        aliases: &["swr", "grace", "stale"],
+    };
 }
 
 section! {
@@ -523,6 +544,14 @@ section! {
         min: Some("1"),
         max: Some("10000000"),
         aliases: &["max_connections", "worker_connections"],
+    };
+
+    /// How much memory the cache of answers may take. All apps of the machine share one cache, which is as large as the
+    /// largest of these; `"0B"` in all of them switches it off. One answer may take an eighth of it, 8 MiB at most.
+    cache_memory as "cache_memory": ByteSize = fixed("\"64MiB\"") {
+        example: r#"cache_memory = "256MiB""#,
+        max: Some("64GiB"),
+        aliases: &["cache", "cache_size", "memory"],
     };
 }
 

@@ -47,5 +47,6 @@ pub use schema::json_schema;
 pub use secret::{SecretRef, SecretRefError};
 pub use values::{
     Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, HostName, Place,
-    PlainText, RelativePath, Role, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath, VarName,
+    PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath,
+    VarName,
 };

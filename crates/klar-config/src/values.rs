@@ -267,6 +267,27 @@ choice! {
     }
 }
 
+/// What the cache of the edge does on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RouteCache {
+    /// Whether it keeps what says that it may be kept.
+    Switch(bool),
+    /// It does, and gives this lifetime to what states none.
+    Lifetime(Period),
+}
+
+impl Value for RouteCache {
+    const KIND: Kind = Kind::Either(&[Kind::Period, Kind::Bool]);
+
+    fn read(node: &Node, key: &'static Key, cx: &mut Reader<'_>) -> Option<Self> {
+        match node.data {
+            Data::Bool(switch) => Some(Self::Switch(switch)),
+            _ => Period::read(node, key, cx).map(Self::Lifetime),
+        }
+    }
+}
+
 choice! {
     /// Where a check counts in the score.
     pub enum CheckCategory {

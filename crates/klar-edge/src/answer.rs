@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use klar_base::signal::DecidedBy;
 use tokio::time::{Instant, Sleep};
 
+use crate::cache::fill::FillBody;
 use crate::compress::Compressed;
 use crate::guard::Answering;
 use crate::headers;
@@ -38,6 +39,8 @@ pub enum Source {
     App(Box<AppBody>),
     /// From the app, compressed here.
     Compressed(Box<Compressed>),
+    /// From the app, and into the cache as well.
+    Fill(FillBody),
     /// From a file.
     File(FileBody),
 }
@@ -53,9 +56,19 @@ impl Source {
             Self::Full(bytes) => bytes.is_empty(),
             Self::App(body) => body.ended,
             Self::Compressed(body) => body.is_end(),
+            Self::Fill(body) => body.is_end(),
             Self::File(body) => body.left == 0,
         }
     }
+}
+
+/// What an app is still sending, plain or packed.
+pub trait Coming: std::fmt::Debug {
+    /// The next piece, or that the app has broken off or been silent for too long.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>;
+
+    /// Counts against the instance that it did not answer well.
+    fn count_failure(&self);
 }
 
 /// Part of a file.
@@ -71,6 +84,8 @@ pub struct FileBody {
 pub struct AppBody {
     incoming: Incoming,
     ended: bool,
+    /// Its end is told from a connection that broke.
+    delimited: bool,
     /// How long the app may be silent; an event stream may be so for ever.
     stall: Option<Duration>,
     clock: Option<Pin<Box<Sleep>>>,
@@ -87,18 +102,55 @@ impl AppBody {
         connection: Connection,
         pool: Rc<Pool>,
         stall: Option<Duration>,
+        delimited: bool,
     ) -> Self {
         let ended = incoming.is_end_stream();
-        Self { incoming, ended, stall, clock: None, lease, connection: Some(connection), pool }
+        Self { incoming, ended, delimited, stall, clock: None, lease, connection: Some(connection), pool }
     }
 
-    /// Counts against the instance that it did not answer well.
+    /// Whether its end is told from a connection that broke (RFC 9112 section 8).
+    pub fn is_delimited(&self) -> bool {
+        self.delimited
+    }
+
+    /// How long it is, when the app said so.
+    pub fn length(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    /// Notes with its instance that it broke off.
     pub fn count_failure(&self) {
         self.lease.count_failure();
     }
 
-    /// The next piece, or that the app has been silent for too long.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    /// Everything that has come already, up to `max` bytes; `None` with what was read when that is not all.
+    ///
+    /// # Errors
+    /// When the app breaks off.
+    pub async fn collect(&mut self, max: usize) -> io::Result<Bytes> {
+        let mut all = bytes::BytesMut::new();
+        while !self.ended {
+            match std::future::poll_fn(|cx| self.poll(cx)).await {
+                None => break,
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        if all.len() + data.len() > max {
+                            return Err(io::Error::new(
+                                io::ErrorKind::InvalidData,
+                                "more bytes than announced",
+                            ));
+                        }
+                        all.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+        Ok(all.freeze())
+    }
+}
+
+impl Coming for AppBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -130,29 +182,8 @@ impl AppBody {
         }
     }
 
-    /// Everything that has come already, up to `max` bytes; `None` with what was read when that is not all.
-    ///
-    /// # Errors
-    /// When the app breaks off.
-    pub async fn collect(&mut self, max: usize) -> io::Result<Bytes> {
-        let mut all = bytes::BytesMut::new();
-        while !self.ended {
-            match std::future::poll_fn(|cx| self.poll(cx)).await {
-                None => break,
-                Some(frame) => {
-                    if let Ok(data) = frame?.into_data() {
-                        if all.len() + data.len() > max {
-                            return Err(io::Error::new(
-                                io::ErrorKind::InvalidData,
-                                "more bytes than announced",
-                            ));
-                        }
-                        all.extend_from_slice(&data);
-                    }
-                }
-            }
-        }
-        Ok(all.freeze())
+    fn count_failure(&self) {
+        self.lease.count_failure();
     }
 }
 
@@ -193,6 +224,7 @@ impl OutBody {
             Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::App(body) => body.poll(cx),
             Source::Compressed(body) => body.poll(cx),
+            Source::Fill(body) => body.poll(cx).map_ok(Frame::data),
             Source::File(body) if body.left == 0 => Poll::Ready(None),
             Source::File(body) => {
                 let mut piece = vec![0; body.left.min(PIECE) as usize];
@@ -233,8 +265,9 @@ impl Body for OutBody {
                 record.error = Some(format!("the answer broke off: {error}"));
                 match &this.source {
                     Source::App(body) => body.count_failure(),
-                    Source::Compressed(body) => body.body.count_failure(),
-                    Source::Full(_) | Source::File(_) => {}
+                    Source::Compressed(body) => body.count_failure(),
+                    // The task that fills the cache has counted it.
+                    Source::Fill(_) | Source::Full(_) | Source::File(_) => {}
                 }
                 return Poll::Ready(polled);
             }
@@ -255,6 +288,7 @@ impl Body for OutBody {
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::App(body) => body.incoming.size_hint(),
             Source::Compressed(_) => SizeHint::default(),
+            Source::Fill(body) => body.length.map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::File(body) => SizeHint::with_exact(body.left),
         }
     }

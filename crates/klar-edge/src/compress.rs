@@ -16,7 +16,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use hyper::body::Frame;
 
-use crate::answer::{Answer, AppBody, FileBody, Source};
+use crate::answer::{Answer, AppBody, Coming, FileBody, Source};
 
 /// Less than this, in bytes, is one packet anyway.
 const WORTH_IT: u64 = 1024;
@@ -114,7 +114,7 @@ pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
             Some(compressed) => Source::Full(compressed),
             None => return Answer::from_parts(parts, Source::File(file)),
         },
-        other @ Source::Compressed(_) => return Answer::from_parts(parts, other),
+        other @ (Source::Compressed(_) | Source::Fill(_)) => return Answer::from_parts(parts, other),
     };
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
@@ -282,7 +282,7 @@ impl Encoder {
 pub struct Compressed {
     /// `None`: the end was sent.
     encoder: Option<Encoder>,
-    pub body: AppBody,
+    body: AppBody,
     /// Something was written that has not come out.
     unsent: bool,
     /// They come after the end of the body.
@@ -300,12 +300,19 @@ impl Compressed {
         Self { encoder: Some(encoder), body, unsent: false, trailers: None }
     }
 
+    /// Whether the app's answer has an end of its own.
+    pub fn is_delimited(&self) -> bool {
+        self.body.is_delimited()
+    }
+
     /// Whether everything was sent.
     pub fn is_end(&self) -> bool {
         self.encoder.is_none() && self.trailers.is_none()
     }
+}
 
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+impl Coming for Compressed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             let Some(encoder) = &mut self.encoder else { return Poll::Ready(self.trailers.take().map(Ok)) };
             let out = match self.body.poll(cx) {
@@ -333,6 +340,10 @@ impl Compressed {
                 out => return Poll::Ready(Some(out.map(Frame::data))),
             }
         }
+    }
+
+    fn count_failure(&self) {
+        self.body.count_failure();
     }
 }
 

@@ -130,6 +130,10 @@ impl Link {
                     // The core waits for those that are drained already.
                     self.shared.tell_drained();
                 }
+                ToEdge::Purge { number, app, what } => {
+                    let dropped = self.shared.cache.purge(&app, &what) as u64;
+                    self.say(&stream, &FromEdge::Purged { number, dropped })?;
+                }
                 // The main thread is gone only when the process is.
                 ToEdge::Stop { patience } => drop(self.stop.send(patience)),
             }

@@ -258,8 +258,10 @@ fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {
         .any(|value| value == "*" || value == tag)
 }
 
+/// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Range {
+pub enum Range {
+    /// All of it.
     All,
     /// First and last byte.
     Part(u64, u64),
@@ -269,7 +271,7 @@ enum Range {
 
 impl Range {
     /// One range is honoured; several, or what is not understood, gets everything (RFC 9110 section 14.2).
-    fn read(value: &str, length: u64) -> Self {
+    pub fn read(value: &str, length: u64) -> Self {
         let Some((first, last)) = value.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'))
         else {
             return Self::All;

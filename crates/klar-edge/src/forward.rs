@@ -48,7 +48,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// The first pause before the same instance is tried again; it doubles.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The cookie that remembers the instance of a sticky service.
-const STICKY: &str = "__klar_instance";
+pub const STICKY: &str = "__klar_instance";
 
 /// What forwarding needs to know of where it runs.
 #[derive(Debug, Clone)]
@@ -78,12 +78,13 @@ impl Failure {
         Self { reason: Reason::new(status, detail), decided_by: DecidedBy::Failed, error: error.into() }
     }
 
-    fn refused(status: StatusCode, detail: &'static str) -> Self {
+    /// The edge says no.
+    pub fn refused(status: StatusCode, detail: &'static str) -> Self {
         Self { reason: Reason::new(status, detail), decided_by: DecidedBy::Refused, error: detail.into() }
     }
 }
 
-/// Gets the answer for a request from an instance of `service`.
+/// Gets the answer for a request from an instance of `service`. A request without a body may come from the edge itself.
 ///
 /// # Errors
 /// What to say instead.
@@ -91,7 +92,7 @@ pub async fn forward(
     road: &Road,
     route: &RouteTable,
     service: &ServiceName,
-    request: Request<Incoming>,
+    request: Request<Option<Incoming>>,
     story: &mut Story,
 ) -> Result<Answer, Failure> {
     let begun = Instant::now();
@@ -104,9 +105,12 @@ pub async fn forward(
         && road.site.services.get(service).is_some_and(|service| service.speaks(AppProtocol::H2c));
     let stall = (road.shared_connection.is_some() && !is_call)
         .then(|| Stall { time: road.site.limits.stall_timeout, clock: Clock::default() });
-    let body =
-        Metered { incoming, left: route.body_bytes, read: story.read.clone(), fault: fault.clone(), stall };
-    let held = hold(body, repeatable);
+    let held = async {
+        let Some(incoming) = incoming else { return Ok(Outgoing::Whole(Bytes::new())) };
+        let left = route.body_bytes;
+        let body = Metered { incoming, left, read: story.read.clone(), fault: fault.clone(), stall };
+        hold(body, repeatable).await
+    };
     let mut body = match timeout_at(deadline, held).await {
         Ok(Ok(body)) => body,
         Ok(Err(())) => return Err(visitors_fault(&fault).unwrap_or_else(late_body)),
@@ -365,11 +369,15 @@ async fn settle(
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
         || headers::is_grpc(&parts.headers);
+    // Without a length or chunks the end of the connection is the end of the answer, whatever ended it.
+    let delimited = length.is_some()
+        || parts.headers.contains_key(header::TRANSFER_ENCODING)
+        || !matches!(connection, Connection::Http1(_));
     headers::from_app(&mut parts.headers);
     let stall = (!is_stream).then_some(road.site.limits.stall_timeout);
     // What fits into memory is sent without its trailers.
     let check = check && matches!(connection, Connection::Http1(_));
-    let mut body = AppBody::new(incoming, lease, connection, road.pool.clone(), stall);
+    let mut body = AppBody::new(incoming, lease, connection, road.pool.clone(), stall, delimited);
     let source = if check && length.is_some_and(|length| length <= HELD_MAX as u64) {
         let whole = body.collect(HELD_MAX).await;
         Source::Full(whole.map_err(|error| Miss::Sent(describe(&error)))?)

@@ -13,9 +13,10 @@ use klar_base::signal::DecidedBy;
 use klar_base::upstreams::{Csp, CspMode};
 
 use crate::answer::{Answer, OutBody, Source};
+use crate::cache;
 use crate::compress::compress;
 use crate::files;
-use crate::forward::{Failure, Road, forward};
+use crate::forward::{Failure, Road};
 use crate::guard::{HeadNote, Heads};
 use crate::headers;
 use crate::page::{self, Reason};
@@ -197,7 +198,7 @@ impl Visit {
                     shared_connection: (request.version() == Version::HTTP_2).then(|| self.heads.clone()),
                 };
                 story.record.decided_by = DecidedBy::App;
-                forward(&road, route, service, request, story).await
+                cache::answer(&road, route, service, request, host, story).await
             }
         }
     }

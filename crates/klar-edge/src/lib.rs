@@ -5,9 +5,10 @@
 //!
 //! A request passes through these files, in this order: `guard.rs` lets only well-framed bytes through
 //! (`framing.rs` judges heads and `chunked.rs` chunks), or, for HTTP/2, `guard_http2.rs` ends connections that only
-//! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds the site and the route (`table.rs`),
-//! `forward.rs` sends it to an instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps
-//! connections), `compress.rs` packs what comes back, or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
+//! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds
+//! the site and the route (`table.rs`), `cache/` answers from what it keeps, `forward.rs` sends the request to an
+//! instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps connections), `compress.rs`
+//! packs what comes back, or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
 //! `story.rs` writes the record.
 //!
 //! **Invariant:** a request never reaches an upstream that got weight 0 before it was picked: a lease is taken
@@ -16,6 +17,7 @@
 //! is held across a system call.
 
 mod answer;
+mod cache;
 mod challenge;
 mod chunked;
 mod compress;

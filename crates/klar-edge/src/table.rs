@@ -1,6 +1,6 @@
 //! What to serve, made ready for lookups; and what all workers share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use klar_base::signal::{AccessRecord, Totals};
-use klar_base::upstreams::{AppProtocol, Csp, EdgeConfig, Limits, Target, Vitals};
+use klar_base::upstreams::{AppProtocol, CacheRules, Csp, EdgeConfig, Limits, Target, Vitals};
 use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::challenge::Challenges;
 use crate::guard::Clocks;
 use crate::tls::Certificates;
@@ -41,6 +42,8 @@ pub struct SiteTable {
     pub totals: Arc<AppTotals>,
     pub services: BTreeMap<ServiceName, Arc<ServiceTable>>,
     pub first_host: String,
+    /// Grows when the releases change that get requests: see [`crate::cache`].
+    pub epoch: u64,
     /// The most specific first.
     routes: Vec<RouteTable>,
 }
@@ -54,6 +57,7 @@ pub struct RouteTable {
     pub cross_site: bool,
     pub timeout: Duration,
     pub body_bytes: u64,
+    pub cache: CacheRules,
 }
 
 /// Where a route leads.
@@ -192,6 +196,7 @@ pub struct Shared {
     pub records_dropped: AtomicU64,
     /// The thread that takes the notes.
     pub reporter: OnceLock<Thread>,
+    pub cache: Arc<Cache>,
     notes: SyncSender<Note>,
     changes: watch::Sender<()>,
     memory: Mutex<Memory>,
@@ -203,6 +208,27 @@ struct Memory {
     serial: u64,
     upstreams: BTreeMap<(InstanceId, SocketAddr), Arc<UpstreamState>>,
     totals: BTreeMap<AppKey, Arc<AppTotals>>,
+    epochs: BTreeMap<AppKey, Epoch>,
+}
+
+/// Which releases of an app get requests, and how often that has changed.
+#[derive(Debug, Default)]
+struct Epoch {
+    number: u64,
+    serving: BTreeMap<ServiceName, BTreeSet<ReleaseId>>,
+}
+
+impl Epoch {
+    /// Takes note of who serves now, and says whether that has changed. A service without any instance is between two.
+    fn turn(&mut self, services: &BTreeMap<ServiceName, BTreeSet<ReleaseId>>) -> bool {
+        let mut changed = false;
+        for (service, releases) in services.iter().filter(|(_, releases)| !releases.is_empty()) {
+            let before = self.serving.insert(service.clone(), releases.clone());
+            changed |= before.is_some_and(|before| before != *releases);
+        }
+        self.number += u64::from(changed);
+        changed
+    }
 }
 
 impl Shared {
@@ -214,6 +240,7 @@ impl Shared {
             connections: AtomicU32::new(0),
             records_dropped: AtomicU64::new(0),
             reporter: OnceLock::new(),
+            cache: Arc::new(Cache::new(0)),
             notes,
             changes: watch::Sender::new(()),
             memory: Mutex::default(),
@@ -270,9 +297,13 @@ impl Shared {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut hosts, mut apps, mut kept) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut weights = Vec::new();
+        let mut changed = Vec::new();
         for site in config.sites {
             let mut services = BTreeMap::new();
+            let mut serving = BTreeMap::new();
             for (name, upstreams) in site.services {
+                let weighty = upstreams.upstreams.iter().filter(|upstream| upstream.weight > 0);
+                serving.insert(name.clone(), weighty.map(|upstream| upstream.release.clone()).collect());
                 let mut states = Vec::with_capacity(upstreams.upstreams.len());
                 for upstream in &upstreams.upstreams {
                     let key = (upstream.id.clone(), upstream.address);
@@ -324,17 +355,25 @@ impl Shared {
                     cross_site: route.cross_site,
                     timeout: route.timeout.unwrap_or(site.limits.timeout),
                     body_bytes: route.body_bytes.unwrap_or(site.limits.body_bytes),
+                    cache: route.cache,
                 });
             }
             // Exact patterns first, then by length: the first that matches is the most specific.
             routes.sort_by_key(|route| (route.pattern.ends_with("/*"), usize::MAX - route.pattern.len()));
             let totals = memory.totals.entry(site.app.clone()).or_default().clone();
+            // If this configuration is refused after all, that costs a few hits.
+            let epoch = memory.epochs.entry(site.app.clone()).or_default();
+            if epoch.turn(&serving) {
+                changed.push(site.app.clone());
+            }
+            let epoch = epoch.number;
             let table = Arc::new(SiteTable {
                 app: site.app.clone(),
                 limits: site.limits,
                 csp: site.csp,
                 totals,
                 services,
+                epoch,
                 first_host: site.hosts.first().cloned().unwrap_or_default(),
                 routes,
             });
@@ -365,6 +404,11 @@ impl Shared {
         }
         memory.upstreams = kept;
         drop(memory);
+        self.cache.resize(usize::try_from(config.cache_bytes).unwrap_or(usize::MAX));
+        // Nobody finds these any more; this gives their room back.
+        for app in &changed {
+            self.cache.forget(app);
+        }
         self.tell_waiting();
         Ok(())
     }
@@ -373,6 +417,33 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What serves, step by step, and whether pages of before are still good.
+    #[test]
+    fn epochs_turn_with_the_releases_that_serve() {
+        let (old, new) = ("0123456789ab", "ba9876543210");
+        let mut epoch = Epoch::default();
+        for (web, api, number) in [
+            (&[old][..], &[old][..], 0),
+            (&[old], &[old], 0),
+            // Between two instances of the same release.
+            (&[], &[old], 0),
+            (&[old], &[old], 0),
+            // A deploy: the new one joins, the old one leaves, one service after the other.
+            (&[old, new], &[old], 1),
+            (&[new], &[old], 2),
+            (&[new], &[new], 3),
+            // Back without any time together.
+            (&[], &[], 3),
+            (&[old], &[new], 4),
+        ] {
+            let releases = |all: &[&str]| all.iter().map(|id| id.parse().unwrap()).collect();
+            let serving = [("web", releases(web)), ("api", releases(api))];
+            let before = epoch.number;
+            let turned = epoch.turn(&serving.map(|(name, all)| (name.parse().unwrap(), all)).into());
+            assert_eq!((epoch.number, turned), (number, number > before), "{web:?} {api:?}");
+        }
+    }
 
     #[test]
     fn patterns() {

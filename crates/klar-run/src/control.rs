@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Secret, ServiceName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -72,6 +73,8 @@ pub trait Control {
     async fn scale(&self, key: AppKey, service: ServiceName, instances: u32) -> Events;
     /// Stops an app; `purge` also removes its releases, logs, folders and databases.
     async fn down(&self, key: AppKey, purge: bool) -> Events;
+    /// Has the cache of the edge forget answers of an app, and says how many there were.
+    async fn purge(&self, key: AppKey, what: Purge) -> Result<u64, Failure>;
     /// Output of an app. Ends when it is not followed, or when the receiver is dropped.
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure>;
     /// `klar.toml` as it is in force for the release that serves, with where each value came from.

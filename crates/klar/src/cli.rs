@@ -121,6 +121,9 @@ pub enum Verb {
         #[arg(value_name = "SERVICE=N", value_parser = parse_scale)]
         wanted: (ServiceName, u32),
     },
+    /// The cache of the edge
+    #[command(subcommand)]
+    Cache(Cache),
     /// Stop the app
     #[command(
         after_help = "Examples:\n  klar down                    stop the app; its data stays\n  klar down --purge            also remove releases, logs and databases\n  klar down --all              stop every app and klar itself"
@@ -390,6 +393,41 @@ pub struct Logs {
     /// Requests instead of output
     #[arg(long, conflicts_with_all = ["service", "instance"])]
     pub access: bool,
+}
+
+/// `klar cache`.
+#[derive(Debug, Subcommand)]
+pub enum Cache {
+    /// Have answers of the app forgotten that the edge keeps, and say how many there were
+    #[command(
+        after_help = "Examples:\n  klar cache purge /prices                      at every host of the app\n  klar cache purge https://shop.example/a?b=1   this address exactly\n  klar cache purge --prefix /blog/\n  klar cache purge --tag goods                  what the app calls so in Cache-Tag or Surrogate-Key\n  klar cache purge --all --json | jq .dropped"
+    )]
+    Purge(PurgeArgs),
+}
+
+/// `klar cache purge`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct PurgeArgs {
+    /// An address, or its path and query
+    #[arg(value_parser = parse_address)]
+    pub url: Option<String>,
+    /// All addresses that begin so
+    #[arg(long, value_name = "URL", value_parser = parse_address)]
+    pub prefix: Option<String>,
+    /// All answers with this name
+    #[arg(long)]
+    pub tag: Option<String>,
+    /// All answers of the app
+    #[arg(long)]
+    pub all: bool,
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    if text.starts_with('/') || text.starts_with("https://") {
+        return Ok(text.into());
+    }
+    Err("write it as /path or https://host/path".into())
 }
 
 /// `klar down`.

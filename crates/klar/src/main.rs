@@ -11,7 +11,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Verb};
+use cli::{Cache, Cli, Verb};
 use context::{Context, Trouble};
 use verbs::{check, fix, host, learn, ledger, operate, see, service, trust, up};
 
@@ -45,6 +45,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Rollback) => operate::rollback(context),
         Some(Verb::Restart { service }) => operate::restart(context, service),
         Some(Verb::Scale { wanted: (service, number) }) => operate::scale(context, service, number),
+        Some(Verb::Cache(Cache::Purge(wanted))) => operate::purge(context, &wanted),
         Some(Verb::Down(wanted)) => operate::down(context, &wanted),
         Some(Verb::Check(wanted)) => check::check(context, &wanted),
         Some(Verb::Attest(wanted)) => ledger::attest(context, &wanted),

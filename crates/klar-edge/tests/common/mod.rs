@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use klar_base::signal::{AccessRecord, UpstreamVitals};
 use klar_base::upstreams::{
-    Certificate, Csp, CspMode, EdgeConfig, FromEdge, Limits, ListenerSpec, Route, Site, Target, ToEdge,
-    Upstream, Upstreams, Vitals,
+    CacheRules, Certificate, Csp, CspMode, EdgeConfig, FromEdge, Limits, ListenerSpec, Route, Site, Target,
+    ToEdge, Upstream, Upstreams, Vitals,
 };
 use klar_base::{Secret, wire};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -59,6 +59,8 @@ pub struct Heard {
     pub rejected: Vec<(u64, String)>,
     pub vitals: Vec<Vitals>,
     pub records: Vec<AccessRecord>,
+    /// By the number of the request.
+    pub purged: Vec<(u64, u64)>,
 }
 
 type Ears = Arc<(Mutex<Heard>, Condvar)>;
@@ -99,6 +101,7 @@ impl Core {
                         assert_eq!(dropped, 0);
                         ears.records.extend(records);
                     }
+                    FromEdge::Purged { number, dropped } => ears.purged.push((number, dropped)),
                     FromEdge::Hello { .. } => panic!("a second hello"),
                 }
                 heard.1.notify_all();
@@ -332,6 +335,7 @@ pub fn route(pattern: &str) -> Route {
         cross_site: false,
         timeout: None,
         body_bytes: None,
+        cache: CacheRules::default(),
     }
 }
 
@@ -363,6 +367,7 @@ fn config(https_port: u16) -> EdgeConfig {
         sites: vec![site],
         challenges: Vec::new(),
         connections_max: 1000,
+        cache_bytes: 1 << 20,
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use klar_base::upstreams::Purge;
 use klar_base::{AppKey, InstanceId, ServiceName};
 use tokio::sync::mpsc;
 
@@ -69,6 +70,11 @@ impl Control for Rc<Core> {
     async fn down(&self, key: AppKey, purge: bool) -> Events {
         let core = self.clone();
         operation(|progress| async move { core.down_now(&key, purge, &progress).await })
+    }
+
+    async fn purge(&self, key: AppKey, what: Purge) -> Result<u64, Failure> {
+        self.known(&key)?;
+        self.purge_now(key, what).await
     }
 
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure> {

@@ -10,12 +10,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use klar_base::upstreams::{EdgeConfig, FromEdge, ListenerSpec, ToEdge, Vitals};
-use klar_base::wire;
+use klar_base::upstreams::{EdgeConfig, FromEdge, ListenerSpec, Purge, ToEdge, Vitals};
+use klar_base::{AppKey, wire};
 use tokio::sync::{mpsc, watch};
 
 use crate::layout::Layout;
 use crate::spawn::{self, Answer, Request, Spawn, Spawner, users::Identity};
+
+/// Purges whose outcome is remembered, for those who wait for it.
+const PURGES: usize = 64;
 
 /// What the edge has said, always the newest.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +31,8 @@ pub struct EdgeState {
     pub applied: u64,
     /// The newest generation that it refused, and why.
     pub rejected: Option<(u64, String)>,
+    /// The last purges that it did, by number, and how many answers each took.
+    pub purged: BTreeMap<u64, u64>,
     /// The newest vitals.
     pub vitals: Vitals,
     /// How often it was started.
@@ -288,6 +293,15 @@ impl EdgeLink {
         wire::send(stream, &ToEdge::Config(Box::new(config)), &wire::borrow(folders))
     }
 
+    /// Tells the edge to forget answers of an app; `number` comes back.
+    ///
+    /// # Errors
+    /// When the edge is gone, and its cache with it.
+    pub fn purge(&self, number: u64, app: AppKey, what: Purge) -> io::Result<()> {
+        let stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        wire::send(stream, &ToEdge::Purge { number, app, what }, &[])
+    }
+
     /// Tells the edge to finish and end.
     pub fn stop(&self, patience: Duration) {
         if let Some(stream) = &self.stream {
@@ -326,6 +340,14 @@ fn note(state: &watch::Sender<EdgeState>, message: &FromEdge) {
         }
         FromEdge::Vitals(vitals) => state.send_modify(|state| state.vitals = vitals.clone()),
         FromEdge::Records { dropped, .. } => state.send_modify(|state| state.records_dropped = *dropped),
+        FromEdge::Purged { number, dropped } => {
+            state.send_modify(|state| {
+                state.purged.insert(*number, *dropped);
+                if state.purged.len() > PURGES {
+                    state.purged.pop_first();
+                }
+            });
+        }
         FromEdge::Hello { .. } => {}
     }
 }

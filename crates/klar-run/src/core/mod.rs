@@ -104,6 +104,8 @@ pub struct Core {
     /// Counts changes, so that tasks can wait for one.
     changes: watch::Sender<u64>,
     generation: Cell<u64>,
+    /// Purges of the cache so far.
+    purges: Cell<u64>,
     access: access::AccessLogs,
     started: Instant,
     uploads: std::path::PathBuf,
@@ -237,6 +239,7 @@ impl Core {
             changes,
             // Above every generation that an edge may have from an earlier core.
             generation: Cell::new(state::unix_ms()),
+            purges: Cell::new(0),
             started: Instant::now(),
             uploads,
             ports,

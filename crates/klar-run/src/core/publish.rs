@@ -6,9 +6,11 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use klar_base::upstreams::{self, EdgeConfig, Limits, Route, Site, Target, Upstream, Upstreams};
+use klar_base::upstreams::{
+    self, CacheRules, EdgeConfig, Limits, Purge, Route, Site, Target, Upstream, Upstreams,
+};
 use klar_base::{AppKey, ServiceName};
-use klar_config::Edge;
+use klar_config::{Edge, RouteCache};
 
 use super::instance::{self};
 use super::{App, Core};
@@ -113,12 +115,30 @@ impl Core {
         }
     }
 
+    /// Has the edge forget answers of an app, and says how many it had.
+    pub(super) async fn purge_now(&self, key: AppKey, what: Purge) -> Result<u64, Failure> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let number = self.purges.get() + 1;
+        self.purges.set(number);
+        let sent = self.edge.borrow().purge(number, key, what);
+        sent.map_err(|error| {
+            Failure::new(format!("the edge could not be told to forget: {error}"))
+                .hint("one that starts anew has an empty cache; `klar` says whether it runs")
+        })?;
+        let done = self.wait_for(PATIENCE, |core| core.edge_now().purged.get(&number).copied()).await;
+        done.ok_or_else(|| {
+            Failure::new("the edge did not say within 10 s that it has forgotten")
+                .hint("look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)")
+        })
+    }
+
     fn edge_config(&self) -> std::io::Result<(EdgeConfig, Vec<OwnedFd>)> {
         self.sync_names();
         let mut folders = Vec::new();
         let mut sites = Vec::new();
         let mut certificates = Vec::new();
         let mut connections_max = 0;
+        let mut cache_bytes = 0;
         let mut https_port = 443;
         let host = self.host.borrow();
         let apps = self.apps.borrow();
@@ -130,6 +150,7 @@ impl Core {
             let settings = &release.config.edge;
             https_port = self.edge_ports(settings).0;
             connections_max = connections_max.max(settings.connections);
+            cache_bytes = cache_bytes.max(settings.cache_memory.0);
             let hosts = self.hosts(key, release);
             certificates.extend(self.certificates_of(key, release, &hosts)?);
             sites.push(self.site(key, app, release, hosts, &mut folders)?);
@@ -141,6 +162,7 @@ impl Core {
             sites,
             challenges: self.certificates.challenges(),
             connections_max,
+            cache_bytes,
         };
         Ok((config, folders))
     }
@@ -223,6 +245,14 @@ impl Core {
                 cross_site: policy.cross_site,
                 timeout: Some(policy.timeout.0),
                 body_bytes: Some(policy.body.0),
+                cache: CacheRules {
+                    enabled: policy.cache != RouteCache::Switch(false),
+                    lifetime: match policy.cache {
+                        RouteCache::Switch(_) => None,
+                        RouteCache::Lifetime(lifetime) => Some(lifetime.0),
+                    },
+                    stale_while_revalidate: policy.stale_while_revalidate.map(|period| period.0),
+                },
             });
         }
         let services = release.config.services.iter().filter(|(_, service)| service.is_web());

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use klar_api::ClientError;
 use klar_base::ServiceName;
+use klar_base::upstreams::Purge;
 use klar_run::report::{Event, Failure, Receipt};
 
-use crate::cli::Down;
+use crate::cli::{Down, PurgeArgs};
 use crate::context::{Context, Trouble, wait};
 use crate::out::events::Steps;
 use crate::out::receipt;
+use crate::out::words::things;
 
 /// The last line of an operation.
 pub fn conclude(context: &Context, receipt: &Receipt) {
@@ -54,6 +56,24 @@ pub fn restart(context: &Context, service: Option<ServiceName>) -> Result<(), Tr
 pub fn scale(context: &Context, service: ServiceName, number: u32) -> Result<(), Trouble> {
     let key = context.key()?;
     operate(context, async |tell| context.client().scale(&key, service, number, tell).await)
+}
+
+/// `klar cache purge`.
+pub fn purge(context: &Context, wanted: &PurgeArgs) -> Result<(), Trouble> {
+    let key = context.key()?;
+    let what = match (&wanted.url, &wanted.prefix, &wanted.tag) {
+        (Some(url), ..) => Purge::Url(url.clone()),
+        (_, Some(prefix), _) => Purge::Prefix(prefix.clone()),
+        (.., Some(tag)) => Purge::Tag(tag.clone()),
+        _ => Purge::All,
+    };
+    let purged = wait(context.client().purge(&key, &what))??;
+    if context.printer.json {
+        context.printer.value(&purged);
+    } else {
+        context.printer.data(format!("{} forgotten", things(purged.dropped, "answer")));
+    }
+    Ok(())
 }
 
 /// `klar down`.

@@ -1,0 +1,246 @@
+//! One request to the app for many visitors who want the same at the same time, on whichever worker they are.
+//!
+//! The first one leads, the others wait. They must never wait for nothing:
+//!
+//! - When the head of the answer says that it is for one visitor only, the leader lands at once, and the others ask
+//!   for themselves, all at the same time. The address is remembered as one that is not shared, so that the next
+//!   ones do not wait at all ([`ALONE`]).
+//! - When the leader goes away before it knows, one of those who wait takes over.
+//! - When the app cannot be reached, those for whom there is a stale answer get it, and for [`FAILING`] from then on
+//!   nobody waits to find out again.
+//! - When the leader's answer is there but does not suit somebody, that one asks without waiting again.
+//!
+//! Those who say who they are (cookies, authorization) fly apart from those who do not.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::key::Key;
+
+const SHARDS: usize = 16;
+/// How long an address is known as one whose answers are not shared.
+pub const ALONE: Duration = Duration::from_secs(30);
+/// How long an app that could not be reached for an address is taken to be away. It is asked again meanwhile, only
+/// that nobody waits for it; longer than such a request waits for an instance to come up (`edge.hold`).
+pub const FAILING: Duration = Duration::from_secs(30);
+/// Addresses that a shard knows as such.
+const ALONE_MAX: usize = 4096;
+
+/// How a flight ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landing {
+    /// Not yet.
+    Flying,
+    /// The answer is in the store.
+    Stored,
+    /// There is nothing to share.
+    Nothing,
+    /// The app could not be reached.
+    Failed,
+    /// The leader is gone, and nobody knows.
+    Abandoned,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Flights {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    flying: HashMap<Key, watch::Receiver<Landing>>,
+    /// By a digest of the key: keys can be long, and whom two share one with does not matter.
+    alone: HashMap<u64, Instant>,
+    failing: HashMap<u64, Instant>,
+}
+
+/// What somebody who wants an answer is to do.
+#[derive(Debug)]
+pub enum Turn {
+    /// Ask the app, and tell the others.
+    Lead(Lead),
+    /// Wait for who asks already.
+    Wait(watch::Receiver<Landing>),
+    /// Ask the app, alone.
+    Alone,
+}
+
+/// The right to ask for all; it has to be ended by [`Lead::land`].
+#[derive(Debug)]
+pub struct Lead {
+    flights: Arc<Flights>,
+    key: Key,
+    landing: watch::Sender<Landing>,
+}
+
+impl Flights {
+    fn digest(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[self.digest(key) as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins those who want what `key` says, or is the first.
+    pub fn join(self: &Arc<Self>, key: &Key, now: Instant) -> Turn {
+        let mut shard = self.shard(key);
+        if shard.alone.get(&self.digest(key)).is_some_and(|until| now < *until) {
+            return Turn::Alone;
+        }
+        if let Some(flight) = shard.flying.get(key) {
+            return Turn::Wait(flight.clone());
+        }
+        Turn::Lead(self.start(&mut shard, key))
+    }
+
+    /// Asks for all, unless somebody does already: for what nobody waits for.
+    pub fn lead(self: &Arc<Self>, key: &Key) -> Option<Lead> {
+        let mut shard = self.shard(key);
+        if shard.flying.contains_key(key) {
+            return None;
+        }
+        Some(self.start(&mut shard, key))
+    }
+
+    fn start(self: &Arc<Self>, shard: &mut Shard, key: &Key) -> Lead {
+        let landing = watch::Sender::new(Landing::Flying);
+        shard.flying.insert(key.clone(), landing.subscribe());
+        Lead { flights: self.clone(), key: key.clone(), landing }
+    }
+
+    /// Notes that answers for `key` are for one visitor each.
+    pub fn part(&self, key: &Key, now: Instant) {
+        note(&mut self.shard(key).alone, self.digest(key), now, ALONE);
+    }
+
+    /// Notes that an answer for `key` could be shared.
+    pub fn unite(&self, key: &Key) {
+        let mut shard = self.shard(key);
+        shard.alone.remove(&self.digest(key));
+        shard.failing.remove(&self.digest(key));
+    }
+
+    /// Notes that the app could not be reached for `key`.
+    pub fn fail(&self, key: &Key, now: Instant) {
+        note(&mut self.shard(key).failing, self.digest(key), now, FAILING);
+    }
+
+    /// Whether the app could not be reached for `key` just now.
+    pub fn is_failing(&self, key: &Key, now: Instant) -> bool {
+        self.shard(key).failing.get(&self.digest(key)).is_some_and(|until| now < *until)
+    }
+}
+
+fn note(notes: &mut HashMap<u64, Instant>, digest: u64, now: Instant, time: Duration) {
+    if notes.len() >= ALONE_MAX {
+        notes.retain(|_, until| now < *until);
+    }
+    if notes.len() < ALONE_MAX {
+        notes.insert(digest, now + time);
+    }
+}
+
+impl Lead {
+    /// Ends the flight, and tells those who wait.
+    pub fn land(self, landing: Landing) {
+        self.end(landing);
+    }
+
+    fn end(&self, landing: Landing) {
+        // First out of the map: who was told and finds nothing must be able to lead.
+        self.flights.shard(&self.key).flying.remove(&self.key);
+        self.landing.send_replace(landing);
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if *self.landing.borrow() == Landing::Flying {
+            self.end(Landing::Abandoned);
+        }
+    }
+}
+
+/// Waits until the flight has landed.
+pub async fn landed(mut flight: watch::Receiver<Landing>) -> Landing {
+    match flight.wait_for(|landing| *landing != Landing::Flying).await {
+        Ok(landing) => *landing,
+        Err(_) => Landing::Abandoned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(target: &str) -> Key {
+        Key::new(&"shop.prod".parse().unwrap(), 0, "shop.test", target)
+    }
+
+    fn lead(turn: Turn) -> Lead {
+        match turn {
+            Turn::Lead(lead) => lead,
+            other => panic!("{other:?} for the lead"),
+        }
+    }
+
+    fn wait(turn: Turn) -> watch::Receiver<Landing> {
+        match turn {
+            Turn::Wait(flight) => flight,
+            other => panic!("{other:?} for a flight"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_leads_and_the_others_hear_of_it() {
+        let (flights, now) = (Arc::new(Flights::default()), Instant::now());
+        for landing in [Landing::Stored, Landing::Nothing, Landing::Failed] {
+            let leader = lead(flights.join(&key("/"), now));
+            let others: Vec<_> = (0..100).map(|_| wait(flights.join(&key("/"), now))).collect();
+            let _elsewhere = lead(flights.join(&key("/b"), now));
+            leader.land(landing);
+            for other in others {
+                assert_eq!(landed(other).await, landing);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_goes_away_leaves_the_lead() {
+        let (flights, now) = (Arc::new(Flights::default()), Instant::now());
+        let leader = lead(flights.join(&key("/"), now));
+        let other = wait(flights.join(&key("/"), now));
+        drop(leader);
+        assert_eq!(landed(other).await, Landing::Abandoned);
+        drop(lead(flights.join(&key("/"), now)));
+    }
+
+    #[test]
+    fn what_is_not_shared_is_not_waited_for() {
+        let (flights, now) = (Arc::new(Flights::default()), Instant::now());
+        flights.part(&key("/"), now);
+        assert!(matches!(flights.join(&key("/"), now), Turn::Alone));
+        drop(lead(flights.join(&key("/"), now + ALONE)));
+        flights.part(&key("/"), now);
+        flights.unite(&key("/"));
+        drop(lead(flights.join(&key("/"), now)));
+    }
+
+    #[test]
+    fn what_is_known_has_an_end() {
+        let (flights, now) = (Arc::new(Flights::default()), Instant::now());
+        for number in 0..2 * SHARDS * ALONE_MAX {
+            flights.part(&key(&format!("/{number}")), now);
+        }
+        let known: usize = flights.shards.iter().map(|shard| shard.lock().unwrap().alone.len()).sum();
+        assert!(known <= SHARDS * ALONE_MAX, "{known}");
+    }
+}

@@ -1,0 +1,253 @@
+//! Under which key an answer is kept, and for which requests it was chosen (`Vary`).
+//!
+//! A key has everything in it that an app could see of the address: the host *with* its port as the visitor wrote
+//! it, since an app may build links from it. Each part is preceded by its length, so that no two addresses give
+//! the same key.
+
+use http::header::{self, HeaderMap, HeaderName};
+use klar_base::AppKey;
+
+use super::directives::items;
+
+/// More selecting headers than this, and an answer is for nobody else.
+const VARY_MAX: usize = 8;
+/// A selecting value that is longer, in bytes, is not worth remembering.
+const VALUE_MAX: usize = 1024;
+
+/// What an answer was asked by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key(Box<[u8]>);
+
+impl Key {
+    /// The key of a `GET` over HTTPS. `epoch`: grows when the app's release changes, see [`super`].
+    pub fn new(app: &AppKey, epoch: u64, authority: &str, target: &str) -> Self {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let app = app.to_string();
+        let authority = authority.to_ascii_lowercase();
+        let mut bytes = Vec::with_capacity(target.len() + authority.len() + app.len() + 64);
+        let mut part = |part: &[u8]| {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part);
+        };
+        part(app.as_bytes());
+        part(&epoch.to_be_bytes());
+        part(b"GET");
+        part(b"https");
+        part(authority.as_bytes());
+        part(path.as_bytes());
+        // `/a` and `/a?` are two addresses.
+        if let Some(query) = query {
+            part(query.as_bytes());
+        }
+        Self(bytes.into())
+    }
+
+    /// The key with more after it: what is asked for at once by those who are alike.
+    pub fn with(&self, more: &[u8]) -> Self {
+        let mut bytes = self.0.to_vec();
+        // No length of a part begins like this.
+        bytes.push(0xff);
+        bytes.extend_from_slice(more);
+        Self(bytes.into())
+    }
+
+    /// In bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The request headers by which an answer was chosen, and what they said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector(Vec<(HeaderName, Option<Vec<u8>>)>);
+
+impl Selector {
+    /// Reads `Vary` of an answer to a request with these headers; `None` when it suits no other request (`*`), or
+    /// selects by more than can be remembered.
+    pub fn of(answer: &HeaderMap, request: &HeaderMap) -> Option<Self> {
+        let mut selected: Vec<(HeaderName, Option<Vec<u8>>)> = Vec::new();
+        for line in answer.get_all(header::VARY) {
+            for name in line.to_str().ok()?.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+                // `*` is no name of a header.
+                let name: HeaderName = name.parse().ok().filter(|name| *name != "*")?;
+                if selected.iter().any(|(known, _)| *known == name) {
+                    continue;
+                }
+                let value = normal(&name, request);
+                if selected.len() >= VARY_MAX || value.as_ref().is_some_and(|value| value.len() > VALUE_MAX) {
+                    return None;
+                }
+                selected.push((name, value));
+            }
+        }
+        Some(Self(selected))
+    }
+
+    /// Whether a request would have been answered the same (RFC 9111 section 4.1).
+    pub fn suits(&self, request: &HeaderMap) -> bool {
+        self.0.iter().all(|(name, value)| normal(name, request) == *value)
+    }
+
+    /// What a request says in the selecting headers, for telling requests apart.
+    pub fn sift(&self, request: &HeaderMap) -> Vec<u8> {
+        let mut sifted = Vec::new();
+        for (name, _) in &self.0 {
+            let value = normal(name, request);
+            sifted.extend_from_slice(name.as_str().as_bytes());
+            sifted.extend_from_slice(
+                &value.as_ref().map_or(u64::MAX, |value| value.len() as u64).to_be_bytes(),
+            );
+            sifted.extend_from_slice(&value.unwrap_or_default());
+        }
+        sifted
+    }
+
+    /// Roughly, in bytes.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|(_, value)| 64 + value.as_ref().map_or(0, Vec::len)).sum()
+    }
+}
+
+/// The value of a header without the differences that say nothing: lines are joined, blanks around commas go, and
+/// of codings and languages the case. Accepted codings are sorted, because any of them will do; languages are not,
+/// because apps take the first.
+fn normal(name: &HeaderName, headers: &HeaderMap) -> Option<Vec<u8>> {
+    if !headers.contains_key(name) {
+        return None;
+    }
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for line in headers.get_all(name) {
+        let parts = std::str::from_utf8(line.as_bytes()).ok().and_then(items);
+        match parts {
+            Some(parts) => all.extend(parts.into_iter().map(|part| part.as_bytes().to_vec())),
+            None => all.push(line.as_bytes().to_vec()),
+        }
+    }
+    if *name == header::ACCEPT_ENCODING {
+        all = all.iter().filter_map(|item| coding(item)).collect();
+        all.sort_unstable();
+        all.dedup();
+    } else if *name == header::ACCEPT_LANGUAGE {
+        all.iter_mut().for_each(|item| item.make_ascii_lowercase());
+    }
+    Some(all.join(&b","[..]))
+}
+
+/// A coding that may be used. One that may not says nothing, except for `identity` and `*`.
+fn coding(item: &[u8]) -> Option<Vec<u8>> {
+    let item: Vec<u8> =
+        item.iter().filter(|byte| !byte.is_ascii_whitespace()).map(u8::to_ascii_lowercase).collect();
+    let (name, quality) = match item.iter().position(|byte| *byte == b';') {
+        Some(at) => (&item[..at], Some(&item[at + 1..])),
+        None => (&item[..], None),
+    };
+    let refused = quality.is_some_and(|quality| {
+        quality.strip_prefix(b"q=0").is_some_and(|rest| rest.iter().all(|byte| b".0".contains(byte)))
+    });
+    match (name, refused) {
+        (b"identity", false) => None,
+        (b"identity" | b"*", true) => Some([name, b";q=0"].concat()),
+        (_, true) => None,
+        (_, false) => Some(name.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        };
+        lines.iter().map(pair).collect()
+    }
+
+    fn key(authority: &str, target: &str) -> Key {
+        Key::new(&"shop.prod".parse().unwrap(), 1, authority, target)
+    }
+
+    #[test]
+    fn addresses_are_told_apart() {
+        let other_app = Key::new(&"desk.prod".parse().unwrap(), 1, "a", "/");
+        let other_epoch = Key::new(&"shop.prod".parse().unwrap(), 2, "a", "/");
+        let all = [
+            key("a", "/"),
+            key("a:8443", "/"),
+            key("a", "/?"),
+            key("a", "/?a"),
+            key("a", "/a"),
+            key("a", "/A"),
+            key("a", "//"),
+            other_app,
+            other_epoch,
+            key("a", "/").with(b""),
+            key("a", "/").with(b"x"),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            for other in &all[index + 1..] {
+                assert_ne!(one, other);
+            }
+        }
+        assert_eq!(key("Shop.Example", "/"), key("shop.example", "/"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_addresses_share_a_key(
+            one in ("[a.:/?]{0,6}", "[a/?=]{0,6}"), other in ("[a.:/?]{0,6}", "[a/?=]{0,6}"),
+        ) {
+            prop_assert_eq!(one == other, key(&one.0, &one.1) == key(&other.0, &other.1));
+        }
+    }
+
+    /// Pairs of requests that select the same, or do not.
+    #[test]
+    fn selection() {
+        for (name, one, other, same) in [
+            ("accept-encoding", "gzip, deflate, br", "br,gzip , Deflate", true),
+            ("accept-encoding", "gzip;q=0.5, br", "br, gzip", true),
+            ("accept-encoding", "gzip", "gzip, br;q=0", true),
+            ("accept-encoding", "gzip", "gzip, br;q=0.001", false),
+            ("accept-encoding", "gzip, identity", "gzip", true),
+            ("accept-encoding", "gzip, identity;q=0", "gzip", false),
+            ("accept-encoding", "gzip", "gzip, *;q=0", false),
+            ("accept-encoding", "gzip", "deflate", false),
+            ("accept-encoding", "", "gzip", false),
+            ("accept-language", "nb, en", "NB ,EN", true),
+            ("accept-language", "nb, en", "en, nb", false),
+            ("foo", "1,2", " 1, 2 ", true),
+            ("foo", "a", "A", false),
+            ("foo", "\"1,2\"", "\"1, 2\"", false),
+            ("cookie", "a=1; b=2", "a=1;b=2", false),
+        ] {
+            let selector = Selector::of(&headers(&[("vary", name)]), &headers(&[(name, one)])).unwrap();
+            assert_eq!(selector.suits(&headers(&[(name, other)])), same, "{name}: {one} | {other}");
+            assert_eq!(
+                selector.sift(&headers(&[(name, one)])) == selector.sift(&headers(&[(name, other)])),
+                same,
+                "{name}: {one} | {other}"
+            );
+            assert!(!selector.suits(&headers(&[])), "nothing is not the same as something");
+        }
+        let lines = Selector::of(&headers(&[("vary", "foo")]), &headers(&[("foo", "1"), ("foo", "2")]));
+        assert!(lines.unwrap().suits(&headers(&[("foo", "1, 2")])));
+    }
+
+    #[test]
+    fn what_suits_nobody_else() {
+        let many: String = (0..=VARY_MAX).map(|number| format!("a{number},")).collect();
+        for vary in ["*", "*, *", ", *", "foo, *", "*, foo", "a b", &many] {
+            assert_eq!(Selector::of(&headers(&[("vary", vary)]), &headers(&[])), None, "{vary}");
+        }
+        let two = headers(&[("vary", ""), ("vary", "*")]);
+        assert_eq!(Selector::of(&two, &headers(&[])), None);
+        let long = headers(&[("foo", &"x".repeat(VALUE_MAX + 1))]);
+        assert_eq!(Selector::of(&headers(&[("vary", "foo")]), &long), None);
+    }
+}

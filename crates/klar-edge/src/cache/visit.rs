@@ -1,0 +1,651 @@
+//! The way of a request through the cache: from the store, from somebody else's request, or from the app.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+use klar_base::ServiceName;
+use klar_base::signal::{CacheOutcome, DecidedBy};
+use tokio::time::timeout;
+
+use super::Cache;
+use super::dates;
+use super::directives::Control;
+use super::fill::FillBody;
+use super::flight::{Landing, Lead, Turn, landed};
+use super::key::{Key, Selector};
+use super::policy::{self, Asked, Decision, Times};
+use super::status::{Forwarded, Status};
+use super::store::{Name, Stored, Ticket, compact};
+use crate::answer::{Answer, Source};
+use crate::files::Range;
+use crate::forward::{Failure, Road, STICKY, forward};
+use crate::headers::REQUEST_ID;
+use crate::story::Story;
+use crate::table::RouteTable;
+
+/// So often somebody waits for others before asking alone.
+const ROUNDS: u32 = 8;
+/// Names by which an answer can be taken out; more are not remembered.
+const TAGS_MAX: usize = 64;
+/// A longer one is not either, in bytes.
+const TAG_MAX: usize = 128;
+
+/// Answers a request to a service, from the cache or from an instance.
+///
+/// # Errors
+/// When there is no answer, neither from the app nor one that may stand in for it.
+pub async fn answer(
+    road: &Road,
+    route: &RouteTable,
+    service: &ServiceName,
+    request: Request<Incoming>,
+    host: &str,
+    story: &mut Story,
+) -> Result<Answer, Failure> {
+    let cache = &road.shared.cache;
+    let authority =
+        request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let has_part =
+        route.cache.enabled && !road.upgrade && request.body().is_end_stream() && cache.store.room() > 0;
+    let asked = Asked::of(request.method(), request.headers(), STICKY).filter(|_| has_part);
+    let (Some(asked), Some(authority)) = (asked, &authority) else {
+        let is_safe = reads || matches!(*request.method(), Method::OPTIONS | Method::TRACE);
+        let mut answer = forward(road, route, service, request.map(Some), story).await?;
+        if !is_safe && let Some(authority) = &authority {
+            invalidate(cache, road, authority, &target, &answer);
+        }
+        if reads && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            story.record.cache = Some(CacheOutcome::Bypass);
+            if route.cache.enabled {
+                Status::forwarded(Forwarded::Bypass).tell(answer.headers_mut());
+            }
+        }
+        return Ok(answer);
+    };
+    let errand = Errand {
+        road,
+        route,
+        service,
+        key: Key::new(&road.site.app, road.site.epoch, authority, &target),
+        name: Name { app: road.site.app.clone(), host: host.to_owned(), target },
+        parts: request.into_parts().0,
+        asked,
+    };
+    errand.run(story).await
+}
+
+/// Takes out what an unsafe request has changed, as far as its answer says so (RFC 9111 section 4.4).
+fn invalidate(cache: &Cache, road: &Road, authority: &str, target: &str, answer: &Answer) {
+    if !answer.status().is_success() && !answer.status().is_redirection() {
+        return;
+    }
+    let remove = |target: &str| {
+        cache.store.remove(&Key::new(&road.site.app, road.site.epoch, authority, target));
+    };
+    remove(target);
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        let named = answer.headers().get(name).and_then(|value| value.to_str().ok());
+        if let Some(named) = named.and_then(|named| same_origin(named, authority, target)) {
+            remove(&named);
+        }
+    }
+}
+
+/// Path and query of an address as an answer names it, if it is of the same host.
+fn same_origin(named: &str, authority: &str, target: &str) -> Option<String> {
+    let named = named.split('#').next().unwrap_or_default();
+    if let Some(rest) = named.strip_prefix("https://").or_else(|| named.strip_prefix("//")) {
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (host, rest) = rest.split_at(end);
+        let same = host.eq_ignore_ascii_case(authority);
+        return same.then(|| if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") });
+    }
+    if named.starts_with('/') {
+        return Some(named.to_owned());
+    }
+    if named.is_empty() || named.contains(':') {
+        return None;
+    }
+    let path = target.split('?').next().unwrap_or_default();
+    let folder = path.rfind('/').map_or("", |end| &path[..end]);
+    Some(format!("{folder}/{named}"))
+}
+
+/// One request that the cache has a part in.
+struct Errand<'a> {
+    road: &'a Road,
+    route: &'a RouteTable,
+    service: &'a ServiceName,
+    parts: Parts,
+    asked: Asked,
+    key: Key,
+    name: Name,
+}
+
+impl Errand<'_> {
+    fn cache(&self) -> &Arc<Cache> {
+        &self.road.shared.cache
+    }
+
+    async fn run(&self, story: &mut Story) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        let (mut collapsed, mut alone, mut rounds) = (false, false, 0);
+        loop {
+            let now = Instant::now();
+            let (found, others) = self.cache().store.find(&self.key, &self.parts.headers);
+            let flight = self.flight_key(others.as_ref());
+            let decision = found.as_ref().map(|found| found.facts.decide(&self.asked, now));
+            let left = found.as_ref().map(|found| found.facts.left(now));
+            let hit = Status { hit: true, left, collapsed, ..Status::default() };
+            if let (Some(stored), Some(decision)) = (&found, decision) {
+                let can_stand_in = stored.facts.may_stand_in(&self.asked, None, now);
+                match decision {
+                    Decision::Fresh | Decision::Stale => return Ok(self.give(stored, hit, story)),
+                    Decision::Refresh => {
+                        self.refresh(stored.clone(), flight, story.record.client);
+                        return Ok(self.give(stored, Status { detail: Some("refresh"), ..hit }, story));
+                    }
+                    // Asked for while this one was waiting, so it is as new as it can be.
+                    Decision::Validate
+                        if collapsed && stored.facts.received() >= begun && stored.facts.is_for_many() =>
+                    {
+                        return Ok(self.give(stored, hit, story));
+                    }
+                    Decision::Validate if can_stand_in && self.cache().flights.is_failing(&flight, now) => {
+                        self.refresh(stored.clone(), flight, story.record.client);
+                        return Ok(self.give(stored, Status { detail: Some("app-away"), ..hit }, story));
+                    }
+                    Decision::Validate | Decision::Unfit => {}
+                }
+            }
+            if self.asked.demand.only_if_cached {
+                let detail = "this was asked for from the cache only, and is not there";
+                story.record.cache = Some(CacheOutcome::Miss);
+                return Err(Failure::refused(StatusCode::GATEWAY_TIMEOUT, detail));
+            }
+            let why = match (decision, &others) {
+                (Some(Decision::Validate), _) if left.is_some_and(|left| left > 0) => Forwarded::Request,
+                (Some(Decision::Unfit), _) => Forwarded::Request,
+                (Some(_), _) => Forwarded::Stale,
+                (None, Some(_)) => Forwarded::VaryMiss,
+                (None, None) => Forwarded::Miss,
+            };
+            let stored = found.filter(|_| decision != Some(Decision::Unfit));
+            let can_lead =
+                !self.asked.head && (!self.asked.partial || stored.as_deref().is_some_and(can_validate));
+            if alone || !can_lead || rounds >= ROUNDS {
+                return self.fetch(stored, None, why, flight, story).await;
+            }
+            match self.cache().flights.join(&flight, now) {
+                Turn::Lead(lead) => return self.fetch(stored, Some(lead), why, flight, story).await,
+                Turn::Alone => alone = true,
+                Turn::Wait(other) => {
+                    rounds += 1;
+                    let patience = self.route.timeout.saturating_sub(begun.elapsed());
+                    match timeout(patience, landed(other)).await {
+                        Ok(Landing::Stored) => {
+                            // Whoever it does not suit does not wait for the next one as well.
+                            alone = collapsed && others.is_some();
+                            collapsed = true;
+                        }
+                        Ok(Landing::Abandoned) => {}
+                        // If something may stand in, the next round finds it so.
+                        Ok(Landing::Failed | Landing::Nothing | Landing::Flying) | Err(_) => alone = true,
+                    }
+                }
+            }
+        }
+    }
+
+    /// What tells those apart who do not wait for each other.
+    fn flight_key(&self, selector: Option<&Selector>) -> Key {
+        let mut more = vec![u8::from(self.asked.authorization), u8::from(self.asked.cookie)];
+        more.extend(selector.map(|selector| selector.sift(&self.parts.headers)).unwrap_or_default());
+        self.key.with(&more)
+    }
+
+    /// Asks for a newer answer without anybody waiting, unless somebody does already.
+    fn refresh(&self, stored: Arc<Stored>, flight: Key, client: IpAddr) {
+        let Some(lead) = self.cache().flights.lead(&flight) else { return };
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = Method::GET;
+        parts.uri = self.parts.uri.clone();
+        parts.headers = self.parts.headers.clone();
+        policy::unconditional(&mut parts.headers);
+        let mut asked = Asked { head: false, partial: false, ..self.asked.clone() };
+        asked.demand = Default::default();
+        let (road, service) = (self.road.clone(), self.service.clone());
+        let (key, name) = (self.key.clone(), self.name.clone());
+        let mut story = Story::untold(self.road.shared.clone(), client, self.road.tls);
+        tokio::task::spawn_local(async move {
+            let site = road.site.clone();
+            let Some(route) = site.route(parts.uri.path()) else { return };
+            let errand = Errand { road: &road, route, service: &service, parts, asked, key, name };
+            // Whatever comes of it is in the store, or the stale answer goes on.
+            let _ = errand.fetch(Some(stored), Some(lead), Forwarded::Stale, flight, &mut story).await;
+        });
+    }
+
+    /// Asks the app.
+    async fn fetch(
+        &self,
+        mut stored: Option<Arc<Stored>>,
+        mut lead: Option<Lead>,
+        why: Forwarded,
+        flight: Key,
+        story: &mut Story,
+    ) -> Result<Answer, Failure> {
+        let cache = self.cache();
+        loop {
+            let ticket = cache.store.ticket(&self.key);
+            let validating = stored.clone().filter(|stored| can_validate(stored));
+            let request = self.request(validating.as_deref());
+            let sent = Instant::now();
+            story.record.decided_by = DecidedBy::App;
+            let outcome = forward(self.road, self.route, self.service, request, story).await;
+            let times = Times { sent, received: Instant::now(), date: SystemTime::now() };
+            let said = outcome.as_ref().ok().map(Response::status);
+            // The app is away, or as good as.
+            let is_failure = match &outcome {
+                Err(failure) => failure.decided_by == DecidedBy::Failed,
+                Ok(answer) => answer.status().is_server_error(),
+            };
+            if is_failure
+                && let Some(stored) = &stored
+                && stored.facts.may_stand_in(&self.asked, said, times.received)
+            {
+                if let Err(failure) = outcome {
+                    story.record.error = Some(failure.error);
+                }
+                cache.flights.fail(&flight, times.received);
+                land(&mut lead, Landing::Failed);
+                let left = Some(stored.facts.left(times.received));
+                let status = Status { hit: true, left, detail: Some("app-away"), ..Status::default() };
+                return Ok(self.give(stored, status, story));
+            }
+            let mut answer = match outcome {
+                Ok(answer) => answer,
+                Err(failure) => {
+                    land(&mut lead, Landing::Nothing);
+                    story.record.cache = Some(CacheOutcome::Miss);
+                    return Err(failure);
+                }
+            };
+            let own = take_own_cookies(answer.headers_mut());
+            if let Some(known) = validating
+                && answer.status() == StatusCode::NOT_MODIFIED
+            {
+                if !policy::is_same_version(&known.headers, answer.headers()) {
+                    // It speaks of another version than the one that is here.
+                    cache.store.remove(&self.key);
+                    stored = None;
+                    continue;
+                }
+                let mut answer =
+                    self.validated(&known, answer.headers(), times, ticket, why, &flight, &mut lead, story);
+                add_cookies(answer.headers_mut(), own);
+                return Ok(answer);
+            }
+            if self.asked.head {
+                self.note_head(stored.as_deref(), &answer, times, ticket);
+            }
+            let mut answer = self.keep(answer, times, ticket, why, stored.is_some(), &flight, lead, story);
+            add_cookies(answer.headers_mut(), own);
+            return Ok(answer);
+        }
+    }
+
+    /// The request as it goes to the app.
+    fn request(&self, validating: Option<&Stored>) -> Request<Option<Incoming>> {
+        let mut request = Request::new(None);
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = self.parts.uri.clone();
+        *request.headers_mut() = self.parts.headers.clone();
+        if let Some(stored) = validating {
+            let headers = request.headers_mut();
+            policy::unconditional(headers);
+            for (from, to) in
+                [(header::ETAG, header::IF_NONE_MATCH), (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE)]
+            {
+                if let Some(value) = stored.headers.get(from) {
+                    headers.insert(to, value.clone());
+                }
+            }
+        }
+        request
+    }
+
+    /// What is kept is still good: the visitor gets it with what the app says anew.
+    #[expect(clippy::too_many_arguments, reason = "what is known of one exchange, used once")]
+    fn validated(
+        &self,
+        known: &Stored,
+        update: &HeaderMap,
+        times: Times,
+        ticket: Ticket,
+        why: Forwarded,
+        flight: &Key,
+        lead: &mut Option<Lead>,
+        story: &mut Story,
+    ) -> Answer {
+        let mut merged = policy::freshen(&known.headers, &compact(update));
+        let judged = policy::judge(&self.asked, known.status, &merged, times, &self.route.cache);
+        let cookies: Vec<HeaderValue> = merged.get_all(header::SET_COOKIE).iter().cloned().collect();
+        let mut status = Status { app_said: Some(StatusCode::NOT_MODIFIED), ..Status::forwarded(why) };
+        let selector = Selector::of(&merged, &self.parts.headers);
+        prepare(&mut merged, times.date);
+        let (facts, selector, keeps) = match (judged, selector) {
+            (Ok(facts), Some(selector)) => (facts, selector, true),
+            (Err(reason), _) => {
+                status.detail = Some(reason);
+                // A cookie for this visitor says nothing of the page.
+                if reason != "set-cookie" {
+                    self.cache().store.remove(&self.key);
+                }
+                (known.facts.clone(), Selector::default(), false)
+            }
+            (Ok(facts), None) => (facts, Selector::default(), false),
+        };
+        let many = keeps && facts.is_for_many();
+        let renewed = Arc::new(Stored {
+            status: known.status,
+            tags: tags(&merged),
+            headers: merged,
+            body: known.body.clone(),
+            selector,
+            facts,
+        });
+        if keeps {
+            status.stored = self.cache().store.put(&self.key, &self.name, ticket, renewed.clone());
+            status.left = Some(renewed.facts.left(times.received));
+        }
+        if many && status.stored {
+            self.cache().flights.unite(flight);
+            land(lead, Landing::Stored);
+        } else {
+            self.cache().flights.part(flight, times.received);
+            land(lead, Landing::Nothing);
+        }
+        let mut answer = self.give(&renewed, status, story);
+        story.record.decided_by = DecidedBy::App;
+        add_cookies(answer.headers_mut(), cookies);
+        answer
+    }
+
+    /// A new answer: on its way to the visitor, and into the store if it may be kept.
+    #[expect(clippy::too_many_arguments, reason = "what is known of one exchange, used once")]
+    fn keep(
+        &self,
+        answer: Answer,
+        times: Times,
+        ticket: Ticket,
+        why: Forwarded,
+        had_one: bool,
+        flight: &Key,
+        lead: Option<Lead>,
+        story: &mut Story,
+    ) -> Answer {
+        let cache = self.cache();
+        let (parts, source) = answer.into_parts();
+        let length = match &source {
+            Source::Full(bytes) => Some(bytes.len() as u64),
+            Source::App(body) => body.length(),
+            Source::Compressed(_) | Source::Fill(_) | Source::File(_) => None,
+        };
+        let judged = match &source {
+            _ if self.asked.head => Err("head"),
+            Source::App(body) if !body.is_delimited() => Err("open-end"),
+            Source::Compressed(body) if !body.is_delimited() => Err("open-end"),
+            _ if length.is_some_and(|length| length > cache.store.object_max() as u64) => Err("too-large"),
+            _ => policy::judge(&self.asked, parts.status, &parts.headers, times, &self.route.cache),
+        };
+        let selector = Selector::of(&parts.headers, &self.parts.headers).ok_or("vary");
+        let (facts, selector) = match judged.and_then(|facts| Ok((facts, selector?))) {
+            Ok(kept) => kept,
+            Err(reason) => {
+                if !self.asked.head && !parts.status.is_server_error() {
+                    if had_one
+                        && parts.status != StatusCode::PARTIAL_CONTENT
+                        && parts.status != StatusCode::NOT_MODIFIED
+                    {
+                        // What is here has been replaced by something that may not be kept.
+                        cache.store.remove(&self.key);
+                    }
+                    if lead.is_some() {
+                        cache.flights.part(flight, times.received);
+                    }
+                }
+                if let Some(lead) = lead {
+                    lead.land(Landing::Nothing);
+                }
+                let status = Status {
+                    app_said: (why == Forwarded::Stale).then_some(parts.status),
+                    detail: Some(reason),
+                    ..Status::forwarded(why)
+                };
+                let mut answer = Response::from_parts(parts, source);
+                story.record.cache = Some(status.outcome());
+                status.tell(answer.headers_mut());
+                return answer;
+            }
+        };
+        let many = facts.is_for_many();
+        let mut lead = lead;
+        if many {
+            cache.flights.unite(flight);
+        } else {
+            // Everybody has to ask, so nobody has to wait.
+            cache.flights.part(flight, times.received);
+            land(&mut lead, Landing::Nothing);
+        }
+        let mut headers = compact(&parts.headers);
+        prepare(&mut headers, times.date);
+        let keep = Keep {
+            cache: cache.clone(),
+            key: self.key.clone(),
+            name: self.name.clone(),
+            ticket,
+            stored: Stored {
+                status: parts.status,
+                tags: tags(&headers),
+                headers,
+                body: Bytes::new(),
+                selector,
+                facts,
+            },
+            lead,
+        };
+        let mut status = Status {
+            left: Some(keep.stored.facts.left(times.received)),
+            stored: true,
+            app_said: (why == Forwarded::Stale).then_some(parts.status),
+            ..Status::forwarded(why)
+        };
+        let source = match source {
+            Source::Full(bytes) => {
+                status.stored = keep.put(Bytes::copy_from_slice(&bytes));
+                Source::Full(bytes)
+            }
+            Source::App(body) => Source::Fill(FillBody::start(body, cache.clone(), keep, length)),
+            Source::Compressed(body) => Source::Fill(FillBody::start(body, cache.clone(), keep, length)),
+            other => other,
+        };
+        let mut answer = Response::from_parts(parts, source);
+        story.record.cache = Some(status.outcome());
+        status.tell(answer.headers_mut());
+        answer
+    }
+
+    /// What the head of an answer says of the whole one that is kept (RFC 9111 section 4.3.5).
+    fn note_head(&self, stored: Option<&Stored>, answer: &Answer, times: Times, ticket: Ticket) {
+        let Some(stored) = stored.filter(|_| answer.status() == StatusCode::OK) else { return };
+        let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let same_length = length.is_none_or(|length| length.parse() == Ok(stored.body.len()));
+        if stored.status != StatusCode::OK
+            || !same_length
+            || !policy::is_same_version(&stored.headers, answer.headers())
+        {
+            self.cache().store.remove(&self.key);
+            return;
+        }
+        let mut merged = policy::freshen(&stored.headers, &compact(answer.headers()));
+        let judged = policy::judge(&self.asked, stored.status, &merged, times, &self.route.cache);
+        let (Ok(facts), Some(selector)) = (judged, Selector::of(&merged, &self.parts.headers)) else {
+            return;
+        };
+        prepare(&mut merged, times.date);
+        let renewed = Stored {
+            status: stored.status,
+            tags: tags(&merged),
+            headers: merged,
+            body: stored.body.clone(),
+            selector,
+            facts,
+        };
+        self.cache().store.put(&self.key, &self.name, ticket, Arc::new(renewed));
+    }
+
+    /// Makes an answer of what is kept: all of it, a part, or only that it has not changed.
+    fn give(&self, stored: &Stored, status: Status, story: &mut Story) -> Answer {
+        let (now, request) = (Instant::now(), &self.parts.headers);
+        story.record.cache = Some(status.outcome());
+        story.record.decided_by = DecidedBy::Edge;
+        let mut answer = Response::new(Source::empty());
+        *answer.status_mut() = stored.status;
+        *answer.headers_mut() = stored.headers.clone();
+        let headers = answer.headers_mut();
+        headers.insert(header::AGE, HeaderValue::from(stored.facts.age(now).as_secs()));
+        status.tell(headers);
+        if stored.status == StatusCode::OK && policy::has_it(request, &stored.headers, SystemTime::now()) {
+            for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
+                headers.remove(name);
+            }
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
+            return answer;
+        }
+        let length = stored.body.len() as u64;
+        let range = request.get(header::RANGE).and_then(|range| range.to_str().ok()).filter(|_| {
+            !self.asked.head
+                && stored.status == StatusCode::OK
+                && policy::wants_part(request, &stored.headers)
+        });
+        let body = match range.map_or(Range::All, |range| Range::read(range, length)) {
+            Range::All => stored.body.clone(),
+            Range::Part(first, last) => {
+                *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+                content_range(answer.headers_mut(), &format!("bytes {first}-{last}/{length}"));
+                stored.body.slice(first as usize..=last as usize)
+            }
+            Range::None => {
+                *answer.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+                content_range(answer.headers_mut(), &format!("bytes */{length}"));
+                Bytes::new()
+            }
+        };
+        if answer.status() != StatusCode::NO_CONTENT {
+            answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        *answer.body_mut() = Source::Full(body);
+        answer
+    }
+}
+
+fn content_range(headers: &mut HeaderMap, range: &str) {
+    if let Ok(range) = HeaderValue::try_from(range) {
+        headers.insert(header::CONTENT_RANGE, range);
+    }
+}
+
+fn land(lead: &mut Option<Lead>, landing: Landing) {
+    if let Some(lead) = lead.take() {
+        lead.land(landing);
+    }
+}
+
+/// Whether the app can be asked if an answer is still good.
+fn can_validate(stored: &Stored) -> bool {
+    stored.headers.contains_key(header::ETAG) || stored.headers.contains_key(header::LAST_MODIFIED)
+}
+
+/// Takes out the cookie that the edge itself has put in for a sticky service: it says nothing of the answer.
+fn take_own_cookies(headers: &mut HeaderMap) -> Vec<HeaderValue> {
+    if !headers.contains_key(header::SET_COOKIE) {
+        return Vec::new();
+    }
+    let (own, others): (Vec<_>, Vec<_>) = headers
+        .get_all(header::SET_COOKIE)
+        .iter()
+        .cloned()
+        .partition(|cookie| cookie.as_bytes().starts_with(STICKY.as_bytes()));
+    headers.remove(header::SET_COOKIE);
+    add_cookies(headers, others);
+    own
+}
+
+fn add_cookies(headers: &mut HeaderMap, cookies: Vec<HeaderValue>) {
+    for cookie in cookies {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+}
+
+/// Makes headers those that are kept.
+fn prepare(headers: &mut HeaderMap, now: SystemTime) {
+    let without = Control::of(headers).without;
+    for name in
+        [header::AGE, header::CONTENT_LENGTH, header::SET_COOKIE, REQUEST_ID].into_iter().chain(without)
+    {
+        headers.remove(name);
+    }
+    if !headers.contains_key(header::DATE)
+        && let Ok(date) = HeaderValue::try_from(dates::write(now))
+    {
+        headers.insert(header::DATE, date);
+    }
+}
+
+/// The names that an app gives an answer: `Cache-Tag` (between commas) and `Surrogate-Key` (between blanks).
+fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
+    ["cache-tag", "surrogate-key"]
+        .iter()
+        .flat_map(|name| headers.get_all(HeaderName::from_static(name)))
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split([',', ' ']))
+        .filter(|tag| !tag.is_empty() && tag.len() <= TAG_MAX)
+        .take(TAGS_MAX)
+        .map(Box::from)
+        .collect()
+}
+
+/// An answer that goes into the store once its body is here, and those who wait for it.
+#[derive(Debug)]
+pub struct Keep {
+    cache: Arc<Cache>,
+    key: Key,
+    name: Name,
+    ticket: Ticket,
+    stored: Stored,
+    lead: Option<Lead>,
+}
+
+impl Keep {
+    /// Puts it in with its whole body, and tells those who wait.
+    pub fn put(mut self, body: Bytes) -> bool {
+        self.stored.body = body;
+        let is_in = self.cache.store.put(&self.key, &self.name, self.ticket, Arc::new(self.stored));
+        land(&mut self.lead, if is_in { Landing::Stored } else { Landing::Nothing });
+        is_in
+    }
+
+    /// There is nothing to keep, as it turned out.
+    pub fn give_up(mut self) {
+        land(&mut self.lead, Landing::Nothing);
+    }
+}
