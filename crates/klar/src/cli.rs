@@ -122,7 +122,10 @@ pub enum Verb {
         wanted: (ServiceName, u32),
     },
     /// The cache of the edge
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  klar cache purge /prices    forget an address of the app"
+    )]
     Cache(Cache),
     /// Stop the app
     #[command(

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use klar_api::ClientError;
+use klar_base::signal::{AccessRecord, CacheOutcome};
 use klar_run::control::LogQuery;
 use klar_run::report::{AppStatus, Failure, Grade, HostStatus, LogLine};
 
@@ -104,7 +105,7 @@ pub fn logs(context: &Context, wanted: Logs) -> Result<(), Trouble> {
 
 /// An access record on a line for people.
 fn access(text: &str) -> String {
-    let Ok(record) = serde_json::from_str::<klar_base::signal::AccessRecord>(text) else {
+    let Ok(record) = serde_json::from_str::<AccessRecord>(text) else {
         return text.into();
     };
     let style = match record.status {
@@ -117,9 +118,16 @@ fn access(text: &str) -> String {
         (Some(upstream), attempts) => format!("{} (attempt {attempts})", upstream.short()),
         (None, _) => String::new(),
     };
+    let cache = match record.cache {
+        None | Some(CacheOutcome::Bypass) => "",
+        Some(CacheOutcome::Hit) => "cache: hit  ",
+        Some(CacheOutcome::Miss) => "cache: miss  ",
+        Some(CacheOutcome::Stale) => "cache: stale  ",
+        Some(CacheOutcome::Revalidated) => "cache: revalidated  ",
+    };
     let error = record.error.map(|error| format!("  {error}")).unwrap_or_default();
     format!(
-        "{} {} {} {:<6} {:<40} {:>8.1} ms  {more}{error}",
+        "{} {} {} {:<6} {:<40} {:>8.1} ms  {cache}{more}{error}",
         paint(QUIET, time_of_day(record.time_unix_ms)),
         paint(style, record.status),
         paint(QUIET, format_args!("{:<8}", words::tame(&record.protocol))),
