@@ -341,9 +341,13 @@ pub fn freshen(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
 /// Whether a 304 or the head of an answer may be about the stored one: what both say of its version is the same
 /// (section 4.3.4).
 pub fn is_same_version(stored: &HeaderMap, other: &HeaderMap) -> bool {
+    // What was packed on its way into the store has a weak tag where the app's own is strong, or the other way round.
+    fn bare(value: &HeaderValue) -> &[u8] {
+        value.as_bytes().strip_prefix(b"W/").unwrap_or(value.as_bytes())
+    }
     [header::ETAG, header::LAST_MODIFIED]
         .iter()
-        .all(|name| other.get(name).is_none_or(|value| stored.get(name) == Some(value)))
+        .all(|name| other.get(name).is_none_or(|value| stored.get(name).map(bare) == Some(bare(value))))
 }
 
 /// Whether who asks has the answer already (RFC 9110 section 13.2.2).
