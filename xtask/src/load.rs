@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use http::header::{COOKIE, HeaderMap, SET_COOKIE};
+use http::header::{COOKIE, HeaderMap, SET_COOKIE, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -147,6 +147,8 @@ struct Session {
 
 /// Of the accounts that go with the demo app's seeds (its `klar.toml`).
 pub const PASSWORD: &str = "demo-lisens-2026";
+/// What the load calls itself, so that its requests can be told from klar's own probes.
+pub const AGENT: &str = "klar-load";
 /// What buyers hold while they pay.
 pub const BASKET: &str = r#"{"items":[{"licence_kind":"ledsager","quantity":1}]}"#;
 
@@ -199,6 +201,7 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header(USER_AGENT, AGENT);
         request.header(COOKIE, &self.session.cookie).header("x-csrf-token", &self.session.csrf)
     }
 

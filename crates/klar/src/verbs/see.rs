@@ -88,7 +88,10 @@ pub fn logs(context: &Context, wanted: Logs) -> Result<(), Trouble> {
         access: wanted.access,
     };
     let show = |line: LogLine| {
-        if context.printer.json {
+        if context.printer.json && wanted.access {
+            // A record is an object already.
+            context.printer.data(&line.text);
+        } else if context.printer.json {
             context.printer.value(&line);
         } else if wanted.access {
             context.printer.data(access(&line.text));
