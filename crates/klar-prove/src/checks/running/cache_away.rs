@@ -10,7 +10,7 @@ use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::checks::attacks::aim::{is_little, told_of};
 use crate::words;
 use crate::words::Words;
-use crate::world::{Session, World, cache};
+use crate::world::{Instance, Klar, Session, World, cache, until};
 
 /// The app without its cache.
 pub struct CacheAway;
@@ -33,6 +33,12 @@ pub struct Seen {
     /// What Redis was asked while everything was read once, before it went away and after it was back.
     #[serde(default)]
     used: Option<(u64, u64)>,
+    /// There is a Redis to ask, and it did not say.
+    #[serde(default)]
+    silent: bool,
+    /// The same before anything was done, by processes that asked it next to nothing, and then by new ones.
+    #[serde(default)]
+    renewed: Option<(u64, u64)>,
 }
 
 /// Redis is away for at least so long.
@@ -42,6 +48,10 @@ const ROUNDS: usize = 6;
 const BACK: Duration = Duration::from_secs(60);
 /// The cache is away no longer than this and one answer more, however many operations there are.
 const AWAY: Duration = Duration::from_secs(60);
+/// Fewer commands than this are no use of a cache.
+const LITTLE: u64 = 5;
+/// New processes serve within this.
+const RENEWED: Duration = Duration::from_secs(30);
 /// An answer later than this is one that nobody waits for.
 const PROMPT: Duration = Duration::from_secs(10);
 
@@ -50,9 +60,9 @@ impl Probe for CacheAway {
 
     const ABOUT: About = About {
         id: "cache-away",
-        version: 3,
+        version: 4,
         question: "Without its cache, does the app go on, and take it up again by itself?",
-        does: "Stops the Redis of the rig, asks every reading operation and signs in, starts it again, waits for the app, and sees whether it asks Redis again.",
+        does: "Stops the Redis of the rig, asks every reading operation and signs in, starts it again, waits for the app, and sees whether it asks Redis again. An app that asks Redis nothing to begin with is started anew first.",
         shows: &[
             ("cache.redis", "cache-down"),
             ("err.graceful-degradation", "core-flows"),
@@ -61,7 +71,7 @@ impl Probe for CacheAway {
         needs: &[Need::Site, Need::Klar],
         disturbs: Disturbs::Stops,
         good_for: Duration::from_secs(7 * 24 * 3600),
-        limit: Duration::from_secs(180),
+        limit: Duration::from_secs(240),
         faults: &[
             Fault::Foil("needs-cache", ("cache.redis", "cache-down")),
             Fault::Foil("needs-cache", ("err.graceful-degradation", "core-flows")),
@@ -82,8 +92,18 @@ impl Probe for CacheAway {
         };
         let session = anybody(&world).await;
         let good = good_reads(&world, session.as_ref()).await?;
+        let mut used_before = used(&world, session.as_ref(), &good).await;
+        let mut renewed = None;
+        if let Some(found) = used_before.filter(|commands| *commands < LITTLE) {
+            // Its connection may be lost already, to one late answer.
+            renew(&world, &*klar).await.map_err(cannot)?;
+            not_back(&world, session.as_ref(), &good, BACK).await;
+            // What an app reads once for each process is no use of a cache.
+            used(&world, session.as_ref(), &good).await;
+            used_before = used(&world, session.as_ref(), &good).await;
+            renewed = used_before.map(|anew| (found, anew));
+        }
         let before = pids(&*klar).await;
-        let used_before = used(&world, session.as_ref(), &good).await;
         let gone = Instant::now();
         klar.take_away(&store).await.map_err(cannot)?;
         // Whatever happens in between, the cache comes back.
@@ -126,6 +146,8 @@ impl Probe for CacheAway {
             not_back,
             same_processes: pids(&*klar).await == before,
             used: used_before.zip(used_after),
+            silent: world.cache.is_some() && used_before.zip(used_after).is_none(),
+            renewed,
         })
     }
 
@@ -155,17 +177,11 @@ impl Probe for CacheAway {
         let held = |good: bool, place, because: Words| {
             if good && cut { Finding::unseen(place, because) } else { Finding::when(good, place, because) }
         };
-        let commands = seen.used.map_or(0, |(before, _)| before);
         let back = match seen.not_back.first() {
             Some(path) => words!(
                 "{path} is not answered well again within 60 s",
                 "{path} besvares ikke godt igjen innen 60 s",
                 "{path} besvaras inte väl igen inom 60 s"
-            ),
-            None if seen.is_given_up() => words!(
-                "Redis is back and is asked nothing any more; before, reading everything six times made {commands} commands",
-                "Redis er tilbake og blir ikke spurt om noe mer; før ga det å lese alt seks ganger {commands} kommandoer",
-                "Redis är tillbaka och blir inte längre tillfrågad; förut gav att läsa allt sex gånger {commands} kommandon"
             ),
             None if seen.same_processes => words!(
                 "all {all} are answered well again, by the same processes",
@@ -178,14 +194,39 @@ impl Probe for CacheAway {
                 "alla {all} besvaras väl igen, av nya processer"
             ),
         };
+        let asked = match seen.used {
+            _ if seen.was_given_up() => {
+                let (found, anew) = seen.renewed.unwrap_or_default();
+                words!(
+                    "; processes that had run for a while asked Redis {found} commands while everything was read six times, new ones {anew}: they had given it up",
+                    "; prosesser som hadde gått en stund, ga Redis {found} kommandoer mens alt ble lest seks ganger, nye {anew}: de hadde gitt den opp",
+                    "; processer som hade varit igång en stund gav Redis {found} kommandon medan allt lästes sex gånger, nya {anew}: de hade gett upp den"
+                )
+            }
+            Some((before, after)) => words!(
+                "; reading everything six times asks Redis {after} commands, before it went away {before}",
+                "; å lese alt seks ganger gir Redis {after} kommandoer, før den ble borte {before}",
+                "; att läsa allt sex gånger ger Redis {after} kommandon, innan den försvann {before}"
+            ),
+            None if !seen.silent => Words::default(),
+            None => words!(
+                "; how much Redis is asked could not be seen",
+                "; hvor mye Redis blir spurt, var ikke å se",
+                "; hur mycket Redis tillfrågas gick inte att se"
+            ),
+        };
+        let recovery = ("err.graceful-degradation", "recovery");
+        let is_back = seen.not_back.is_empty() && !seen.is_given_up() && !seen.was_given_up();
+        let back = back.and(&asked);
         vec![
             held(bad == 0, ("cache.redis", "cache-down"), flows.clone()),
             held(goes_on, ("err.graceful-degradation", "core-flows"), flows),
-            Finding::when(
-                seen.not_back.is_empty() && !seen.is_given_up(),
-                ("err.graceful-degradation", "recovery"),
-                back,
-            ),
+            // An app that answers well again may still have given its cache up: that has to be seen.
+            if is_back && seen.silent {
+                Finding::unseen(recovery, back)
+            } else {
+                Finding::when(is_back, recovery, back)
+            },
         ]
     }
 }
@@ -193,9 +234,36 @@ impl Probe for CacheAway {
 impl Seen {
     /// The app has used its cache, and does not use it any more.
     fn is_given_up(&self) -> bool {
-        // What an app asks by itself comes and goes: a third is left to that.
-        self.used.is_some_and(|(before, after)| before >= 5 && after * 3 <= before)
+        self.used.is_some_and(fell)
     }
+
+    /// It had given it up before anybody took it away.
+    fn was_given_up(&self) -> bool {
+        self.renewed.is_some_and(|(found, anew)| fell((anew, found)))
+    }
+}
+
+/// What an app asks by itself comes and goes: a third is left to that.
+fn fell((before, after): (u64, u64)) -> bool {
+    before >= LITTLE && after * 3 <= before
+}
+
+/// Has every process of the app replaced, one after the other.
+async fn renew(world: &World, klar: &dyn Klar) -> Result<(), String> {
+    for old in klar.instances().await? {
+        klar.kill(&old).await?;
+        let replaced = || async {
+            let now = klar.instances().await.ok()?;
+            let again = |instance: &Instance| instance.service == old.service && instance.pid.is_some();
+            let serves = now.iter().any(|instance| again(instance) && instance.pid != old.pid);
+            let gone = now.iter().all(|instance| instance.pid != old.pid);
+            (serves && gone).then_some(())
+        };
+        until(world.patience(RENEWED), replaced)
+            .await
+            .ok_or_else(|| format!("{} was not replaced within {} s", old.name, RENEWED.as_secs()))?;
+    }
+    Ok(())
 }
 
 /// What Redis is asked while everything is read a few times, beside what the app asks anyway in that time.
@@ -231,6 +299,8 @@ mod tests {
                 not_back: Vec::new(),
                 same_processes: true,
                 used: None,
+                silent: false,
+                renewed: None,
             });
             [found[0].saw, found[1].saw, found[2].saw]
         };
@@ -241,13 +311,16 @@ mod tests {
 
     #[test]
     fn a_cache_that_is_asked_nothing_any_more_is_given_up() {
-        for (used, saw) in [
-            (None, Saw::Held),
-            (Some((0, 0)), Saw::Held),
-            (Some((30, 12)), Saw::Held),
-            (Some((30, 0)), Saw::Broken),
-            (Some((30, 4)), Saw::Broken),
-            (Some((4, 0)), Saw::Held),
+        for (used, silent, renewed, saw) in [
+            (None, false, None, Saw::Held),
+            (None, true, None, Saw::Unseen),
+            (Some((0, 0)), false, None, Saw::Held),
+            (Some((30, 12)), false, None, Saw::Held),
+            (Some((30, 0)), false, None, Saw::Broken),
+            (Some((30, 4)), false, None, Saw::Broken),
+            (Some((4, 0)), false, None, Saw::Held),
+            (Some((0, 0)), false, Some((0, 0)), Saw::Held),
+            (Some((30, 30)), false, Some((0, 30)), Saw::Broken),
         ] {
             let seen = Seen {
                 good_before: 3,
@@ -258,9 +331,11 @@ mod tests {
                 not_back: Vec::new(),
                 same_processes: true,
                 used,
+                silent,
+                renewed,
             };
             let recovery = CacheAway::judge(&seen).pop().unwrap();
-            assert_eq!(recovery.saw, saw, "{used:?}");
+            assert_eq!(recovery.saw, saw, "{used:?} {renewed:?}");
         }
     }
 }
