@@ -106,6 +106,7 @@ pub async fn forward(
     let stall = (road.shared_connection.is_some() && !is_call)
         .then(|| Stall { time: road.site.limits.stall_timeout, clock: Clock::default() });
     let held = async {
+        let incoming = incoming.filter(|incoming| !incoming.is_end_stream());
         let Some(incoming) = incoming else { return Ok(Outgoing::Whole(Bytes::new())) };
         let left = route.body_bytes;
         let body = Metered { incoming, left, read: story.read.clone(), fault: fault.clone(), stall };
@@ -154,7 +155,10 @@ pub async fn forward(
                 if answer.status().is_server_error() {
                     upstream.count_failure();
                 }
-                stick(&mut answer, find(&road.shared.table.load()).as_deref(), tag.as_deref(), &upstream);
+                let is_sticky = road.site.services.get(service).is_some_and(|service| service.sticky);
+                if is_sticky && tag.as_ref() != Some(&upstream.tag) {
+                    stick(&mut answer, &upstream);
+                }
                 return Ok(compress(answer, &parts.method, &parts.headers));
             }
             Ok(Err(miss)) => miss,
@@ -388,13 +392,10 @@ async fn settle(
 }
 
 /// Remembers with the visitor which instance answered, for a sticky service.
-fn stick(answer: &mut Answer, service: Option<&ServiceTable>, tag: Option<&str>, upstream: &UpstreamState) {
-    let mine = upstream.tag();
-    if service.is_some_and(|service| service.sticky) && tag != Some(&mine) {
-        let cookie = format!("{STICKY}={mine}; Path=/; HttpOnly; Secure; SameSite=Lax");
-        if let Ok(cookie) = HeaderValue::try_from(cookie) {
-            answer.headers_mut().append(header::SET_COOKIE, cookie);
-        }
+fn stick(answer: &mut Answer, upstream: &UpstreamState) {
+    let cookie = format!("{STICKY}={}; Path=/; HttpOnly; Secure; SameSite=Lax", upstream.tag);
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
 }
 
