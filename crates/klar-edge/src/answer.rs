@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Response;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use klar_base::signal::DecidedBy;
 use tokio::time::{Instant, Sleep};
 
@@ -20,7 +20,7 @@ use crate::compress::Compressed;
 use crate::guard::Answering;
 use crate::headers;
 use crate::http2::Taken;
-use crate::pool::{Connection, Pool};
+use crate::pool::{FromApp, Pool};
 use crate::story::Story;
 use crate::upstream::Lease;
 
@@ -82,40 +82,31 @@ pub struct FileBody {
 /// A body that an app is still sending.
 #[derive(Debug)]
 pub struct AppBody {
-    incoming: Incoming,
+    /// `None` only at its very end, when the connection goes back.
+    incoming: Option<FromApp>,
     ended: bool,
-    /// Its end is told from a connection that broke.
-    delimited: bool,
     /// How long the app may be silent; an event stream may be so for ever.
     stall: Option<Duration>,
     clock: Option<Pin<Box<Sleep>>>,
     lease: Lease,
-    connection: Option<Connection>,
     pool: Rc<Pool>,
 }
 
 impl AppBody {
-    /// The rest of an answer from the instance of `lease` over `connection`, which goes back to `pool` afterwards.
-    pub fn new(
-        incoming: Incoming,
-        lease: Lease,
-        connection: Connection,
-        pool: Rc<Pool>,
-        stall: Option<Duration>,
-        delimited: bool,
-    ) -> Self {
-        let ended = incoming.is_end_stream();
-        Self { incoming, ended, delimited, stall, clock: None, lease, connection: Some(connection), pool }
+    /// The rest of an answer from the instance of `lease`, whose connection goes back to `pool` afterwards.
+    pub fn new(incoming: FromApp, lease: Lease, pool: Rc<Pool>, stall: Option<Duration>) -> Self {
+        let ended = incoming.is_over();
+        Self { incoming: Some(incoming), ended, stall, clock: None, lease, pool }
     }
 
     /// Whether its end is told from a connection that broke (RFC 9112 section 8).
     pub fn is_delimited(&self) -> bool {
-        self.delimited
+        self.incoming.as_ref().is_none_or(FromApp::is_delimited)
     }
 
-    /// How long it is, when the app said so.
+    /// How much of it is to come, when the app said so.
     pub fn length(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        self.incoming.as_ref().map_or(Some(0), FromApp::length)
     }
 
     /// Notes with its instance that it broke off.
@@ -128,12 +119,16 @@ impl AppBody {
     /// # Errors
     /// When the app breaks off.
     pub async fn collect(&mut self, max: usize) -> io::Result<Bytes> {
-        let mut all = bytes::BytesMut::new();
+        let mut all = BytesMut::new();
         while !self.ended {
             match std::future::poll_fn(|cx| self.poll(cx)).await {
                 None => break,
                 Some(frame) => {
                     if let Ok(data) = frame?.into_data() {
+                        // Most come in one piece.
+                        if self.ended && all.is_empty() && data.len() <= max {
+                            return Ok(data);
+                        }
                         if all.len() + data.len() > max {
                             return Err(io::Error::new(
                                 io::ErrorKind::InvalidData,
@@ -154,15 +149,16 @@ impl Coming for AppBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        match incoming.poll(cx) {
             Poll::Ready(None) => {
                 self.ended = true;
                 Poll::Ready(None)
             }
             Poll::Ready(Some(frame)) => {
                 self.clock = None;
-                self.ended = frame.is_ok() && self.incoming.is_end_stream();
-                Poll::Ready(Some(frame.map_err(io::Error::other).map(|mut frame| {
+                self.ended = frame.is_ok() && incoming.is_over();
+                Poll::Ready(Some(frame.map(|mut frame| {
                     if let Some(trailers) = frame.trailers_mut() {
                         headers::from_app_last(trailers);
                     }
@@ -189,8 +185,8 @@ impl Coming for AppBody {
 
 impl Drop for AppBody {
     fn drop(&mut self) {
-        if let (true, Some(connection)) = (self.ended, self.connection.take()) {
-            self.pool.put(&self.lease, connection);
+        if let (true, Some(incoming)) = (self.ended, self.incoming.take()) {
+            self.pool.take_back(&self.lease, incoming);
         }
     }
 }
@@ -202,6 +198,8 @@ pub struct OutBody {
     story: Story,
     /// Told of each piece, where the visitor's connection has other answers beside this one.
     taken: Option<Taken>,
+    /// Why there is no more of it, not yet told.
+    broken: Option<io::Error>,
     _answering: Answering,
 }
 
@@ -210,7 +208,7 @@ impl OutBody {
     pub fn new(source: Source, mut story: Story, answering: Answering, bodiless: bool) -> Self {
         let source = if bodiless { Source::empty() } else { source };
         story.record.aborted = !source.is_end();
-        Self { source, story, taken: None, _answering: answering }
+        Self { source, story, taken: None, broken: None, _answering: answering }
     }
 
     /// Tells `taken` of each piece.
@@ -252,13 +250,16 @@ impl Body for OutBody {
         if let Some(taken) = &this.taken {
             taken.asked();
         }
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = std::task::ready!(this.frame(cx));
         if let (Some(taken), Some(Ok(_))) = (&this.taken, &polled) {
             taken.handed();
         }
         let record = &mut this.story.record;
-        match &polled {
-            Some(Ok(frame)) => record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),
+        match polled {
+            Some(Ok(ref frame)) => record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),
             Some(Err(error)) => {
                 record.aborted = false;
                 record.decided_by = DecidedBy::Failed;
@@ -269,7 +270,11 @@ impl Body for OutBody {
                     // The task that fills the cache has counted it.
                     Source::Fill(_) | Source::Full(_) | Source::File(_) => {}
                 }
-                return Poll::Ready(polled);
+                // Who writes this out does so when nothing more is there at once: what came before the break gets its
+                // turn to leave.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             None => {}
         }
@@ -286,7 +291,7 @@ impl Body for OutBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::App(body) => body.incoming.size_hint(),
+            Source::App(body) => body.length().map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::Compressed(_) => SizeHint::default(),
             Source::Fill(body) => body.length.map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::File(body) => SizeHint::with_exact(body.left),

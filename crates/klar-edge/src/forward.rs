@@ -28,11 +28,12 @@ use klar_base::upstreams::AppProtocol;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, AppBody, Source};
+use crate::client;
 use crate::compress::compress;
 use crate::guard::{Clock, Heads};
 use crate::headers;
 use crate::page::Reason;
-use crate::pool::{self, Connection, Pool};
+use crate::pool::{self, Connection, FromApp, Pool};
 use crate::story::Story;
 use crate::table::{RouteTable, ServiceTable, Shared, SiteTable, Table};
 use crate::tunnel;
@@ -106,6 +107,7 @@ pub async fn forward(
     let stall = (road.shared_connection.is_some() && !is_call)
         .then(|| Stall { time: road.site.limits.stall_timeout, clock: Clock::default() });
     let held = async {
+        let incoming = incoming.filter(|incoming| !incoming.is_end_stream());
         let Some(incoming) = incoming else { return Ok(Outgoing::Whole(Bytes::new())) };
         let left = route.body_bytes;
         let body = Metered { incoming, left, read: story.read.clone(), fault: fault.clone(), stall };
@@ -136,17 +138,18 @@ pub async fn forward(
         story.record.upstream = Some(lease.id.clone());
         let upstream = Arc::clone(&lease);
         let attempt = async {
-            let (response, connection) = send(road, &parts, &mut body, &upstream, repeatable).await?;
+            let response = send(road, &parts, &mut body, &upstream, repeatable).await?;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return match visitors_side.take() {
-                    Some(visitor) => {
+                let (head, app) = response.into_parts();
+                return match (visitors_side.take(), app.into_switched()) {
+                    (Some(visitor), Some(app)) => {
                         let answering = road.shared_connection.as_ref().map(Heads::answering);
-                        Ok(tunnel::open(visitor, response, lease, answering))
+                        Ok(tunnel::open(visitor, head, app, lease, answering))
                     }
-                    None => Err(Miss::Sent("the app changed protocols unasked".into())),
+                    _ => Err(Miss::Sent("the app changed protocols unasked".into())),
                 };
             }
-            settle(road, response, connection, lease, repeatable && parts.method != Method::HEAD).await
+            settle(road, response, lease, repeatable && parts.method != Method::HEAD).await
         };
         let miss = match timeout_at(deadline, attempt).await {
             Ok(Ok(mut answer)) => {
@@ -154,7 +157,10 @@ pub async fn forward(
                 if answer.status().is_server_error() {
                     upstream.count_failure();
                 }
-                stick(&mut answer, find(&road.shared.table.load()).as_deref(), tag.as_deref(), &upstream);
+                let is_sticky = road.site.services.get(service).is_some_and(|service| service.sticky);
+                if is_sticky && tag.as_ref() != Some(&upstream.tag) {
+                    stick(&mut answer, &upstream);
+                }
                 return Ok(compress(answer, &parts.method, &parts.headers));
             }
             Ok(Err(miss)) => miss,
@@ -273,10 +279,10 @@ async fn send(
     body: &mut Outgoing,
     upstream: &UpstreamState,
     repeatable: bool,
-) -> Result<(Response<Incoming>, Connection), Miss> {
+) -> Result<Response<FromApp>, Miss> {
     let idle = if repeatable { pool::IDLE } else { pool::IDLE_UNREPEATABLE };
     loop {
-        let (mut connection, fresh) = match road.pool.take(upstream, idle) {
+        let (connection, fresh) = match road.pool.take(upstream, idle) {
             Some(connection) => (connection, false),
             None => {
                 let connection = connect(upstream).await?;
@@ -284,24 +290,13 @@ async fn send(
                 (connection, true)
             }
         };
-        let mut request = Request::new(body.take());
-        *request.method_mut() = parts.method.clone();
-        *request.uri_mut() = parts.uri.clone();
-        *request.headers_mut() = parts.headers.clone();
-        if upstream.protocol == AppProtocol::H2c {
-            for_h2c(&mut request, parts);
-        }
-        match connection.try_send_request(request).await {
-            Ok(response) => return Ok((response, connection)),
-            Err(mut error) => {
-                let unsent = error.take_message().map(Request::into_body);
-                let error = describe(&error.into_error());
-                match unsent {
-                    None => return Err(Miss::Sent(error)),
-                    Some(unsent) => body.put_back(unsent),
-                }
+        match connection.exchange(parts, body.take()).await {
+            Ok(response) => return Ok(response),
+            Err(client::Miss::Sent(error)) => return Err(Miss::Sent(describe(&error))),
+            Err(client::Miss::Unsent(error, unsent)) => {
+                body.put_back(unsent);
                 if fresh {
-                    return Err(Miss::Unsent { gone: false, error });
+                    return Err(Miss::Unsent { gone: false, error: describe(&error) });
                 }
                 // The instance had closed a connection that idled; the next one is another story.
             }
@@ -313,8 +308,12 @@ async fn send(
 #[derive(Debug, Clone, Copy)]
 struct TakesTrailers;
 
-/// Says in the way of HTTP/2 where a request goes.
-fn for_h2c(request: &mut Request<ToApp>, parts: &Parts) {
+/// A request that says in the way of HTTP/2 where it goes.
+pub fn for_h2c(parts: &Parts, body: ToApp) -> Request<ToApp> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    *request.headers_mut() = parts.headers.clone();
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(header::HOST);
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
@@ -327,12 +326,15 @@ fn for_h2c(request: &mut Request<ToApp>, parts: &Parts) {
     if parts.extensions.get::<TakesTrailers>().is_some() {
         request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
     }
+    request
 }
 
 async fn connect(upstream: &UpstreamState) -> Result<Connection, Miss> {
     match tokio::time::timeout(CONNECT, pool::connect(upstream)).await {
         Ok(Ok((connection, driver))) => {
-            tokio::task::spawn_local(driver);
+            if let Some(driver) = driver {
+                tokio::task::spawn_local(driver);
+            }
             Ok(connection)
         }
         Ok(Err(error)) => Err(Miss::Unsent {
@@ -343,7 +345,7 @@ async fn connect(upstream: &UpstreamState) -> Result<Connection, Miss> {
     }
 }
 
-/// An error of hyper with what is behind it, on one line.
+/// An error with what is behind it, on one line.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -355,29 +357,19 @@ fn describe(error: &dyn std::error::Error) -> String {
 }
 
 /// Makes an answer of the app's response. A short one to a request that can be repeated is read to its end first.
-async fn settle(
-    road: &Road,
-    response: Response<Incoming>,
-    connection: Connection,
-    lease: Lease,
-    check: bool,
-) -> Result<Answer, Miss> {
+async fn settle(road: &Road, response: Response<FromApp>, lease: Lease, check: bool) -> Result<Answer, Miss> {
     let (mut parts, incoming) = response.into_parts();
-    let length = incoming.size_hint().exact();
+    let length = incoming.length();
     let is_stream = parts
         .headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
         || headers::is_grpc(&parts.headers);
-    // Without a length or chunks the end of the connection is the end of the answer, whatever ended it.
-    let delimited = length.is_some()
-        || parts.headers.contains_key(header::TRANSFER_ENCODING)
-        || !matches!(connection, Connection::Http1(_));
     headers::from_app(&mut parts.headers);
     let stall = (!is_stream).then_some(road.site.limits.stall_timeout);
     // What fits into memory is sent without its trailers.
-    let check = check && matches!(connection, Connection::Http1(_));
-    let mut body = AppBody::new(incoming, lease, connection, road.pool.clone(), stall, delimited);
+    let check = check && matches!(incoming, FromApp::Http1(_));
+    let mut body = AppBody::new(incoming, lease, road.pool.clone(), stall);
     let source = if check && length.is_some_and(|length| length <= HELD_MAX as u64) {
         let whole = body.collect(HELD_MAX).await;
         Source::Full(whole.map_err(|error| Miss::Sent(describe(&error)))?)
@@ -388,13 +380,10 @@ async fn settle(
 }
 
 /// Remembers with the visitor which instance answered, for a sticky service.
-fn stick(answer: &mut Answer, service: Option<&ServiceTable>, tag: Option<&str>, upstream: &UpstreamState) {
-    let mine = upstream.tag();
-    if service.is_some_and(|service| service.sticky) && tag != Some(&mine) {
-        let cookie = format!("{STICKY}={mine}; Path=/; HttpOnly; Secure; SameSite=Lax");
-        if let Ok(cookie) = HeaderValue::try_from(cookie) {
-            answer.headers_mut().append(header::SET_COOKIE, cookie);
-        }
+fn stick(answer: &mut Answer, upstream: &UpstreamState) {
+    let cookie = format!("{STICKY}={}; Path=/; HttpOnly; Secure; SameSite=Lax", upstream.tag);
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
 }
 
@@ -430,7 +419,7 @@ enum Outgoing {
 impl Outgoing {
     fn take(&mut self) -> ToApp {
         match self {
-            Self::Whole(bytes) => ToApp { first: bytes.clone(), rest: None },
+            Self::Whole(bytes) => ToApp::whole(bytes.clone()),
             Self::Stream(body) => body.take().unwrap_or_default(),
         }
     }
@@ -453,6 +442,21 @@ impl Outgoing {
 pub struct ToApp {
     first: Bytes,
     rest: Option<Metered>,
+}
+
+impl ToApp {
+    /// A body that is here.
+    pub fn whole(first: Bytes) -> Self {
+        Self { first, rest: None }
+    }
+
+    /// All of it, if it is here.
+    ///
+    /// # Errors
+    /// Itself, when there is more to come.
+    pub fn into_whole(self) -> Result<Bytes, Self> {
+        if self.rest.is_none() { Ok(self.first) } else { Err(self) }
+    }
 }
 
 impl Body for ToApp {

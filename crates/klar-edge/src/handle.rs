@@ -10,7 +10,6 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use klar_base::signal::DecidedBy;
-use klar_base::upstreams::{Csp, CspMode};
 
 use crate::answer::{Answer, OutBody, Source};
 use crate::cache;
@@ -57,9 +56,9 @@ impl Visit {
         if is_http2 {
             story.record.protocol = "h2".into();
         }
-        let asked = request.headers().clone();
+        let asked = page::Asked::of(request.headers());
         let method = request.method().clone();
-        let mut csp = None;
+        let mut found = None;
         let mut host = String::new();
 
         let answer = match head.refusal {
@@ -75,7 +74,7 @@ impl Visit {
                     Some(site) => {
                         story.record.app = Some(site.app.clone());
                         story.totals = Some(site.totals.clone());
-                        csp = Some(site.csp.clone());
+                        let site = &*found.insert(site);
                         self.answer(site, head, request, &host, &mut story).await
                     }
                 }
@@ -108,13 +107,13 @@ impl Visit {
         story.record.status = answer.status().as_u16();
         let out = answer.headers_mut();
         if !is_tunnel {
-            let none = Csp { mode: CspMode::Off, policy: String::new() };
-            headers::protect(out, csp.as_ref().unwrap_or(&none), &host, self.tls);
+            let policy = found.as_ref().and_then(|site| site.csp.as_ref());
+            headers::protect(out, policy, &host, self.tls);
             if (must_close || head.upgrade) && !is_http2 {
                 out.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        if let Ok(id) = HeaderValue::try_from(&story.record.request_id) {
+        if let Ok(id) = HeaderValue::from_str(&story.record.request_id) {
             out.insert(headers::REQUEST_ID, id);
         }
         let status = answer.status();
@@ -139,7 +138,7 @@ impl Visit {
 
     async fn answer(
         &self,
-        site: Arc<SiteTable>,
+        site: &Arc<SiteTable>,
         head: HeadNote,
         request: Request<Incoming>,
         host: &str,
@@ -174,7 +173,7 @@ impl Visit {
         if !route.cross_site
             && writes(request.method())
             && let Some(origin) = foreign_origin(request.headers(), host)
-            && !self.is_own(&site, &origin)
+            && !self.is_own(site, &origin)
         {
             return Err(refused(Reason::new(
                 StatusCode::FORBIDDEN,
@@ -261,7 +260,7 @@ fn host_in(authority: &str) -> String {
 
 fn note(story: &mut Story, request: &Request<Incoming>, host: &str) {
     let record = &mut story.record;
-    record.method = request.method().to_string();
+    record.method = request.method().as_str().into();
     record.host = host.into();
     record.path = request.uri().path().into();
     record.user_agent = request.headers().get(header::USER_AGENT).map(|value| {
@@ -295,6 +294,11 @@ fn to_https(host: &str, port: u16, path: Option<&PathAndQuery>) -> Answer {
 /// Whether two programs could disagree on where a path leads: it has `.` or `..` for a part, plain or escaped, an
 /// escaped slash beside one, a backslash, or a zero byte.
 fn is_dangerous(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let is_plain = !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\'));
+    if is_plain && !bytes.starts_with(b".") && !bytes.windows(2).any(|pair| pair == b"/.") {
+        return false;
+    }
     let plain = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
     plain.contains('\\')
         || plain.contains("%00")

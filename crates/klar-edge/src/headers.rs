@@ -43,15 +43,18 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Makes a `POST` safe to repeat (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Takes out what belongs to the connection, also what `Connection` names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes out what `Connection` names.
+fn strip_named(headers: &mut HeaderMap) {
+    // What nearly all of them name is none of the message's other headers, or goes anyway.
+    const USUAL: [&str; 3] = ["keep-alive", "close", "upgrade"];
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .flat_map(|value| value.split(',').map(str::trim))
+            .filter(|name| !USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual)))
+            .filter_map(|name| name.parse().ok())
             // Taken for connection headers these would change what the request means.
             .filter(|name| {
                 ![header::HOST, header::CONTENT_LENGTH, header::COOKIE, header::AUTHORIZATION].contains(name)
@@ -59,14 +62,20 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .collect();
         named.into_iter().for_each(|name| drop(headers.remove(name)));
     }
-    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Takes out what is named. Most messages have little of it: to look at each header once costs less than to look for
+/// each name.
+fn take_out(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    found.into_iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// Makes the headers of a request those that an app should get.
 pub fn to_app(headers: &mut HeaderMap, client: IpAddr, tls: bool, request_id: &str) {
-    strip_hop_by_hop(headers);
-    OURS.iter().for_each(|name| drop(headers.remove(name)));
-    headers.remove(header::EXPECT);
+    strip_named(headers);
+    take_out(headers, |name| HOP_BY_HOP.contains(name) || OURS.contains(name) || *name == header::EXPECT);
+    headers.reserve(4);
     if let Ok(value) = HeaderValue::try_from(client.to_canonical().to_string()) {
         headers.insert(FORWARDED_FOR, value);
     }
@@ -81,10 +90,10 @@ pub fn to_app(headers: &mut HeaderMap, client: IpAddr, tls: bool, request_id: &s
 
 /// Makes the headers of an app's answer those that a visitor should get.
 pub fn from_app(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+    strip_named(headers);
     // What runs here is of use only to who attacks it.
-    headers.remove(header::SERVER);
-    headers.remove(POWERED_BY);
+    let tells = |name: &HeaderName| *name == header::SERVER || *name == POWERED_BY;
+    take_out(headers, |name| HOP_BY_HOP.contains(name) || tells(name));
 }
 
 /// The same for its trailers, which must not say anew where the answer ends (RFC 9110 section 6.5.1).
@@ -98,8 +107,20 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Adds what protects a visitor's browser, where the app says nothing itself.
-pub fn protect(headers: &mut HeaderMap, csp: &Csp, host: &str, tls: bool) {
+/// The header that says which sources a page may load from; `None`: nothing is said.
+pub fn policy(csp: &Csp) -> Option<(HeaderName, HeaderValue)> {
+    let name = match csp.mode {
+        CspMode::Off => return None,
+        CspMode::Report => header::CONTENT_SECURITY_POLICY_REPORT_ONLY,
+        CspMode::Enforce => header::CONTENT_SECURITY_POLICY,
+    };
+    Some((name, HeaderValue::try_from(&csp.policy).ok()?))
+}
+
+/// Adds what protects a visitor's browser, where the app says nothing itself. `policy`: as [`policy`] gives it.
+pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue)>, host: &str, tls: bool) {
+    // A map that grows once is cheaper than one that grows with each.
+    headers.reserve(8);
     let mut add = |name: HeaderName, value: HeaderValue| {
         headers.entry(name).or_insert(value);
     };
@@ -115,15 +136,10 @@ pub fn protect(headers: &mut HeaderMap, csp: &Csp, host: &str, tls: bool) {
         HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     );
     add(OPENER, HeaderValue::from_static("same-origin"));
-    let name = match csp.mode {
-        CspMode::Off => return,
-        CspMode::Report => header::CONTENT_SECURITY_POLICY_REPORT_ONLY,
-        CspMode::Enforce => header::CONTENT_SECURITY_POLICY,
-    };
     let has_one = headers.contains_key(header::CONTENT_SECURITY_POLICY)
         || headers.contains_key(header::CONTENT_SECURITY_POLICY_REPORT_ONLY);
-    if let (false, Ok(policy)) = (has_one, HeaderValue::try_from(&csp.policy)) {
-        headers.insert(name, policy);
+    if let (false, Some((name, policy))) = (has_one, policy) {
+        headers.insert(name, policy.clone());
     }
 }
 
@@ -178,7 +194,7 @@ mod tests {
         let mut headers =
             map(&[("x-frame-options", "SAMEORIGIN"), ("content-security-policy", "default-src *")]);
         let csp = Csp { mode: CspMode::Report, policy: "default-src 'self'".into() };
-        protect(&mut headers, &csp, "shop.example", true);
+        protect(&mut headers, policy(&csp).as_ref(), "shop.example", true);
         assert_eq!(headers["x-frame-options"], "SAMEORIGIN");
         assert_eq!(headers["content-security-policy"], "default-src *");
         assert!(!headers.contains_key("content-security-policy-report-only"));

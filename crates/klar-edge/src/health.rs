@@ -60,18 +60,20 @@ impl Question {
     /// Whether it is well. `Err`: it could not be asked; `true` when nobody listens.
     async fn answer(&self) -> Result<bool, bool> {
         let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-        let (mut connection, driver) = pool::connect(&self.upstream).await.map_err(refused)?;
+        let (connection, driver) = pool::connect(&self.upstream).await.map_err(refused)?;
         let Some(path) = &self.path else { return Ok(true) };
         let request = Request::get(path)
             .header(header::HOST, &self.host)
             .header(header::USER_AGENT, "klar-health")
             .header(header::CONNECTION, "close")
             .header("x-forwarded-proto", "https")
-            .body(ToApp::default())
+            .body(())
             .map_err(|_| false)?;
-        let driver = tokio::task::spawn_local(driver);
-        let answer = connection.try_send_request(request).await;
-        driver.abort();
+        let driver = driver.map(tokio::task::spawn_local);
+        let answer = connection.exchange(&request.into_parts().0, ToApp::default()).await;
+        if let Some(driver) = driver {
+            driver.abort();
+        }
         let status = answer.map_err(|_| false)?.status();
         Ok(status.is_success() || status.is_redirection())
     }

@@ -7,7 +7,7 @@
 //! (`framing.rs` judges heads and `chunked.rs` chunks), or, for HTTP/2, `guard_http2.rs` ends connections that only
 //! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds
 //! the site and the route (`table.rs`), `cache/` answers from what it keeps, `forward.rs` sends the request to an
-//! instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps connections), `compress.rs`
+//! instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them), `compress.rs`
 //! packs what comes back, or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
 //! `story.rs` writes the record.
 //!
@@ -20,6 +20,7 @@ mod answer;
 mod cache;
 mod challenge;
 mod chunked;
+mod client;
 mod compress;
 mod control;
 mod files;

@@ -67,8 +67,8 @@ struct Words {
 
 impl Language {
     /// The first of ours that the visitor's browser names; they are sorted by preference in practice.
-    fn of(headers: &HeaderMap) -> Self {
-        let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    fn of(accepted: Option<&HeaderValue>) -> Self {
+        let accepted = accepted.and_then(|value| value.to_str().ok());
         accepted
             .unwrap_or_default()
             .split(',')
@@ -153,11 +153,28 @@ impl Language {
     }
 }
 
-/// The answer for `reason` to a visitor who sent `headers`.
-pub fn answer(reason: Reason, headers: &HeaderMap, request_id: &str) -> Answer {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+/// What a visitor would like to read, in the words of the request.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    accept: Option<HeaderValue>,
+    language: Option<HeaderValue>,
+}
+
+impl Asked {
+    /// Of a visitor who sent `headers`.
+    pub fn of(headers: &HeaderMap) -> Self {
+        Self {
+            accept: headers.get(header::ACCEPT).cloned(),
+            language: headers.get(header::ACCEPT_LANGUAGE).cloned(),
+        }
+    }
+}
+
+/// The answer for `reason` to a visitor who asked so.
+pub fn answer(reason: Reason, asked: &Asked, request_id: &str) -> Answer {
+    let accept = asked.accept.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (body, kind) = if accept.contains("text/html") {
-        (html(reason, Language::of(headers), request_id), "text/html; charset=utf-8")
+        (html(reason, Language::of(asked.language.as_ref()), request_id), "text/html; charset=utf-8")
     } else {
         (json(reason, request_id), "application/json")
     };
@@ -227,9 +244,8 @@ mod tests {
             ("en-GB,nb", Language::English),
         ];
         for (accepted, wanted) in table {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static(accepted));
-            assert_eq!(Language::of(&headers), wanted, "{accepted}");
+            let accepted = HeaderValue::from_static(accepted);
+            assert_eq!(Language::of(Some(&accepted)), wanted, "{accepted:?}");
         }
     }
 
@@ -237,9 +253,9 @@ mod tests {
     fn programs_get_json_and_browsers_a_page() {
         let reason = Reason::new(StatusCode::BAD_GATEWAY, "it broke");
         let mut headers = HeaderMap::new();
-        assert_eq!(answer(reason, &headers, "id").headers()["content-type"], "application/json");
+        assert_eq!(answer(reason, &Asked::of(&headers), "id").headers()["content-type"], "application/json");
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/html,*/*"));
-        let page = answer(reason, &headers, "id");
+        let page = answer(reason, &Asked::of(&headers), "id");
         assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
     }
 }

@@ -5,16 +5,22 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use klar_base::upstreams::AppProtocol;
 use tokio::net::TcpStream;
 
-use crate::forward::ToApp;
+use crate::client::{Link, Miss, Reply, Switched};
+use crate::forward::{self, ToApp};
 use crate::table::Table;
 use crate::upstream::UpstreamState;
 
@@ -22,7 +28,7 @@ use crate::upstream::UpstreamState;
 #[derive(Debug)]
 pub enum Connection {
     /// For one request at a time.
-    Http1(http1::SendRequest<ToApp>),
+    Http1(Link),
     /// For as many as the instance takes at once. Copies of it share the connection.
     Http2(http2::SendRequest<ToApp>),
 }
@@ -31,28 +37,78 @@ impl Connection {
     /// Sends a request, and waits for the head of the answer.
     ///
     /// # Errors
-    /// What went wrong, and the request if nothing of it was sent.
-    pub async fn try_send_request(
-        &mut self,
-        request: Request<ToApp>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<ToApp>>> {
+    /// What went wrong, and the body if nothing of the request was sent.
+    pub async fn exchange(self, parts: &Parts, body: ToApp) -> Result<Response<FromApp>, Miss> {
         match self {
-            Self::Http1(connection) => connection.try_send_request(request).await,
-            Self::Http2(connection) => connection.try_send_request(request).await,
+            Self::Http1(link) => Ok(link.exchange(parts, body).await?.map(FromApp::Http1)),
+            Self::Http2(mut shared) => match shared.try_send_request(forward::for_h2c(parts, body)).await {
+                Ok(response) => Ok(response.map(|incoming| FromApp::Http2 { incoming, _connection: shared })),
+                Err(mut error) => {
+                    let unsent = error.take_message();
+                    let error = io::Error::other(error.into_error());
+                    Err(match unsent {
+                        Some(request) => Miss::Unsent(error, request.into_body()),
+                        None => Miss::Sent(error),
+                    })
+                }
+            },
         }
     }
 
-    fn is_ready(&self) -> bool {
+    /// Whether another request can be sent.
+    fn is_ready(&mut self) -> bool {
         match self {
-            Self::Http1(connection) => connection.is_ready(),
-            Self::Http2(connection) => connection.is_ready(),
+            Self::Http1(link) => link.is_quiet(),
+            Self::Http2(shared) => !shared.is_closed(),
+        }
+    }
+}
+
+/// The body of an answer, with the connection that it comes over.
+#[derive(Debug)]
+pub enum FromApp {
+    Http1(Reply),
+    Http2 { incoming: Incoming, _connection: http2::SendRequest<ToApp> },
+}
+
+impl FromApp {
+    /// The next piece.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self {
+            Self::Http1(reply) => reply.poll(cx),
+            Self::Http2 { incoming, .. } => Pin::new(incoming).poll_frame(cx).map_err(io::Error::other),
         }
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether all of it was given.
+    pub fn is_over(&self) -> bool {
         match self {
-            Self::Http1(connection) => connection.is_closed(),
-            Self::Http2(connection) => connection.is_closed(),
+            Self::Http1(reply) => reply.is_over(),
+            Self::Http2 { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    /// How many bytes are to come, when the app said so.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Http1(reply) => reply.length(),
+            Self::Http2 { incoming, .. } => incoming.size_hint().exact(),
+        }
+    }
+
+    /// Whether its end is told from a connection that broke (RFC 9112 section 8).
+    pub fn is_delimited(&self) -> bool {
+        match self {
+            Self::Http1(reply) => reply.is_delimited(),
+            Self::Http2 { .. } => true,
+        }
+    }
+
+    /// The connection, after the answer has said that it speaks another protocol from now on.
+    pub fn into_switched(self) -> Option<Switched> {
+        match self {
+            Self::Http1(reply) => Some(reply.into_switched()),
+            Self::Http2 { .. } => None,
         }
     }
 }
@@ -92,7 +148,7 @@ impl Pool {
             }
             kept.clear();
         }
-        while let Some(last) = kept.pop() {
+        while let Some(mut last) = kept.pop() {
             if last.since.elapsed() > idle {
                 // Those below idle for longer still.
                 if idle >= IDLE {
@@ -118,17 +174,34 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request.
-    pub fn put(&self, upstream: &UpstreamState, connection: Connection) {
-        // One that is shared is kept from its beginning.
-        let is_shared = matches!(connection, Connection::Http2(_));
-        if is_shared || connection.is_closed() || upstream.weight() == 0 {
+    fn put(&self, upstream: &UpstreamState, link: Link) {
+        if upstream.weight() == 0 {
             return;
         }
         let mut all = self.0.borrow_mut();
         let kept = all.entry(upstream.serial).or_default();
         if kept.len() < KEEP {
-            kept.push(Idle { connection, since: Instant::now() });
+            kept.push(Idle { connection: Connection::Http1(link), since: Instant::now() });
         }
+    }
+
+    /// Keeps the connection of an answer that has ended, if it can be used again.
+    pub fn take_back(self: &Rc<Self>, upstream: &Arc<UpstreamState>, body: FromApp) {
+        // One that is shared is kept from its beginning.
+        let FromApp::Http1(mut reply) = body else { return };
+        if reply.is_sent() {
+            if let Some(link) = reply.into_link() {
+                self.put(upstream, link);
+            }
+            return;
+        }
+        let (pool, upstream) = (self.clone(), upstream.clone());
+        tokio::task::spawn_local(async move {
+            reply.send_rest().await;
+            if let Some(link) = reply.into_link() {
+                pool.put(&upstream, link);
+            }
+        });
     }
 
     /// Closes what is too old, and what leads to instances that get no more requests: an app that shuts down
@@ -141,40 +214,35 @@ impl Pool {
             .map(|upstream| upstream.serial)
             .collect();
         self.0.borrow_mut().retain(|serial, kept| {
-            kept.retain(|idle| {
+            kept.retain_mut(|idle| {
                 // An instance may end a connection over HTTP/2 at any time without loss (RFC 9113 section 6.8).
                 let is_shared = matches!(idle.connection, Connection::Http2(_));
-                (is_shared || idle.since.elapsed() < IDLE) && !idle.connection.is_closed()
+                (is_shared || idle.since.elapsed() < IDLE) && idle.connection.is_ready()
             });
             live.contains(serial) && !kept.is_empty()
         });
     }
 }
 
-/// Connects to an instance.
+/// Connects to an instance. What runs the connection, if it needs that, has to be spawned.
 ///
 /// # Errors
 /// As the kernel says it.
-pub async fn connect(upstream: &UpstreamState) -> io::Result<(Connection, Driver)> {
+pub async fn connect(upstream: &UpstreamState) -> io::Result<(Connection, Option<Driver>)> {
     let stream = TcpStream::connect(upstream.address).await?;
     stream.set_nodelay(true)?;
-    let stream = TokioIo::new(stream);
     // How a connection ends is told to who waits for the answer.
     Ok(match upstream.protocol {
-        AppProtocol::Http1 => {
-            let (connection, driver) =
-                http1::Builder::new().handshake(stream).await.map_err(io::Error::other)?;
-            (Connection::Http1(connection), Box::pin(async move { drop(driver.with_upgrades().await) }))
-        }
+        AppProtocol::Http1 => (Connection::Http1(Link::new(stream)), None),
         AppProtocol::H2c => {
             let (connection, driver) = http2::Builder::new(Local)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_header_list_size(HEAD_MAX)
-                .handshake(stream)
+                .handshake(TokioIo::new(stream))
                 .await
                 .map_err(io::Error::other)?;
-            (Connection::Http2(connection), Box::pin(async move { drop(driver.await) }))
+            (Connection::Http2(connection), Some(Box::pin(async move { drop(driver.await) })))
         }
     })
 }

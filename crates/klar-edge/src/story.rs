@@ -1,5 +1,6 @@
 //! The record of one request, written when it is over, however it ends.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -23,37 +24,22 @@ pub struct Story {
 
 impl Story {
     /// Of a request whose first byte came at `begun`. Until it is told otherwise the visitor went away.
-    pub fn begin(shared: Arc<Shared>, begun: Instant, client: std::net::IpAddr, tls: bool) -> Self {
+    pub fn begin(shared: Arc<Shared>, begun: Instant, client: IpAddr, tls: bool) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_unix_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let record = AccessRecord {
             time_unix_ms,
             request_id: request_id(time_unix_ms),
-            app: None,
-            client,
             protocol: "http/1.1".into(),
             tls,
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
-            route: None,
-            status: 0,
-            decided_by: DecidedBy::Edge,
-            bytes_in: 0,
-            bytes_out: 0,
-            duration_us: 0,
-            upstream: None,
-            attempts: 0,
-            error: None,
             aborted: true,
-            user_agent: None,
-            cache: None,
+            ..blank(client)
         };
         Self { record, totals: None, read: Arc::default(), begun, shared, untold: false }
     }
 
     /// Of a request that the edge makes by itself, on behalf of `client`: nobody hears of it but the app.
-    pub fn untold(shared: Arc<Shared>, client: std::net::IpAddr, tls: bool) -> Self {
+    pub fn untold(shared: Arc<Shared>, client: IpAddr, tls: bool) -> Self {
         let mut story = Self::begin(shared, Instant::now(), client, tls);
         story.untold = true;
         story
@@ -65,7 +51,7 @@ impl Drop for Story {
         if self.untold {
             return;
         }
-        let mut record = self.record.clone();
+        let mut record = std::mem::replace(&mut self.record, blank(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         record.bytes_in = self.read.load(Ordering::Relaxed);
         record.duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         if let Some(totals) = &self.totals {
@@ -86,7 +72,55 @@ impl Drop for Story {
     }
 }
 
+/// A record that says nothing yet, and takes no memory of its own.
+fn blank(client: IpAddr) -> AccessRecord {
+    AccessRecord {
+        time_unix_ms: 0,
+        request_id: String::new(),
+        app: None,
+        client,
+        protocol: String::new(),
+        tls: false,
+        method: String::new(),
+        host: String::new(),
+        path: String::new(),
+        route: None,
+        status: 0,
+        decided_by: DecidedBy::Edge,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration_us: 0,
+        upstream: None,
+        attempts: 0,
+        error: None,
+        aborted: false,
+        user_agent: None,
+        cache: None,
+    }
+}
+
 /// 32 hexadecimal digits: 12 of time, so that they sort, and 20 of chance.
 fn request_id(time_unix_ms: u64) -> String {
-    format!("{:012x}{:04x}{:016x}", time_unix_ms & 0xffff_ffff_ffff, fastrand::u16(..), fastrand::u64(..))
+    let (time, chance) = (u128::from(time_unix_ms & 0xffff_ffff_ffff), fastrand::u128(..) & ((1 << 80) - 1));
+    let id = time << 80 | chance;
+    let digit = |at: u32| char::from_digit((id >> (4 * (31 - at))) as u32 & 0xf, 16).unwrap_or('0');
+    (0..32).map(digit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those of a later millisecond sort behind, and two of the same one are not alike.
+    #[test]
+    fn request_ids() {
+        let (first, second, later) = (request_id(0x1_9a00), request_id(0x1_9a00), request_id(0x1_9a01));
+        assert_eq!((first.len(), &first[..12]), (32, "000000019a00"));
+        assert_eq!(&request_id(u64::MAX)[..12], "ffffffffffff");
+        assert!(first != second && first < later && second < later, "{first} {second} {later}");
+        assert!(
+            first.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)),
+            "{first}"
+        );
+    }
 }

@@ -10,14 +10,16 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
 use klar_base::signal::{AccessRecord, Totals};
-use klar_base::upstreams::{AppProtocol, CacheRules, Csp, EdgeConfig, Limits, Target, Vitals};
+use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Limits, Target, Vitals};
 use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
 use tokio::sync::watch;
 
 use crate::cache::Cache;
 use crate::challenge::Challenges;
 use crate::guard::Clocks;
+use crate::headers;
 use crate::tls::Certificates;
 use crate::upstream::UpstreamState;
 
@@ -38,7 +40,8 @@ pub struct Table {
 pub struct SiteTable {
     pub app: AppKey,
     pub limits: Limits,
-    pub csp: Csp,
+    /// See [`crate::headers::policy`].
+    pub csp: Option<(HeaderName, HeaderValue)>,
     pub totals: Arc<AppTotals>,
     pub services: BTreeMap<ServiceName, Arc<ServiceTable>>,
     pub first_host: String,
@@ -370,7 +373,7 @@ impl Shared {
             let table = Arc::new(SiteTable {
                 app: site.app.clone(),
                 limits: site.limits,
-                csp: site.csp,
+                csp: headers::policy(&site.csp),
                 totals,
                 services,
                 epoch,

@@ -4,14 +4,14 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::{Response, header};
-use hyper::body::Incoming;
+use http::response::Parts;
+use http::{HeaderValue, Response, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::answer::{Answer, Source};
+use crate::client::Switched;
 use crate::guard::Answering;
 use crate::headers;
 use crate::upstream::Lease;
@@ -21,18 +21,20 @@ use crate::upstream::Lease;
 /// `answering` keeps a connection that the tunnel shares with others from idling.
 pub fn open(
     visitor: OnUpgrade,
-    mut response: Response<Incoming>,
+    mut parts: Parts,
+    app: Switched,
     lease: Lease,
     answering: Option<Answering>,
 ) -> Answer {
-    let app = hyper::upgrade::on(&mut response);
     tokio::task::spawn_local(async move {
         let _kept = (lease, answering);
-        if let (Ok(visitor), Ok(app)) = tokio::join!(visitor, app) {
-            carry(TokioIo::new(visitor), TokioIo::new(app)).await;
+        let Ok(visitor) = visitor.await else { return };
+        let mut visitor = TokioIo::new(visitor);
+        // The app may have begun to talk in the same breath.
+        if visitor.write_all(&app.first).await.is_ok() {
+            carry(visitor, app.stream).await;
         }
     });
-    let (mut parts, _) = response.into_parts();
     let protocol = parts.headers.get(header::UPGRADE).cloned();
     headers::from_app(&mut parts.headers);
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -32,6 +32,8 @@ pub struct UpstreamState {
     pub address: SocketAddr,
     pub release: ReleaseId,
     pub protocol: AppProtocol,
+    /// What the cookie of a sticky service says: stable for an instance, and telling nothing of it.
+    pub tag: String,
     weight: AtomicU32,
     leases: AtomicU32,
     requests: AtomicU64,
@@ -54,6 +56,7 @@ impl UpstreamState {
             address: upstream.address,
             release: upstream.release.clone(),
             protocol,
+            tag: tag(&upstream.id),
             weight: AtomicU32::new(upstream.weight),
             leases: AtomicU32::new(0),
             requests: AtomicU64::new(0),
@@ -119,14 +122,14 @@ impl UpstreamState {
             healthy: self.health() == Health::Well,
         }
     }
+}
 
-    /// What the cookie of a sticky service says: stable for an instance, and telling nothing of it (FNV-1a).
-    pub fn tag(&self) -> String {
-        let hash = self.id.to_string().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        format!("{hash:016x}")
-    }
+/// A digest of the name of an instance (FNV-1a).
+fn tag(id: &InstanceId) -> String {
+    let hash = id.to_string().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }
 
 /// The right to send one request to an instance; it counts from the pick to the last byte of the answer.
@@ -186,7 +189,7 @@ pub fn pick(service: &ServiceTable, wish: &Wish, shared: &Arc<Shared>) -> Option
         let tried = wish.tried.contains(&upstream.serial);
         let rank = (health, tried);
         let load = u64::from(upstream.leases()) + 1;
-        if rank == (Health::Well, false) && wish.tag.as_ref().is_some_and(|tag| *tag == upstream.tag()) {
+        if rank == (Health::Well, false) && wish.tag.as_ref().is_some_and(|tag| *tag == upstream.tag) {
             best = Some((upstream, rank, load, weight));
             break;
         }
@@ -287,7 +290,7 @@ mod tests {
     fn visitors_stay_and_move_on_when_they_must() {
         let (shared, _notes) = Shared::new();
         let service = service(vec![upstream(1, 1), upstream(2, 1)]);
-        let wish = Wish { tried: Vec::new(), tag: Some(service.upstreams[1].tag()) };
+        let wish = Wish { tried: Vec::new(), tag: Some(service.upstreams[1].tag.clone()) };
         let leases: Vec<Lease> = (0..5).map(|_| pick(&service, &wish, &shared).unwrap()).collect();
         assert!(leases.iter().all(|lease| lease.serial == 2));
         service.upstreams[1].set_weight(0);

@@ -4,6 +4,9 @@
 //! it, since an app may build links from it. Each part is preceded by its length, so that no two addresses give
 //! the same key.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
+
 use http::header::{self, HeaderMap, HeaderName};
 use klar_base::AppKey;
 
@@ -15,8 +18,18 @@ const VARY_MAX: usize = 8;
 const VALUE_MAX: usize = 1024;
 
 /// What an answer was asked by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Box<[u8]>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// A digest of the bytes that nobody outside can foresee: a key is looked up several times on its way.
+    digest: u64,
+    bytes: Box<[u8]>,
+}
+
+impl std::hash::Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.digest);
+    }
+}
 
 impl Key {
     /// The key of a `GET` over HTTPS. `epoch`: grows when the app's release changes, see [`super`].
@@ -25,14 +38,15 @@ impl Key {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let app = app.to_string();
+        let (app, env) = (app.app.as_str(), app.env.as_str());
         let authority = authority.to_ascii_lowercase();
-        let mut bytes = Vec::with_capacity(target.len() + authority.len() + app.len() + 64);
+        let mut bytes = Vec::with_capacity(target.len() + authority.len() + app.len() + env.len() + 96);
         let mut part = |part: &[u8]| {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part);
         };
         part(app.as_bytes());
+        part(env.as_bytes());
         part(&epoch.to_be_bytes());
         part(b"GET");
         part(b"https");
@@ -42,21 +56,27 @@ impl Key {
         if let Some(query) = query {
             part(query.as_bytes());
         }
-        Self(bytes.into())
+        Self::of(bytes)
+    }
+
+    fn of(bytes: Vec<u8>) -> Self {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self { digest: HASHER.hash_one(&bytes), bytes: bytes.into() }
     }
 
     /// The key with more after it: what is asked for at once by those who are alike.
     pub fn with(&self, more: &[u8]) -> Self {
-        let mut bytes = self.0.to_vec();
+        let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + more.len());
+        bytes.extend_from_slice(&self.bytes);
         // No length of a part begins like this.
         bytes.push(0xff);
         bytes.extend_from_slice(more);
-        Self(bytes.into())
+        Self::of(bytes)
     }
 
     /// In bytes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 }
 

@@ -183,12 +183,13 @@ pub fn judge(
     if asked.cookie && !for_cookies {
         return Err("cookie");
     }
-    let sent_at = date_of(headers, header::DATE, times.date);
+    // Most answers state no lifetime, and then nobody has to read their date.
+    let sent_at = || date_of(headers, header::DATE, times.date);
     let stated = control.s_maxage.or(control.max_age).or_else(|| {
         let expires = headers.get(header::EXPIRES).filter(|_| !control.targeted)?;
         // What is no date is in the past (section 5.3).
         let expires = expires.to_str().ok().and_then(|text| dates::read(text, times.date));
-        let from = sent_at.unwrap_or(times.date);
+        let from = sent_at().unwrap_or(times.date);
         Some(expires.and_then(|expires| expires.duration_since(from).ok()).unwrap_or_default())
     });
     let validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
@@ -207,7 +208,7 @@ pub fn judge(
     if is_useless && !validator && while_revalidate.is_zero() && control.stale_if_error.is_none() {
         return Err("no-lifetime");
     }
-    let apparent = sent_at.and_then(|sent| times.date.duration_since(sent).ok()).unwrap_or_default();
+    let apparent = sent_at().and_then(|sent| times.date.duration_since(sent).ok()).unwrap_or_default();
     let said = headers
         .get(header::AGE)
         .and_then(|age| age.to_str().ok())
@@ -360,12 +361,10 @@ pub fn has_it(request: &HeaderMap, answer: &HeaderMap, now: SystemTime) -> bool 
         });
     }
     let date = |headers: &HeaderMap, name| date_of(headers, name, now);
+    let Some(since) = date(request, header::IF_MODIFIED_SINCE) else { return false };
     // Without a date of its own it was new when it was sent (RFC 9111 section 4.3.2).
     let modified = date(answer, header::LAST_MODIFIED).or_else(|| date(answer, header::DATE));
-    match (date(request, header::IF_MODIFIED_SINCE), modified) {
-        (Some(since), Some(modified)) => modified <= since,
-        _ => false,
-    }
+    modified.is_some_and(|modified| modified <= since)
 }
 
 /// Whether a list of tags has this one in it, weak or not.

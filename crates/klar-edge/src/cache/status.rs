@@ -1,5 +1,7 @@
 //! `Cache-Status` (RFC 9211): what the cache did, for who looks at an answer; and the same in a word for the record.
 
+use std::fmt::Write;
+
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use klar_base::signal::CacheOutcome;
@@ -60,7 +62,10 @@ impl Status {
 
     /// Says it in the headers of an answer, after what caches nearer to the app have said.
     pub fn tell(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+        // As long as most of them are, so that it does not grow piece by piece.
+        let mut text = String::with_capacity(64);
+        let written = write!(text, "{self}");
+        if let (Ok(()), Ok(value)) = (written, HeaderValue::try_from(text)) {
             headers.append(CACHE_STATUS, value);
         }
     }
@@ -68,9 +73,9 @@ impl Status {
 
 impl std::fmt::Display for Status {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "klar")?;
+        out.write_str("klar")?;
         if self.hit {
-            write!(out, "; hit")?;
+            out.write_str("; hit")?;
         }
         if let Some(why) = self.forwarded.filter(|_| !self.hit) {
             let why = match why {
@@ -80,7 +85,8 @@ impl std::fmt::Display for Status {
                 Forwarded::VaryMiss => "vary-miss",
                 Forwarded::Stale => "stale",
             };
-            write!(out, "; fwd={why}")?;
+            out.write_str("; fwd=")?;
+            out.write_str(why)?;
             if let Some(status) = self.app_said {
                 write!(out, "; fwd-status={}", status.as_u16())?;
             }
@@ -89,13 +95,14 @@ impl std::fmt::Display for Status {
             write!(out, "; ttl={left}")?;
         }
         if self.stored {
-            write!(out, "; stored")?;
+            out.write_str("; stored")?;
         }
         if self.collapsed {
-            write!(out, "; collapsed")?;
+            out.write_str("; collapsed")?;
         }
         if let Some(detail) = self.detail {
-            write!(out, "; detail={detail}")?;
+            out.write_str("; detail=")?;
+            out.write_str(detail)?;
         }
         Ok(())
     }

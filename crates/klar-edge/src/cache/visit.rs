@@ -141,7 +141,7 @@ impl Errand<'_> {
         loop {
             let now = Instant::now();
             let (found, others) = self.cache().store.find(&self.key, &self.parts.headers);
-            let flight = self.flight_key(others.as_ref());
+            let flight = || self.flight_key(others.as_ref());
             let decision = found.as_ref().map(|found| found.facts.decide(&self.asked, now));
             let left = found.as_ref().map(|found| found.facts.left(now));
             let hit = Status { hit: true, left, collapsed, ..Status::default() };
@@ -150,7 +150,7 @@ impl Errand<'_> {
                 match decision {
                     Decision::Fresh | Decision::Stale => return Ok(self.give(stored, hit, story)),
                     Decision::Refresh => {
-                        self.refresh(stored.clone(), flight, story.record.client);
+                        self.refresh(stored.clone(), flight(), story.record.client);
                         return Ok(self.give(stored, Status { detail: Some("refresh"), ..hit }, story));
                     }
                     // Asked for while this one was waiting, so it is as new as it can be.
@@ -159,8 +159,8 @@ impl Errand<'_> {
                     {
                         return Ok(self.give(stored, hit, story));
                     }
-                    Decision::Validate if can_stand_in && self.cache().flights.is_failing(&flight, now) => {
-                        self.refresh(stored.clone(), flight, story.record.client);
+                    Decision::Validate if can_stand_in && self.cache().flights.is_failing(&flight(), now) => {
+                        self.refresh(stored.clone(), flight(), story.record.client);
                         return Ok(self.give(stored, Status { detail: Some("app-away"), ..hit }, story));
                     }
                     Decision::Validate | Decision::Unfit => {}
@@ -179,6 +179,7 @@ impl Errand<'_> {
                 (None, None) => Forwarded::Miss,
             };
             let stored = found.filter(|_| decision != Some(Decision::Unfit));
+            let flight = flight();
             let can_lead =
                 !self.asked.head && (!self.asked.partial || stored.as_deref().is_some_and(can_validate));
             if alone || !can_lead || rounds >= ROUNDS {

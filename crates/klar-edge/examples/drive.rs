@@ -1,0 +1,52 @@
+//! Drives an edge for `bench/edge/instructions.sh`: one connection over TLS, and so many requests one after another.
+//!
+//!     drive (proxy | hit | file | page) COUNT
+#![allow(clippy::unwrap_used)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::fs::File;
+
+use common::{App, Edge, Folder, HOST, reply, route};
+use klar_base::upstreams::Target;
+
+fn main() {
+    let mut given = std::env::args().skip(1);
+    let case = given.next().expect("proxy, hit, file or page");
+    let count: usize = given.next().and_then(|count| count.parse().ok()).expect("how many requests");
+    let body = "x".repeat(1024);
+    let kilobyte = body.clone();
+    let app = App::start(move |got, stream| {
+        let more = match got.line.as_str() {
+            "GET /hit" => "cache-control: max-age=600",
+            _ => "date: Sun, 06 Nov 1994 08:49:37 GMT",
+        };
+        let headers =
+            format!("server: app\r\n{more}\r\ncontent-type: text/plain\r\nconnection: keep-alive\r\n");
+        reply(stream, "200 OK", &headers, &kilobyte)
+    });
+    let folder = Folder::new();
+    std::fs::write(folder.path("1k.txt"), &body).unwrap();
+    std::fs::write(folder.path("page.html"), &body).unwrap();
+    let edge = Edge::with(&[&app], |edge| {
+        let mut files = route("/files/*");
+        let release = "0123456789ab".parse().unwrap();
+        files.target = Target::Static { folder: edge.folders.len(), release, spa: false };
+        edge.folders.push(File::open(folder.path("")).unwrap().into());
+        edge.site().routes.push(files);
+    });
+    let (target, more) = match case.as_str() {
+        "proxy" => ("/", ""),
+        "hit" => ("/hit", ""),
+        "file" => ("/files/1k.txt", ""),
+        "page" => ("/files/page.html", "accept-encoding: gzip, deflate, br, zstd\r\n"),
+        other => panic!("{other} is none of proxy, hit, file and page"),
+    };
+    let request = format!("GET {target} HTTP/1.1\r\nhost: {HOST}\r\n{more}\r\n");
+    let mut visitor = edge.visitor();
+    for _ in 0..count {
+        visitor.send(&request);
+        assert_eq!(visitor.answer().status, 200);
+    }
+}

@@ -1,0 +1,249 @@
+//! The head of an answer, judged: what it says, what follows it, and whether the connection lasts (RFC 9112 sections
+//! 4, 5, 6 and 9.3).
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use httparse::{EMPTY_HEADER, Response, Status};
+use hyper::ext::ReasonPhrase;
+
+use super::Fault;
+use crate::framing::decimal;
+
+/// The largest head of an answer, in bytes.
+pub const HEAD_MAX: usize = 64 << 10;
+/// More header lines than this are refused.
+pub const LINES_MAX: usize = 100;
+/// What the edge adds to an answer on its way out: the map need not grow for it.
+const ADDED: usize = 12;
+
+/// What follows the head of an answer (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// So many bytes, maybe none.
+    Length(u64),
+    Chunked,
+    /// Whatever comes until the app closes the connection.
+    UntilClose,
+}
+
+/// A head.
+#[derive(Debug)]
+pub struct Head {
+    pub status: StatusCode,
+    /// What the app says in place of the usual words for the status.
+    pub reason: Option<ReasonPhrase>,
+    pub headers: HeaderMap,
+    pub framing: Framing,
+    /// The connection may be used again after this answer.
+    pub lasts: bool,
+}
+
+/// Reads the head of an answer to `method` at the start of `bytes`, and gives what follows it. `None`: it is not all
+/// there. `keep` gives the bytes for good; what is kept of the head shares their memory.
+///
+/// # Errors
+/// Why there is no such head, however much more comes.
+pub fn read(
+    bytes: &[u8],
+    method: &Method,
+    keep: impl FnOnce() -> Bytes,
+) -> Result<Option<(Head, Bytes)>, Fault> {
+    if bytes.first().is_some_and(|first| *first != b'H') {
+        return Err(match bytes[0] {
+            b'\r' | b'\n' => Fault::Doubtful("the answer begins with an empty line"),
+            _ => Fault::Broken("the answer is not HTTP"),
+        });
+    }
+    let mut lines = [EMPTY_HEADER; LINES_MAX];
+    let mut response = Response::new(&mut lines);
+    let length = match response.parse(bytes) {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) if bytes.len() >= HEAD_MAX => return Err(TOO_LARGE),
+        Ok(Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Fault::Broken("the head of the answer has more than 100 lines"));
+        }
+        Err(httparse::Error::HeaderName) => {
+            return Err(Fault::Broken("a header of the answer has no valid name"));
+        }
+        Err(httparse::Error::HeaderValue) => {
+            return Err(Fault::Broken("a header of the answer has no valid value"));
+        }
+        Err(_) => return Err(Fault::Broken("the status line of the answer is not one")),
+    };
+    if length > HEAD_MAX {
+        return Err(TOO_LARGE);
+    }
+    let at = |part: &[u8]| part.as_ptr() as usize - bytes.as_ptr() as usize;
+    // The parser takes a bare LF for the end of a line. Each end but the last has the name of a header behind it.
+    let ends_well = |end: usize| end >= 2 && bytes[end - 2..end] == *b"\r\n";
+    let names_begin_well = response.headers.iter().all(|line| ends_well(at(line.name.as_bytes())));
+    if !names_begin_well || !ends_well(length) || !ends_well(length - 2) {
+        return Err(Fault::Doubtful("a line in the head of the answer does not end in CR LF"));
+    }
+
+    let is_http_11 = response.version == Some(1);
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(Fault::Broken("the status of the answer is none"))?;
+    let reason = response.reason.filter(|reason| Some(*reason) != status.canonical_reason());
+    let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+    let all = keep();
+    let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
+    let (mut lengths, mut codings) = (0, 0);
+    let (mut close, mut keep_alive) = (false, false);
+    for line in response.headers.iter() {
+        let name = HeaderName::from_bytes(line.name.as_bytes())
+            .map_err(|_| Fault::Broken("a header of the answer has no valid name"))?;
+        let start = at(line.value);
+        // An empty value need not point into the head.
+        let value =
+            if line.value.is_empty() { Bytes::new() } else { all.slice(start..start + line.value.len()) };
+        let value = HeaderValue::from_maybe_shared(value)
+            .map_err(|_| Fault::Broken("a header of the answer has no valid value"))?;
+        if name == header::CONTENT_LENGTH {
+            lengths += 1;
+        } else if name == header::TRANSFER_ENCODING {
+            codings += 1;
+        } else if name == header::CONNECTION {
+            for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                close |= option.eq_ignore_ascii_case(b"close");
+                keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        headers.append(name, value);
+    }
+    let is_bodiless = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || *method == Method::HEAD;
+    let framing = framing(&headers, lengths, codings, is_http_11)?;
+    let framing = if is_bodiless { Framing::Length(0) } else { framing };
+    let lasts = !close && (is_http_11 || keep_alive) && framing != Framing::UntilClose;
+    Ok(Some((Head { status, reason, headers, framing, lasts }, all.slice(length..))))
+}
+
+const TOO_LARGE: Fault = Fault::Broken("the head of the answer is larger than 64 KiB");
+
+/// What the headers say of the end of the body, which may have `lengths` and `codings` lines about it.
+fn framing(headers: &HeaderMap, lengths: u32, codings: u32, is_http_11: bool) -> Result<Framing, Fault> {
+    match (lengths, codings) {
+        (0, 0) => Ok(Framing::UntilClose),
+        (1, 0) => {
+            let length = headers.get(header::CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
+            length
+                .map(Framing::Length)
+                .ok_or(Fault::Doubtful("the Content-Length of the answer is no number"))
+        }
+        (0, 1) => {
+            let coding = headers.get(header::TRANSFER_ENCODING).map(HeaderValue::as_bytes);
+            if !coding.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
+                return Err(Fault::Doubtful("the Transfer-Encoding of the answer is not just `chunked`"));
+            }
+            // RFC 9112 section 6.1: who speaks HTTP/1.0 does not know what it says.
+            if !is_http_11 {
+                return Err(Fault::Doubtful("a Transfer-Encoding in an answer of HTTP/1.0"));
+            }
+            Ok(Framing::Chunked)
+        }
+        (_, 0) => Err(Fault::Doubtful("the answer has more than one Content-Length")),
+        (0, _) => Err(Fault::Doubtful("the answer has more than one Transfer-Encoding")),
+        _ => Err(Fault::Doubtful("the answer has both Content-Length and Transfer-Encoding")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(head: &str) -> Result<Option<(Head, Bytes)>, Fault> {
+        read(head.as_bytes(), &Method::GET, || Bytes::copy_from_slice(head.as_bytes()))
+    }
+
+    #[test]
+    fn what_follows_a_head() {
+        use Framing::{Chunked, Length, UntilClose};
+        for (head, framing, lasts) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", Length(12), true),
+            ("HTTP/1.1 200\r\ncontent-length:  0 \r\n\r\n", Length(0), true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", Chunked, true),
+            ("HTTP/1.1 200 OK\r\n\r\n", UntilClose, false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", Length(1), false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: Keep-Alive\r\n\r\n", Length(1), true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: x, Close\r\n\r\n", Length(1), false),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n",
+                Length(1),
+                false,
+            ),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Length(0), true),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", Length(0), true),
+            ("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", Length(0), true),
+        ] {
+            let (read, rest) = judged(&format!("{head}rest")).unwrap().unwrap();
+            assert_eq!((read.framing, read.lasts, &rest[..]), (framing, lasts, &b"rest"[..]), "{head:?}");
+        }
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let (read, _) = read(head.as_bytes(), &Method::HEAD, || head.into()).unwrap().unwrap();
+        assert_eq!(read.framing, Length(0), "HEAD has no body");
+    }
+
+    #[test]
+    fn doubtful_heads() {
+        for head in [
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\n\n",
+            "HTTP/1.1 200 OK\nA: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
+            assert!(matches!(judged(head), Err(Fault::Doubtful(_))), "{head:?} gave {:?}", judged(head));
+        }
+    }
+
+    #[test]
+    fn what_is_no_head() {
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(LINES_MAX + 1));
+        let large = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "b".repeat(HEAD_MAX));
+        for head in [
+            "SSH-2.0-x\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n",
+            "HTTP/1.1 200 O\rK\r\n\r\n",
+            &many,
+            &large,
+            &large[..HEAD_MAX],
+        ] {
+            assert!(matches!(judged(head), Err(Fault::Broken(_))), "{head:?} gave {:?}", judged(head));
+        }
+    }
+
+    #[test]
+    fn a_head_may_come_in_pieces() {
+        let head = "HTTP/1.1 200 Fine\r\nA: b\r\nEmpty:\r\nContent-Length: 3\r\n\r\n";
+        for end in 0..head.len() {
+            assert!(judged(&head[..end]).unwrap().is_none(), "after {end} bytes");
+        }
+        let (read, _) = judged(head).unwrap().unwrap();
+        assert_eq!(
+            (&read.headers["a"], &read.headers["empty"]),
+            (&"b".parse().unwrap(), &"".parse().unwrap())
+        );
+        assert_eq!(read.reason.unwrap().as_ref(), b"Fine");
+    }
+}

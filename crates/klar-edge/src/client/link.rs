@@ -1,0 +1,189 @@
+//! A connection to an app, and one exchange over it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Fault;
+use super::head::{self, Head};
+use super::reply::Reply;
+use super::request::{Sending, Stuck};
+use crate::forward::ToApp;
+
+/// How much is read at once, in bytes.
+const READ: usize = 64 << 10;
+/// Heads with a status of 1xx before the answer itself; more are refused.
+const INTERIM_MAX: u32 = 32;
+
+/// A connection that is between two messages.
+#[derive(Debug)]
+pub struct Link<S = TcpStream> {
+    pub(super) stream: S,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Miss {
+    /// Nothing of the request was sent; its body comes back.
+    Unsent(io::Error, ToApp),
+    /// Some of it was, and the app may have seen it.
+    Sent(io::Error),
+}
+
+/// A connection that speaks another protocol from now on, and what has come of it already.
+#[derive(Debug)]
+pub struct Switched<S = TcpStream> {
+    pub first: Bytes,
+    pub stream: S,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// Over a connection that was just opened.
+    pub fn new(stream: S) -> Self {
+        Self { stream }
+    }
+
+    /// Whether a request may be sent: the app has not closed the connection, and has said nothing unasked. Costs no
+    /// system call while nothing has come.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+    }
+
+    /// Sends a request, and waits for the head of the answer; its body may be on its way still.
+    ///
+    /// # Errors
+    /// Why there is no answer, and whether the request can have been seen.
+    pub async fn exchange(mut self, parts: &Parts, body: ToApp) -> Result<Response<Reply<S>>, Miss> {
+        let mut sending = Sending::new(parts, body);
+        if let Err(error) = std::future::poll_fn(|cx| sending.poll_write(&mut self.stream, cx)).await {
+            return Err(Miss::Unsent(error, sending.take_back()));
+        }
+        let mut waiting = Waiting {
+            link: self,
+            method: &parts.method,
+            sending: Some(sending),
+            unsendable: None,
+            came: Vec::new(),
+            interim: 0,
+        };
+        let (head, rest) = std::future::poll_fn(|cx| waiting.poll(cx)).await.map_err(Miss::Sent)?;
+        let Waiting { link, sending, unsendable, .. } = waiting;
+        let mut response = Response::new(());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        if let Some(reason) = head.reason {
+            response.extensions_mut().insert(reason);
+        }
+        let lasts = head.lasts && unsendable.is_none();
+        let sending = sending.map(Box::new);
+        Ok(response.map(|()| Reply::new(link.stream, rest, head.framing, sending, lasts)))
+    }
+}
+
+/// An exchange whose answer has not begun.
+struct Waiting<'a, S> {
+    link: Link<S>,
+    method: &'a Method,
+    sending: Option<Sending>,
+    /// The app took no more of the request; it may have answered all the same.
+    unsendable: Option<io::Error>,
+    /// The beginning of a head.
+    came: Vec<u8>,
+    /// Heads that came before it.
+    interim: u32,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Waiting<'_, S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Head, Bytes)>> {
+        if let Some(sending) = &mut self.sending {
+            match sending.poll(&mut self.link.stream, cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.sending = None,
+                Poll::Ready(Err(Stuck::Body(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(Stuck::Connection(error))) => {
+                    (self.sending, self.unsendable) = (None, Some(error));
+                }
+            }
+        }
+        loop {
+            let Self { link, method, came, interim, unsendable, .. } = self;
+            let found = ready!(poll_read(&mut link.stream, cx, |new| {
+                if new.is_empty() {
+                    return Err(unsendable.take().unwrap_or_else(|| ENDED.into()));
+                }
+                // Most heads come whole.
+                if came.is_empty() {
+                    let found = answer(method, Bytes::copy_from_slice(new), interim)?;
+                    if let Err(rest) = &found {
+                        came.extend_from_slice(rest);
+                    }
+                    return Ok(found.ok());
+                }
+                came.extend_from_slice(new);
+                // Without the end of another line there is no more to be read out of it.
+                if !new.contains(&b'\n') && came.len() < head::HEAD_MAX {
+                    return Ok(None);
+                }
+                let found = answer(method, Bytes::copy_from_slice(came), interim)?;
+                if let Err(rest) = &found {
+                    let read = came.len() - rest.len();
+                    came.drain(..read);
+                }
+                Ok(found.ok())
+            }))??;
+            if let Some(found) = found {
+                return Poll::Ready(Ok(found));
+            }
+        }
+    }
+}
+
+const ENDED: Fault = Fault::Broken("the app closed the connection before it had answered");
+
+/// The answer to `method` in what came, without those that come before it (RFC 9110 section 15.2): they say nothing
+/// that a visitor needs. `Err` inside: what is left of it, as more has to come. `interim` counts them.
+fn answer(
+    method: &Method,
+    mut came: Bytes,
+    interim: &mut u32,
+) -> Result<Result<(Head, Bytes), Bytes>, Fault> {
+    while *interim <= INTERIM_MAX {
+        match head::read(&came, method, || came.clone())? {
+            None => return Ok(Err(came)),
+            Some((head, rest)) => {
+                if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Ok(Ok((head, rest)));
+                }
+                *interim += 1;
+                came = rest;
+            }
+        }
+    }
+    Err(Fault::Broken("the app says 1xx over and over, and no answer comes"))
+}
+
+/// Reads what is there, up to [`READ`] bytes, and has `take` look at it; none of it is the end of the stream.
+///
+/// All connections of a worker read into the same memory: one that waits holds none.
+pub(super) fn poll_read<T>(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]) -> T,
+) -> Poll<io::Result<T>> {
+    thread_local! {
+        static MEMORY: std::cell::RefCell<Box<[u8]>> = std::cell::RefCell::new(vec![0; READ].into());
+    }
+    MEMORY.with_borrow_mut(|memory| {
+        let mut read = ReadBuf::new(memory);
+        ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+        Poll::Ready(Ok(take(read.filled())))
+    })
+}

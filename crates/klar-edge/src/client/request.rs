@@ -1,0 +1,223 @@
+//! A request on its way to an app: its head, and its body as it comes (RFC 9112 sections 3, 5, 6 and 7.1).
+
+use std::io::{self, IoSlice, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::Method;
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use hyper::body::Body;
+use tokio::io::AsyncWrite;
+
+use crate::forward::ToApp;
+
+/// What of a request has not been sent yet.
+#[derive(Debug)]
+pub struct Sending {
+    /// The head, or the size of a chunk.
+    head: BytesMut,
+    data: Bytes,
+    /// `None`: all of it has been taken.
+    body: Option<ToApp>,
+    framing: Framing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// So many bytes have to follow.
+    Length(u64),
+    Chunked,
+}
+
+/// Why a request cannot be sent to its end.
+#[derive(Debug)]
+pub enum Stuck {
+    /// The connection is broken. There may be an answer in it.
+    Connection(io::Error),
+    /// Its body is.
+    Body(io::Error),
+}
+
+impl Sending {
+    /// Nothing of it has been sent. Of the target the path counts; how the body ends is worked out from `body`.
+    pub fn new(parts: &Parts, body: ToApp) -> Self {
+        let length = body.size_hint().exact();
+        let framing = length.map_or(Framing::Chunked, Framing::Length);
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut head = BytesMut::with_capacity(size(&parts.headers) + target.len() + 128);
+        for piece in [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(piece.as_bytes());
+        }
+        // How the body ends is said below, and only there.
+        let is_framing = |name| name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING;
+        for (name, value) in parts.headers.iter().filter(|(name, _)| !is_framing(*name)) {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        match framing {
+            // RFC 9110 section 8.6: a method that usually has a body says that there is none.
+            Framing::Length(0) if !matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) => {}
+            Framing::Length(length) => put(&mut head, format_args!("content-length: {length}\r\n")),
+            Framing::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        head.extend_from_slice(b"\r\n");
+        let (data, body) = match body.into_whole() {
+            Ok(data) => (data, None),
+            Err(body) => (Bytes::new(), Some(body)),
+        };
+        Self { head, data, body, framing }
+    }
+
+    /// The body, when nothing of the request has been sent yet.
+    pub fn take_back(self) -> ToApp {
+        self.body.unwrap_or_else(|| ToApp::whole(self.data))
+    }
+
+    /// Whether all of it has been sent.
+    fn is_done(&self) -> bool {
+        self.head.is_empty() && self.data.is_empty() && self.body.is_none()
+    }
+
+    /// Sends what the connection takes at once. Ready with nothing sent only when nothing is left.
+    pub fn poll_write(
+        &mut self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.head.is_empty() && self.data.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let stream = Pin::new(stream);
+        let sent = if self.data.is_empty() {
+            stream.poll_write(cx, &self.head)
+        } else {
+            stream.poll_write_vectored(cx, &[IoSlice::new(&self.head), IoSlice::new(&self.data)])
+        };
+        let sent = ready!(sent)?;
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let of_head = sent.min(self.head.len());
+        self.head.advance(of_head);
+        self.data.advance(sent - of_head);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the rest. Ready when there is none.
+    pub fn poll(
+        &mut self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Stuck>> {
+        while !self.is_done() {
+            ready!(self.poll_write(stream, cx)).map_err(Stuck::Connection)?;
+            if self.head.is_empty() && self.data.is_empty() {
+                ready!(self.poll_body(cx)).map_err(Stuck::Body)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes the next piece of the body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
+        let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        match ready!(Pin::new(body).poll_frame(cx)).transpose()?.map(|frame| frame.into_data()) {
+            None => {
+                self.body = None;
+                match self.framing {
+                    Framing::Chunked => self.head.extend_from_slice(b"0\r\n\r\n"),
+                    Framing::Length(0) => {}
+                    Framing::Length(_) => {
+                        return Poll::Ready(Err(wrong("the body of the request is shorter than announced")));
+                    }
+                }
+            }
+            Some(Ok(data)) if !data.is_empty() => match &mut self.framing {
+                Framing::Length(left) => {
+                    *left = left
+                        .checked_sub(data.len() as u64)
+                        .ok_or_else(|| wrong("the body of the request is longer than announced"))?;
+                    self.data = data;
+                }
+                Framing::Chunked => {
+                    // In one piece, so that its end does not wait for the next one.
+                    self.head.reserve(data.len() + 16);
+                    put(&mut self.head, format_args!("{:x}\r\n", data.len()));
+                    self.head.extend_from_slice(&data);
+                    self.head.extend_from_slice(b"\r\n");
+                }
+            },
+            // Nothing, or trailers: no app gets those.
+            Some(_) => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn put(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
+    let mut number = [0; 64];
+    let mut rest = &mut number[..];
+    // It has room for any number of 64 bits with its name.
+    if rest.write_fmt(text).is_ok() {
+        let length = 64 - rest.len();
+        out.extend_from_slice(&number[..length]);
+    }
+}
+
+/// How long the lines of the headers are, in bytes.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn sending(request: Request<ToApp>) -> Sending {
+        let (parts, body) = request.into_parts();
+        Sending::new(&parts, body)
+    }
+
+    fn head(request: Request<ToApp>) -> String {
+        let sending = sending(request);
+        String::from_utf8([&sending.head[..], &sending.data[..]].concat()).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_of_the_body() {
+        for (method, body, framing) in [
+            ("GET", "", ""),
+            ("HEAD", "", ""),
+            ("DELETE", "", ""),
+            ("POST", "", "content-length: 0\r\n"),
+            ("PUT", "", "content-length: 0\r\n"),
+            ("PATCH", "abc", "content-length: 3\r\n"),
+            ("GET", "abc", "content-length: 3\r\n"),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri("/a?b=c")
+                .header("host", "shop.test")
+                // Whatever a visitor said of it.
+                .header("content-length", "77")
+                .header("transfer-encoding", "gzip")
+                .body(ToApp::whole(Bytes::from(body)))
+                .unwrap();
+            let wanted = format!("{method} /a?b=c HTTP/1.1\r\nhost: shop.test\r\n{framing}\r\n{body}");
+            assert_eq!(head(request), wanted);
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_is_given_back() {
+        let sending = sending(Request::new(ToApp::whole(Bytes::from("abc"))));
+        assert_eq!(sending.take_back().into_whole().unwrap(), "abc");
+    }
+}
