@@ -25,6 +25,8 @@ mod inbound;
 mod outbound;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 
 use std::future::{Future, poll_fn};
 use std::io;
