@@ -1,19 +1,32 @@
 //! Where does a chunked body end? (RFC 9112 section 7.1, read strictly.)
 //!
-//! hyper decodes the chunks; this only follows along, so that the byte after the body is known to be the first of
-//! the next head, and so that no size line is let through that another server could read differently.
+//! The byte after the body is known to be the first of the next head, and no size line is let through that another
+//! server could read differently. The codec takes its bodies apart with it; where hyper decodes them, it only follows
+//! along.
 
 /// The longest line of a size, an extension or a trailer, in bytes.
 const LINE_MAX: usize = 4 * 1024;
 /// All trailers together, in bytes.
 const TRAILERS_MAX: usize = 8 * 1024;
+/// All extensions together, in bytes: nobody needs any, and each chunk may bring one.
+const EXTENSIONS_MAX: usize = 8 * 1024;
 
 /// Follows a chunked body.
 #[derive(Debug)]
 pub struct Chunks {
     state: State,
     line: usize,
-    trailers: usize,
+    extensions: usize,
+    trailers: Vec<u8>,
+}
+
+/// What the next bytes of a body are; so many of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// Content.
+    Data(usize),
+    /// Sizes, line ends, extensions, trailers.
+    Framing(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +47,7 @@ enum State {
 impl Chunks {
     /// At the start of a body.
     pub fn new() -> Self {
-        Self { state: State::Size { size: 0, digits: 0 }, line: 0, trailers: 0 }
+        Self { state: State::Size { size: 0, digits: 0 }, line: 0, extensions: 0, trailers: Vec::new() }
     }
 
     /// Whether the body has ended.
@@ -49,22 +62,51 @@ impl Chunks {
     pub fn follow(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut at = 0;
         while at < bytes.len() && !self.is_done() {
-            if let State::Data { left } = self.state {
-                let here = left.min((bytes.len() - at) as u64);
-                at += here as usize;
-                self.state = if here == left { State::DataCr } else { State::Data { left: left - here } };
-                continue;
-            }
+            let (Piece::Data(here) | Piece::Framing(here)) = self.piece(&bytes[at..])?;
+            at += here;
+        }
+        Ok(at)
+    }
+
+    /// What `bytes` begin with; of no length only when there are none, or the body has ended.
+    ///
+    /// # Errors
+    /// What is wrong with the body.
+    pub fn piece(&mut self, bytes: &[u8]) -> Result<Piece, &'static str> {
+        if let State::Data { left } = self.state {
+            let here = left.min(bytes.len() as u64);
+            self.state = if here == left { State::DataCr } else { State::Data { left: left - here } };
+            return Ok(Piece::Data(here as usize));
+        }
+        let mut at = 0;
+        while at < bytes.len() && !self.is_done() && !matches!(self.state, State::Data { .. }) {
             self.state = self.step(bytes[at])?;
             at += 1;
         }
-        Ok(at)
+        Ok(Piece::Framing(at))
+    }
+
+    /// The lines of the trailers, each with its CR LF, once the body has ended.
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
     }
 
     fn step(&mut self, byte: u8) -> Result<State, &'static str> {
         self.line += 1;
         if self.line > LINE_MAX {
             return Err("a line of a chunked body is too long");
+        }
+        match self.state {
+            State::Extension { .. } => self.extensions += 1,
+            State::Trailer | State::TrailerEnd => self.trailers.push(byte),
+            State::TrailerStart if byte != b'\r' => self.trailers.push(byte),
+            _ => {}
+        }
+        if self.extensions > EXTENSIONS_MAX {
+            return Err("the extensions of a chunked body are too long");
+        }
+        if self.trailers.len() > TRAILERS_MAX {
+            return Err("the trailers of a chunked body are too long");
         }
         Ok(match (self.state, byte) {
             (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
@@ -92,11 +134,7 @@ impl Chunks {
             (State::Trailer, b'\r') => State::TrailerEnd,
             (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer,
             (State::TrailerEnd, b'\n') => {
-                self.trailers += self.line;
                 self.line = 0;
-                if self.trailers > TRAILERS_MAX {
-                    return Err("the trailers of a chunked body are too long");
-                }
                 State::TrailerStart
             }
             (State::LastLf, b'\n') => State::Done,
@@ -131,6 +169,36 @@ mod tests {
                 assert!(chunks.is_done());
                 assert_eq!(taken, body.len(), "{body:?} in pieces of {step}");
             }
+        }
+    }
+
+    #[test]
+    fn pieces_are_told_apart() {
+        let body = b"5;a=b\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\nC: d\r\n\r\nGET /next";
+        let (mut chunks, mut at, mut data) = (Chunks::new(), 0, Vec::new());
+        while !chunks.is_done() {
+            match chunks.piece(&body[at..]).unwrap() {
+                Piece::Data(length) => {
+                    data.extend_from_slice(&body[at..at + length]);
+                    at += length;
+                }
+                Piece::Framing(length) => at += length,
+            }
+        }
+        assert_eq!((data.as_slice(), &body[at..]), (&b"hello!"[..], &b"GET /next"[..]));
+        assert_eq!(chunks.trailers(), b"A: b\r\nC: d\r\n");
+    }
+
+    #[test]
+    fn what_nobody_needs_is_bounded() {
+        let extension = format!("1;{}\r\nx\r\n", "y".repeat(1000));
+        let trailer = format!("a: {}\r\n", "y".repeat(1000));
+        let extended = |count| format!("{}0\r\n\r\n", extension.repeat(count));
+        let trailed = |count| format!("0\r\n{}\r\n", trailer.repeat(count));
+        for (body, is_good) in
+            [(extended(8), true), (extended(9), false), (trailed(8), true), (trailed(9), false)]
+        {
+            assert_eq!(Chunks::new().follow(body.as_bytes()).is_ok(), is_good, "{} bytes", body.len());
         }
     }
 

@@ -32,6 +32,7 @@ use crate::client;
 use crate::compress::compress;
 use crate::guard::{Clock, Heads};
 use crate::headers;
+use crate::http1::body::VisitorBody;
 use crate::page::Reason;
 use crate::pool::{self, Connection, FromApp, Pool};
 use crate::story::Story;
@@ -93,7 +94,7 @@ pub async fn forward(
     road: &Road,
     route: &RouteTable,
     service: &ServiceName,
-    request: Request<Option<Incoming>>,
+    request: Request<Option<VisitorBody>>,
     story: &mut Story,
 ) -> Result<Answer, Failure> {
     let begun = Instant::now();
@@ -493,7 +494,7 @@ const BROKEN: u8 = 3;
 /// The body of a visitor's request, counted and held to its limit.
 #[derive(Debug)]
 struct Metered {
-    incoming: Incoming,
+    incoming: VisitorBody,
     left: u64,
     read: Arc<AtomicU64>,
     /// What the visitor did wrong: the error itself gets lost on its way through the connection to the app.
@@ -541,10 +542,8 @@ impl Body for Metered {
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Some(Err(error)) => {
-                let late = std::error::Error::source(&error)
-                    .and_then(|source| source.downcast_ref::<io::Error>())
-                    .is_some_and(|source| source.kind() == io::ErrorKind::TimedOut);
-                failed(this, if late { STALLED } else { BROKEN }, io::Error::other(error))
+                let late = error.kind() == io::ErrorKind::TimedOut;
+                failed(this, if late { STALLED } else { BROKEN }, error)
             }
         }
     }

@@ -4,7 +4,9 @@
 //! two lengths, folded lines, bare CR or LF, a transfer coding that is not exactly `chunked`, two hosts, a target
 //! that names another host than `Host` does.
 
-use httparse::{EMPTY_HEADER, Request, Status};
+use std::mem::MaybeUninit;
+
+use httparse::{Header, Request, Status};
 
 /// More header lines than this are refused: 431.
 pub const HEADERS_MAX: usize = 100;
@@ -45,9 +47,10 @@ pub enum Refusal {
 ///
 /// `seen` bytes have been looked at before.
 pub fn head_length(bytes: &[u8], seen: usize) -> Option<usize> {
-    let from = seen.saturating_sub(3);
-    let end = bytes.get(from..)?.windows(4).position(|window| window == b"\r\n\r\n")?;
-    Some(from + end + 4)
+    let from = seen.saturating_sub(1);
+    memchr::memchr_iter(b'\n', bytes.get(from..)?)
+        .map(|at| from + at + 1)
+        .find(|&end| bytes[..end].ends_with(b"\r\n\r\n"))
 }
 
 /// Whether `bytes` can no longer become a good head, although its end is not there yet.
@@ -59,14 +62,18 @@ pub fn is_hopeless(bytes: &[u8], seen: usize) -> bool {
 /// A CR without LF, or an LF without CR. A CR at the very end may still get its LF. `inside`: the first byte was
 /// judged before.
 fn bare_line_end(bytes: &[u8], inside: bool) -> bool {
-    let mut before = if inside { bytes.first().copied().unwrap_or(0) } else { 0 };
-    for &byte in &bytes[usize::from(inside).min(bytes.len())..] {
-        if (byte == b'\n') != (before == b'\r') {
-            return true;
-        }
-        before = byte;
-    }
-    false
+    memchr::memchr2_iter(b'\r', b'\n', bytes).any(|at| match bytes[at] {
+        b'\n' => at.checked_sub(1).map_or(!inside, |before| bytes[before] != b'\r'),
+        _ => bytes.get(at + 1).is_some_and(|&after| after != b'\n'),
+    })
+}
+
+/// Room for the lines of a head.
+pub type Lines<'b> = [MaybeUninit<Header<'b>>; HEADERS_MAX];
+
+/// No lines yet.
+pub const fn no_lines<'b>() -> Lines<'b> {
+    [const { MaybeUninit::uninit() }; HEADERS_MAX]
 }
 
 /// Judges a whole head, empty line included.
@@ -74,20 +81,34 @@ fn bare_line_end(bytes: &[u8], inside: bool) -> bool {
 /// # Errors
 /// How it is to be refused.
 pub fn judge(head: &[u8]) -> Result<Framing, Refusal> {
+    judge_request(&parse(head, &mut no_lines())?)
+}
+
+/// Takes a whole head apart, empty line included.
+///
+/// # Errors
+/// How it is to be refused.
+pub fn parse<'b, 'l>(head: &'b [u8], lines: &'l mut Lines<'b>) -> Result<Request<'l, 'b>, Refusal> {
     if bare_line_end(head, false) {
         return Err(Refusal::Bad("a line does not end in CR LF"));
     }
-    let mut lines = [EMPTY_HEADER; HEADERS_MAX];
-    let mut request = Request::new(&mut lines);
-    match request.parse(head) {
-        Ok(Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(Refusal::Bad("the head ends where it should not")),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::Large),
-        Err(httparse::Error::Version) => return Err(Refusal::Version),
-        Err(httparse::Error::HeaderName) => return Err(Refusal::Bad("a header has no valid name")),
-        Err(httparse::Error::HeaderValue) => return Err(Refusal::Bad("a header has no valid value")),
-        Err(_) => return Err(Refusal::Bad("the request line is not one")),
+    let mut request = Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, lines) {
+        Ok(Status::Complete(length)) if length == head.len() => Ok(request),
+        Ok(_) => Err(Refusal::Bad("the head ends where it should not")),
+        Err(httparse::Error::TooManyHeaders) => Err(Refusal::Large),
+        Err(httparse::Error::Version) => Err(Refusal::Version),
+        Err(httparse::Error::HeaderName) => Err(Refusal::Bad("a header has no valid name")),
+        Err(httparse::Error::HeaderValue) => Err(Refusal::Bad("a header has no valid value")),
+        Err(_) => Err(Refusal::Bad("the request line is not one")),
     }
+}
+
+/// Judges what [`parse`] took apart.
+///
+/// # Errors
+/// How it is to be refused.
+pub fn judge_request(request: &Request<'_, '_>) -> Result<Framing, Refusal> {
     let is_http_11 = request.version == Some(1);
     let target = request.path.unwrap_or_default();
     if target.len() > TARGET_MAX {

@@ -53,6 +53,13 @@ pub struct HeadNote {
     pub upgrade: bool,
 }
 
+impl Default for HeadNote {
+    /// Of a head of which nothing is known.
+    fn default() -> Self {
+        Self { begun: Instant::now(), length: 0, refusal: None, upgrade: false }
+    }
+}
+
 /// The requests of a connection that were let through and not yet answered.
 #[derive(Debug, Clone, Default)]
 pub struct Heads(Arc<Mutex<Open>>);
@@ -187,6 +194,11 @@ impl<S> Guard<S> {
         }
     }
 
+    /// The same, after the codec has read `unread`, which begins with a head.
+    pub fn with_unread(inner: S, clocks: Clocks, unread: BytesMut) -> Self {
+        Self { buffer: unread, ..Self::new(inner, clocks) }
+    }
+
     /// Where the notes of its heads are found.
     pub fn heads(&self) -> Heads {
         self.heads.clone()
@@ -214,7 +226,8 @@ impl<S> Guard<S> {
                 while *seen == 0 && self.buffer.starts_with(b"\r\n") {
                     self.buffer.advance(2);
                 }
-                if self.buffer.is_empty() {
+                // A lone CR may be half of one.
+                if *seen == 0 && (self.buffer.is_empty() || self.buffer[..] == *b"\r") {
                     return Ok(false);
                 }
                 let begun = *begun.get_or_insert_with(Instant::now);

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use klar_base::signal::DecidedBy;
 
 use crate::answer::{Answer, OutBody, Source};
@@ -18,6 +17,8 @@ use crate::files;
 use crate::forward::{Failure, Road};
 use crate::guard::{HeadNote, Heads};
 use crate::headers;
+use crate::http1::Service;
+use crate::http1::body::VisitorBody;
 use crate::page::{self, Reason};
 use crate::pool::Pool;
 use crate::story::Story;
@@ -37,19 +38,8 @@ pub struct Visit {
 const AGENT_MAX: usize = 256;
 
 impl Visit {
-    /// Answers a request.
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<OutBody> {
-        let head = self.heads.take().unwrap_or_else(|| HeadNote {
-            begun: Instant::now(),
-            length: 0,
-            refusal: None,
-            upgrade: false,
-        });
-        self.answer_to(head, request).await
-    }
-
     /// Answers a request of which `head` is known.
-    pub async fn answer_to(&self, head: HeadNote, request: Request<Incoming>) -> Response<OutBody> {
+    pub async fn answer_to(&self, head: HeadNote, request: Request<VisitorBody>) -> Response<OutBody> {
         let answering = self.heads.answering();
         let is_http2 = request.version() == Version::HTTP_2;
         let mut story = Story::begin(self.shared.clone(), head.begun, self.client, self.tls);
@@ -75,7 +65,7 @@ impl Visit {
                         story.record.app = Some(site.app.clone());
                         story.totals = Some(site.totals.clone());
                         let site = &*found.insert(site);
-                        self.answer(site, head, request, &host, &mut story).await
+                        self.route(site, head, request, &host, &mut story).await
                     }
                 }
             }
@@ -136,11 +126,12 @@ impl Visit {
         self.shared.table.load().site(host).is_some_and(|other| Arc::ptr_eq(other, site))
     }
 
-    async fn answer(
+    /// Answers a request to a site.
+    async fn route(
         &self,
         site: &Arc<SiteTable>,
         head: HeadNote,
-        request: Request<Incoming>,
+        request: Request<VisitorBody>,
         host: &str,
         story: &mut Story,
     ) -> Result<Answer, Failure> {
@@ -203,6 +194,18 @@ impl Visit {
     }
 }
 
+impl Service for Visit {
+    type Body = OutBody;
+
+    fn answer(
+        &self,
+        note: HeadNote,
+        request: Request<VisitorBody>,
+    ) -> impl Future<Output = Response<OutBody>> {
+        self.answer_to(note, request)
+    }
+}
+
 /// Makes the answer that opens a WebSocket the one that HTTP/2 has for it (RFC 8441 section 5).
 fn opened(answer: &mut Answer) {
     *answer.status_mut() = StatusCode::OK;
@@ -245,7 +248,7 @@ fn may_have_body(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 403 | 408 | 413)
 }
 
-fn host_of(request: &Request<Incoming>) -> String {
+fn host_of(request: &Request<VisitorBody>) -> String {
     host_in(request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
@@ -258,7 +261,7 @@ fn host_in(authority: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-fn note(story: &mut Story, request: &Request<Incoming>, host: &str) {
+fn note(story: &mut Story, request: &Request<VisitorBody>, host: &str) {
     let record = &mut story.record;
     record.method = request.method().as_str().into();
     record.host = host.into();

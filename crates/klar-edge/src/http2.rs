@@ -21,6 +21,7 @@ use crate::framing::HEADERS_MAX;
 use crate::guard::{Clock, Clocks};
 use crate::guard_http2::{Http2Guard, Jams};
 use crate::handle::Visit;
+use crate::http1::body::VisitorBody;
 use crate::manners::FRAME_MAX;
 use crate::semantics;
 
@@ -55,7 +56,7 @@ where
         *next.borrow_mut() = Some(taken.clone());
         async move {
             let note = semantics::judge(&mut request);
-            let answer = visit.answer_to(note, request).await;
+            let answer = visit.answer_to(note, request.map(VisitorBody::from)).await;
             Ok::<_, Infallible>(answer.map(|body| body.note_taken(taken)))
         }
     });

@@ -3,8 +3,9 @@
 //! It is one process for all apps of a host, with one thread for each core. It knows what the core told it last
 //! ([`klar_base::upstreams`]), and goes on with that when the core is gone.
 //!
-//! A request passes through these files, in this order: `guard.rs` lets only well-framed bytes through
-//! (`framing.rs` judges heads and `chunked.rs` chunks), or, for HTTP/2, `guard_http2.rs` ends connections that only
+//! A request passes through these files, in this order: `http1/` reads it from its connection and writes the answer
+//! (`framing.rs` judges heads and `chunked.rs` chunks; `guard.rs` lets only well-framed bytes through to hyper, where a
+//! WebSocket is asked for), or, for HTTP/2, `guard_http2.rs` ends connections that only
 //! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds
 //! the site and the route (`table.rs`), `cache/` answers from what it keeps, `forward.rs` sends the request to an
 //! instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them), `compress.rs`
@@ -32,6 +33,7 @@ mod guard_http2;
 mod handle;
 mod headers;
 mod health;
+mod http1;
 mod http2;
 mod manners;
 mod page;

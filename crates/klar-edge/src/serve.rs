@@ -1,18 +1,14 @@
 //! A worker: one thread that accepts connections and serves them, sharing nothing on the way of a request.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use bytes::BytesMut;
 use klar_base::upstreams::ListenerSpec;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,10 +17,10 @@ use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::challenge;
-use crate::framing::HEADERS_MAX;
-use crate::guard::{Clocks, Guard, Heads};
+use crate::guard::{Clocks, Heads};
 use crate::handle::Visit;
 use crate::health;
+use crate::http1;
 use crate::http2;
 use crate::pool::Pool;
 use crate::table::Shared;
@@ -172,7 +168,7 @@ impl Serving {
             // Only what was agreed on counts: bytes that look like HTTP/2 are none (RFC 9113 section 3.2).
             if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
                 let visit = self.visit(Heads::default(), client, true);
-                return http2::serve(stream, clocks, visit, self.stop.subscribe()).await;
+                return Box::pin(http2::serve(stream, clocks, visit, self.stop.subscribe())).await;
             }
             self.serve(stream, clocks, client, true).await;
         }
@@ -192,27 +188,18 @@ impl Serving {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let guard = Guard::new(stream, clocks);
-        let visit = Rc::new(self.visit(guard.heads(), client, tls));
-        let service = service_fn(move |request| {
-            let visit = visit.clone();
-            async move { Ok::<_, Infallible>(visit.handle(request).await) }
-        });
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_headers(HEADERS_MAX)
-            .serve_connection(TokioIo::new(guard), service)
-            .with_upgrades();
-        let mut connection = pin!(connection);
         let mut stop = self.stop.subscribe();
-        // How a connection ends is in the records of its requests.
-        tokio::select! {
-            _ = connection.as_mut() => {}
-            _ = stop.wait_for(|stop| *stop) => {
-                connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
+        let visit = |heads| self.visit(heads, client, tls);
+        let (stream, unread) = if http1::IS_ON {
+            match http1::serve(stream, clocks, &visit(Heads::default()), &mut stop).await {
+                http1::End::Closed => return,
+                http1::End::Unusual { stream, unread } => (stream, unread),
             }
-        }
+        } else {
+            (stream, BytesMut::new())
+        };
+        // Few connections come here, and the others should not keep room for it.
+        Box::pin(http1::fallback::serve(stream, unread, clocks, visit, &mut stop)).await;
     }
 }
 

@@ -15,7 +15,7 @@
 //! **Invariant:** an answer with `Set-Cookie`, and one that was asked for with `Cookie` or `Authorization` and does
 //! not speak of shared caches, is given to the one who asked and to nobody else.
 
-mod dates;
+pub mod dates;
 mod directives;
 pub mod fill;
 mod flight;

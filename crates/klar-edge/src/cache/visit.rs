@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use klar_base::ServiceName;
 use klar_base::signal::{CacheOutcome, DecidedBy};
 use tokio::time::timeout;
@@ -26,6 +26,7 @@ use crate::answer::{Answer, Source};
 use crate::files::Range;
 use crate::forward::{Failure, Road, STICKY, forward};
 use crate::headers::REQUEST_ID;
+use crate::http1::body::VisitorBody;
 use crate::story::Story;
 use crate::table::RouteTable;
 
@@ -44,7 +45,7 @@ pub async fn answer(
     road: &Road,
     route: &RouteTable,
     service: &ServiceName,
-    request: Request<Incoming>,
+    request: Request<VisitorBody>,
     host: &str,
     story: &mut Story,
 ) -> Result<Answer, Failure> {
@@ -305,7 +306,7 @@ impl Errand<'_> {
     }
 
     /// The request as it goes to the app.
-    fn request(&self, validating: Option<&Stored>) -> Request<Option<Incoming>> {
+    fn request(&self, validating: Option<&Stored>) -> Request<Option<VisitorBody>> {
         let mut request = Request::new(None);
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
