@@ -132,6 +132,7 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("listens", "[string]"),
             ("cannot_listen", "[string]"),
             ("connections", "integer"),
+            ("turned_away", "integer"),
             ("records_dropped", "integer"),
             ("restarts", "integer"),
             ("sandbox", "[string]"),

@@ -57,7 +57,8 @@ pub struct Road {
     pub pool: Rc<Pool>,
     /// Where the request was sent to.
     pub site: Arc<SiteTable>,
-    pub tls: bool,
+    /// The visitor speaks HTTPS, wherever TLS ended.
+    pub https: bool,
     /// It asks for another protocol.
     pub upgrade: bool,
     /// Of a visitor whose connection carries other requests beside this one (HTTP/2).
@@ -154,7 +155,8 @@ pub async fn forward(
                 if answer.status().is_server_error() {
                     upstream.count_failure();
                 }
-                stick(&mut answer, find(&road.shared.table.load()).as_deref(), tag.as_deref(), &upstream);
+                let service = find(&road.shared.table.load());
+                stick(&mut answer, service.as_deref(), tag.as_deref(), &upstream, road.https);
                 return Ok(compress(answer, &parts.method, &parts.headers));
             }
             Ok(Err(miss)) => miss,
@@ -189,7 +191,7 @@ fn is_repeatable(parts: &Parts, promised: bool) -> bool {
 /// Makes the head what an app should get; its framing is regenerated from the body.
 fn prepare(parts: &mut Parts, road: &Road, story: &Story) {
     let takes_trailers = parts.headers.get(header::TE).is_some_and(|value| value == "trailers");
-    headers::to_app(&mut parts.headers, story.record.client, road.tls, &story.record.request_id);
+    headers::to_app(&mut parts.headers, story.record.client, road.https, &story.record.request_id);
     parts.headers.remove(header::CONTENT_LENGTH);
     if road.upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -388,10 +390,18 @@ async fn settle(
 }
 
 /// Remembers with the visitor which instance answered, for a sticky service.
-fn stick(answer: &mut Answer, service: Option<&ServiceTable>, tag: Option<&str>, upstream: &UpstreamState) {
+fn stick(
+    answer: &mut Answer,
+    service: Option<&ServiceTable>,
+    tag: Option<&str>,
+    upstream: &UpstreamState,
+    https: bool,
+) {
     let mine = upstream.tag();
     if service.is_some_and(|service| service.sticky) && tag != Some(&mine) {
-        let cookie = format!("{STICKY}={mine}; Path=/; HttpOnly; Secure; SameSite=Lax");
+        // A browser that speaks HTTP throws a secure cookie away.
+        let secure = if https { " Secure;" } else { "" };
+        let cookie = format!("{STICKY}={mine}; Path=/; HttpOnly;{secure} SameSite=Lax");
         if let Ok(cookie) = HeaderValue::try_from(cookie) {
             answer.headers_mut().append(header::SET_COOKIE, cookie);
         }

@@ -1,6 +1,5 @@
 //! One request, from its head to the answer on its way out.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +16,7 @@ use crate::cache;
 use crate::compress::compress;
 use crate::files;
 use crate::forward::{Failure, Road};
+use crate::front::{Peer, Visitor};
 use crate::guard::{HeadNote, Heads};
 use crate::headers;
 use crate::page::{self, Reason};
@@ -30,8 +30,7 @@ pub struct Visit {
     pub shared: Arc<Shared>,
     pub pool: Rc<Pool>,
     pub heads: Heads,
-    pub client: IpAddr,
-    pub tls: bool,
+    pub peer: Peer,
 }
 
 /// The longest `user-agent` that is kept.
@@ -53,7 +52,8 @@ impl Visit {
     pub async fn answer_to(&self, head: HeadNote, request: Request<Incoming>) -> Response<OutBody> {
         let answering = self.heads.answering();
         let is_http2 = request.version() == Version::HTTP_2;
-        let mut story = Story::begin(self.shared.clone(), head.begun, self.client, self.tls);
+        let mut visitor = self.peer.visitor();
+        let mut story = Story::begin(self.shared.clone(), head.begun, visitor);
         if is_http2 {
             story.record.protocol = "h2".into();
         }
@@ -73,10 +73,12 @@ impl Visit {
                         Err(refused(Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name")))
                     }
                     Some(site) => {
+                        visitor = self.peer.visitor_of(&site.front, request.headers());
+                        story.tell_visitor(visitor);
                         story.record.app = Some(site.app.clone());
                         story.totals = Some(site.totals.clone());
                         csp = Some(site.csp.clone());
-                        self.answer(site, head, request, &host, &mut story).await
+                        self.answer(site, head, visitor, request, &host, &mut story).await
                     }
                 }
             }
@@ -109,7 +111,7 @@ impl Visit {
         let out = answer.headers_mut();
         if !is_tunnel {
             let none = Csp { mode: CspMode::Off, policy: String::new() };
-            headers::protect(out, csp.as_ref().unwrap_or(&none), &host, self.tls);
+            headers::protect(out, csp.as_ref().unwrap_or(&none), &host, visitor.https);
             if (must_close || head.upgrade) && !is_http2 {
                 out.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -141,16 +143,19 @@ impl Visit {
         &self,
         site: Arc<SiteTable>,
         head: HeadNote,
+        visitor: Visitor,
         request: Request<Incoming>,
         host: &str,
         story: &mut Story,
     ) -> Result<Answer, Failure> {
-        if !self.tls {
+        if !self.peer.tls {
             let table = self.shared.table.load();
             if let Some(text) = table.challenges.text(host, request.uri().path()) {
                 return Ok(proof(text));
             }
-            return Ok(to_https(host, table.https_port, request.uri().path_and_query()));
+            if !self.peer.is_served(&site.front) {
+                return Ok(to_https(host, table.https_port, request.uri().path_and_query()));
+            }
         }
         // The visitor may have named another app in the handshake, with wider limits.
         if head.length > site.limits.header_bytes {
@@ -193,7 +198,7 @@ impl Visit {
                     shared: self.shared.clone(),
                     pool: self.pool.clone(),
                     site: site.clone(),
-                    tls: self.tls,
+                    https: visitor.https,
                     upgrade: head.upgrade,
                     shared_connection: (request.version() == Version::HTTP_2).then(|| self.heads.clone()),
                 };

@@ -63,7 +63,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Makes the headers of a request those that an app should get.
-pub fn to_app(headers: &mut HeaderMap, client: IpAddr, tls: bool, request_id: &str) {
+pub fn to_app(headers: &mut HeaderMap, client: IpAddr, https: bool, request_id: &str) {
     strip_hop_by_hop(headers);
     OURS.iter().for_each(|name| drop(headers.remove(name)));
     headers.remove(header::EXPECT);
@@ -73,7 +73,7 @@ pub fn to_app(headers: &mut HeaderMap, client: IpAddr, tls: bool, request_id: &s
     if let Some(host) = headers.get(header::HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if tls { "https" } else { "http" }));
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if https { "https" } else { "http" }));
     if let Ok(value) = HeaderValue::try_from(request_id) {
         headers.insert(REQUEST_ID, value);
     }
@@ -99,12 +99,12 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Adds what protects a visitor's browser, where the app says nothing itself.
-pub fn protect(headers: &mut HeaderMap, csp: &Csp, host: &str, tls: bool) {
+pub fn protect(headers: &mut HeaderMap, csp: &Csp, host: &str, https: bool) {
     let mut add = |name: HeaderName, value: HeaderValue| {
         headers.entry(name).or_insert(value);
     };
     // `localhost` is shared with everything else that a developer runs; HTTPS for all of that was not asked for.
-    if tls && host != "localhost" {
+    if https && host != "localhost" {
         add(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     add(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

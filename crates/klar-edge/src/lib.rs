@@ -3,6 +3,8 @@
 //! It is one process for all apps of a host, with one thread for each core. It knows what the core told it last
 //! ([`klar_base::upstreams`]), and goes on with that when the core is gone.
 //!
+//! A connection is from whom `front.rs` finds out (`proxy_protocol.rs`, and `forwarded.rs` for each request).
+//!
 //! A request passes through these files, in this order: `guard.rs` lets only well-framed bytes through
 //! (`framing.rs` judges heads and `chunked.rs` chunks), or, for HTTP/2, `guard_http2.rs` ends connections that only
 //! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds
@@ -24,8 +26,10 @@ mod compress;
 mod control;
 mod files;
 mod forward;
+mod forwarded;
 mod frames;
 mod framing;
+mod front;
 mod guard;
 mod guard_http2;
 mod handle;
@@ -35,6 +39,7 @@ mod http2;
 mod manners;
 mod page;
 mod pool;
+mod proxy_protocol;
 mod sandbox;
 mod semantics;
 mod serve;

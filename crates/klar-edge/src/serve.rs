@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::challenge;
 use crate::framing::HEADERS_MAX;
+use crate::front::{self, Peer};
 use crate::guard::{Clocks, Guard, Heads};
 use crate::handle::Visit;
 use crate::health;
@@ -138,8 +139,9 @@ impl Serving {
                     let place = Place::take(&self.shared);
                     if let Some(place) = place {
                         let serving = self.clone();
+                        let ListenerSpec { address, tls, .. } = spec;
                         tokio::task::spawn_local(async move {
-                            serving.connection(stream, client, spec.tls).await;
+                            serving.connection(stream, client, address.port(), tls).await;
                             drop(place);
                         });
                     }
@@ -152,12 +154,13 @@ impl Serving {
         }
     }
 
-    async fn connection(&self, stream: TcpStream, client: SocketAddr, tls: bool) {
+    async fn connection(&self, mut stream: TcpStream, from: SocketAddr, port: u16, tls: bool) {
         // Only a connection that is gone already refuses.
         let _ = stream.set_nodelay(true);
+        let Some(peer) = front::arrive(&self.shared, &mut stream, from, port, tls).await else { return };
         if !tls {
             let clocks = self.shared.table.load().clocks(None);
-            return self.serve(stream, clocks, client, false).await;
+            return self.serve(stream, clocks, peer).await;
         }
         let patience = self.shared.table.load().clocks(None).head;
         if let Ok(Ok(mut stream)) = tokio::time::timeout(patience, self.tls.accept(stream)).await {
@@ -171,29 +174,23 @@ impl Serving {
             let clocks = self.shared.table.load().clocks(name.as_deref());
             // Only what was agreed on counts: bytes that look like HTTP/2 are none (RFC 9113 section 3.2).
             if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
-                let visit = self.visit(Heads::default(), client, true);
+                let visit = self.visit(Heads::default(), peer);
                 return http2::serve(stream, clocks, visit, self.stop.subscribe()).await;
             }
-            self.serve(stream, clocks, client, true).await;
+            self.serve(stream, clocks, peer).await;
         }
     }
 
-    fn visit(&self, heads: Heads, client: SocketAddr, tls: bool) -> Visit {
-        Visit {
-            shared: self.shared.clone(),
-            pool: self.pool.clone(),
-            heads,
-            client: client.ip().to_canonical(),
-            tls,
-        }
+    fn visit(&self, heads: Heads, peer: Peer) -> Visit {
+        Visit { shared: self.shared.clone(), pool: self.pool.clone(), heads, peer }
     }
 
-    async fn serve<S>(&self, stream: S, clocks: Clocks, client: SocketAddr, tls: bool)
+    async fn serve<S>(&self, stream: S, clocks: Clocks, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let guard = Guard::new(stream, clocks);
-        let visit = Rc::new(self.visit(guard.heads(), client, tls));
+        let visit = Rc::new(self.visit(guard.heads(), peer));
         let service = service_fn(move |request| {
             let visit = visit.clone();
             async move { Ok::<_, Infallible>(visit.handle(request).await) }

@@ -19,8 +19,15 @@ const VALUE_MAX: usize = 1024;
 pub struct Key(Box<[u8]>);
 
 impl Key {
-    /// The key of a `GET` over HTTPS. `epoch`: grows when the app's release changes, see [`super`].
+    /// The key of a `GET` over HTTPS.
+    #[cfg(test)]
     pub fn new(app: &AppKey, epoch: u64, authority: &str, target: &str) -> Self {
+        Self::of("https", app, epoch, authority, target)
+    }
+
+    /// The key of a `GET` over what the visitor speaks, `https` or `http`: an app may write it into its links. `epoch`:
+    /// grows when the app's release changes, see [`super`].
+    pub fn of(scheme: &str, app: &AppKey, epoch: u64, authority: &str, target: &str) -> Self {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
@@ -35,7 +42,7 @@ impl Key {
         part(app.as_bytes());
         part(&epoch.to_be_bytes());
         part(b"GET");
-        part(b"https");
+        part(scheme.as_bytes());
         part(authority.as_bytes());
         part(path.as_bytes());
         // `/a` and `/a?` are two addresses.
@@ -186,6 +193,7 @@ mod tests {
             key("a", "//"),
             other_app,
             other_epoch,
+            Key::of("http", &"shop.prod".parse().unwrap(), 1, "a", "/"),
             key("a", "/").with(b""),
             key("a", "/").with(b"x"),
         ];
