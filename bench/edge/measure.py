@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""What a request costs the edge, beside nginx and HAProxy in the same run.
+"""What a request costs the edge, beside nginx, HAProxy and Varnish in the same run.
 
 The figure is CPU seconds of the proxy's process for 100,000 requests: rates say more of the load generator and of
 the neighbours. The proxy runs on core 0, the generator and the app on core 1; every server proxies to the same
 instance of the same app, which klar runs. Rounds are interleaved, their order reversed every second time; what
-counts is the median. As root, with nginx, haproxy and wrk installed.
+counts is the median. As root, with nginx, haproxy, varnish and wrk installed.
+
+Over plain HTTP klar serves only proxies that it is told to trust (`plain_http`), which here is this machine.
 
     cargo build --release --package klar
     bench/edge/measure.py [--klar target/release/klar] [--rounds 5] [--seconds 3]
 """
 
 import argparse
+import http.client
 import json
 import os
 import re
@@ -34,7 +37,11 @@ events { worker_connections 4096; }
 http {
   access_log off; keepalive_requests 1000000; keepalive_timeout 60s;
   client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
-  server { listen 127.0.0.1:@PORT@ backlog=4096; location / { default_type text/plain; return 200 "@BODY@"; } }
+  server {
+    listen 127.0.0.1:@PORT@ backlog=4096; default_type text/plain;
+    location / { return 200 "@BODY@"; }
+    location /cached { add_header Cache-Control "public, max-age=3600"; add_header X-Made $request_id; return 200 "@BODY@"; }
+  }
 }
 """
 
@@ -56,6 +63,8 @@ static = "files"
 [edge]
 https_port = %d
 http_port = %d
+trusted_proxies = ["127.0.0.1"]
+plain_http = "trusted"
 """
 
 NGINX = """
@@ -67,12 +76,16 @@ http {
   upstream app { server 127.0.0.1:%(app)d; keepalive 256; keepalive_requests 1000000; }
   client_body_temp_path %(folder)s/t1; proxy_temp_path %(folder)s/t2; fastcgi_temp_path %(folder)s/t3;
   uwsgi_temp_path %(folder)s/t4; scgi_temp_path %(folder)s/t5;
+  proxy_cache_path %(folder)s/cache levels=1 keys_zone=answers:8m;
   server {
-    listen 127.0.0.1:%(port)d ssl http2 backlog=4096;
+    listen 127.0.0.1:%(http)d backlog=4096;
+    listen 127.0.0.1:%(https)d ssl http2 backlog=4096;
     ssl_certificate %(folder)s/cert.pem; ssl_certificate_key %(folder)s/key.pem;
     ssl_protocols TLSv1.2 TLSv1.3;
-    location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $remote_addr; }
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    location / { proxy_pass http://app; }
+    location /cached { proxy_pass http://app; proxy_cache answers; }
     location /files/ { alias %(folder)s/app/files/; }
   }
 }
@@ -90,7 +103,8 @@ defaults
   timeout server 60s
   http-reuse always
 frontend in
-  bind 127.0.0.1:%(port)d ssl crt %(folder)s/both.pem alpn h2,http/1.1
+  bind 127.0.0.1:%(http)d
+  bind 127.0.0.1:%(https)d ssl crt %(folder)s/both.pem alpn h2,http/1.1
   option forwardfor
   default_backend app
 backend app
@@ -144,8 +158,8 @@ class Klar:
         (self.folder / "run").mkdir()
         (self.folder / "files" / "1k.txt").write_text("x" * 1024)
         (self.folder / "nginx.conf").write_text(APP_NGINX.replace("@BODY@", "x" * 1024))
-        self.port = free_port()
-        (self.folder / "klar.toml").write_text(KLAR % (self.port, free_port()))
+        self.https, self.http = free_port(), free_port()
+        (self.folder / "klar.toml").write_text(KLAR % (self.https, self.http))
         ends.append(self.end)
         # One core to run on makes one worker.
         self.run("up", taskset="0")
@@ -171,15 +185,20 @@ class Klar:
 
 
 class Peer:
-    """A proxy of somebody else's."""
+    """A proxy of somebody else's, by its configuration or by its arguments alone."""
 
-    def __init__(self, name, command, config, folder, app):
-        self.name, self.port = name, free_port()
+    def __init__(self, name, command, folder, app, ends, config=None):
+        self.https, self.http = free_port(), free_port()
+        known = {"folder": folder, "https": self.https, "http": self.http, "app": app}
         file = folder / f"{name}.conf"
-        file.write_text(config % {"folder": folder, "port": self.port, "app": app})
-        self.process = subprocess.Popen(["taskset", "-c", "0", *command, str(file)])
-        wait_for_port(self.port, name)
-        # nginx serves from its child, HAProxy in the foreground by itself.
+        file.write_text((config or "") % known)
+        command = [part % {**known, "file": file} for part in command]
+        # Varnish, which has no file, tells its whole life on stderr.
+        quiet = None if config else subprocess.DEVNULL
+        self.process = subprocess.Popen(["taskset", "-c", "0", *command], stdout=subprocess.DEVNULL, stderr=quiet)
+        ends.append(self.end)
+        wait_for_port(self.http, name)
+        # nginx and Varnish serve from their child, HAProxy in the foreground by itself.
         self.pid = next(iter(children(self.process.pid)), self.process.pid)
 
     def end(self):
@@ -213,10 +232,26 @@ def measure(url, pid, connections, seconds):
     before, begun = cpu_seconds(pid), time.monotonic()
     requests, wrong, p99 = shoot(url, connections, seconds)
     used, took = cpu_seconds(pid) - before, time.monotonic() - begun
+    if not requests:
+        sys.exit(f"{url}: nothing was answered in {seconds} s")
     if wrong:
         sys.exit(f"{url}: {wrong} of {requests} answers were no 200")
     return {"cpu": used / requests * 100_000, "rate": requests / seconds, "p99": p99, "rss": resident_mb(pid),
             "busy": used / took}
+
+
+def must_be_kept(port, who):
+    """The app makes each answer anew: one that comes twice was kept."""
+    made = []
+    for _ in range(2):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/cached", headers={"Host": "localhost"})
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        made.append((answer.status, answer.getheader("X-Made")))
+    if made[0] != made[1] or made[0][0] != 200 or not made[0][1]:
+        sys.exit(f"{who} does not answer from its cache: {made}")
 
 
 def main():
@@ -231,26 +266,41 @@ def main():
     try:
         certificate(folder)
         klar = Klar(given.klar.resolve(), folder, ends)
-        nginx = Peer("nginx", ["nginx", "-e", "stderr", "-c"], NGINX, folder, klar.app_port)
-        ends.append(nginx.end)
-        haproxy = Peer("haproxy", ["haproxy", "-db", "-f"], HAPROXY, folder, klar.app_port)
-        ends.append(haproxy.end)
-        servers = [("nginx", nginx.port, nginx.pid), ("haproxy", haproxy.port, haproxy.pid),
-                   ("klar", klar.port, klar.edge)]
-        cases = [("TLS proxy, 1 KiB", "/", servers), ("TLS, file of 1 KiB", "/files/1k.txt", servers[::2])]
+        nginx = Peer("nginx", ["nginx", "-e", "stderr", "-c", "%(file)s"], folder, klar.app_port, ends, NGINX)
+        haproxy = Peer("haproxy", ["haproxy", "-db", "-f", "%(file)s"], folder, klar.app_port, ends, HAPROXY)
+        varnish = Peer("varnish", ["varnishd", "-F", "-j", "none", "-n", "%(folder)s/varnish", "-s", "default,64m",
+                                   "-a", "127.0.0.1:%(http)d", "-b", "127.0.0.1:%(app)d"], folder, klar.app_port, ends)
+        for port, who in [(klar.http, "klar"), (nginx.http, "nginx"), (varnish.http, "varnish")]:
+            must_be_kept(port, who)
+
+        def secure(path, **those):
+            return [(name, f"https://127.0.0.1:{one.https}{path}", one.pid) for name, one in those.items()]
+
+        def plain(path, **those):
+            return [(name, f"http://127.0.0.1:{one.http}{path}", one.pid) for name, one in those.items()]
+
+        klar.pid = klar.edge
+        # The first of each is what the others are compared with.
+        cases = [
+            ("TLS proxy, 1 KiB", secure("/", nginx=nginx, haproxy=haproxy, klar=klar)),
+            ("TLS, file of 1 KiB", secure("/files/1k.txt", nginx=nginx, klar=klar)),
+            ("plain proxy, 1 KiB", plain("/", nginx=nginx, haproxy=haproxy, klar=klar)),
+            ("cache hit, 1 KiB", plain("/files/1k.txt", **{"nginx, file": nginx})
+             + plain("/cached", **{"nginx, proxy_cache": nginx}, varnish=varnish, klar=klar)),
+        ]
         print(f"load average {os.getloadavg()[0]:.1f}; {given.rounds} rounds of {given.seconds} s; medians\n")
         print("| case | connections | server | CPU s / 100k requests | of nginx | requests/s | p99 ms | RSS MB | core busy |")
         print("|---|---|---|---|---|---|---|---|---|")
-        for case, path, those in cases:
+        for case, those in cases:
             for connections in CONNECTIONS:
                 seen = {name: [] for name, _, _ in those}
                 for number in range(given.rounds):
-                    for name, port, pid in those if number % 2 == 0 else those[::-1]:
-                        seen[name].append(measure(f"https://127.0.0.1:{port}{path}", pid, connections, given.seconds))
+                    for name, url, pid in those if number % 2 == 0 else those[::-1]:
+                        seen[name].append(measure(url, pid, connections, given.seconds))
                 middle = {name: {key: statistics.median(one[key] for one in all) for key in all[0]}
                           for name, all in seen.items()}
                 for name, of in middle.items():
-                    ratio = of["cpu"] / middle["nginx"]["cpu"]
+                    ratio = of["cpu"] / middle[those[0][0]]["cpu"]
                     print(f"| {case} | {connections} | {name} | {of['cpu']:.2f} | {ratio:.2f} | {of['rate']:,.0f} | "
                           f"{of['p99']:.1f} | {of['rss']:.0f} | {of['busy']:.0%} |", flush=True)
     finally:

@@ -8,6 +8,7 @@
 
 pub mod hint;
 pub mod ids;
+pub mod network;
 pub mod quantity;
 pub mod secret;
 pub mod signal;
@@ -16,5 +17,6 @@ pub mod wire;
 
 pub use hint::Hint;
 pub use ids::{AppKey, AppName, EnvName, InstanceId, NameError, ReleaseId, ServiceName};
+pub use network::{Network, NetworkError};
 pub use quantity::{ByteSize, Period, QuantityError};
 pub use secret::Secret;

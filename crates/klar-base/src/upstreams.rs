@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Secret;
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
+use crate::network::Network;
 use crate::signal::{AccessRecord, Totals, UpstreamVitals};
 
 /// From the core to the edge.
@@ -115,6 +116,10 @@ pub struct Vitals {
     pub generation: u64,
     /// Connections from visitors that are open now.
     pub connections: u32,
+    /// Connections that were closed since the edge started, because they came past the proxies that
+    /// [`EdgeConfig::proxy_protocol`] names, or began with no header that makes sense.
+    #[serde(default)]
+    pub turned_away: u64,
     /// Each upstream of the generation, and those of earlier ones that still have leases.
     pub upstreams: Vec<UpstreamVitals>,
     /// Totals for each app since the edge started.
@@ -127,7 +132,7 @@ pub struct Vitals {
 pub struct ListenerSpec {
     /// Where it is bound.
     pub address: SocketAddr,
-    /// HTTPS; plain HTTP only redirects to it.
+    /// HTTPS; plain HTTP redirects to it, but for [`Front::plain`].
     pub tls: bool,
     /// Which worker serves it, counted from 0; workers beyond the number that runs wrap around.
     pub worker: usize,
@@ -152,6 +157,19 @@ pub struct EdgeConfig {
     /// The room of the cache, in bytes; 0 switches it off.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
+    /// The ports where every connection begins with a header of the PROXY protocol.
+    #[serde(default)]
+    pub proxy_protocol: Vec<ProxyProtocol>,
+}
+
+/// A port behind proxies that say in the PROXY protocol, versions 1 and 2, who the visitor is (proxy-protocol.txt of
+/// HAProxy). Whoever else connects there is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyProtocol {
+    /// As in [`ListenerSpec::address`].
+    pub port: u16,
+    /// Whose connections these are.
+    pub proxies: Vec<Network>,
 }
 
 /// 64 MiB.
@@ -209,6 +227,32 @@ pub struct Site {
     pub limits: Limits,
     /// The content security policy.
     pub csp: Csp,
+    /// What stands between its visitors and the edge.
+    #[serde(default)]
+    pub front: Front,
+}
+
+/// What stands between visitors and the edge, and how far it is believed. By default nothing does, and nobody is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Front {
+    /// Those whose word counts for who the visitor is.
+    pub proxies: Vec<Network>,
+    /// In which header they say it.
+    pub header: ForwardedHeader,
+    /// They are served over plain HTTP too, where everybody else is led to HTTPS.
+    pub plain: bool,
+}
+
+/// The header in which a proxy says who its visitor is. One of them: a proxy that writes one lets strangers write the
+/// other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// A path and where it leads.

@@ -253,6 +253,7 @@ pub(crate) fn check_edge(root: &Table, cx: &mut Reader<'_>) {
             cx.fault(fault);
         }
     }
+    check_proxies(edge, cx);
     if let (Some(https), Some(http)) = (edge.get("https_port"), edge.get("http_port"))
         && let (Data::Integer(one), Data::Integer(two)) = (&https.data, &http.data)
         && one == two
@@ -261,6 +262,39 @@ pub(crate) fn check_edge(root: &Table, cx: &mut Reader<'_>) {
             .at(https.span.clone(), "HTTPS")
             .and(http.span.clone(), "HTTP")
             .hint("remove one of the two lines");
+        cx.fault(fault);
+    }
+}
+
+/// Proxies that are looked for in every request; nobody has so many networks of them.
+const PROXIES_MAX: usize = 256;
+
+fn check_proxies(edge: &Table, cx: &mut Reader<'_>) {
+    let proxies = edge.entry("trusted_proxies").and_then(|entry| match &entry.node.data {
+        Data::List(proxies) => Some((entry, proxies.len())),
+        _ => None,
+    });
+    if let Some((entry, count)) = proxies.filter(|(_, count)| *count > PROXIES_MAX) {
+        let fault = Fault::new(format!("`edge.trusted_proxies` has more than {PROXIES_MAX} networks"))
+            .at(entry.key_span.clone(), format!("{count} of them"))
+            .hint("name the networks that they are in");
+        cx.fault(fault);
+    }
+    if proxies.is_some_and(|(_, count)| count > 0) || cx.is_misspelt("trusted_proxies") {
+        return;
+    }
+    let needs = [
+        ("proxy_protocol", "true", "nobody could connect"),
+        ("plain_http", "\"trusted\"", "nobody would be served"),
+        ("forwarded_header", "\"forwarded\"", "whose?"),
+    ];
+    for (name, value, label) in needs {
+        let Some(entry) = edge.entry(name).filter(|entry| entry.node.to_toml() == value) else {
+            continue;
+        };
+        let fault = Fault::new(format!("`edge.{name}` needs `edge.trusted_proxies`"))
+            .at(entry.key_span.clone(), label)
+            .hint("add `trusted_proxies = [\"10.0.0.0/8\"]` with the addresses of your proxies, or remove this line");
         cx.fault(fault);
     }
 }

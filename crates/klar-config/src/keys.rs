@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use klar_base::{AppName, ByteSize, Period, ServiceName};
+use klar_base::{AppName, ByteSize, Network, Period, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::read::{Computed, Reader};
@@ -14,9 +14,9 @@ use crate::secret::SecretRef;
 use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
-    Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, HeaderField, HostName,
-    Place, PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind, ServiceProtocol,
-    UrlPath, VarName,
+    Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
+    HeaderField, HostName, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script,
+    ServiceKind, ServiceProtocol, UrlPath, VarName,
 };
 
 /// A table at the top of the file.
@@ -442,7 +442,7 @@ section! {
         aliases: &["port", "tls_port", "ssl_port"],
     };
 
-    /// The port for HTTP, which only leads to HTTPS.
+    /// The port for HTTP, which only leads to HTTPS (but see `plain_http`).
     http_port as "http_port": Option<u16> = absent("80 as root, otherwise 8080") {
         example: "http_port = 80",
         min: Some("1"),
@@ -474,8 +474,10 @@ section! {
     };
 
     /// A file with the certificate chain (PEM), for a certificate of your own; it may have wildcards. Goes together
-    /// with `key`, and wins over `acme`. `klar up` and `klar deploy` read both files, as the person who runs them:
-    /// after the files have changed, `klar deploy` takes them in.
+    /// with `key`, and wins over `acme`. `klar up` and `klar deploy` read both files, as the person who runs them. After
+    /// that klar looks at them every few seconds and takes in what changes, where its own user may read them (otherwise
+    /// `klar deploy` does). A pair that does not fit together, is not valid or lost a name is refused, which
+    /// `klar status` shows, and the one before serves on.
     certificate as "certificate": Option<PathBuf> = absent("`acme` gets certificates, and klar's own authority signs for names of this machine") {
         example: r#"certificate = "/etc/ssl/shop.pem""#,
         aliases: &["cert", "tls_cert", "ssl_certificate"],
@@ -485,6 +487,39 @@ section! {
     key as "key": Option<PathBuf> = absent("klar makes keys itself") {
         example: r#"key = "/etc/ssl/shop.key""#,
         aliases: &["private_key", "tls_key", "ssl_certificate_key"],
+    };
+
+    /// The proxies in front of klar: load balancers, CDNs, another web server. What they say of who the visitor is and
+    /// whether it speaks HTTPS counts (`forwarded_header`, `proxy_protocol`), in records, limits and for the app; when
+    /// anybody else says such things they are thrown away. Visitors whose proxy is not named here all seem to come
+    /// from it.
+    trusted_proxies as "trusted_proxies": Vec<Network> = fixed("[]") {
+        example: r#"trusted_proxies = ["10.0.0.0/8", "203.0.113.7"]"#,
+        aliases: &["trust_proxy", "trust_proxies", "trusted_proxy", "set_real_ip_from", "real_ip_from"],
+    };
+
+    /// The header in which the trusted proxies say who the visitor is. Only one is read, because a proxy that writes one
+    /// passes on what strangers write into the other. It is read from its end: the last address that is no trusted
+    /// proxy's is the visitor. The scheme is what the nearest proxy says in `X-Forwarded-Proto`, or the `proto` of the
+    /// visitor's element in `Forwarded`; where none is said it is that of the connection with klar.
+    forwarded_header as "forwarded_header": ForwardedHeader = fixed("\"x-forwarded-for\"") {
+        example: r#"forwarded_header = "forwarded""#,
+        aliases: &["real_ip_header", "client_ip_header", "client_ip_headers", "forwarded"],
+    };
+
+    /// Whether every connection begins with a header of the PROXY protocol (version 1 or 2), as balancers send that do
+    /// not speak HTTP. Then only trusted proxies may connect, to both ports; all others are closed. Apps that share a
+    /// port share this: it is on where one of them says so, for the proxies of those that do.
+    proxy_protocol as "proxy_protocol": bool = fixed("false") {
+        example: "proxy_protocol = true",
+        aliases: &["send_proxy", "accept_proxy", "proxyprotocol"],
+    };
+
+    /// Who is served over plain HTTP. `"trusted"` is for proxies that end TLS themselves and ask over a network of your
+    /// own: what they ask at `http_port` is answered, as HTTPS where they say that the visitor speaks it.
+    plain_http as "plain_http": PlainHttp = fixed("\"redirect\"") {
+        example: r#"plain_http = "trusted""#,
+        aliases: &["allow_http", "https_redirect", "redirect_http", "force_https"],
     };
 
     /// What klar does with the Content-Security-Policy header, which tells browsers what a page may load. A policy

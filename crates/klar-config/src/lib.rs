@@ -46,7 +46,7 @@ pub use route::{Pattern, PatternError, Route};
 pub use schema::json_schema;
 pub use secret::{SecretRef, SecretRefError};
 pub use values::{
-    Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, HostName, Place,
-    PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind, ServiceProtocol, UrlPath,
-    VarName,
+    Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader, HostName,
+    Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind,
+    ServiceProtocol, UrlPath, VarName,
 };

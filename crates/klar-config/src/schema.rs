@@ -244,6 +244,9 @@ mod tests {
                     "certificate" => "key = \"/k\"\n",
                     "key" => "certificate = \"/c\"\n",
                     "acme_email" | "acme_root" => "acme = \"letsencrypt\"\n",
+                    "forwarded_header" | "proxy_protocol" | "plain_http" => {
+                        "trusted_proxies = [\"10.0.0.0/8\"]\n"
+                    }
                     _ => "",
                 };
                 format!("{app}{web}[{section}]\n{pair}{example}\n")

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use klar_base::{AppName, ByteSize, NameError, Period, ServiceName};
+use klar_base::{AppName, ByteSize, NameError, Network, NetworkError, Period, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
@@ -264,6 +264,26 @@ choice! {
         Enforce = "enforce",
         /// Sends no policy of its own.
         Off = "off",
+    }
+}
+
+choice! {
+    /// Who is served over plain HTTP.
+    pub enum PlainHttp {
+        /// Nobody: every request is led to HTTPS.
+        Redirect = "redirect",
+        /// The proxies in `trusted_proxies`, where TLS ends at them; everybody else is led to HTTPS.
+        Trusted = "trusted",
+    }
+}
+
+choice! {
+    /// The header in which trusted proxies say who the visitor is.
+    pub enum ForwardedHeader {
+        /// `X-Forwarded-For` and `X-Forwarded-Proto`: nginx, HAProxy, Caddy, Traefik, and the balancers of clouds.
+        XForwarded = "x-forwarded-for",
+        /// `Forwarded` (RFC 7239).
+        Forwarded = "forwarded",
     }
 }
 
@@ -570,6 +590,35 @@ impl TextForm for Email {
                 .hint("one address, for instance `\"ops@shop.example\"`"));
         }
         Ok(Self(bare.into()))
+    }
+}
+
+impl TextForm for Network {
+    const WHAT: &'static str = "an IP address, or a network such as `10.0.0.0/8`";
+    const PATTERN: Option<&'static str> = Some(r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        let network: Self = text.parse().map_err(|error: NetworkError| {
+            let complaint = Complaint::new(error.to_string());
+            match &error {
+                NetworkError::Bits { meant } => complaint.hint(format!("did you mean `\"{meant}\"`?")),
+                NetworkError::Address
+                    if text
+                        .contains(|char: char| char.is_ascii_alphabetic() && !char.is_ascii_hexdigit()) =>
+                {
+                    complaint
+                        .hint("write the address and not the name, which others could make lead elsewhere")
+                }
+                NetworkError::Address | NetworkError::Prefix { .. } => complaint,
+            }
+        })?;
+        if network.is_everybody() {
+            let complaint = Complaint::new("this is everybody, so that anybody could say to be anybody");
+            return Err(
+                complaint.hint("name the networks that the proxies are in, for instance `\"10.0.0.0/8\"`")
+            );
+        }
+        Ok(network)
     }
 }
 
@@ -1284,6 +1333,24 @@ mod tests {
             ("a b@shop.example", false),
         ] {
             assert_eq!(Email::from_text(text).is_ok(), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_that_may_be_trusted() {
+        for (text, read) in [
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("203.0.113.7", Some("203.0.113.7")),
+            ("2001:db8::/32", Some("2001:db8::/32")),
+            ("10.0.0.1/8", None),
+            ("0.0.0.0/0", None),
+            ("::/0", None),
+            ("proxy.example", None),
+            ("10.0.0.0/", None),
+            ("", None),
+        ] {
+            let network = Network::from_text(text).ok().map(|network| network.to_string());
+            assert_eq!(network.as_deref(), read, "{text}");
         }
     }
 

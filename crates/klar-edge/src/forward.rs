@@ -20,7 +20,7 @@ use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use klar_base::ServiceName;
 use klar_base::signal::DecidedBy;
@@ -59,7 +59,8 @@ pub struct Road {
     pub pool: Rc<Pool>,
     /// Where the request was sent to.
     pub site: Arc<SiteTable>,
-    pub tls: bool,
+    /// The visitor speaks HTTPS, wherever TLS ended.
+    pub https: bool,
     /// It asks for another protocol.
     pub upgrade: bool,
     /// Of a visitor whose connection carries other requests beside this one (HTTP/2).
@@ -160,7 +161,7 @@ pub async fn forward(
                 }
                 let is_sticky = road.site.services.get(service).is_some_and(|service| service.sticky);
                 if is_sticky && tag.as_ref() != Some(&upstream.tag) {
-                    stick(&mut answer, &upstream);
+                    stick(&mut answer, &upstream, road.https);
                 }
                 return Ok(compress(answer, &parts.method, &parts.headers));
             }
@@ -196,7 +197,7 @@ fn is_repeatable(parts: &Parts, promised: bool) -> bool {
 /// Makes the head what an app should get; its framing is regenerated from the body.
 fn prepare(parts: &mut Parts, road: &Road, story: &Story) {
     let takes_trailers = parts.headers.get(header::TE).is_some_and(|value| value == "trailers");
-    headers::to_app(&mut parts.headers, story.record.client, road.tls, &story.record.request_id);
+    headers::to_app(&mut parts.headers, story.record.client, road.https, &story.record.request_id);
     parts.headers.remove(header::CONTENT_LENGTH);
     if road.upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -381,8 +382,10 @@ async fn settle(road: &Road, response: Response<FromApp>, lease: Lease, check: b
 }
 
 /// Remembers with the visitor which instance answered, for a sticky service.
-fn stick(answer: &mut Answer, upstream: &UpstreamState) {
-    let cookie = format!("{STICKY}={}; Path=/; HttpOnly; Secure; SameSite=Lax", upstream.tag);
+fn stick(answer: &mut Answer, upstream: &UpstreamState, https: bool) {
+    // A browser that speaks HTTP throws a secure cookie away.
+    let secure = if https { " Secure;" } else { "" };
+    let cookie = format!("{STICKY}={}; Path=/; HttpOnly;{secure} SameSite=Lax", upstream.tag);
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         answer.headers_mut().append(header::SET_COOKIE, cookie);
     }

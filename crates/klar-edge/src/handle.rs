@@ -1,6 +1,5 @@
 //! One request, from its head to the answer on its way out.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use crate::cache;
 use crate::compress::compress;
 use crate::files;
 use crate::forward::{Failure, Road};
+use crate::front::{Peer, Visitor};
 use crate::guard::{HeadNote, Heads};
 use crate::headers;
 use crate::http1::Service;
@@ -30,8 +30,7 @@ pub struct Visit {
     pub shared: Arc<Shared>,
     pub pool: Rc<Pool>,
     pub heads: Heads,
-    pub client: IpAddr,
-    pub tls: bool,
+    pub peer: Peer,
 }
 
 /// The longest `user-agent` that is kept.
@@ -42,7 +41,8 @@ impl Visit {
     pub async fn answer_to(&self, head: HeadNote, request: Request<VisitorBody>) -> Response<OutBody> {
         let answering = self.heads.answering();
         let is_http2 = request.version() == Version::HTTP_2;
-        let mut story = Story::begin(self.shared.clone(), head.begun, self.client, self.tls);
+        let mut visitor = self.peer.visitor();
+        let mut story = Story::begin(self.shared.clone(), head.begun, visitor);
         if is_http2 {
             story.record.protocol = "h2".into();
         }
@@ -62,10 +62,12 @@ impl Visit {
                         Err(refused(Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name")))
                     }
                     Some(site) => {
+                        visitor = self.peer.visitor_of(&site.front, request.headers());
+                        story.tell_visitor(visitor);
                         story.record.app = Some(site.app.clone());
                         story.totals = Some(site.totals.clone());
                         let site = &*found.insert(site);
-                        self.route(site, head, request, &host, &mut story).await
+                        self.route(site, head, visitor, request, &host, &mut story).await
                     }
                 }
             }
@@ -98,7 +100,7 @@ impl Visit {
         let out = answer.headers_mut();
         if !is_tunnel {
             let policy = found.as_ref().and_then(|site| site.csp.as_ref());
-            headers::protect(out, policy, &host, self.tls);
+            headers::protect(out, policy, &host, visitor.https);
             if (must_close || head.upgrade) && !is_http2 {
                 out.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -131,16 +133,19 @@ impl Visit {
         &self,
         site: &Arc<SiteTable>,
         head: HeadNote,
+        visitor: Visitor,
         request: Request<VisitorBody>,
         host: &str,
         story: &mut Story,
     ) -> Result<Answer, Failure> {
-        if !self.tls {
+        if !self.peer.tls {
             let table = self.shared.table.load();
             if let Some(text) = table.challenges.text(host, request.uri().path()) {
                 return Ok(proof(text));
             }
-            return Ok(to_https(host, table.https_port, request.uri().path_and_query()));
+            if !self.peer.is_served(&site.front) {
+                return Ok(to_https(host, table.https_port, request.uri().path_and_query()));
+            }
         }
         // The visitor may have named another app in the handshake, with wider limits.
         if head.length > site.limits.header_bytes {
@@ -183,7 +188,7 @@ impl Visit {
                     shared: self.shared.clone(),
                     pool: self.pool.clone(),
                     site: site.clone(),
-                    tls: self.tls,
+                    https: visitor.https,
                     upgrade: head.upgrade,
                     shared_connection: (request.version() == Version::HTTP_2).then(|| self.heads.clone()),
                 };

@@ -72,7 +72,7 @@ fn take_out(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
 }
 
 /// Makes the headers of a request those that an app should get.
-pub fn to_app(headers: &mut HeaderMap, client: IpAddr, tls: bool, request_id: &str) {
+pub fn to_app(headers: &mut HeaderMap, client: IpAddr, https: bool, request_id: &str) {
     strip_named(headers);
     take_out(headers, |name| HOP_BY_HOP.contains(name) || OURS.contains(name) || *name == header::EXPECT);
     headers.reserve(4);
@@ -82,7 +82,7 @@ pub fn to_app(headers: &mut HeaderMap, client: IpAddr, tls: bool, request_id: &s
     if let Some(host) = headers.get(header::HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if tls { "https" } else { "http" }));
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if https { "https" } else { "http" }));
     if let Ok(value) = HeaderValue::try_from(request_id) {
         headers.insert(REQUEST_ID, value);
     }
@@ -118,14 +118,14 @@ pub fn policy(csp: &Csp) -> Option<(HeaderName, HeaderValue)> {
 }
 
 /// Adds what protects a visitor's browser, where the app says nothing itself. `policy`: as [`policy`] gives it.
-pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue)>, host: &str, tls: bool) {
+pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue)>, host: &str, https: bool) {
     // A map that grows once is cheaper than one that grows with each.
     headers.reserve(8);
     let mut add = |name: HeaderName, value: HeaderValue| {
         headers.entry(name).or_insert(value);
     };
     // `localhost` is shared with everything else that a developer runs; HTTPS for all of that was not asked for.
-    if tls && host != "localhost" {
+    if https && host != "localhost" {
         add(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     add(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

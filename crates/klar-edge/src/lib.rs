@@ -3,6 +3,8 @@
 //! It is one process for all apps of a host, with one thread for each core. It knows what the core told it last
 //! ([`klar_base::upstreams`]), and goes on with that when the core is gone.
 //!
+//! A connection is from whom `front.rs` finds out (`proxy_protocol.rs`, and `forwarded.rs` for each request).
+//!
 //! A request passes through these files, in this order: `http1/` reads it from its connection and writes the answer
 //! (`framing.rs` judges heads and `chunked.rs` chunks; `guard.rs` lets only well-framed bytes through to hyper, where a
 //! WebSocket is asked for), or, for HTTP/2, `guard_http2.rs` ends connections that only
@@ -26,8 +28,10 @@ mod compress;
 mod control;
 mod files;
 mod forward;
+mod forwarded;
 mod frames;
 mod framing;
+mod front;
 mod guard;
 mod guard_http2;
 mod handle;
@@ -38,6 +42,7 @@ mod http2;
 mod manners;
 mod page;
 mod pool;
+mod proxy_protocol;
 mod sandbox;
 mod semantics;
 mod serve;

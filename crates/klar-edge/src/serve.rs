@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::challenge;
+use crate::front::{self, Peer};
 use crate::guard::{Clocks, Heads};
 use crate::handle::Visit;
 use crate::health;
@@ -134,8 +135,9 @@ impl Serving {
                     let place = Place::take(&self.shared);
                     if let Some(place) = place {
                         let serving = self.clone();
+                        let ListenerSpec { address, tls, .. } = spec;
                         tokio::task::spawn_local(async move {
-                            serving.connection(stream, client, spec.tls).await;
+                            serving.connection(stream, client, address.port(), tls).await;
                             drop(place);
                         });
                     }
@@ -148,12 +150,13 @@ impl Serving {
         }
     }
 
-    async fn connection(&self, stream: TcpStream, client: SocketAddr, tls: bool) {
+    async fn connection(&self, mut stream: TcpStream, from: SocketAddr, port: u16, tls: bool) {
         // Only a connection that is gone already refuses.
         let _ = stream.set_nodelay(true);
+        let Some(peer) = front::arrive(&self.shared, &mut stream, from, port, tls).await else { return };
         if !tls {
             let clocks = self.shared.table.load().clocks(None);
-            return self.serve(stream, clocks, client, false).await;
+            return self.serve(stream, clocks, peer).await;
         }
         let patience = self.shared.table.load().clocks(None).head;
         if let Ok(Ok(mut stream)) = tokio::time::timeout(patience, self.tls.accept(stream)).await {
@@ -167,29 +170,23 @@ impl Serving {
             let clocks = self.shared.table.load().clocks(name.as_deref());
             // Only what was agreed on counts: bytes that look like HTTP/2 are none (RFC 9113 section 3.2).
             if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
-                let visit = self.visit(Heads::default(), client, true);
+                let visit = self.visit(Heads::default(), peer);
                 return Box::pin(http2::serve(stream, clocks, visit, self.stop.subscribe())).await;
             }
-            self.serve(stream, clocks, client, true).await;
+            self.serve(stream, clocks, peer).await;
         }
     }
 
-    fn visit(&self, heads: Heads, client: SocketAddr, tls: bool) -> Visit {
-        Visit {
-            shared: self.shared.clone(),
-            pool: self.pool.clone(),
-            heads,
-            client: client.ip().to_canonical(),
-            tls,
-        }
+    fn visit(&self, heads: Heads, peer: Peer) -> Visit {
+        Visit { shared: self.shared.clone(), pool: self.pool.clone(), heads, peer }
     }
 
-    async fn serve<S>(&self, stream: S, clocks: Clocks, client: SocketAddr, tls: bool)
+    async fn serve<S>(&self, stream: S, clocks: Clocks, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut stop = self.stop.subscribe();
-        let visit = |heads| self.visit(heads, client, tls);
+        let visit = |heads| self.visit(heads, peer.clone());
         let (stream, unread) = if http1::IS_ON {
             match http1::serve(stream, clocks, &visit(Heads::default()), &mut stop).await {
                 http1::End::Closed => return,

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use klar_base::signal::{AccessRecord, DecidedBy};
 
+use crate::front::Visitor;
 use crate::table::{AppTotals, Shared};
 
 /// Tells what became of a request, when it is dropped.
@@ -24,25 +25,30 @@ pub struct Story {
 
 impl Story {
     /// Of a request whose first byte came at `begun`. Until it is told otherwise the visitor went away.
-    pub fn begin(shared: Arc<Shared>, begun: Instant, client: IpAddr, tls: bool) -> Self {
+    pub fn begin(shared: Arc<Shared>, begun: Instant, visitor: Visitor) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_unix_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let record = AccessRecord {
             time_unix_ms,
             request_id: request_id(time_unix_ms),
             protocol: "http/1.1".into(),
-            tls,
+            tls: visitor.https,
             aborted: true,
-            ..blank(client)
+            ..blank(visitor.address)
         };
         Self { record, totals: None, read: Arc::default(), begun, shared, untold: false }
     }
 
-    /// Of a request that the edge makes by itself, on behalf of `client`: nobody hears of it but the app.
-    pub fn untold(shared: Arc<Shared>, client: IpAddr, tls: bool) -> Self {
-        let mut story = Self::begin(shared, Instant::now(), client, tls);
+    /// Of a request that the edge makes by itself, on behalf of a visitor: nobody hears of it but the app.
+    pub fn untold(shared: Arc<Shared>, visitor: Visitor) -> Self {
+        let mut story = Self::begin(shared, Instant::now(), visitor);
         story.untold = true;
         story
+    }
+
+    /// It is known now whose request this is.
+    pub fn tell_visitor(&mut self, visitor: Visitor) {
+        (self.record.client, self.record.tls) = (visitor.address, visitor.https);
     }
 }
 

@@ -12,12 +12,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use klar_base::signal::{AccessRecord, Totals};
-use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Limits, Target, Vitals};
-use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
+use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals};
+use klar_base::{AppKey, InstanceId, Network, ReleaseId, ServiceName};
 use tokio::sync::watch;
 
 use crate::cache::Cache;
 use crate::challenge::Challenges;
+use crate::front::TurnedAway;
 use crate::guard::Clocks;
 use crate::headers;
 use crate::tls::Certificates;
@@ -31,6 +32,8 @@ pub struct Table {
     pub certificates: Certificates,
     pub challenges: Challenges,
     pub connections_max: u32,
+    /// By port.
+    proxy_protocol: HashMap<u16, Arc<[Network]>>,
     hosts: HashMap<String, Arc<SiteTable>>,
     apps: BTreeMap<AppKey, Arc<SiteTable>>,
 }
@@ -42,6 +45,7 @@ pub struct SiteTable {
     pub limits: Limits,
     /// See [`crate::headers::policy`].
     pub csp: Option<(HeaderName, HeaderValue)>,
+    pub front: Front,
     pub totals: Arc<AppTotals>,
     pub services: BTreeMap<ServiceName, Arc<ServiceTable>>,
     pub first_host: String,
@@ -94,6 +98,7 @@ impl Table {
             certificates: Certificates::default(),
             challenges: Challenges::default(),
             connections_max: u32::MAX,
+            proxy_protocol: HashMap::new(),
             hosts: HashMap::new(),
             apps: BTreeMap::new(),
         }
@@ -105,6 +110,11 @@ impl Table {
             let (_, parent) = host.split_once('.')?;
             self.hosts.get(&format!("*.{parent}"))
         })
+    }
+
+    /// Whose connections begin with a header of the PROXY protocol at a port, if any do.
+    pub fn proxy_protocol(&self, port: u16) -> Option<Arc<[Network]>> {
+        self.proxy_protocol.get(&port).cloned()
     }
 
     /// A service of an app.
@@ -197,6 +207,7 @@ pub struct Shared {
     pub table: ArcSwap<Table>,
     pub connections: AtomicU32,
     pub records_dropped: AtomicU64,
+    pub turned_away: TurnedAway,
     /// The thread that takes the notes.
     pub reporter: OnceLock<Thread>,
     pub cache: Arc<Cache>,
@@ -242,6 +253,7 @@ impl Shared {
             table: ArcSwap::from_pointee(Table::empty()),
             connections: AtomicU32::new(0),
             records_dropped: AtomicU64::new(0),
+            turned_away: TurnedAway::default(),
             reporter: OnceLock::new(),
             cache: Arc::new(Cache::new(0)),
             notes,
@@ -283,6 +295,7 @@ impl Shared {
         Vitals {
             generation: self.table.load().generation,
             connections: self.connections.load(Ordering::Relaxed),
+            turned_away: self.turned_away.count(),
             upstreams: memory.upstreams.values().map(|upstream| upstream.vitals()).collect(),
             totals: memory.totals.iter().map(|(app, totals)| (app.clone(), totals.read())).collect(),
         }
@@ -374,6 +387,7 @@ impl Shared {
                 app: site.app.clone(),
                 limits: site.limits,
                 csp: headers::policy(&site.csp),
+                front: site.front,
                 totals,
                 services,
                 epoch,
@@ -389,6 +403,11 @@ impl Shared {
             certificates,
             challenges,
             connections_max: config.connections_max,
+            proxy_protocol: config
+                .proxy_protocol
+                .into_iter()
+                .map(|listener| (listener.port, listener.proxies.into()))
+                .collect(),
             hosts,
             apps,
         };

@@ -35,6 +35,18 @@ pub struct GivenCertificate {
     pub chain_pem: String,
     /// PEM.
     pub key_pem: Secret<String>,
+    /// Where both were read, so that the core can read them again when they change.
+    #[serde(default)]
+    pub files: Option<GivenFiles>,
+}
+
+/// The files of a certificate that klar did not make: absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenFiles {
+    /// `edge.certificate`.
+    pub chain: PathBuf,
+    /// `edge.key`.
+    pub key: PathBuf,
 }
 
 /// Which lines of output are wanted.

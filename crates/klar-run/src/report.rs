@@ -37,6 +37,10 @@ pub struct EdgeStatus {
     pub cannot_listen: Vec<String>,
     /// Connections from visitors that are open now.
     pub connections: u32,
+    /// Connections that were closed since it started, because they came past the proxies that `edge.proxy_protocol` is
+    /// for, or did not begin with its header.
+    #[serde(default)]
+    pub turned_away: u64,
     /// Access records that were dropped because nobody took them in time.
     pub records_dropped: u64,
     /// How often it had to be started again.

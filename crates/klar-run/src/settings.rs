@@ -1,8 +1,10 @@
 //! What the runtime asks of `klar.toml`, in the runtime's own words.
 
 use klar_base::ServiceName;
-use klar_base::upstreams::{AppProtocol, CspMode};
-use klar_config::{Config, Csp, Engine, Place, Role, Service, ServiceProtocol};
+use klar_base::upstreams::{self, AppProtocol, CspMode};
+use klar_config::{
+    Config, Csp, Edge, Engine, ForwardedHeader, Place, PlainHttp, Role, Service, ServiceProtocol,
+};
 
 use crate::limits::Limits;
 use crate::store;
@@ -76,6 +78,18 @@ pub fn app_protocol(protocol: ServiceProtocol) -> AppProtocol {
     match protocol {
         ServiceProtocol::Http1 => AppProtocol::Http1,
         ServiceProtocol::H2c => AppProtocol::H2c,
+    }
+}
+
+/// What stands in front of an app, for the edge.
+pub fn front(edge: &Edge) -> upstreams::Front {
+    upstreams::Front {
+        proxies: edge.trusted_proxies.clone(),
+        header: match edge.forwarded_header {
+            ForwardedHeader::XForwarded => upstreams::ForwardedHeader::XForwarded,
+            ForwardedHeader::Forwarded => upstreams::ForwardedHeader::Forwarded,
+        },
+        plain: edge.plain_http == PlainHttp::Trusted,
     }
 }
 

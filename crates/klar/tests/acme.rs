@@ -171,7 +171,7 @@ fn the_old_certificate_serves_with_an_alarm_until_it_can_be_renewed() {
 }
 
 #[test]
-fn a_given_certificate_is_taken_in_again_by_a_deploy_that_changes_nothing_else() {
+fn a_given_certificate_is_taken_in_by_a_deploy_and_when_its_files_change() {
     let host = Host::new();
     let toml =
         format!("[app]\nname = \"shop\"\ndomains = [\"{NAME}\"]\n[services.web]\nstatic = \"public\"\n",);
@@ -215,4 +215,26 @@ fn a_given_certificate_is_taken_in_again_by_a_deploy_that_changes_nothing_else()
     let said = app.fails(&["deploy"]);
     assert!(said.contains("there is no certificate in it"), "{said}");
     assert!(issuer(&app).contains("second"));
+
+    let problems = || app.status()["problems"].to_string();
+    app.until("klar sees the same", || problems().contains("there is no certificate in it").then_some(()));
+    assert!(issuer(&app).contains("second"));
+    make("third");
+    app.until("the third one serves", || issuer(&app).contains("third").then_some(()));
+    assert!(!problems().contains("edge.certificate"), "{}", problems());
+
+    // A core that starts anew looks at what changed while it was away.
+    let core = app.json(&["status"])["core_pid"].as_i64().unwrap();
+    make("fourth");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(core as i32), nix::sys::signal::SIGKILL).unwrap();
+    app.until("the fourth one serves", || issuer(&app).contains("fourth").then_some(()));
+
+    // The key of another one.
+    let own = std::fs::read(&key).unwrap();
+    make("fifth");
+    std::fs::write(&key, own).unwrap();
+    app.until("the mismatch is seen", || {
+        problems().contains("the key is not that of the certificate").then_some(())
+    });
+    assert!(issuer(&app).contains("fourth"));
 }

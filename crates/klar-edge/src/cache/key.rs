@@ -32,8 +32,15 @@ impl std::hash::Hash for Key {
 }
 
 impl Key {
-    /// The key of a `GET` over HTTPS. `epoch`: grows when the app's release changes, see [`super`].
+    /// The key of a `GET` over HTTPS.
+    #[cfg(test)]
     pub fn new(app: &AppKey, epoch: u64, authority: &str, target: &str) -> Self {
+        Self::of("https", app, epoch, authority, target)
+    }
+
+    /// The key of a `GET` over what the visitor speaks, `https` or `http`: an app may write it into its links. `epoch`:
+    /// grows when the app's release changes, see [`super`].
+    pub fn of(scheme: &str, app: &AppKey, epoch: u64, authority: &str, target: &str) -> Self {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
@@ -49,17 +56,17 @@ impl Key {
         part(env.as_bytes());
         part(&epoch.to_be_bytes());
         part(b"GET");
-        part(b"https");
+        part(scheme.as_bytes());
         part(authority.as_bytes());
         part(path.as_bytes());
         // `/a` and `/a?` are two addresses.
         if let Some(query) = query {
             part(query.as_bytes());
         }
-        Self::of(bytes)
+        Self::from_bytes(bytes)
     }
 
-    fn of(bytes: Vec<u8>) -> Self {
+    fn from_bytes(bytes: Vec<u8>) -> Self {
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self { digest: HASHER.hash_one(&bytes), bytes: bytes.into() }
     }
@@ -71,7 +78,7 @@ impl Key {
         // No length of a part begins like this.
         bytes.push(0xff);
         bytes.extend_from_slice(more);
-        Self::of(bytes)
+        Self::from_bytes(bytes)
     }
 
     /// In bytes.
@@ -206,6 +213,7 @@ mod tests {
             key("a", "//"),
             other_app,
             other_epoch,
+            Key::of("http", &"shop.prod".parse().unwrap(), 1, "a", "/"),
             key("a", "/").with(b""),
             key("a", "/").with(b"x"),
         ];

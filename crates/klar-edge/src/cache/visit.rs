@@ -25,6 +25,7 @@ use super::store::{Name, Stored, Ticket, compact};
 use crate::answer::{Answer, Source};
 use crate::files::Range;
 use crate::forward::{Failure, Road, STICKY, forward};
+use crate::front::Visitor;
 use crate::headers::REQUEST_ID;
 use crate::http1::body::VisitorBody;
 use crate::story::Story;
@@ -75,12 +76,17 @@ pub async fn answer(
         road,
         route,
         service,
-        key: Key::new(&road.site.app, road.site.epoch, authority, &target),
+        key: key(road, road.https, authority, &target),
         name: Name { app: road.site.app.clone(), host: host.to_owned(), target },
         parts: request.into_parts().0,
         asked,
     };
     errand.run(story).await
+}
+
+fn key(road: &Road, https: bool, authority: &str, target: &str) -> Key {
+    let scheme = if https { "https" } else { "http" };
+    Key::of(scheme, &road.site.app, road.site.epoch, authority, target)
 }
 
 /// Takes out what an unsafe request has changed, as far as its answer says so (RFC 9111 section 4.4).
@@ -89,21 +95,25 @@ fn invalidate(cache: &Cache, road: &Road, authority: &str, target: &str, answer:
         return;
     }
     let remove = |target: &str| {
-        cache.store.remove(&Key::new(&road.site.app, road.site.epoch, authority, target));
+        // However it was asked for, it has changed.
+        for https in [true, false] {
+            cache.store.remove(&key(road, https, authority, target));
+        }
     };
     remove(target);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let named = answer.headers().get(name).and_then(|value| value.to_str().ok());
-        if let Some(named) = named.and_then(|named| same_origin(named, authority, target)) {
+        if let Some(named) = named.and_then(|named| same_origin(named, road.https, authority, target)) {
             remove(&named);
         }
     }
 }
 
 /// Path and query of an address as an answer names it, if it is of the same host.
-fn same_origin(named: &str, authority: &str, target: &str) -> Option<String> {
+fn same_origin(named: &str, https: bool, authority: &str, target: &str) -> Option<String> {
     let named = named.split('#').next().unwrap_or_default();
-    if let Some(rest) = named.strip_prefix("https://").or_else(|| named.strip_prefix("//")) {
+    let scheme = if https { "https://" } else { "http://" };
+    if let Some(rest) = named.strip_prefix(scheme).or_else(|| named.strip_prefix("//")) {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (host, rest) = rest.split_at(end);
         let same = host.eq_ignore_ascii_case(authority);
@@ -226,7 +236,8 @@ impl Errand<'_> {
         asked.demand = Default::default();
         let (road, service) = (self.road.clone(), self.service.clone());
         let (key, name) = (self.key.clone(), self.name.clone());
-        let mut story = Story::untold(self.road.shared.clone(), client, self.road.tls);
+        let visitor = Visitor { address: client, https: self.road.https };
+        let mut story = Story::untold(self.road.shared.clone(), visitor);
         tokio::task::spawn_local(async move {
             let site = road.site.clone();
             let Some(route) = site.route(parts.uri.path()) else { return };

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use klar_base::signal::{AccessRecord, UpstreamVitals};
 use klar_base::upstreams::{
-    CacheRules, Certificate, Csp, CspMode, EdgeConfig, FromEdge, Limits, ListenerSpec, Route, Site, Target,
-    ToEdge, Upstream, Upstreams, Vitals,
+    CacheRules, Certificate, Csp, CspMode, EdgeConfig, FromEdge, Front, Limits, ListenerSpec, Route, Site,
+    Target, ToEdge, Upstream, Upstreams, Vitals,
 };
 use klar_base::{Secret, wire};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -354,6 +354,7 @@ fn config(https_port: u16) -> EdgeConfig {
             idle_timeout: PATIENCE,
         },
         csp: Csp { mode: CspMode::Report, policy: "default-src 'self'".into() },
+        front: Front::default(),
     };
     let certificate = Certificate {
         hosts: vec![HOST.into(), "other.test".into()],
@@ -368,6 +369,7 @@ fn config(https_port: u16) -> EdgeConfig {
         challenges: Vec::new(),
         connections_max: 1000,
         cache_bytes: 1 << 20,
+        proxy_protocol: Vec::new(),
     }
 }
 
@@ -604,8 +606,28 @@ impl Visitor {
         Self::with_config(address, name, Arc::new(client_config(protocols)))
     }
 
+    /// One that says `preface` before the handshake begins.
+    pub fn tls_after(address: SocketAddr, name: &str, preface: &[u8]) -> Self {
+        let mut tcp = dial(address);
+        tcp.write_all(preface).unwrap();
+        Self::over(tcp, name, Arc::new(client_config(&[])))
+    }
+
+    /// One that comes from another address of this machine: `127.0.0.0/8` is all its own.
+    pub fn plain_from(address: SocketAddr, from: [u8; 4]) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let tcp = patient(socket.into());
+        let stream: Box<dyn Line> = Box::new(tcp.try_clone().unwrap());
+        Self { stream: BufReader::new(stream), tcp }
+    }
+
     fn with_config(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> Self {
-        let tcp = dial(address);
+        Self::over(dial(address), name, config)
+    }
+
+    fn over(tcp: TcpStream, name: &str, config: Arc<ClientConfig>) -> Self {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(config, name).unwrap();
         let stream: Box<dyn Line> = Box::new(StreamOwned::new(session, tcp.try_clone().unwrap()));
@@ -711,7 +733,10 @@ pub fn client_config(protocols: &[&str]) -> ClientConfig {
 }
 
 fn dial(address: SocketAddr) -> TcpStream {
-    let tcp = TcpStream::connect(address).unwrap();
+    patient(TcpStream::connect(address).unwrap())
+}
+
+fn patient(tcp: TcpStream) -> TcpStream {
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     tcp.set_write_timeout(Some(PATIENCE)).unwrap();
     tcp.set_nodelay(true).unwrap();

@@ -15,15 +15,15 @@ use klar_base::upstreams::{Certificate, Challenge};
 use klar_base::{AppKey, Secret};
 use serde::{Deserialize, Serialize};
 
-use super::Core;
 use super::state::unix_ms;
+use super::{Core, given};
 use crate::acme::order::{self, Stage, Way};
 use crate::acme::schedule::{self, Alarm, Due, Failures, Window};
 use crate::acme::shelf::{self, Kept, Shelf};
 use crate::acme::trouble::Trouble;
 use crate::acme::x509::{self, Facts};
 use crate::acme::{self, Authority};
-use crate::control::DeployRequest;
+use crate::control::{DeployRequest, GivenFiles};
 use crate::durable;
 use crate::release::Release;
 use crate::report::{CertificateStatus, Failure, Problem};
@@ -226,8 +226,30 @@ impl Core {
         (file("pem"), file("key"))
     }
 
+    fn given_origin_file(&self, key: &AppKey) -> PathBuf {
+        self.layout.ca().join(format!("given-{key}.json"))
+    }
+
+    /// Where the certificate that was given comes from.
+    pub(super) fn given_origin(&self, key: &AppKey) -> Option<GivenFiles> {
+        durable::read_json(&self.given_origin_file(key)).ok().flatten()
+    }
+
+    /// Keeps a certificate that was given. The key first: where only one of the two was written, the files are read
+    /// again.
+    pub(super) fn write_given(
+        &self,
+        key: &AppKey,
+        chain_pem: &str,
+        key_pem: &Secret<String>,
+    ) -> std::io::Result<()> {
+        let (chain_file, key_file) = self.given_files(key);
+        durable::write(&key_file, key_pem.expose().as_bytes())?;
+        durable::write(&chain_file, chain_pem.as_bytes())
+    }
+
     /// The certificate that was given, while `klar.toml` speaks of one.
-    fn given(&self, key: &AppKey, release: &Release) -> Option<(String, Secret<String>)> {
+    pub(super) fn given(&self, key: &AppKey, release: &Release) -> Option<(String, Secret<String>)> {
         release.config.edge.certificate.as_ref()?;
         let read = |(chain, key): (PathBuf, PathBuf)| {
             Some((std::fs::read_to_string(chain).ok()?, Secret::new(std::fs::read_to_string(key).ok()?)))
@@ -263,18 +285,23 @@ impl Core {
                 "the certificate of `edge.certificate` is not for {domain}: browsers will refuse it"
             ));
         }
+        let problem = |error: std::io::Error| {
+            Failure::new(format!("the certificate could not be kept: {error}"))
+                .hint("see that the disk has room and is healthy")
+        };
+        if let Some(files) =
+            given.files.as_ref().filter(|files| self.given_origin(key).as_ref() != Some(files))
+        {
+            durable::write_json(&self.given_origin_file(key), files).map_err(problem)?;
+        }
+        self.forget_problem(key, given::TOPIC);
         let (chain_file, key_file) = self.given_files(key);
         if std::fs::read_to_string(&chain_file).is_ok_and(|known| known == given.chain_pem)
             && std::fs::read_to_string(&key_file).is_ok_and(|known| known == *given.key_pem.expose())
         {
             return Ok(false);
         }
-        let problem = |error: std::io::Error| {
-            Failure::new(format!("the certificate could not be kept: {error}"))
-                .hint("see that the disk has room and is healthy")
-        };
-        durable::write(&key_file, given.key_pem.expose().as_bytes()).map_err(problem)?;
-        durable::write(&chain_file, given.chain_pem.as_bytes()).map_err(problem)?;
+        self.write_given(key, &given.chain_pem, &given.key_pem).map_err(problem)?;
         Ok(true)
     }
 
@@ -509,7 +536,7 @@ impl Core {
                     if alarm == "expired" { "has ended".to_owned() } else { format!("ends in {days} days") };
                 let hint = match one.source.as_str() {
                     "given" => {
-                        "get a new one into the files of `edge.certificate` and `edge.key`, then `klar deploy`"
+                        "put a new one into the files of `edge.certificate` and `edge.key`; klar takes it in by itself where it may read them, otherwise `klar deploy` does"
                     }
                     _ => {
                         "klar goes on trying to renew it; mend what it says is wrong, then `klar deploy` tries at once"
@@ -547,6 +574,6 @@ fn milliseconds(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or_default().saturating_mul(1000)
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX)
 }

@@ -11,6 +11,7 @@ mod certificates;
 mod deploy;
 mod doctor;
 pub mod edge_link;
+mod given;
 pub mod instance;
 mod jobs;
 mod logs;
@@ -150,6 +151,7 @@ pub fn run<F: Future<Output = ()> + 'static>(
         tokio::task::spawn_local(serve(core.clone(), listener));
         tokio::task::spawn_local(core.clone().keep_checking());
         tokio::task::spawn_local(core.clone().keep_certificates());
+        tokio::task::spawn_local(core.clone().keep_given_fresh());
         core.clone().hear(shims, edge).await;
         Ok(())
     })
@@ -361,6 +363,14 @@ impl Core {
             app.problems.insert(topic.into(), problem);
         }
         self.changed();
+    }
+
+    /// What needed a person does so no more.
+    fn forget_problem(&self, key: &AppKey, topic: &str) {
+        let known = self.apps.borrow_mut().get_mut(key).and_then(|app| app.problems.remove(topic));
+        if known.is_some() {
+            self.changed();
+        }
     }
 
     fn load_releases(&self, key: &AppKey) {

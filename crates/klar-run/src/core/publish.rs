@@ -1,15 +1,15 @@
 //! What the edge is told: one whole configuration after each change that concerns it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use klar_base::upstreams::{
-    self, CacheRules, EdgeConfig, Limits, Purge, Route, Site, Target, Upstream, Upstreams,
+    self, CacheRules, EdgeConfig, Limits, ProxyProtocol, Purge, Route, Site, Target, Upstream, Upstreams,
 };
-use klar_base::{AppKey, ServiceName};
+use klar_base::{AppKey, Network, ServiceName};
 use klar_config::{Edge, RouteCache};
 
 use super::instance::{self};
@@ -140,6 +140,7 @@ impl Core {
         let mut connections_max = 0;
         let mut cache_bytes = 0;
         let mut https_port = 443;
+        let mut behind: BTreeMap<u16, BTreeSet<Network>> = BTreeMap::new();
         let host = self.host.borrow();
         let apps = self.apps.borrow();
         for (key, remembered) in host.apps.iter().filter(|(_, app)| app.wanted) {
@@ -148,7 +149,14 @@ impl Core {
                 continue;
             };
             let settings = &release.config.edge;
-            https_port = self.edge_ports(settings).0;
+            let (https, http) = self.edge_ports(settings);
+            https_port = https;
+            // What stands in front of an app does not stand in front of its copies.
+            if settings.proxy_protocol && self.ports.is_none() {
+                for port in [https, http] {
+                    behind.entry(port).or_default().extend(&settings.trusted_proxies);
+                }
+            }
             connections_max = connections_max.max(settings.connections);
             cache_bytes = cache_bytes.max(settings.cache_memory.0);
             let hosts = self.hosts(key, release);
@@ -163,6 +171,10 @@ impl Core {
             challenges: self.certificates.challenges(),
             connections_max,
             cache_bytes,
+            proxy_protocol: behind
+                .into_iter()
+                .map(|(port, proxies)| ProxyProtocol { port, proxies: proxies.into_iter().collect() })
+                .collect(),
         };
         Ok((config, folders))
     }
@@ -281,6 +293,7 @@ impl Core {
                 stall_timeout: Duration::from_secs(30),
                 idle_timeout: Duration::from_secs(60),
             },
+            front: settings::front(edge),
             csp: upstreams::Csp {
                 mode: settings::csp_mode(edge.csp),
                 policy: edge.csp_policy.clone().unwrap_or_else(|| CSP.into()),

@@ -31,6 +31,7 @@ impl Core {
                 listens: self.edge.borrow().listens(),
                 cannot_listen: self.edge.borrow().cannot_listen().to_vec(),
                 connections: edge.vitals.connections,
+                turned_away: edge.vitals.turned_away,
                 records_dropped: edge.records_dropped,
                 restarts: edge.starts.saturating_sub(1),
                 sandbox: edge.sandbox.clone(),

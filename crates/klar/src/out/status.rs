@@ -48,6 +48,13 @@ pub fn render(host: &HostStatus, now_unix_ms: u64) -> String {
         let dropped = words::count(host.edge.records_dropped);
         text.push_str(&format!("{} {dropped} access records were dropped under load\n", paint(FAIR, "▲")));
     }
+    if host.edge.turned_away > 0 {
+        let closed = words::things(host.edge.turned_away, "connection");
+        let line = format!(
+            "{closed} did not come through the proxies in front of klar as they should, and were closed"
+        );
+        text.push_str(&format!("{} {line}\n", paint(FAIR, "▲")));
+    }
     for app in &host.apps {
         text.push('\n');
         text.push_str(&render_app(app, now_unix_ms));

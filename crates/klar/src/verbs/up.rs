@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use klar_api::ClientError;
 use klar_base::Secret;
 use klar_config::{Config, EnvValue, Loaded, Place, SecretRef};
-use klar_run::control::{DeployRequest, GivenCertificate};
+use klar_run::control::{DeployRequest, GivenCertificate, GivenFiles};
 use klar_run::report::{AppStatus, Failure, Health, Receipt};
 use nix::fcntl::{Flock, FlockArg};
 
@@ -186,7 +186,9 @@ fn certificate(config: &Config, folder: &Path) -> Result<Option<GivenCertificate
             )
         })
     };
-    Ok(Some(GivenCertificate { chain_pem: read(chain)?, key_pem: Secret::new(read(key)?) }))
+    let absolute = |path: &Path| std::path::absolute(folder.join(path)).ok();
+    let files = absolute(chain).zip(absolute(key)).map(|(chain, key)| GivenFiles { chain, key });
+    Ok(Some(GivenCertificate { chain_pem: read(chain)?, key_pem: Secret::new(read(key)?), files }))
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
