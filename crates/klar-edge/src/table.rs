@@ -20,6 +20,7 @@ use crate::cache::Cache;
 use crate::challenge::Challenges;
 use crate::guard::Clocks;
 use crate::headers;
+use crate::kept::Shelf;
 use crate::tls::Certificates;
 use crate::upstream::UpstreamState;
 
@@ -67,7 +68,7 @@ pub struct RouteTable {
 #[derive(Debug)]
 pub enum Destination {
     Service(ServiceName),
-    Static { folder: Arc<OwnedFd>, release: ReleaseId, spa: bool },
+    Static { folder: Arc<OwnedFd>, release: ReleaseId, spa: bool, shelf: Shelf },
 }
 
 /// The instances of a service.
@@ -348,7 +349,7 @@ impl Shared {
                         let folder = folders.get(folder).ok_or_else(|| {
                             format!("folder {folder} of route {} did not come along", route.pattern)
                         })?;
-                        Destination::Static { folder: folder.clone(), release, spa }
+                        Destination::Static { folder: folder.clone(), release, spa, shelf: Shelf::default() }
                     }
                 };
                 routes.push(RouteTable {
