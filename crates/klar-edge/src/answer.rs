@@ -74,9 +74,55 @@ pub trait Coming: std::fmt::Debug {
 /// Part of a file.
 #[derive(Debug)]
 pub struct FileBody {
-    pub file: File,
+    pub content: Content,
     pub offset: u64,
     pub left: u64,
+}
+
+/// What is in a file.
+#[derive(Debug)]
+pub enum Content {
+    Disk(File),
+    Memory(Bytes),
+}
+
+impl FileBody {
+    /// The next piece.
+    fn read(&mut self) -> io::Result<Bytes> {
+        let piece = match &self.content {
+            Content::Memory(_) => self.read_all()?,
+            Content::Disk(file) => {
+                let mut piece = vec![0; self.left.min(PIECE) as usize];
+                let read = file.read_at(&mut piece, self.offset)?;
+                piece.truncate(read);
+                piece.into()
+            }
+        };
+        if piece.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.offset += piece.len() as u64;
+        self.left -= piece.len() as u64;
+        Ok(piece)
+    }
+
+    /// All of it, in memory, without going on to its end.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_all(&self) -> io::Result<Bytes> {
+        match &self.content {
+            Content::Memory(all) => {
+                let end = self.offset.saturating_add(self.left).min(all.len() as u64);
+                Ok(all.slice(self.offset.min(end) as usize..end as usize))
+            }
+            Content::Disk(file) => {
+                let mut all = vec![0; usize::try_from(self.left).map_err(io::Error::other)?];
+                file.read_exact_at(&mut all, self.offset)?;
+                Ok(all.into())
+            }
+        }
+    }
 }
 
 /// A body that an app is still sending.
@@ -224,19 +270,7 @@ impl OutBody {
             Source::Compressed(body) => body.poll(cx),
             Source::Fill(body) => body.poll(cx).map_ok(Frame::data),
             Source::File(body) if body.left == 0 => Poll::Ready(None),
-            Source::File(body) => {
-                let mut piece = vec![0; body.left.min(PIECE) as usize];
-                Poll::Ready(Some(match body.file.read_at(&mut piece, body.offset) {
-                    Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(read) => {
-                        piece.truncate(read);
-                        body.offset += read as u64;
-                        body.left -= read as u64;
-                        Ok(Frame::data(piece.into()))
-                    }
-                    Err(error) => Err(error),
-                }))
-            }
+            Source::File(body) => Poll::Ready(Some(body.read().map(Frame::data))),
         }
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -100,19 +99,21 @@ pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
     }
     // Whatever this visitor gets, another may get something else.
     vary(headers);
-    let encoder = coding.and_then(|coding| Some((coding, Encoder::new(coding).ok()?)));
-    let Some((coding, encoder)) = encoder else { return Answer::from_parts(parts, source) };
+    let Some(coding) = coding else { return Answer::from_parts(parts, source) };
     let source = match source {
         // `HEAD` is told what `GET` would get.
         source if *method == Method::HEAD => source,
-        Source::Full(bytes) => match encoder.all(&bytes) {
+        Source::Full(bytes) => match Encoder::new(coding).and_then(|encoder| encoder.all(&bytes)) {
             Ok(compressed) => Source::Full(compressed),
             Err(_) => return Answer::from_parts(parts, Source::Full(bytes)),
         },
-        Source::App(body) => Source::Compressed(Box::new(Compressed::new(encoder, *body))),
-        Source::File(file) => match at_rest(coding, encoder, &file, headers.get(header::ETAG)) {
-            Some(compressed) => Source::Full(compressed),
-            None => return Answer::from_parts(parts, Source::File(file)),
+        Source::App(body) => match Encoder::new(coding) {
+            Ok(encoder) => Source::Compressed(Box::new(Compressed::new(encoder, *body))),
+            Err(_) => return Answer::from_parts(parts, Source::App(body)),
+        },
+        Source::File(file) => match at_rest(coding, file, headers.get(header::ETAG)) {
+            Ok(compressed) => Source::Full(compressed),
+            Err(file) => return Answer::from_parts(parts, Source::File(file)),
         },
         other @ (Source::Compressed(_) | Source::Fill(_)) => return Answer::from_parts(parts, other),
     };
@@ -151,27 +152,25 @@ struct AtRest {
     bytes: usize,
 }
 
-/// A whole file, compressed once for all who ask. The tag names its content. `None`: it is too large, or unreadable.
-fn at_rest(coding: Coding, encoder: Encoder, file: &FileBody, tag: Option<&HeaderValue>) -> Option<Bytes> {
+/// A whole file, compressed once for all who ask. The tag names its content. `Err`: it is too large, or unreadable.
+fn at_rest(coding: Coding, file: FileBody, tag: Option<&HeaderValue>) -> Result<Bytes, FileBody> {
     static AT_REST: LazyLock<Mutex<AtRest>> = LazyLock::new(Mutex::default);
     let known = || AT_REST.lock().unwrap_or_else(PoisonError::into_inner);
-    if file.left > FILE_MAX {
-        return None;
-    }
-    let key = (tag?.as_bytes().to_vec(), coding);
+    let Some(tag) = tag.filter(|_| file.left <= FILE_MAX) else { return Err(file) };
+    let key = (tag.as_bytes().to_vec(), coding);
     if let Some(compressed) = known().files.get(&key) {
-        return Some(compressed.clone());
+        return Ok(compressed.clone());
     }
-    let mut content = vec![0; usize::try_from(file.left).ok()?];
-    file.file.read_exact_at(&mut content, file.offset).ok()?;
-    let compressed = encoder.all(&content).ok()?;
+    let content = file.read_all();
+    let compressed = content.and_then(|content| Encoder::new(coding)?.all(&content));
+    let Ok(compressed) = compressed else { return Err(file) };
     let mut all = known();
     if all.bytes + compressed.len() > AT_REST_MAX {
         *all = AtRest::default();
     }
     all.bytes += compressed.len();
     all.files.insert(key, compressed.clone());
-    Some(compressed)
+    Ok(compressed)
 }
 
 /// Media types that compress well. An event stream is left alone: each event would be flushed, and win nothing.

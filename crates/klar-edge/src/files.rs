@@ -2,7 +2,7 @@
 //!
 //! A path is opened beneath the folder by the kernel's own rule (`openat2`, `RESOLVE_BENEATH`), so there is no way
 //! out of it, not by a symlink either. The content of a release never changes, so what is known of a file once is
-//! known for good.
+//! known for good, and what is small stays in memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,8 +18,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use sha2::{Digest, Sha256};
 
-use crate::answer::{Answer, FileBody, Source};
+use crate::answer::{Answer, Content, FileBody, Source};
 use crate::compress::quality;
+use crate::kept::{self, Kept, KeptFile, Shelf};
 use crate::page::Reason;
 
 /// A folder that is served.
@@ -31,6 +32,8 @@ pub struct Folder<'a> {
     pub spa: bool,
     /// What of the path leads to the folder.
     pub below: &'a str,
+    /// What of it is in memory.
+    pub shelf: &'a Shelf,
 }
 
 const NOT_FOUND: Reason = Reason::new(StatusCode::NOT_FOUND, "there is no such file");
@@ -45,12 +48,37 @@ const TAGS_MAX: usize = 10_000;
 const ENCODINGS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), ("gzip", ".gz")];
 
 struct Found {
-    file: File,
+    content: Content,
+    /// `None`: it has to be worked out.
+    tag: Option<HeaderValue>,
     path: String,
     length: u64,
     encoding: Option<&'static str>,
     /// There are copies, so the answer depends on what the visitor understands.
     varies: bool,
+}
+
+impl Found {
+    /// What is kept at a path, in the coding that the visitor likes best of those that are there.
+    fn on_shelf(path: &str, file: &KeptFile, headers: &HeaderMap) -> Self {
+        let copies = || {
+            ENCODINGS.iter().zip(&file.copies).filter_map(|((name, _), copy)| Some((*name, copy.as_ref()?)))
+        };
+        let best = copies().find(|(name, _)| understands(headers, name));
+        let kept = best.map_or(&file.plain, |(_, copy)| copy);
+        Self {
+            content: Content::Memory(kept.content.clone()),
+            tag: Some(kept.tag.clone()),
+            path: path.into(),
+            length: kept.content.len() as u64,
+            encoding: best.map(|(name, _)| name),
+            varies: copies().next().is_some(),
+        }
+    }
+}
+
+fn understands(headers: &HeaderMap, encoding: &str) -> bool {
+    quality(headers, encoding).is_some_and(|quality| quality > 0)
 }
 
 impl Folder<'_> {
@@ -109,34 +137,58 @@ impl Folder<'_> {
     }
 
     fn find(&self, path: &str, headers: &HeaderMap) -> io::Result<Option<Found>> {
-        let Some((file, length)) = self.open(path)? else { return Ok(None) };
-        let mut found = Found { file, path: path.into(), length, encoding: None, varies: false };
-        for (encoding, suffix) in ENCODINGS {
-            let Some((file, length)) = self.open(&format!("{path}{suffix}"))? else { continue };
-            found.varies = true;
-            if found.encoding.is_none() && quality(headers, encoding).is_some_and(|quality| quality > 0) {
-                (found.file, found.length, found.encoding) = (file, length, Some(encoding));
+        if let Some(kept) = self.shelf.get(path) {
+            return Ok(Some(Found::on_shelf(path, &kept, headers)));
+        }
+        let Some(plain) = self.open(path)? else { return Ok(None) };
+        let mut copies = [None, None, None];
+        for (copy, (_, suffix)) in copies.iter_mut().zip(ENCODINGS) {
+            *copy = self.open(&format!("{path}{suffix}"))?;
+        }
+        // Slashes can be doubled at will, and each time it would be kept anew.
+        let may_keep = !path.contains("//");
+        if let Some(file) = may_keep.then(|| read(&plain, &copies)).flatten() {
+            let kept = self.shelf.put(path, file);
+            return Ok(Some(Found::on_shelf(path, &kept, headers)));
+        }
+        let varies = copies.iter().any(Option::is_some);
+        let mut chosen = (plain, None);
+        for (copy, (encoding, _)) in copies.into_iter().zip(ENCODINGS) {
+            if let Some(copy) = copy.filter(|_| chosen.1.is_none() && understands(headers, encoding)) {
+                chosen = (copy, Some(encoding));
             }
         }
-        Ok(Some(found))
+        let ((file, length), encoding) = chosen;
+        Ok(Some(Found {
+            content: Content::Disk(file),
+            tag: None,
+            path: path.into(),
+            length,
+            encoding,
+            varies,
+        }))
     }
 
-    fn tag(&self, found: &Found) -> io::Result<String> {
-        static TAGS: LazyLock<Mutex<HashMap<(u64, u64), String>>> = LazyLock::new(Mutex::default);
+    fn tag(&self, found: &Found) -> io::Result<HeaderValue> {
+        static TAGS: LazyLock<Mutex<HashMap<(u64, u64), HeaderValue>>> = LazyLock::new(Mutex::default);
+        let file = match (&found.tag, &found.content) {
+            (Some(tag), _) => return Ok(tag.clone()),
+            (None, Content::Memory(content)) => return tag_of(content),
+            (None, Content::Disk(file)) => file,
+        };
         if found.length > HASHED_MAX {
-            return Ok(format!("\"{}-{:x}\"", self.release, found.length));
+            let tag = format!("\"{}-{:x}\"", self.release, found.length);
+            return HeaderValue::try_from(tag).map_err(io::Error::other);
         }
-        let known = found.file.metadata()?;
+        let known = file.metadata()?;
         // A release is read-only while it exists; one that took its inode later was written at another time.
         let key = (known.ino(), known.ctime().unsigned_abs() << 30 ^ known.ctime_nsec().unsigned_abs());
         if let Some(tag) = TAGS.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(tag.clone());
         }
         let mut content = Vec::with_capacity(found.length as usize);
-        (&found.file).take(HASHED_MAX).read_to_end(&mut content)?;
-        let digest = Sha256::digest(&content);
-        let tag =
-            format!("\"{}\"", digest[..12].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        file.take(HASHED_MAX).read_to_end(&mut content)?;
+        let tag = tag_of(&content)?;
         let mut tags = TAGS.lock().unwrap_or_else(PoisonError::into_inner);
         if tags.len() >= TAGS_MAX {
             tags.clear();
@@ -150,18 +202,18 @@ impl Folder<'_> {
         let headers = request.headers();
         let tag = self.tag(&found).map_err(|_| UNREADABLE)?;
         // A disk that fails is found out before the head is sent.
-        found.file.read_at(&mut [0; 1], 0).map_err(|_| UNREADABLE)?;
+        if let Content::Disk(file) = &found.content {
+            file.read_at(&mut [0; 1], 0).map_err(|_| UNREADABLE)?;
+        }
         let mut answer = Response::new(Source::empty());
         let out = answer.headers_mut();
         let caching = if is_hashed(&found.path) { "public, max-age=31536000, immutable" } else { "no-cache" };
         out.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
-        if let Ok(tag) = HeaderValue::try_from(&tag) {
-            out.insert(header::ETAG, tag);
-        }
+        out.insert(header::ETAG, tag.clone());
         if found.varies {
             out.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         }
-        if matches_tag(headers, &tag) {
+        if matches_tag(headers, tag.as_bytes()) {
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(answer);
         }
@@ -193,7 +245,7 @@ impl Folder<'_> {
             }
         };
         answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(left));
-        *answer.body_mut() = Source::File(FileBody { file: found.file, offset, left });
+        *answer.body_mut() = Source::File(FileBody { content: found.content, offset, left });
         Ok(answer)
     }
 }
@@ -248,14 +300,41 @@ fn is_hashed(path: &str) -> bool {
         && digest.contains(|char: char| char.is_ascii_alphabetic())
 }
 
-fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {
+/// The name of a content: a digest of it.
+fn tag_of(content: &[u8]) -> io::Result<HeaderValue> {
+    let digest = Sha256::digest(content);
+    let digest: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::try_from(format!("\"{digest}\"")).map_err(io::Error::other)
+}
+
+/// A file and its copies as they are kept; `None`: one of them is too large for that, or cannot be read.
+fn read(plain: &(File, u64), copies: &[Option<(File, u64)>; 3]) -> Option<KeptFile> {
+    let read = |(file, length): &(File, u64)| {
+        if *length > kept::FILE_MAX {
+            return None;
+        }
+        let mut content = vec![0; *length as usize];
+        file.read_exact_at(&mut content, 0).ok()?;
+        Some(Kept { tag: tag_of(&content).ok()?, content: content.into() })
+    };
+    let mut kept = KeptFile { plain: read(plain)?, copies: [None, None, None] };
+    for (kept, copy) in kept.copies.iter_mut().zip(copies) {
+        *kept = match copy {
+            Some(copy) => Some(read(copy)?),
+            None => None,
+        };
+    }
+    Some(kept)
+}
+
+fn matches_tag(headers: &HeaderMap, tag: &[u8]) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|value| value.trim().trim_start_matches("W/"))
-        .any(|value| value == "*" || value == tag)
+        .any(|value| value == "*" || value.as_bytes() == tag)
 }
 
 /// What a `Range` header asks for.

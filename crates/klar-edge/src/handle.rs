@@ -177,9 +177,9 @@ impl Visit {
             )));
         }
         match &route.target {
-            Destination::Static { folder, release, spa } => {
+            Destination::Static { folder, release, spa, shelf } => {
                 let below = route.pattern.strip_suffix("/*").unwrap_or_default();
-                let folder = files::Folder { folder, release, spa: *spa, below };
+                let folder = files::Folder { folder, release, spa: *spa, below, shelf };
                 let answer = folder.answer(&request).map_err(refused)?;
                 Ok(compress(answer, request.method(), request.headers()))
             }

@@ -11,7 +11,7 @@
 //! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds
 //! the site and the route (`table.rs`), `cache/` answers from what it keeps, `forward.rs` sends the request to an
 //! instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them), `compress.rs`
-//! packs what comes back, or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
+//! packs what comes back, or `files.rs` answers from a folder (`kept.rs` keeps what is small); `headers.rs` adds what a browser should know, and
 //! `story.rs` writes the record.
 //!
 //! **Invariant:** a request never reaches an upstream that got weight 0 before it was picked: a lease is taken
@@ -39,6 +39,7 @@ mod headers;
 mod health;
 mod http1;
 mod http2;
+mod kept;
 mod manners;
 mod page;
 mod pool;

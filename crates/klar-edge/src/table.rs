@@ -21,6 +21,7 @@ use crate::challenge::Challenges;
 use crate::front::TurnedAway;
 use crate::guard::Clocks;
 use crate::headers;
+use crate::kept::Shelf;
 use crate::tls::Certificates;
 use crate::upstream::UpstreamState;
 
@@ -71,7 +72,7 @@ pub struct RouteTable {
 #[derive(Debug)]
 pub enum Destination {
     Service(ServiceName),
-    Static { folder: Arc<OwnedFd>, release: ReleaseId, spa: bool },
+    Static { folder: Arc<OwnedFd>, release: ReleaseId, spa: bool, shelf: Shelf },
 }
 
 /// The instances of a service.
@@ -361,7 +362,7 @@ impl Shared {
                         let folder = folders.get(folder).ok_or_else(|| {
                             format!("folder {folder} of route {} did not come along", route.pattern)
                         })?;
-                        Destination::Static { folder: folder.clone(), release, spa }
+                        Destination::Static { folder: folder.clone(), release, spa, shelf: Shelf::default() }
                     }
                 };
                 routes.push(RouteTable {

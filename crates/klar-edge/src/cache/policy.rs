@@ -63,11 +63,11 @@ const CONDITIONS: [HeaderName; 6] = [
 impl Asked {
     /// `None`: the cache has no part in this request. `own`: the name of a cookie that is the edge's.
     pub fn of(method: &Method, headers: &HeaderMap, own: &str) -> Option<Self> {
-        if !matches!(*method, Method::GET | Method::HEAD)
-            || DISGUISES.iter().any(|name| headers.contains_key(name))
-            || headers.contains_key(header::IF_MATCH)
-            || headers.contains_key(header::IF_UNMODIFIED_SINCE)
-        {
+        let takes_no_part = |name: &HeaderName| {
+            DISGUISES.contains(name) || *name == header::IF_MATCH || *name == header::IF_UNMODIFIED_SINCE
+        };
+        // To look at each header once costs less than to look for each name.
+        if !matches!(*method, Method::GET | Method::HEAD) || headers.keys().any(takes_no_part) {
             return None;
         }
         let demand = Demand::of(headers);
@@ -83,7 +83,7 @@ impl Asked {
             head: *method == Method::HEAD,
             authorization: headers.contains_key(header::AUTHORIZATION),
             cookie,
-            partial: CONDITIONS.iter().any(|name| headers.contains_key(name)),
+            partial: headers.keys().any(|name| CONDITIONS.contains(name)),
             demand,
         })
     }

@@ -118,7 +118,9 @@ pub fn read(
         || *method == Method::HEAD;
     let framing = framing(&headers, lengths, codings, is_http_11)?;
     let framing = if is_bodiless { Framing::Length(0) } else { framing };
-    let lasts = !close && (is_http_11 || keep_alive) && framing != Framing::UntilClose;
+    // After 101 it is a connection of another protocol.
+    let stays = status != StatusCode::SWITCHING_PROTOCOLS && framing != Framing::UntilClose;
+    let lasts = stays && !close && (is_http_11 || keep_alive);
     Ok(Some((Head { status, reason, headers, framing, lasts }, all.slice(length..))))
 }
 
@@ -175,6 +177,7 @@ mod tests {
                 Length(1),
                 false,
             ),
+            ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", Length(0), false),
             ("HTTP/1.1 204 No Content\r\n\r\n", Length(0), true),
             ("HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", Length(0), true),
             ("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", Length(0), true),
