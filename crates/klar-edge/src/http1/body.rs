@@ -155,12 +155,15 @@ impl Feed {
     }
 
     /// Hands a piece over to who waits for it. `None`: there is none, the body has ended. An error ends it as well.
-    pub fn put(&self, piece: Option<io::Result<Frame<Bytes>>>, last: bool) {
+    /// Whoever runs in `cx` looks again without being woken.
+    pub fn put(&self, piece: Option<io::Result<Frame<Bytes>>>, last: bool, cx: &Context<'_>) {
         let mut slot = self.0.borrow_mut();
         slot.ended = last || !matches!(piece, Some(Ok(_)));
         slot.piece = piece;
         slot.wanted = false;
-        if let Some(reader) = slot.reader.take() {
+        if let Some(reader) = slot.reader.take()
+            && !reader.will_wake(cx.waker())
+        {
             reader.wake();
         }
     }

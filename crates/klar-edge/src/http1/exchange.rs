@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     if exchange.writing.is_some_and(|writing| writing <= since) {
                         return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                     }
-                    self.give_up_body(exchange, io::ErrorKind::TimedOut.into());
+                    self.give_up_body(exchange, io::ErrorKind::TimedOut.into(), cx);
                     continue;
                 }
             }
@@ -187,14 +187,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             match self.inbound.decode() {
                 Ok(Decoded::Piece(frame, last)) => {
                     exchange.asked.expects = false;
-                    feed.put(Some(Ok(frame)), last);
+                    feed.put(Some(Ok(frame)), last, cx);
                     if last {
                         exchange.feed = None;
                     }
                     break;
                 }
                 Ok(Decoded::End) => {
-                    feed.put(None, true);
+                    feed.put(None, true, cx);
                     exchange.feed = None;
                     break;
                 }
@@ -209,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                         Poll::Ready(Ok(1..)) => {}
                         Poll::Ready(end) => {
                             let error = end.err().unwrap_or(io::ErrorKind::UnexpectedEof.into());
-                            self.give_up_body(exchange, error);
+                            self.give_up_body(exchange, error, cx);
                             break;
                         }
                         Poll::Pending => {
@@ -220,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     exchange.reading = None;
                 }
                 Err(wrong) => {
-                    self.give_up_body(exchange, io::Error::new(io::ErrorKind::InvalidData, wrong));
+                    self.give_up_body(exchange, io::Error::new(io::ErrorKind::InvalidData, wrong), cx);
                     break;
                 }
             }
@@ -230,9 +230,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Nothing more comes of the request's body, and nothing after it is believed.
-    fn give_up_body<F, B>(&mut self, exchange: &mut Exchange<F, B>, error: io::Error) {
+    fn give_up_body<F, B>(&mut self, exchange: &mut Exchange<F, B>, error: io::Error, cx: &Context<'_>) {
         if let Some(feed) = exchange.feed.take() {
-            feed.put(Some(Err(error)), true);
+            feed.put(Some(Err(error)), true, cx);
         }
         self.inbound.rest = Rest::Unknown;
         exchange.reading = None;

@@ -16,6 +16,8 @@
 
 mod alarm;
 pub mod body;
+#[cfg(test)]
+mod cost;
 mod date;
 #[cfg(test)]
 mod differential;
