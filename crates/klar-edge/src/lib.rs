@@ -8,7 +8,7 @@
 //! A request passes through these files, in this order: `guard.rs` lets only well-framed bytes through
 //! (`framing.rs` judges heads and `chunked.rs` chunks), or, for HTTP/2, `guard_http2.rs` ends connections that only
 //! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds
-//! the site and the route (`table.rs`), `cache/` answers from what it keeps, `forward.rs` sends the request to an
+//! the site and the route (`table.rs`, and `clients.rs` for routes that want a certificate), `cache/` answers from what it keeps, `forward.rs` sends the request to an
 //! instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps connections), `compress.rs`
 //! packs what comes back, or `files.rs` answers from a folder; `headers.rs` adds what a browser should know, and
 //! `story.rs` writes the record.
@@ -22,6 +22,7 @@ mod answer;
 mod cache;
 mod challenge;
 mod chunked;
+mod clients;
 mod compress;
 mod control;
 mod files;
@@ -44,6 +45,7 @@ mod sandbox;
 mod semantics;
 mod serve;
 mod story;
+mod subject;
 mod table;
 mod tls;
 mod tunnel;

@@ -50,7 +50,9 @@ pub fn render(host: &HostStatus, now_unix_ms: u64) -> String {
     }
     if host.edge.turned_away > 0 {
         let closed = words::things(host.edge.turned_away, "connection");
-        let line = format!("{closed} did not come through the proxies in front of klar as they should, and were closed");
+        let line = format!(
+            "{closed} did not come through the proxies in front of klar as they should, and were closed"
+        );
         text.push_str(&format!("{} {line}\n", paint(FAIR, "▲")));
     }
     for app in &host.apps {
