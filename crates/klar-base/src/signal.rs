@@ -20,7 +20,7 @@ pub struct AccessRecord {
     pub client: std::net::IpAddr,
     /// What the visitor spoke, by its name in ALPN: `http/1.1` or `h2`.
     pub protocol: String,
-    /// Whether it came over TLS.
+    /// Whether the visitor spoke HTTPS, wherever TLS ended.
     pub tls: bool,
     /// The method.
     pub method: String,

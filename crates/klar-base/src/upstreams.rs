@@ -274,6 +274,10 @@ pub struct Route {
     /// What the cache does with answers.
     #[serde(default)]
     pub cache: CacheRules,
+    /// Only visitors with a certificate of these authorities are let in: PEM, one certificate after the other; empty for
+    /// nobody. `None`: everybody is, certificate or not.
+    #[serde(default)]
+    pub client_authorities: Option<String>,
 }
 
 /// What the cache of the edge does on a route.

@@ -361,6 +361,17 @@ section! {
         aliases: &["cors", "allow_cross_site", "csrf_exempt"],
     };
 
+    /// A file with the certificates (PEM) of the authorities whose clients are let in here; all others are answered with
+    /// 403. klar asks for a certificate in the handshake with any of the app's hosts, so browsers may show a choice
+    /// there; it wants one only on this route. The app hears the verified subject as `X-Client-Subject` (RFC 4514, as in
+    /// `CN=alice,O=Shop`), which nobody else can set. Nothing of such a route is cached. A relative path begins in the
+    /// app's folder and is part of the release; a file elsewhere is read by the core, as its own user, and again when
+    /// it changes. A visitor whose TLS ends at a proxy has no certificate here.
+    client_ca as "client_ca": Option<PathBuf> = absent("nobody is asked for a certificate") {
+        example: r#"client_ca = "/etc/ssl/partners.pem""#,
+        aliases: &["client_certificate", "client_auth", "mtls", "ssl_client_certificate", "ssl_verify_client"],
+    };
+
     /// How long a request on this route may take in all.
     timeout as "timeout": Period = computed("`edge.timeout`", default_route_timeout) {
         example: r#"timeout = "5m""#,

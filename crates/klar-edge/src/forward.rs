@@ -29,6 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, AppBody, Source};
 use crate::client;
+use crate::clients::Subject;
 use crate::compress::compress;
 use crate::guard::{Clock, Heads};
 use crate::headers;
@@ -198,6 +199,9 @@ fn is_repeatable(parts: &Parts, promised: bool) -> bool {
 fn prepare(parts: &mut Parts, road: &Road, story: &Story) {
     let takes_trailers = parts.headers.get(header::TE).is_some_and(|value| value == "trailers");
     headers::to_app(&mut parts.headers, story.record.client, road.https, &story.record.request_id);
+    if let Some(Subject(subject)) = parts.extensions.remove::<Subject>() {
+        parts.headers.insert(headers::CLIENT_SUBJECT, subject);
+    }
     parts.headers.remove(header::CONTENT_LENGTH);
     if road.upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use http::HeaderMap;
 use klar_base::upstreams::Front;
 use tokio::net::TcpStream;
 
+use crate::clients::Shown;
 use crate::forwarded;
 use crate::proxy_protocol::{self, Header, Named};
 use crate::table::Shared;
@@ -35,6 +37,8 @@ pub struct Peer {
     pub tls: bool,
     /// The neighbour said that it is encrypted between the visitor and itself.
     pub secured: bool,
+    /// What it has shown in the handshake with the edge.
+    pub certificate: Option<Rc<Shown>>,
 }
 
 /// Who asks, and how it reached whoever is trusted to know.
@@ -81,7 +85,7 @@ pub async fn arrive(
     tls: bool,
 ) -> Option<Peer> {
     let neighbour = from.ip().to_canonical();
-    let direct = Peer { address: neighbour, neighbour, tls, secured: false };
+    let direct = Peer { address: neighbour, neighbour, tls, secured: false, certificate: None };
     let (proxies, patience) = {
         let table = shared.table.load();
         let Some(proxies) = table.proxy_protocol(port) else { return Some(direct) };
@@ -93,12 +97,12 @@ pub async fn arrive(
     }
     let read = tokio::time::timeout(patience, proxy_protocol::read(stream)).await;
     let why = match read {
-        Ok(Ok(Header::Local)) => return Some(direct),
-        Ok(Ok(Header::Proxied(Named { address, secured }))) => {
+        Ok(Ok(None)) => return None,
+        Ok(Ok(Some(Header::Local))) => return Some(direct),
+        Ok(Ok(Some(Header::Proxied(Named { address, secured })))) => {
             let address = address.unwrap_or(neighbour).to_canonical();
             return Some(Peer { address, secured, ..direct });
         }
-        // One that only looks whether somebody listens.
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
             "it ended before its PROXY header did"
         }
@@ -176,7 +180,7 @@ mod tests {
             let (neighbour, visitor): (IpAddr, IpAddr) =
                 (neighbour.parse().unwrap(), visitor.parse().unwrap());
             let address = named.map_or(neighbour, |named| named.parse().unwrap());
-            let peer = Peer { address, neighbour, tls, secured: false };
+            let peer = Peer { address, neighbour, tls, secured: false, certificate: None };
             for (plain, served) in [(true, served[0]), (false, served[1])] {
                 let front = front(plain);
                 assert_eq!(

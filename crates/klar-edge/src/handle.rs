@@ -134,7 +134,7 @@ impl Visit {
         site: &Arc<SiteTable>,
         head: HeadNote,
         visitor: Visitor,
-        request: Request<VisitorBody>,
+        mut request: Request<VisitorBody>,
         host: &str,
         story: &mut Story,
     ) -> Result<Answer, Failure> {
@@ -162,6 +162,17 @@ impl Visit {
         let nothing = || refused(Reason::new(StatusCode::NOT_FOUND, "no route leads here"));
         let route = site.route(path).ok_or_else(nothing)?;
         story.record.route = Some(route.pattern.clone());
+        if let Some(authorities) = &route.clients {
+            let shown = self.peer.certificate.as_ref().filter(|shown| shown.is_of(authorities));
+            let Some(shown) = shown else {
+                let detail =
+                    "this is for visitors with a certificate of certain authorities, and none was shown";
+                return Err(refused(Reason::certificate(detail)));
+            };
+            if let Some(subject) = shown.subject() {
+                request.extensions_mut().insert(subject);
+            }
+        }
         if request.body().size_hint().lower() > route.body_bytes {
             let reason = "the body of the request is larger than this route takes";
             return Err(refused(Reason::new(StatusCode::PAYLOAD_TOO_LARGE, reason)));

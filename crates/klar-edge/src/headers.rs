@@ -20,12 +20,16 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// What only the edge may say to an app: a visitor's word for these is not worth anything.
-const OURS: [HeaderName; 9] = [
+const OURS: [HeaderName; 12] = [
     FORWARDED_FOR,
     FORWARDED_HOST,
     FORWARDED_PROTO,
     REQUEST_ID,
     header::FORWARDED,
+    CLIENT_SUBJECT,
+    // RFC 9440, which other proxies speak.
+    HeaderName::from_static("client-cert"),
+    HeaderName::from_static("client-cert-chain"),
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-prefix"),
     HeaderName::from_static("x-forwarded-server"),
@@ -38,6 +42,8 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 const PERMISSIONS: HeaderName = HeaderName::from_static("permissions-policy");
 const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+/// Whose certificate the visitor has, for the app, on routes that want one.
+pub const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-client-subject");
 /// Names a request in every answer, record and log line.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Makes a `POST` safe to repeat (draft-ietf-httpapi-idempotency-key-header).
@@ -191,6 +197,8 @@ mod tests {
             ("x-forwarded-for", "6.6.6.6"),
             ("forwarded", "for=6.6.6.6"),
             ("x-request-id", "mine"),
+            ("x-client-subject", "CN=root"),
+            ("client-cert", ":AAAA:"),
             ("te", "trailers"),
             ("accept", "*/*"),
         ]);

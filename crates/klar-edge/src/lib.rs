@@ -9,9 +9,10 @@
 //! (`framing.rs` judges heads and `chunked.rs` chunks; `guard.rs` lets only well-framed bytes through to hyper, where a
 //! WebSocket is asked for), or, for HTTP/2, `guard_http2.rs` ends connections that only
 //! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds
-//! the site and the route (`table.rs`), `cache/` answers from what it keeps, `forward.rs` sends the request to an
-//! instance, over and over where that is safe (`upstream.rs` chooses, `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them), `compress.rs`
-//! packs what comes back, or `files.rs` answers from a folder (`kept.rs` keeps what is small); `headers.rs` adds what a browser should know, and
+//! the site and the route (`table.rs`, and `clients.rs` for routes that want a certificate), `cache/` answers from what
+//! it keeps, `forward.rs` sends the request to an instance, over and over where that is safe (`upstream.rs` chooses,
+//! `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them), `compress.rs` packs what comes back, or `files.rs`
+//! answers from a folder (`kept.rs` keeps what is small); `headers.rs` adds what a browser should know, and
 //! `story.rs` writes the record.
 //!
 //! **Invariant:** a request never reaches an upstream that got weight 0 before it was picked: a lease is taken
@@ -24,6 +25,7 @@ mod cache;
 mod challenge;
 mod chunked;
 mod client;
+mod clients;
 mod compress;
 mod control;
 mod files;
@@ -48,6 +50,7 @@ mod sandbox;
 mod semantics;
 mod serve;
 mod story;
+mod subject;
 mod table;
 mod tls;
 mod tunnel;

@@ -16,17 +16,24 @@ pub struct Reason {
     pub detail: &'static str,
     /// The methods that would do instead (`Allow`), with a 405.
     allow: Option<&'static str>,
+    /// A certificate would do.
+    certificate: bool,
 }
 
 impl Reason {
     /// A status and why.
     pub const fn new(status: StatusCode, detail: &'static str) -> Self {
-        Self { status, detail, allow: None }
+        Self { status, detail, allow: None, certificate: false }
+    }
+
+    /// 403: only visitors with a certificate are let in, and this one has none that will do.
+    pub const fn certificate(detail: &'static str) -> Self {
+        Self { certificate: true, ..Self::new(StatusCode::FORBIDDEN, detail) }
     }
 
     /// 405: this method will not do, these would.
     pub const fn method(detail: &'static str, allow: &'static str) -> Self {
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, detail, allow: Some(allow) }
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
     }
 }
 
@@ -86,6 +93,24 @@ impl Language {
             Self::English => Words { tag: "en", id: "If you report this, name the request:" },
             Self::Norwegian => Words { tag: "nb", id: "Melder du fra om dette, oppgi forespørselen:" },
             Self::Swedish => Words { tag: "sv", id: "Om du rapporterar detta, ange förfrågan:" },
+        }
+    }
+
+    /// A title, and what to do, where a certificate is wanted.
+    fn certificate_text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::English => (
+                "This needs a certificate",
+                "Install the one you were given, close the browser, and choose it when you are asked for it.",
+            ),
+            Self::Norwegian => (
+                "Her trengs et sertifikat",
+                "Installer det du har fått, lukk nettleseren, og velg det når du blir spurt.",
+            ),
+            Self::Swedish => (
+                "Här behövs ett certifikat",
+                "Installera det du har fått, stäng webbläsaren och välj det när du blir tillfrågad.",
+            ),
         }
     }
 
@@ -207,7 +232,8 @@ fn json(reason: Reason, request_id: &str) -> String {
 
 fn html(reason: Reason, language: Language, request_id: &str) -> String {
     let Words { tag, id } = language.words();
-    let (title, text) = language.text(reason.status);
+    let (title, text) =
+        if reason.certificate { language.certificate_text() } else { language.text(reason.status) };
     let status = reason.status.as_u16();
     format!(
         r#"<!doctype html>

@@ -72,19 +72,21 @@ const LINE: Malformed = Malformed("its PROXY header of version 1 is malformed");
 const LENGTH: Malformed = Malformed("its PROXY header is not as long as it says");
 const KIND: Malformed = Malformed("its PROXY header is for something else than TCP over IPv4 or IPv6");
 
-/// Takes the header out of a socket.
+/// Takes the header out of a socket. `None`: it ended before its first byte, as when a balancer only looks whether
+/// somebody listens.
 ///
 /// # Errors
 /// [`Malformed`] within an error of kind [`io::ErrorKind::InvalidData`]; otherwise what befell the socket.
-pub async fn read(stream: &mut TcpStream) -> io::Result<Header> {
+pub async fn read(stream: &mut TcpStream) -> io::Result<Option<Header>> {
     let mut head = [0; LINE_MAX];
     let mut got = 0;
     while got < FIRST {
         let more = stream.read(&mut head[got..FIRST]).await?;
-        if more == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match more {
+            0 if got == 0 => return Ok(None),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            more => got += more,
         }
-        got += more;
         let is_one = |start: &[u8]| start.iter().zip(&head[..got]).all(|(wanted, byte)| wanted == byte);
         // Who is no proxy may wait for an answer before it sends more.
         if !is_one(&SIGNATURE) && !is_one(WORD) {
@@ -100,7 +102,7 @@ pub async fn read(stream: &mut TcpStream) -> io::Result<Header> {
         let mut whole = head[..FIXED].to_vec();
         whole.resize(FIXED + rest, 0);
         stream.read_exact(&mut whole[FIXED..]).await?;
-        return Ok(version_2(&whole)?);
+        return Ok(Some(version_2(&whole)?));
     }
     // Where the line ends is only known when it is seen, and what follows it is not for here.
     while !head[..got].ends_with(b"\r\n") {
@@ -117,7 +119,7 @@ pub async fn read(stream: &mut TcpStream) -> io::Result<Header> {
         stream.read_exact(&mut head[got..length]).await?;
         got = length;
     }
-    Ok(version_1(&head[..got])?)
+    Ok(Some(version_1(&head[..got])?))
 }
 
 /// Reads a line, with its end.

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use klar_base::upstreams::ListenerSpec;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use crate::challenge;
+use crate::clients::Shown;
 use crate::front::{self, Peer};
 use crate::guard::{Clocks, Heads};
 use crate::handle::Visit;
@@ -153,19 +156,20 @@ impl Serving {
     async fn connection(&self, mut stream: TcpStream, from: SocketAddr, port: u16, tls: bool) {
         // Only a connection that is gone already refuses.
         let _ = stream.set_nodelay(true);
-        let Some(peer) = front::arrive(&self.shared, &mut stream, from, port, tls).await else { return };
+        let Some(mut peer) = front::arrive(&self.shared, &mut stream, from, port, tls).await else { return };
         if !tls {
             let clocks = self.shared.table.load().clocks(None);
             return self.serve(stream, clocks, peer).await;
         }
         let patience = self.shared.table.load().clocks(None).head;
-        if let Ok(Ok(mut stream)) = tokio::time::timeout(patience, self.tls.accept(stream)).await {
+        if let Ok(Ok(mut stream)) = tokio::time::timeout(patience, self.shake_hands(stream)).await {
             // The handshake was all that an authority wanted, and nothing else is served to one (RFC 8737, section 3).
             if stream.get_ref().1.alpn_protocol() == Some(challenge::ALPN) {
                 // One that is gone already has seen what it wanted.
                 let _ = tokio::time::timeout(patience, stream.shutdown()).await;
                 return;
             }
+            peer.certificate = stream.get_ref().1.peer_certificates().map(Shown::new).map(Rc::new);
             let name = stream.get_ref().1.server_name().map(str::to_ascii_lowercase);
             let clocks = self.shared.table.load().clocks(name.as_deref());
             // Only what was agreed on counts: bytes that look like HTTP/2 are none (RFC 9113 section 3.2).
@@ -175,6 +179,24 @@ impl Serving {
             }
             self.serve(stream, clocks, peer).await;
         }
+    }
+
+    /// The handshake, which asks for a certificate where the host that is named has a route that wants one.
+    async fn shake_hands(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        if !self.shared.table.load().asks_somewhere {
+            return self.tls.accept(stream).await;
+        }
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let asked = {
+            let hello = begun.client_hello();
+            let name = hello.server_name().map(str::to_ascii_lowercase);
+            name.and_then(|name| self.shared.table.load().asks(&name))
+        };
+        let config = match asked {
+            Some(names) => tls::asking(self.shared.clone(), names).map_err(io::Error::other)?,
+            None => self.tls.config().clone(),
+        };
+        begun.into_stream(config).await
     }
 
     fn visit(&self, heads: Heads, peer: Peer) -> Visit {

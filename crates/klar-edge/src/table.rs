@@ -14,10 +14,12 @@ use http::{HeaderName, HeaderValue};
 use klar_base::signal::{AccessRecord, Totals};
 use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals};
 use klar_base::{AppKey, InstanceId, Network, ReleaseId, ServiceName};
+use rustls::DistinguishedName;
 use tokio::sync::watch;
 
 use crate::cache::Cache;
 use crate::challenge::Challenges;
+use crate::clients::Authorities;
 use crate::front::TurnedAway;
 use crate::guard::Clocks;
 use crate::headers;
@@ -33,6 +35,8 @@ pub struct Table {
     pub certificates: Certificates,
     pub challenges: Challenges,
     pub connections_max: u32,
+    /// Some host asks its visitors for certificates.
+    pub asks_somewhere: bool,
     /// By port.
     proxy_protocol: HashMap<u16, Arc<[Network]>>,
     hosts: HashMap<String, Arc<SiteTable>>,
@@ -66,6 +70,8 @@ pub struct RouteTable {
     pub timeout: Duration,
     pub body_bytes: u64,
     pub cache: CacheRules,
+    /// Whose certificates let a visitor in; `None`: none is needed.
+    pub clients: Option<Arc<Authorities>>,
 }
 
 /// Where a route leads.
@@ -99,6 +105,7 @@ impl Table {
             certificates: Certificates::default(),
             challenges: Challenges::default(),
             connections_max: u32::MAX,
+            asks_somewhere: false,
             proxy_protocol: HashMap::new(),
             hosts: HashMap::new(),
             apps: BTreeMap::new(),
@@ -111,6 +118,22 @@ impl Table {
             let (_, parent) = host.split_once('.')?;
             self.hosts.get(&format!("*.{parent}"))
         })
+    }
+
+    /// The authorities that a handshake with a host names, if it asks for a certificate.
+    pub fn asks(&self, host: &str) -> Option<Vec<DistinguishedName>> {
+        let site = self.site(host)?;
+        let wanted = site.routes.iter().filter_map(|route| route.clients.as_ref());
+        let mut all: Option<Vec<DistinguishedName>> = None;
+        for authorities in wanted {
+            let all = all.get_or_insert_default();
+            for name in &authorities.names {
+                if !all.iter().any(|known| known.as_ref() == name.as_ref()) {
+                    all.push(name.clone());
+                }
+            }
+        }
+        all
     }
 
     /// Whose connections begin with a header of the PROXY protocol at a port, if any do.
@@ -315,6 +338,7 @@ impl Shared {
         let (mut hosts, mut apps, mut kept) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut weights = Vec::new();
         let mut changed = Vec::new();
+        let mut asks = false;
         for site in config.sites {
             let mut services = BTreeMap::new();
             let mut serving = BTreeMap::new();
@@ -365,6 +389,25 @@ impl Shared {
                         Destination::Static { folder: folder.clone(), release, spa, shelf: Shelf::default() }
                     }
                 };
+                let clients = route.client_authorities.map(|pem| {
+                    let read = Authorities::new(&pem).or_else(|why| {
+                        // A mistake here keeps people out, and not the other apps from what is new for them.
+                        let (app, route) = (&site.app, &route.pattern);
+                        eprintln!(
+                            "edge: {app}: nobody is let in at {route}: the authorities of clients: {why}"
+                        );
+                        Authorities::new("")
+                    });
+                    read.map(Arc::new)
+                });
+                let clients = clients.transpose()?;
+                asks |= clients.is_some();
+                // What one visitor may have is not for others.
+                let cache = if clients.is_some() {
+                    CacheRules { enabled: false, ..route.cache }
+                } else {
+                    route.cache
+                };
                 routes.push(RouteTable {
                     pattern: route.pattern,
                     target,
@@ -372,7 +415,8 @@ impl Shared {
                     cross_site: route.cross_site,
                     timeout: route.timeout.unwrap_or(site.limits.timeout),
                     body_bytes: route.body_bytes.unwrap_or(site.limits.body_bytes),
-                    cache: route.cache,
+                    cache,
+                    clients,
                 });
             }
             // Exact patterns first, then by length: the first that matches is the most specific.
@@ -404,6 +448,7 @@ impl Shared {
             certificates,
             challenges,
             connections_max: config.connections_max,
+            asks_somewhere: asks,
             proxy_protocol: config
                 .proxy_protocol
                 .into_iter()

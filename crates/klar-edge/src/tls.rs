@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use klar_base::upstreams::Certificate;
-use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{DistinguishedName, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::challenge;
+use crate::clients::Asking;
 use crate::table::Shared;
 
 /// The certificates of a configuration.
@@ -99,13 +101,35 @@ impl ResolvesServerCert for Resolver {
 /// # Errors
 /// When there is no randomness for the tickets.
 pub fn config(shared: Arc<Shared>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = with_clients(shared, WebPkiClientVerifier::no_client_auth())?;
+    config.ticketer = ring::Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+/// As [`config`] for a host that asks for certificates: without resumption, see [`crate::clients`].
+///
+/// # Errors
+/// None that [`config`] did not have.
+pub fn asking(
+    shared: Arc<Shared>,
+    names: Vec<DistinguishedName>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = with_clients(shared, Arc::new(Asking::new(names)))?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn with_clients(
+    shared: Arc<Shared>,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(Resolver(shared)));
     // All suites are good ones; the order is fixed so that a visitor cannot choose the dearest, and auditors see one.
     config.ignore_client_order = true;
     config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec(), challenge::ALPN.to_vec()];
-    config.ticketer = ring::Ticketer::new()?;
-    Ok(Arc::new(config))
+    Ok(config)
 }

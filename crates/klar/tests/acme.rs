@@ -7,6 +7,7 @@ mod common;
 #[path = "../../klar-run/tests/pebble/mod.rs"]
 mod pebble;
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use common::{App, Host};
@@ -200,6 +201,8 @@ fn a_given_certificate_is_taken_in_by_a_deploy_and_when_its_files_change() {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        // As root the core is another user, who has to be let in.
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     };
     make("first");
     app.append(&format!("certificate = \"{}\"\nkey = \"{}\"\n", chain.display(), key.display()));

@@ -336,6 +336,7 @@ pub fn route(pattern: &str) -> Route {
         timeout: None,
         body_bytes: None,
         cache: CacheRules::default(),
+        client_authorities: None,
     }
 }
 
@@ -623,7 +624,7 @@ impl Visitor {
         Self { stream: BufReader::new(stream), tcp }
     }
 
-    fn with_config(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> Self {
+    pub fn with_config(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> Self {
         Self::over(dial(address), name, config)
     }
 
@@ -716,6 +717,11 @@ pub fn is_end(error: &io::Error) -> bool {
 /// The certificate of the edge of these tests.
 pub fn identity_pem() -> String {
     IDENTITY.chain_pem.clone()
+}
+
+/// The same, as it is sent.
+pub fn identity_der() -> CertificateDer<'static> {
+    IDENTITY.chain.clone()
 }
 
 /// Trusts the edge of these tests, and offers these protocols.

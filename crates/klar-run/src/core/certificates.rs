@@ -294,6 +294,12 @@ impl Core {
         {
             durable::write_json(&self.given_origin_file(key), files).map_err(problem)?;
         }
+        if let Some(why) = given.files.as_ref().and_then(|files| given::hidden(files, self.layout.root())) {
+            note(format!(
+                "klar will not see when the files of `edge.certificate` change ({why}): let the user that its core runs \
+                 as read them, or run `klar deploy` after each renewal"
+            ));
+        }
         self.forget_problem(key, given::TOPIC);
         let (chain_file, key_file) = self.given_files(key);
         if std::fs::read_to_string(&chain_file).is_ok_and(|known| known == given.chain_pem)

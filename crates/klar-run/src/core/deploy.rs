@@ -194,6 +194,7 @@ impl Core {
     ) -> Result<Option<Duration>, Failure> {
         self.make_folders(key).await?;
         let (release, fresh) = self.take_in(key, request, progress).await?;
+        self.keep_client_authorities(key, &release)?;
         if self.current(key).as_ref() == Some(&release.id)
             && self.host.borrow().apps.get(key).is_some_and(|app| app.wanted)
         {

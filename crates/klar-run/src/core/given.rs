@@ -1,21 +1,22 @@
-//! Given certificates whose files change: taken in without a deploy, as when certbot or a person renews them.
+//! Given certificates, and authorities of clients, whose files change: taken in without a deploy, as when certbot or a
+//! person renews them.
 //!
 //! A deploy says where the files are. They are looked at every few seconds, and read once they have changed and then
 //! been left alone for a while, so that nobody is caught between the two of them. A pair that cannot be used is told
 //! of, and the one before serves on. Connections that are open notice nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use klar_base::{AppKey, Secret};
 
-use super::Core;
 use super::certificates::now;
+use super::{Core, clients};
 use crate::acme::shelf;
 use crate::acme::x509::{self, Facts};
 use crate::control::GivenFiles;
@@ -50,16 +51,16 @@ impl Stamp {
     }
 }
 
-/// The files of one app.
+/// Files that belong together.
 #[derive(Debug, Default)]
 struct Watch {
-    seen: Option<[Stamp; 2]>,
-    read: Option<[Stamp; 2]>,
+    seen: Option<Vec<Stamp>>,
+    read: Option<Vec<Stamp>>,
 }
 
 impl Watch {
     /// Whether the files are to be read: not in this state before, and in the same state as at the last look.
-    fn look(&mut self, now: [Stamp; 2]) -> bool {
+    fn look(&mut self, now: Vec<Stamp>) -> bool {
         let is_settled = self.seen.as_ref() == Some(&now);
         self.seen = Some(now.clone());
         if !is_settled || self.read.as_ref() == Some(&now) {
@@ -75,37 +76,56 @@ type Pair = (String, Secret<String>);
 
 /// Why files were not taken in.
 #[derive(Debug, PartialEq)]
-enum Refusal {
+pub(super) enum Refusal {
     /// klar's own user may not read them: only a deploy takes them in.
     Hidden(String),
     /// They are there, and cannot be used.
     Broken(String),
 }
 
+impl Refusal {
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Hidden(text) | Self::Broken(text) => text,
+        }
+    }
+}
+
 /// Reads both files; nothing of klar's own, which whoever deploys may not read.
 fn read(files: &GivenFiles, state: &Path) -> Result<Pair, Refusal> {
-    let one = |path: &Path| {
-        let failed = |error: io::Error| {
-            let what = format!("{}: {error}", path.display());
-            if error.kind() == io::ErrorKind::PermissionDenied {
-                Refusal::Hidden(what)
-            } else {
-                Refusal::Broken(what)
-            }
-        };
-        let real = path.canonicalize().map_err(failed)?;
-        if state.canonicalize().is_ok_and(|state| real.starts_with(state)) {
-            return Err(Refusal::Broken(format!("{} leads into klar's own folder", path.display())));
+    Ok((read_text(&files.chain, Some(state))?, Secret::new(read_text(&files.key, Some(state))?)))
+}
+
+/// Why klar's own user may not read the files, if that is so.
+pub(super) fn hidden(files: &GivenFiles, state: &Path) -> Option<String> {
+    match read(files, state) {
+        Err(Refusal::Hidden(why)) => Some(why),
+        Ok(_) | Err(Refusal::Broken(_)) => None,
+    }
+}
+
+/// Reads a file of PEM, which must not lie in `forbidden`.
+pub(super) fn read_text(path: &Path, forbidden: Option<&Path>) -> Result<String, Refusal> {
+    let failed = |error: io::Error| {
+        let what = format!("{}: {error}", path.display());
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            Refusal::Hidden(what)
+        } else {
+            Refusal::Broken(what)
         }
-        let mut text = String::new();
-        let file = File::open(&real).map_err(failed)?;
-        file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > FILE_MAX {
-            return Err(Refusal::Broken(format!("{} is larger than {FILE_MAX} bytes", path.display())));
-        }
-        Ok(text)
     };
-    Ok((one(&files.chain)?, Secret::new(one(&files.key)?)))
+    let real = path.canonicalize().map_err(failed)?;
+    let forbidden = forbidden.and_then(|folder| folder.canonicalize().ok());
+    if forbidden.is_some_and(|folder| real.starts_with(folder)) {
+        return Err(Refusal::Broken(format!("{} leads into klar's own folder", path.display())));
+    }
+    let mut text = String::new();
+    let file = File::open(&real).map_err(failed)?;
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(Refusal::Broken(format!("{} is larger than {FILE_MAX} bytes", path.display())));
+    }
+    Ok(text)
 }
 
 /// Whether a pair may take the place of the one that serves: it fits together, is good today, and is for every one of
@@ -123,28 +143,72 @@ fn judge(pair: &Pair, serving: Option<&Facts>, hosts: &[String], now: i64) -> Re
     }
 }
 
+/// The stamps of files. A folder on a network may keep whoever looks waiting.
+async fn look(files: Vec<PathBuf>) -> Option<Vec<Stamp>> {
+    let look = tokio::task::spawn_blocking(move || files.iter().map(|file| Stamp::of(file)).collect());
+    look.await.ok()
+}
+
 impl Core {
     /// The task: see the [module](self).
     pub(super) async fn keep_given_fresh(self: Rc<Self>) {
-        let mut watches: BTreeMap<AppKey, Watch> = BTreeMap::new();
+        let mut given: BTreeMap<AppKey, Watch> = BTreeMap::new();
+        let mut clients: BTreeMap<PathBuf, Watch> = BTreeMap::new();
         loop {
             tokio::time::sleep(LOOK).await;
             if self.finishing.get() {
                 return;
             }
             let wanted = self.given_origins();
-            watches.retain(|key, _| wanted.contains_key(key));
+            given.retain(|key, _| wanted.contains_key(key));
             for (key, files) in wanted {
-                let asked = files.clone();
-                // A folder on a network may keep whoever looks waiting.
-                let look = tokio::task::spawn_blocking(move || {
-                    [&asked.chain, &asked.key].map(|file| Stamp::of(file))
-                });
-                let Ok(stamps) = look.await else { continue };
-                if watches.entry(key.clone()).or_default().look(stamps) {
+                let Some(stamps) = look(vec![files.chain.clone(), files.key.clone()]).await else { continue };
+                if given.entry(key.clone()).or_default().look(stamps) {
                     self.read_given(&key, files).await;
                 }
             }
+            let wanted = self.client_origins();
+            clients.retain(|file, _| wanted.contains(file));
+            for file in wanted {
+                let Some(stamps) = look(vec![file.clone()]).await else { continue };
+                if clients.entry(file.clone()).or_default().look(stamps) {
+                    self.read_clients(file).await;
+                }
+            }
+        }
+    }
+
+    /// The files of authorities that are no part of the releases that serve.
+    fn client_origins(&self) -> BTreeSet<PathBuf> {
+        let host = self.host.borrow();
+        let apps = self.apps.borrow();
+        let up = host.apps.iter().filter(|(_, app)| app.wanted);
+        let releases = up.filter_map(|(key, app)| apps.get(key)?.releases.get(app.current.as_ref()?));
+        let files = releases.flat_map(|release| Self::client_files(release).cloned().collect::<Vec<_>>());
+        files.filter(|file| file.is_absolute()).collect()
+    }
+
+    async fn read_clients(&self, file: PathBuf) {
+        let (asked, state) = (file.clone(), self.layout.root().to_owned());
+        let read = tokio::task::spawn_blocking(move || read_text(&asked, Some(&state))).await;
+        let Ok(read) = read else { return };
+        let text = read.map_err(Refusal::into_text);
+        let text = text.and_then(|text| clients::check(&text).map(|()| text));
+        let copied = text
+            .and_then(|text| self.copy_client_authorities(&file, &text).map_err(|error| error.to_string()));
+        match copied {
+            Ok(true) => {
+                eprintln!(
+                    "klar core: the authorities of `client_ca` in {} have changed, and count now",
+                    file.display()
+                );
+                self.changed();
+            }
+            Ok(false) => {}
+            Err(why) => eprintln!(
+                "klar core: the authorities of `client_ca` stay those of before, because {} cannot be used: {why}",
+                file.display()
+            ),
         }
     }
 
@@ -208,7 +272,6 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::time::SystemTime;
 
     use super::*;
@@ -257,7 +320,7 @@ mod tests {
             (gone, stamp(2), false),
         ] {
             let what = format!("{chain:?} {key:?}");
-            assert_eq!(watch.look([chain, key]), reads, "{what}");
+            assert_eq!(watch.look(vec![chain, key]), reads, "{what}");
         }
     }
 

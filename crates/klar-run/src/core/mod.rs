@@ -8,6 +8,7 @@
 mod access;
 mod api;
 mod certificates;
+mod clients;
 mod deploy;
 mod doctor;
 pub mod edge_link;

@@ -255,6 +255,10 @@ impl Core {
                 target,
                 idempotent: policy.idempotent,
                 cross_site: policy.cross_site,
+                client_authorities: policy
+                    .client_ca
+                    .as_ref()
+                    .map(|file| self.client_authorities(key, release, file)),
                 timeout: Some(policy.timeout.0),
                 body_bytes: Some(policy.body.0),
                 cache: CacheRules {
