@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::answer::{Answer, Source};
 use crate::guard::Answering;
 use crate::headers;
+use crate::serve::Place;
 use crate::upstream::Lease;
 
 /// The answer that opens the tunnel; it lives for as long as both ends do, and holds its lease meanwhile.
@@ -26,8 +27,11 @@ pub fn open(
     answering: Option<Answering>,
 ) -> Answer {
     let app = hyper::upgrade::on(&mut response);
+    let here = lease.shared().tunnels.subscribe();
+    // One that shares its connection is counted with it.
+    let place = answering.is_none().then(|| Place::keep(lease.shared()));
     tokio::task::spawn_local(async move {
-        let _kept = (lease, answering);
+        let _kept = (lease, answering, here, place);
         if let (Ok(visitor), Ok(app)) = tokio::join!(visitor, app) {
             carry(TokioIo::new(visitor), TokioIo::new(app)).await;
         }

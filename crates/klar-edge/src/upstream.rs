@@ -149,6 +149,13 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// What all workers share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
 impl std::ops::Deref for Lease {
     type Target = Arc<UpstreamState>;
     fn deref(&self) -> &Self::Target {

@@ -59,6 +59,8 @@ pub struct Heard {
     pub rejected: Vec<(u64, String)>,
     pub vitals: Vec<Vitals>,
     pub records: Vec<AccessRecord>,
+    /// Listeners that are served.
+    pub listening: usize,
     /// By the number of the request.
     pub purged: Vec<(u64, u64)>,
 }
@@ -102,6 +104,11 @@ impl Core {
                         ears.records.extend(records);
                     }
                     FromEdge::Purged { number, dropped } => ears.purged.push((number, dropped)),
+                    FromEdge::Listening { count, failed } => {
+                        assert_eq!(failed, Vec::<String>::new());
+                        ears.listening = count;
+                    }
+                    FromEdge::Unknown => panic!("a message that nobody knows"),
                     FromEdge::Hello { .. } => panic!("a second hello"),
                 }
                 heard.1.notify_all();
@@ -187,6 +194,7 @@ impl Edge {
             core_uid: nix::unistd::getuid().as_raw(),
             static_roots: vec![],
             workers: Some(WORKERS),
+            program: String::new(),
             sandbox: false,
         };
         let thread = thread::spawn(move || klar_edge::run(listener.into(), options).unwrap());

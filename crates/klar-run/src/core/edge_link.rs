@@ -348,7 +348,7 @@ fn note(state: &watch::Sender<EdgeState>, message: &FromEdge) {
                 }
             });
         }
-        FromEdge::Hello { .. } => {}
+        _ => {}
     }
 }
 
