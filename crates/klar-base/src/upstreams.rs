@@ -410,7 +410,8 @@ mod tests {
         let unknown = r#"{"type":"dance","steps":[1,2]}"#;
         assert!(matches!(serde_json::from_str(unknown).unwrap(), ToEdge::Unknown));
         assert!(matches!(serde_json::from_str(unknown).unwrap(), FromEdge::Unknown));
-        let first = r#"{"type":"hello","pid":7,"version":"0.1.0","generation":3,"listeners":[],"sandbox":[]}"#;
+        let first =
+            r#"{"type":"hello","pid":7,"version":"0.1.0","generation":3,"listeners":[],"sandbox":[]}"#;
         let FromEdge::Hello { protocol, program, draining, .. } = serde_json::from_str(first).unwrap() else {
             panic!("no hello")
         };

@@ -255,10 +255,12 @@ impl Serving {
             .with_upgrades();
         let mut connection = pin!(connection);
         let mut stop = self.stop.subscribe();
+        // As in `http2::serve`: what the wait gives is a lock.
+        let told = async { drop(stop.wait_for(|stop| *stop).await) };
         // How a connection ends is in the records of its requests.
         tokio::select! {
             _ = connection.as_mut() => {}
-            _ = stop.wait_for(|stop| *stop) => {
+            () = told => {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;
             }
