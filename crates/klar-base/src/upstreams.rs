@@ -8,6 +8,17 @@
 //! Start: the core spawns the edge with a listening Unix socket as its control socket and connects to it. Each
 //! time a core connects, the edge answers [`FromEdge::Hello`] with a copy of each listener it holds, so that a core
 //! that was killed gets its sockets back without closing one.
+//!
+//! Another edge takes over like this: it is spawned beside the one that serves, gets the newest [`EdgeConfig`] and
+//! only then copies of the same listening sockets ([`ToEdge::Listen`]), and says [`FromEdge::Listening`]. From here
+//! on both accept from one queue, which belongs to the sockets and not to a process. Then the old one gets
+//! [`ToEdge::Drain`]: it stops accepting, and lives for as long as its connections do. Nothing is closed on the way,
+//! so nobody is refused.
+//!
+//! Core and edge may be of two versions while klar is upgraded. Each message may grow fields that have a default,
+//! and each side passes over kinds of messages that it does not know. Whatever goes further changes [`PROTOCOL`].
+//! [`FromEdge::Hello`], [`ToEdge::Listen`], [`ToEdge::Stop`], [`FromEdge::Vitals`] and [`FromEdge::Records`] keep
+//! their shapes for good: with them a core can replace an edge of any version.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +30,17 @@ use crate::Secret;
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
 use crate::network::Network;
 use crate::signal::{AccessRecord, Totals, UpstreamVitals};
+
+/// The version of the messages between core and edge. A core gives an [`EdgeConfig`] only to an edge of its own
+/// number; one of another number serves on as it is, until a new one has taken over.
+///
+/// 1: before there was a number. 2: [`ToEdge::Drain`] and [`FromEdge::Listening`]; unknown kinds are passed over.
+pub const PROTOCOL: u32 = 2;
+
+/// The number of an edge that says none.
+fn before_numbers() -> u32 {
+    1
+}
 
 /// From the core to the edge.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,11 +62,23 @@ pub enum ToEdge {
         /// Which.
         what: Purge,
     },
-    /// Stop accepting, finish what is in flight within `patience`, exit with 0.
+    /// Stop accepting, finish what is in flight within `patience`, exit with 0. Connections between two requests are
+    /// closed at once.
     Stop {
         /// How long requests in flight may take.
         patience: Duration,
     },
+    /// Stop accepting: another edge has the sockets. Connections are led over as their protocols allow, and none is
+    /// cut within `patience`: HTTP/1.1 is told with its next answer (`connection: close`, RFC 9112 section 9.6),
+    /// HTTP/2 at once (GOAWAY, RFC 9113 section 6.8), WebSockets and answers that have begun live on. When the last
+    /// one has ended, exit with 0.
+    Drain {
+        /// How long connections may live.
+        patience: Duration,
+    },
+    /// What a newer core says and this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// From the edge to the core.
@@ -63,6 +97,22 @@ pub enum FromEdge {
         listeners: Vec<ListenerSpec>,
         /// What could be switched on of the sandbox, in words for `klar doctor`.
         sandbox: Vec<String>,
+        /// Its [`PROTOCOL`].
+        #[serde(default = "before_numbers")]
+        protocol: u32,
+        /// Names the file of the program that it runs: another file, another name. Empty when it is not known.
+        #[serde(default)]
+        program: String,
+        /// It got [`ToEdge::Drain`] or [`ToEdge::Stop`].
+        #[serde(default)]
+        draining: bool,
+    },
+    /// Every worker has its part of all listeners that [`ToEdge::Listen`] named, or cannot serve some.
+    Listening {
+        /// How many it serves.
+        count: usize,
+        /// What it cannot serve, with the reason.
+        failed: Vec<String>,
     },
     /// Every worker serves `generation`, and no request will be sent to an upstream that it left out or gave
     /// weight 0.
@@ -93,6 +143,9 @@ pub enum FromEdge {
         /// Records dropped since the edge started, because nobody took them in time.
         dropped: u64,
     },
+    /// What a newer edge says and this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Which answers of an app the cache is to forget.
@@ -394,4 +447,22 @@ pub enum CspMode {
     Enforce,
     /// Not at all.
     Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_versions_are_understood_as_far_as_it_goes() {
+        let unknown = r#"{"type":"dance","steps":[1,2]}"#;
+        assert!(matches!(serde_json::from_str(unknown).unwrap(), ToEdge::Unknown));
+        assert!(matches!(serde_json::from_str(unknown).unwrap(), FromEdge::Unknown));
+        let first =
+            r#"{"type":"hello","pid":7,"version":"0.1.0","generation":3,"listeners":[],"sandbox":[]}"#;
+        let FromEdge::Hello { protocol, program, draining, .. } = serde_json::from_str(first).unwrap() else {
+            panic!("no hello")
+        };
+        assert_eq!((protocol, program.as_str(), draining), (1, "", false));
+    }
 }

@@ -7,16 +7,16 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use klar_base::upstreams::{FromEdge, ListenerSpec, ToEdge};
+use klar_base::upstreams::{FromEdge, ListenerSpec, PROTOCOL, ToEdge};
 use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::serve::{Order, Orders};
+use crate::serve::{End, Order, Orders};
 use crate::table::{NOTES_MAX, Note, Shared};
 
 /// How often the core hears how everything is.
@@ -27,15 +27,28 @@ const GATHER: Duration = Duration::from_millis(100);
 const BATCH: usize = 1024;
 /// How long the core may take to read a message.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a worker may take to begin to listen.
+const BEGIN: Duration = Duration::from_secs(5);
+
+/// What this edge says of itself, and who may be its core.
+#[derive(Debug)]
+pub struct Own {
+    /// What of the sandbox is on.
+    pub sandbox: Vec<String>,
+    /// The file of its program.
+    pub program: String,
+    /// Only a process of this user may be its core.
+    pub core_uid: u32,
+}
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Link {
     shared: Arc<Shared>,
     workers: Vec<Orders>,
-    sandbox: Vec<String>,
-    core_uid: u32,
-    stop: Sender<Duration>,
+    own: Own,
+    stop: Sender<End>,
+    ending: AtomicBool,
     listeners: Mutex<Vec<(ListenerSpec, OwnedFd)>>,
     core: Mutex<Option<Arc<UnixStream>>>,
     connected: Condvar,
@@ -44,19 +57,13 @@ pub struct Link {
 
 impl Link {
     /// Nothing is started yet.
-    pub fn new(
-        shared: Arc<Shared>,
-        workers: Vec<Orders>,
-        sandbox: Vec<String>,
-        core_uid: u32,
-        stop: Sender<Duration>,
-    ) -> Self {
+    pub fn new(shared: Arc<Shared>, workers: Vec<Orders>, own: Own, stop: Sender<End>) -> Self {
         Self {
             shared,
             workers,
-            sandbox,
-            core_uid,
+            own,
             stop,
+            ending: AtomicBool::new(false),
             listeners: Mutex::default(),
             core: Mutex::default(),
             connected: Condvar::new(),
@@ -89,16 +96,19 @@ impl Link {
         Ok(())
     }
 
-    /// Gives the report thread the time to hand over what there is.
+    /// Gives the report thread the time to hand over what there is, and says how it all added up.
     pub fn flush(&self) {
-        if lock(&self.core).is_some() {
+        let core = lock(&self.core).clone();
+        if let Some(core) = core {
             std::thread::sleep(GATHER * 2);
+            // One that is gone reads no sums.
+            let _ = self.say(&core, &FromEdge::Vitals(self.shared.vitals()));
         }
     }
 
     fn serve(&self, stream: UnixStream) -> io::Result<()> {
         let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
-        if peer.uid() != self.core_uid && peer.uid() != 0 {
+        if peer.uid() != self.own.core_uid && peer.uid() != 0 {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user called"));
         }
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -110,7 +120,10 @@ impl Link {
                 version: env!("CARGO_PKG_VERSION").into(),
                 generation: self.shared.table.load().generation,
                 listeners: listeners.iter().map(|(spec, _)| spec.clone()).collect(),
-                sandbox: self.sandbox.clone(),
+                sandbox: self.own.sandbox.clone(),
+                protocol: PROTOCOL,
+                program: self.own.program.clone(),
+                draining: self.ending.load(Ordering::Relaxed),
             };
             let descriptors: Vec<_> = listeners.iter().map(|(_, socket)| socket.as_fd()).collect();
             wire::send(&stream, &hello, &descriptors)?;
@@ -119,7 +132,10 @@ impl Link {
         self.connected.notify_all();
         while let Some((message, descriptors)) = wire::receive::<ToEdge>(&stream)? {
             match message {
-                ToEdge::Listen { listeners } => self.listen(listeners, descriptors)?,
+                ToEdge::Listen { listeners } => {
+                    let said = self.listen(listeners, descriptors)?;
+                    self.say(&stream, &said)?;
+                }
                 ToEdge::Config(config) => {
                     let generation = config.generation;
                     let said = match self.shared.apply(*config, descriptors) {
@@ -134,27 +150,46 @@ impl Link {
                     let dropped = self.shared.cache.purge(&app, &what) as u64;
                     self.say(&stream, &FromEdge::Purged { number, dropped })?;
                 }
-                // The main thread is gone only when the process is.
-                ToEdge::Stop { patience } => drop(self.stop.send(patience)),
+                ToEdge::Stop { patience } => self.end(End::Stop(patience)),
+                ToEdge::Drain { patience } => self.end(End::Drain(patience)),
+                ToEdge::Unknown => {}
             }
         }
         Ok(())
     }
 
-    fn listen(&self, specs: Vec<ListenerSpec>, sockets: Vec<OwnedFd>) -> io::Result<()> {
+    fn end(&self, how: End) {
+        self.ending.store(true, Ordering::Relaxed);
+        // The main thread is gone only when the process is.
+        let _ = self.stop.send(how);
+    }
+
+    fn listen(&self, specs: Vec<ListenerSpec>, sockets: Vec<OwnedFd>) -> io::Result<FromEdge> {
         let mut held = lock(&self.listeners);
+        let mut waiting = Vec::new();
         for (spec, socket) in specs.into_iter().zip(sockets) {
             if held.iter().any(|(known, _)| *known == spec) {
                 continue;
             }
             let listener = TcpListener::from(socket.try_clone()?);
+            let (reply, heard) = channel();
             if let Some(worker) = self.workers.get(spec.worker % self.workers.len().max(1)) {
-                // A worker that has ended was told to.
-                let _ = worker.send(Order::Listen(listener, spec.clone()));
+                // A worker that has ended was told to, and its reply is gone with it.
+                let _ = worker.send(Order::Listen(listener, spec.clone(), reply));
             }
+            waiting.push((spec.address, heard));
             held.push((spec, socket));
         }
-        Ok(())
+        let count = held.len();
+        drop(held);
+        let mut failed = Vec::new();
+        for (address, heard) in waiting {
+            let heard = heard.recv_timeout(BEGIN);
+            let reason = heard.unwrap_or_else(|_| Err(format!("{address}: its worker does not answer")));
+            failed.extend(reason.err());
+        }
+        failed.iter().for_each(|reason| eprintln!("edge: cannot serve {reason}"));
+        Ok(FromEdge::Listening { count: count - failed.len(), failed })
     }
 
     /// One writer at a time: a message must not be torn by another.

@@ -9,6 +9,8 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Body;
 use klar_base::signal::DecidedBy;
 
+use tokio::sync::watch;
+
 use crate::answer::{Answer, OutBody, Source};
 use crate::cache;
 use crate::compress::compress;
@@ -31,6 +33,8 @@ pub struct Visit {
     pub pool: Rc<Pool>,
     pub heads: Heads,
     pub peer: Peer,
+    /// Whether connections should go elsewhere.
+    pub drain: watch::Receiver<bool>,
 }
 
 /// The longest `user-agent` that is kept.
@@ -101,7 +105,10 @@ impl Visit {
         if !is_tunnel {
             let policy = found.as_ref().and_then(|site| site.csp.as_ref());
             headers::protect(out, policy, &host, visitor.https);
-            if (must_close || head.upgrade) && !is_http2 {
+            // An idle connection must not be closed to be drained: the visitor's next request may be on its way. It is
+            // the answer to that one which says that no other is read here (RFC 9112 section 9.6).
+            let must_close = must_close || head.upgrade || *self.drain.borrow();
+            if must_close && !is_http2 {
                 out.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }

@@ -75,10 +75,12 @@ where
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(guard), service);
     let mut connection = pin!(connection);
+    // What the wait gives is a lock: kept for as long as the connection ends, it would stop whoever says so again.
+    let told = async { drop(stop.wait_for(|stop| *stop).await) };
     // How a connection ends is in the records of its requests.
     tokio::select! {
         _ = connection.as_mut() => {}
-        _ = stop.wait_for(|stop| *stop) => {
+        () = told => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

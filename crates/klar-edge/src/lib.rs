@@ -73,6 +73,8 @@ pub struct Options {
     pub static_roots: Vec<PathBuf>,
     /// Threads that serve; `None` means one for each core.
     pub workers: Option<usize>,
+    /// Names the file of the program that runs: see [`klar_base::upstreams::FromEdge::Hello`].
+    pub program: String,
     /// Give up every right that serving does not need. Off only in tests that run inside another program.
     pub sandbox: bool,
 }
@@ -143,21 +145,37 @@ pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
             .spawn(move || {
                 if signals.wait().is_ok() {
                     // The main thread is gone only when the process is.
-                    let _ = stop.send(PATIENCE);
+                    let _ = stop.send(serve::End::Stop(PATIENCE));
                 }
             })
             .map_err(EdgeError::system("start its signal thread"))?;
     }
     let orders = workers.iter().map(serve::Worker::orders).collect();
-    let link = Arc::new(control::Link::new(shared, orders, sandbox, options.core_uid, stop));
+    let own = control::Own { sandbox, program: options.program, core_uid: options.core_uid };
+    let link = Arc::new(control::Link::new(shared, orders, own, stop));
     link.clone().start(control.into(), notes).map_err(EdgeError::system("start its control thread"))?;
-    let patience = stopped.recv().unwrap_or(PATIENCE);
-    for worker in &workers {
-        worker.stop(patience);
-    }
+    end(&workers, &stopped);
     for worker in workers {
         worker.join();
     }
     link.flush();
     Ok(())
+}
+
+/// Waits until it is told to end, and then until all workers have. One that drains may still be told to stop.
+fn end(workers: &[serve::Worker], told: &mpsc::Receiver<serve::End>) {
+    /// How often the workers are looked at while they end.
+    const LOOK: Duration = Duration::from_millis(20);
+    let mut how = told.recv().unwrap_or(serve::End::Stop(PATIENCE));
+    loop {
+        workers.iter().for_each(|worker| worker.end(how));
+        how = loop {
+            if workers.iter().all(serve::Worker::has_ended) {
+                return;
+            }
+            if let Ok(again) = told.recv_timeout(LOOK) {
+                break again;
+            }
+        };
+    }
 }

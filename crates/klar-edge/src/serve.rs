@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender as Reply;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle as Task, LocalSet};
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
@@ -33,9 +35,18 @@ use crate::tls;
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Order {
-    /// Serve one more socket.
-    Listen(TcpListener, ListenerSpec),
-    /// Accept nothing more, and end when everything is answered, or after so long.
+    /// Serve one more socket, and say whether that can be.
+    Listen(TcpListener, ListenerSpec, Reply<Result<(), String>>),
+    /// Accept nothing more, and end.
+    End(End),
+}
+
+/// How a worker ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// When its connections have, or after so long: they are led elsewhere, and none is closed.
+    Drain(Duration),
+    /// When everything is answered, or after so long.
     Stop(Duration),
 }
 
@@ -65,8 +76,8 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let thread = std::thread::Builder::new().name(format!("edge-{number}")).spawn(move || {
             let local = LocalSet::new();
-            let serving =
-                Serving { shared: shared.clone(), pool: Rc::default(), tls, stop: watch::Sender::new(false) };
+            let (drain, stop) = (watch::Sender::new(false), watch::Sender::new(false));
+            let serving = Serving { shared: shared.clone(), pool: Rc::default(), tls, drain, stop };
             if number == 0 {
                 local.spawn_local(health::watch(shared));
             }
@@ -80,10 +91,15 @@ impl Worker {
         self.orders.clone()
     }
 
-    /// Tells it to end.
-    pub fn stop(&self, patience: Duration) {
+    /// Tells it to end. What it is told last counts.
+    pub fn end(&self, how: End) {
         // One that has ended already needs no telling.
-        let _ = self.orders.send(Order::Stop(patience));
+        let _ = self.orders.send(Order::End(how));
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Waits until it has ended.
@@ -97,6 +113,8 @@ struct Serving {
     shared: Arc<Shared>,
     pool: Rc<Pool>,
     tls: TlsAcceptor,
+    /// Set when connections should go elsewhere.
+    drain: watch::Sender<bool>,
     /// Set when connections should end as soon as they can. Each connection holds a receiver.
     stop: watch::Sender<bool>,
 }
@@ -105,30 +123,58 @@ impl Serving {
     async fn obey(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut tidy = tokio::time::interval(TIDY);
         let mut accepting = Vec::new();
+        let mut end = None;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(Order::Listen(listener, spec)) => {
-                        match listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener)) {
-                            Ok(listener) => {
-                                let accept = self.clone().accept(listener, spec);
-                                accepting.push(tokio::task::spawn_local(accept));
-                            }
-                            Err(error) => eprintln!("edge: cannot serve {}: {error}", spec.address),
-                        }
+                    Some(Order::Listen(listener, spec, reply)) => {
+                        let heard = match end {
+                            None => self.clone().listen(listener, spec).map(|accept| accepting.push(accept)),
+                            Some(_) => Err("this edge is ending".to_owned()),
+                        };
+                        // Whoever asked may have lost patience.
+                        let _ = reply.send(heard);
                     }
-                    Some(Order::Stop(patience)) => {
-                        accepting.iter().for_each(|accept| accept.abort());
-                        self.stop.send_replace(true);
-                        // Closed means that nobody holds a receiver: no connection is left.
-                        let _ = tokio::time::timeout(patience, self.stop.closed()).await;
-                        return;
+                    Some(Order::End(how)) => {
+                        // What has been accepted has a task of its own already; the rest stays in the queue.
+                        accepting.drain(..).for_each(|accept: Task<()>| accept.abort());
+                        self.drain.send_replace(true);
+                        end = Some(match how {
+                            End::Drain(patience) => (Instant::now() + patience, true),
+                            End::Stop(patience) => {
+                                self.stop.send_replace(true);
+                                (Instant::now() + patience, false)
+                            }
+                        });
                     }
                     None => return,
                 },
                 _ = tidy.tick() => self.pool.tidy(&self.shared.table.load()),
+                () = self.ended(end) => return,
             }
         }
+    }
+
+    /// Waits until no connection is left, nor, with `tunnels`, any WebSocket, or until the time is up.
+    async fn ended(&self, end: Option<(Instant, bool)>) {
+        let Some((deadline, tunnels)) = end else { return std::future::pending().await };
+        let empty = async {
+            // Closed means that nobody holds a receiver.
+            self.stop.closed().await;
+            if tunnels {
+                self.shared.tunnels.closed().await;
+            }
+        };
+        // Patience has an end, and this is it.
+        let _ = tokio::time::timeout_at(deadline, empty).await;
+    }
+
+    fn listen(self: Rc<Self>, listener: TcpListener, spec: ListenerSpec) -> Result<Task<()>, String> {
+        let listener = listener
+            .set_nonblocking(true)
+            .and_then(|()| tokio::net::TcpListener::from_std(listener))
+            .map_err(|error| format!("{}: {error}", spec.address))?;
+        Ok(tokio::task::spawn_local(self.accept(listener, spec)))
     }
 
     async fn accept(self: Rc<Self>, listener: tokio::net::TcpListener, spec: ListenerSpec) {
@@ -139,9 +185,11 @@ impl Serving {
                     if let Some(place) = place {
                         let serving = self.clone();
                         let ListenerSpec { address, tls, .. } = spec;
+                        // From here on it is waited for, also while it has only begun to shake hands.
+                        let here = self.stop.subscribe();
                         tokio::task::spawn_local(async move {
                             serving.connection(stream, client, address.port(), tls).await;
-                            drop(place);
+                            drop((place, here));
                         });
                     }
                 }
@@ -175,7 +223,7 @@ impl Serving {
             // Only what was agreed on counts: bytes that look like HTTP/2 are none (RFC 9113 section 3.2).
             if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
                 let visit = self.visit(Heads::default(), peer);
-                return Box::pin(http2::serve(stream, clocks, visit, self.stop.subscribe())).await;
+                return Box::pin(http2::serve(stream, clocks, visit, self.drain.subscribe())).await;
             }
             self.serve(stream, clocks, peer).await;
         }
@@ -200,7 +248,13 @@ impl Serving {
     }
 
     fn visit(&self, heads: Heads, peer: Peer) -> Visit {
-        Visit { shared: self.shared.clone(), pool: self.pool.clone(), heads, peer }
+        Visit {
+            shared: self.shared.clone(),
+            pool: self.pool.clone(),
+            heads,
+            peer,
+            drain: self.drain.subscribe(),
+        }
     }
 
     async fn serve<S>(&self, stream: S, clocks: Clocks, peer: Peer)
@@ -223,13 +277,20 @@ impl Serving {
 }
 
 /// A connection's place among those that may be open.
-struct Place(Arc<Shared>);
+#[derive(Debug)]
+pub struct Place(Arc<Shared>);
 
 impl Place {
     fn take(shared: &Arc<Shared>) -> Option<Self> {
         let open = shared.connections.fetch_add(1, Ordering::Relaxed);
         let place = Self(shared.clone());
         (open < shared.table.load().connections_max).then_some(place)
+    }
+
+    /// Of one that goes on where another one has just ended.
+    pub fn keep(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(shared.clone())
     }
 }
 

@@ -235,6 +235,8 @@ pub struct Shared {
     /// The thread that takes the notes.
     pub reporter: OnceLock<Thread>,
     pub cache: Arc<Cache>,
+    /// Each WebSocket holds a receiver: they outlive the tasks of their connections.
+    pub tunnels: watch::Sender<()>,
     notes: SyncSender<Note>,
     changes: watch::Sender<()>,
     memory: Mutex<Memory>,
@@ -280,6 +282,7 @@ impl Shared {
             turned_away: TurnedAway::default(),
             reporter: OnceLock::new(),
             cache: Arc::new(Cache::new(0)),
+            tunnels: watch::Sender::new(()),
             notes,
             changes: watch::Sender::new(()),
             memory: Mutex::default(),

@@ -14,6 +14,7 @@ use crate::answer::{Answer, Source};
 use crate::client::Switched;
 use crate::guard::Answering;
 use crate::headers;
+use crate::serve::Place;
 use crate::upstream::Lease;
 
 /// The answer that opens the tunnel; it lives for as long as both ends do, and holds its lease meanwhile.
@@ -26,8 +27,11 @@ pub fn open(
     lease: Lease,
     answering: Option<Answering>,
 ) -> Answer {
+    let here = lease.shared().tunnels.subscribe();
+    // One that shares its connection is counted with it.
+    let place = answering.is_none().then(|| Place::keep(lease.shared()));
     tokio::task::spawn_local(async move {
-        let _kept = (lease, answering);
+        let _kept = (lease, answering, here, place);
         let Ok(visitor) = visitor.await else { return };
         let mut visitor = TokioIo::new(visitor);
         // The app may have begun to talk in the same breath.

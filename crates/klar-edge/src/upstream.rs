@@ -152,6 +152,13 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// What all workers share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
 impl std::ops::Deref for Lease {
     type Target = Arc<UpstreamState>;
     fn deref(&self) -> &Self::Target {

@@ -47,10 +47,12 @@ pub async fn serve<S, V>(
         .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    // As in `http2::serve`: what the wait gives is a lock.
+    let told = async { drop(stop.wait_for(|stop| *stop).await) };
     // How a connection ends is in the records of its requests.
     tokio::select! {
         _ = connection.as_mut() => {}
-        _ = stop.wait_for(|stop| *stop) => {
+        () = told => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

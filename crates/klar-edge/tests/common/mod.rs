@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 pub mod http2;
+pub mod living;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -59,6 +60,8 @@ pub struct Heard {
     pub rejected: Vec<(u64, String)>,
     pub vitals: Vec<Vitals>,
     pub records: Vec<AccessRecord>,
+    /// Listeners that are served.
+    pub listening: usize,
     /// By the number of the request.
     pub purged: Vec<(u64, u64)>,
 }
@@ -71,6 +74,8 @@ pub struct Core {
     ears: Ears,
     /// From `Hello`.
     pub generation: u64,
+    /// From `Hello`.
+    pub draining: bool,
     /// From `Hello`, with what came along.
     pub listeners: Vec<(ListenerSpec, OwnedFd)>,
 }
@@ -80,7 +85,7 @@ impl Core {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (hello, descriptors) = wire::receive::<FromEdge>(&stream).unwrap().unwrap();
-        let FromEdge::Hello { generation, listeners, pid, .. } = hello else {
+        let FromEdge::Hello { generation, listeners, pid, draining, .. } = hello else {
             panic!("{hello:?} for a hello")
         };
         assert_eq!(pid, std::process::id());
@@ -102,13 +107,24 @@ impl Core {
                         ears.records.extend(records);
                     }
                     FromEdge::Purged { number, dropped } => ears.purged.push((number, dropped)),
+                    FromEdge::Listening { count, failed } => {
+                        assert_eq!(failed, Vec::<String>::new());
+                        ears.listening = count;
+                    }
+                    FromEdge::Unknown => panic!("a message that nobody knows"),
                     FromEdge::Hello { .. } => panic!("a second hello"),
                 }
                 heard.1.notify_all();
             }
         });
         reading.unwrap();
-        Self { stream, ears, generation, listeners: listeners.into_iter().zip(descriptors).collect() }
+        Self {
+            stream,
+            ears,
+            generation,
+            draining,
+            listeners: listeners.into_iter().zip(descriptors).collect(),
+        }
     }
 
     pub fn send(&self, message: &ToEdge, folders: &[OwnedFd]) {
@@ -179,19 +195,6 @@ pub struct Edge {
 impl Edge {
     /// Starts one that serves [`HOST`], with a route for everything to the service `web`, which has no instance.
     pub fn start() -> Self {
-        watch_for_panics();
-        let folder = Folder::new();
-        let control = folder.path("control");
-        let listener = UnixListener::bind(&control).unwrap();
-        let options = klar_edge::Options {
-            core_uid: nix::unistd::getuid().as_raw(),
-            static_roots: vec![],
-            workers: Some(WORKERS),
-            sandbox: false,
-        };
-        let thread = thread::spawn(move || klar_edge::run(listener.into(), options).unwrap());
-        let core = Core::connect(&control);
-        assert_eq!((core.generation, core.listeners.len()), (0, 0), "nothing is served yet");
         let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
         let mut bind = |tls| {
             let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -204,9 +207,42 @@ impl Edge {
             address
         };
         let (https, http) = (bind(true), bind(false));
-        core.send(&ToEdge::Listen { listeners }, &sockets);
-        let config = config(https.port());
+        let edge = Self::launch(config(https.port()), https, http);
+        edge.core().send(&ToEdge::Listen { listeners }, &sockets);
+        edge
+    }
+
+    /// A second one that is to serve the same as `other`. It has no sockets yet, and no configuration.
+    pub fn beside(other: &Self) -> Self {
+        Self::launch(other.config.clone(), other.https, other.http)
+    }
+
+    fn launch(config: EdgeConfig, https: SocketAddr, http: SocketAddr) -> Self {
+        watch_for_panics();
+        let folder = Folder::new();
+        let control = folder.path("control");
+        let listener = UnixListener::bind(&control).unwrap();
+        let options = klar_edge::Options {
+            core_uid: nix::unistd::getuid().as_raw(),
+            static_roots: vec![],
+            workers: Some(WORKERS),
+            program: String::new(),
+            sandbox: false,
+        };
+        let thread = thread::spawn(move || klar_edge::run(listener.into(), options).unwrap());
+        let core = Core::connect(&control);
+        assert_eq!((core.generation, core.listeners.len()), (0, 0), "nothing is served yet");
         Self { core: Some(core), control, config, folders: Vec::new(), https, http, thread, folder }
+    }
+
+    /// Gives `next` the sockets of this one, and waits until it serves them.
+    pub fn share_sockets(&mut self, next: &Self) {
+        self.core = None;
+        let mut core = Core::connect(&self.control);
+        let (listeners, sockets): (Vec<_>, Vec<OwnedFd>) = core.listeners.drain(..).unzip();
+        self.core = Some(core);
+        next.core().send(&ToEdge::Listen { listeners }, &sockets);
+        next.core().wait("the next edge to listen", |heard| (heard.listening == 2 * WORKERS).then_some(()));
     }
 
     /// An edge that serves `apps` as the instances of `web`, numbered from 1, with what `change` says.
