@@ -74,7 +74,7 @@ impl Keeper {
         }
     }
 
-    /// The program that the next core runs from; `None` while nothing but this host's own was ever in force.
+    /// The program that the next core runs from, while one is on trial; otherwise that is the host's own.
     pub fn program(&self) -> Option<PathBuf> {
         self.trial.is_some().then(|| self.programs.current())
     }

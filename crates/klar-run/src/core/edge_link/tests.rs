@@ -119,8 +119,9 @@ fn a_core_that_was_killed_in_a_takeover_leaves_no_riddle() {
     const OLD: u32 = 100;
     const NEW: u32 = 200;
     type Left = (&'static str, u32, u64, bool);
+    type Row<'a> = (&'a str, &'a [Left], Option<u32>, &'a [&'a str]);
     let (serving, next, aside) = ("edge.sock", "edge.next.sock", "edge.100.sock");
-    let table: [(&str, &[Left], Option<u32>, &[&str]); 7] = [
+    let table: [Row<'_>; 7] = [
         ("nothing was going on", &[(serving, OLD, 5, false)], Some(OLD), &[serving]),
         (
             "the new one knows nothing yet",
