@@ -11,9 +11,9 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, ServiceName};
-use klar_run::control::{DeployRequest, LogQuery};
+use klar_run::control::{DeployRequest, LogQuery, UpgradeRequest};
 use klar_run::layout::Layout;
-use klar_run::report::{Event, Failure, Finding, HostStatus, LogLine, Receipt};
+use klar_run::report::{Event, Failure, Finding, HostStatus, LogLine, Receipt, Upgrade};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -186,14 +186,24 @@ impl Client {
 
     /// Has the cache of the edge forget answers of an app.
     pub async fn purge(&self, key: &AppKey, what: &Purge) -> Result<Purged, ClientError> {
-        let during = "clearing the cache";
+        self.post_json(&format!("/v1/apps/{key}/purge"), what, "clearing the cache").await
+    }
+
+    /// Has the core make room for the program that lies ready in the state folder.
+    pub async fn upgrade(&self, wanted: &UpgradeRequest) -> Result<Upgrade, ClientError> {
+        self.post_json("/v1/upgrade", wanted, "asking for the upgrade").await
+    }
+
+    async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &impl Serialize,
+        during: &str,
+    ) -> Result<T, ClientError> {
         let text = serde_json::to_vec(what).map_err(|error| ClientError::Source(error.into()))?;
         let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
-        let path = format!("/v1/apps/{key}/purge");
-        self.send(request(Method::POST, &path, Some(Media::Json.name()), body), during)
-            .await?
-            .json(during)
-            .await
+        let request = request(Method::POST, path, Some(Media::Json.name()), body);
+        self.send(request, during).await?.json(during).await
     }
 
     /// Stops every app, the edge and the core.

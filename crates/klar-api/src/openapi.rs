@@ -123,8 +123,23 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("uptime_ms", "integer"),
             ("edge", "EdgeStatus"),
             ("apps", "[AppStatus]"),
+            ("state_format", "integer"),
+            ("upgrade", "Upgrade?"),
         ],
     ),
+    (
+        "Upgrade",
+        &[
+            ("number", "integer"),
+            ("from", "string"),
+            ("to", "string"),
+            ("rollback", "boolean"),
+            ("state", "UpgradeState"),
+            ("why", "string?"),
+            ("receipt", "Receipt?"),
+        ],
+    ),
+    ("UpgradeRequest", &[("version", "string"), ("rollback", "boolean?")]),
     (
         "EdgeStatus",
         &[
@@ -135,7 +150,14 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("records_dropped", "integer"),
             ("restarts", "integer"),
             ("sandbox", "[string]"),
+            ("version", "string"),
+            ("trouble", "string?"),
+            ("draining", "[DrainingEdge]"),
         ],
+    ),
+    (
+        "DrainingEdge",
+        &[("pid", "integer"), ("version", "string"), ("connections", "integer"), ("for_ms", "integer")],
     ),
     (
         "AppStatus",
@@ -306,5 +328,6 @@ const WORDS: &[(&str, &[&str])] = &[
     ("Health", &["up", "starting", "degraded", "down", "stopped"]),
     ("InstanceState", &["starting", "ready", "stopping", "waiting"]),
     ("Grade", &["good", "fair", "bad"]),
+    ("UpgradeState", &["pending", "done", "failed"]),
     ("PurgeBy", &["all", "url", "prefix", "tag"]),
 ];

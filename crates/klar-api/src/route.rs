@@ -32,6 +32,8 @@ pub enum Action {
     Logs,
     /// The settings in force.
     Config,
+    /// Goes on with another program.
+    Upgrade,
     /// Ends everything.
     Stop,
     /// This table, for machines.
@@ -103,7 +105,7 @@ const fn operation(
 }
 
 /// All routes.
-pub static ROUTES: [Route; 14] = [
+pub static ROUTES: [Route; 15] = [
     get("/v1/status", Action::Status, Media::Json, "HostStatus", "Everything at a glance."),
     get("/v1/doctor", Action::Doctor, Media::Json, "Findings", "What this host can and cannot do."),
     get("/v1/authority", Action::Authority, Media::Pem, "Pem", "The certificate of the local authority."),
@@ -148,6 +150,15 @@ pub static ROUTES: [Route; 14] = [
         "Text",
         "The settings of the release that serves.",
     ),
+    Route {
+        method: Method::POST,
+        path: "/v1/upgrade",
+        action: Action::Upgrade,
+        doc: "Goes on with the program that lies ready in the state folder; the core ends soon after.",
+        takes: Some("UpgradeRequest"),
+        media: Media::Json,
+        gives: "Upgrade",
+    },
     operation("/v1/stop", Action::Stop, None, "Stops every app, the edge and the core."),
     get("/v1/openapi.json", Action::OpenApi, Media::Json, "Document", "This description."),
 ];

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
-use klar_run::control::{Control, DeployRequest, Events};
+use klar_run::control::{Control, DeployRequest, Events, UpgradeRequest};
 use klar_run::report::Failure;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -220,6 +220,11 @@ async fn for_host<C: Control + 'static>(
         Action::Upload => {
             let id = upload::receive(control.uploads(), request.into_body(), settings.upload_bytes).await?;
             body::json(StatusCode::CREATED, &Uploaded { upload: id })
+        }
+        Action::Upgrade => {
+            let wanted: UpgradeRequest = read_json(request, settings.json_bytes).await?;
+            let begun = control.upgrade(wanted).await;
+            body::json(StatusCode::OK, &begun.map_err(|failure| (StatusCode::CONFLICT, failure))?)
         }
         Action::Stop => operate(async move { control.stop().await }).await?,
         _ => return Err(no_route(request.uri().path())),

@@ -3,9 +3,11 @@
 
 use klar_api::openapi::document;
 use klar_api::route::ROUTES;
+use klar_run::control::UpgradeRequest;
 use klar_run::report::{
-    AppStatus, CertificateStatus, EdgeStatus, Failure, Finding, Grade, Health, HostStatus, InstanceState,
-    InstanceStatus, LogLine, PreviousRelease, Problem, Readiness, ServiceStatus, StoreStatus,
+    AppStatus, CertificateStatus, DrainingEdge, EdgeStatus, Failure, Finding, Grade, Health, HostStatus,
+    InstanceState, InstanceStatus, LogLine, PreviousRelease, Problem, Readiness, ServiceStatus, StoreStatus,
+    Upgrade, UpgradeState,
 };
 use serde_json::Value;
 
@@ -47,6 +49,12 @@ fn references_lead_somewhere() {
 /// The fields of a value are exactly those of its schema.
 fn readiness() -> Readiness {
     Readiness { total: 0, ready: false, proven: 0, failing: 0, at_unix_ms: 0 }
+}
+
+fn upgrade() -> Upgrade {
+    let (from, to) = (String::new(), String::new());
+    let state = UpgradeState::Pending;
+    Upgrade { number: 0, from, to, rollback: false, state, why: None, receipt: None }
 }
 
 fn same_fields(name: &str, value: impl serde::Serialize) {
@@ -160,6 +168,12 @@ fn shapes_are_those_of_the_reports() {
             uptime_ms: 0,
             edge: EdgeStatus::default(),
             apps: Vec::new(),
+            state_format: 0,
+            upgrade: Some(upgrade()),
         },
     );
+    same_fields("EdgeStatus", EdgeStatus::default());
+    same_fields("DrainingEdge", DrainingEdge { pid: 0, version: String::new(), connections: 0, for_ms: 0 });
+    same_fields("Upgrade", upgrade());
+    same_fields("UpgradeRequest", UpgradeRequest { version: String::new(), rollback: false });
 }

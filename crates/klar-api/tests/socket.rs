@@ -9,9 +9,9 @@ use std::time::Duration;
 use klar_api::{Client, ClientError, Settings};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, Secret, ServiceName};
-use klar_run::control::{Control, DeployRequest, Events, LogQuery};
+use klar_run::control::{Control, DeployRequest, Events, LogQuery, UpgradeRequest};
 use klar_run::layout::Layout;
-use klar_run::report::{Event, Failure, Finding, Grade, HostStatus, LogLine, Receipt};
+use klar_run::report::{Event, Failure, Finding, Grade, HostStatus, LogLine, Receipt, Upgrade, UpgradeState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -67,6 +67,8 @@ impl Control for Double {
             uptime_ms: 1,
             edge: Default::default(),
             apps: Vec::new(),
+            state_format: 1,
+            upgrade: None,
         }
     }
     async fn doctor(&self) -> Vec<Finding> {
@@ -150,6 +152,21 @@ impl Control for Double {
         let path = self.uploads.join("loaded.json");
         std::fs::write(&path, "{}").unwrap();
         Ok(path)
+    }
+    async fn upgrade(&self, wanted: UpgradeRequest) -> Result<Upgrade, Failure> {
+        self.note(format!("upgrade to {} rollback={}", wanted.version, wanted.rollback));
+        if wanted.version == "broken" {
+            return Err(Failure::new("klar is being upgraded already"));
+        }
+        Ok(Upgrade {
+            number: 7,
+            from: "9.9.9".into(),
+            to: wanted.version,
+            rollback: wanted.rollback,
+            state: UpgradeState::Pending,
+            why: None,
+            receipt: None,
+        })
     }
     async fn stop(&self) -> Events {
         self.note("stop".into());
@@ -257,6 +274,9 @@ fn every_question_reaches_the_core_and_comes_back() {
         let purged = client.purge(&key, &Purge::Tag("goods".into())).await.unwrap();
         assert_eq!(purged.dropped, 3);
         client.down(&key, true, |_| {}).await.unwrap();
+        let wanted = UpgradeRequest { version: "10.0.0".into(), rollback: false };
+        let upgrade = client.upgrade(&wanted).await.unwrap();
+        assert_eq!((upgrade.number, upgrade.to.as_str()), (7, "10.0.0"));
         client.stop(|_| {}).await.unwrap();
         assert_eq!(
             *world.double.asked.borrow(),
@@ -268,6 +288,7 @@ fn every_question_reaches_the_core_and_comes_back() {
                 "scale shop.staging api=3",
                 "purge shop.staging Tag(\"goods\")",
                 "down shop.staging purge=true",
+                "upgrade to 10.0.0 rollback=false",
                 "stop",
             ]
         );
@@ -291,6 +312,9 @@ fn a_failed_operation_and_a_refused_one_differ() {
         assert_eq!(missing.to_string(), "there is no app nobody.prod");
         let purge = world.client.purge(&key, &Purge::All).await.unwrap_err();
         assert_eq!(purge.to_string(), "the edge does not run");
+        let wanted = UpgradeRequest { version: "broken".into(), rollback: false };
+        let upgrade = world.client.upgrade(&wanted).await.unwrap_err();
+        assert_eq!(upgrade.to_string(), "klar is being upgraded already");
     });
 }
 

@@ -85,7 +85,7 @@ pub enum DecidedBy {
     Failed,
 }
 
-/// The running totals of one app, since the edge process started.
+/// The running totals of one app, since the edge started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Requests finished.
@@ -100,6 +100,31 @@ pub struct Totals {
     pub saved_by_retry: u64,
     /// Visitors that went away before the answer was complete.
     pub aborted: u64,
+}
+
+impl Totals {
+    /// What has come since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(before.requests),
+            app_errors: self.app_errors.saturating_sub(before.app_errors),
+            failed: self.failed.saturating_sub(before.failed),
+            refused: self.refused.saturating_sub(before.refused),
+            saved_by_retry: self.saved_by_retry.saturating_sub(before.saved_by_retry),
+            aborted: self.aborted.saturating_sub(before.aborted),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, more: Self) {
+        self.requests += more.requests;
+        self.app_errors += more.app_errors;
+        self.failed += more.failed;
+        self.refused += more.refused;
+        self.saved_by_retry += more.saved_by_retry;
+        self.aborted += more.aborted;
+    }
 }
 
 /// What the edge knows of one upstream.

@@ -8,7 +8,7 @@ use klar_base::{AppKey, Secret, ServiceName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::report::{Event, Failure, Finding, HostStatus, LogLine};
+use crate::report::{Event, Failure, Finding, HostStatus, LogLine, Upgrade};
 
 /// Events of an operation as they happen; the last one is [`Event::Failed`] or [`Event::Done`]. The operation goes
 /// on when nobody listens any more.
@@ -35,6 +35,17 @@ pub struct GivenCertificate {
     pub chain_pem: String,
     /// PEM.
     pub key_pem: Secret<String>,
+}
+
+/// Another program to go on with: the one that lies ready in the state folder ([`crate::programs`]).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeRequest {
+    /// The version it said it was.
+    pub version: String,
+    /// It is the one that ran before.
+    #[serde(default)]
+    pub rollback: bool,
 }
 
 /// Which lines of output are wanted.
@@ -79,6 +90,9 @@ pub trait Control {
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure>;
     /// `klar.toml` as it is in force for the release that serves, with where each value came from.
     async fn loaded(&self, key: AppKey) -> Result<PathBuf, Failure>;
+    /// Goes on with another program. The core that answers ends soon after; the next one knows what came of it
+    /// ([`HostStatus::upgrade`]).
+    async fn upgrade(&self, wanted: UpgradeRequest) -> Result<Upgrade, Failure>;
     /// Stops every app, the edge and the core itself.
     async fn stop(&self) -> Events;
 }

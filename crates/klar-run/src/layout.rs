@@ -3,12 +3,13 @@
 //! ```text
 //! STATE/host.json                      the apps, their releases, ports: atomically replaced
 //! STATE/ledger/                        receipts, evidence, signatures: append-only, signed, hash-chained
-//! STATE/bin/klar                       as root: the program that everything runs from
+//! STATE/bin/klar, klar.previous        the program that everything runs from, and the one before
+//! STATE/upgrade.json                   the newest upgrade of klar itself, on its way or over
 //! STATE/logs/klar.log                  what core, spawner, edge and shims say of themselves
 //! STATE/ca/                            the local certificate authority and given certificates
 //! STATE/acme/accounts/HASH/             the account at a public authority: its key, and where it is
 //! STATE/acme/certificates/NAME.*       what it gave: key and chain, those before, an order on its way
-//! STATE/run/klar.sock, edge.sock       control sockets
+//! STATE/run/klar.sock, edge.sock       control sockets; edge.next.sock, edge.PID.sock: edges before and after
 //! STATE/run/i/HASH.{json,sock}         one pair for each running shim: enough to find it again
 //! STATE/apps/APP.ENV/releases/ID/      files/ (read-only), release.json (written last: the release is whole)
 //! STATE/apps/APP.ENV/writable/NAME     the declared folders, which outlive releases
@@ -94,6 +95,35 @@ impl Layout {
     /// The edge's control socket.
     pub fn edge_socket(&self) -> PathBuf {
         self.root.join("run/edge.sock")
+    }
+    /// That of an edge that is about to take over.
+    pub fn edge_socket_next(&self) -> PathBuf {
+        self.root.join("run/edge.next.sock")
+    }
+    /// That of an edge that drains, by its process id.
+    pub fn edge_socket_aside(&self, pid: u32) -> PathBuf {
+        self.root.join(format!("run/edge.{pid}.sock"))
+    }
+    /// The control sockets of all edges that there may be: that of the one that serves first, then that of the next.
+    pub fn edge_sockets(&self) -> Vec<PathBuf> {
+        let (serving, next) = (self.edge_socket(), self.edge_socket_next());
+        let entries = std::fs::read_dir(self.run()).into_iter().flatten().flatten();
+        let mut aside: Vec<PathBuf> = entries
+            .filter(|entry| {
+                let name = entry.file_name();
+                let name = name.to_str().unwrap_or_default();
+                name.starts_with("edge.") && name.ends_with(".sock")
+            })
+            .map(|entry| entry.path())
+            .filter(|path| *path != serving && *path != next)
+            .collect();
+        aside.sort();
+        let first = [serving, next].into_iter().filter(|path| path.exists());
+        first.chain(aside).collect()
+    }
+    /// What the newest upgrade of klar itself is about, or came to.
+    pub fn upgrade_file(&self) -> PathBuf {
+        self.root.join("upgrade.json")
     }
     /// The record and the socket of a running shim. Hashed: a socket's path may have 107 bytes in all.
     pub fn shim(&self, id: &InstanceId) -> (PathBuf, PathBuf) {

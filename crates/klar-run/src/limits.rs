@@ -52,7 +52,9 @@ impl Backend {
             return None;
         }
         let own = fs::read_to_string(own).ok()?;
-        let path = own.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
+        let path = own.lines().find_map(|line| line.strip_prefix("0::"))?.trim_matches('/');
+        // One that has become another program in place sits in its leaf already.
+        let path = path.strip_suffix(&format!("klar-{name}/own")).unwrap_or(path).trim_end_matches('/');
         let delegated = if path.is_empty() { mount.to_owned() } else { mount.join(path) };
         let base = delegated.join(format!("klar-{name}"));
         fs::create_dir_all(base.join("own")).ok()?;
@@ -234,6 +236,9 @@ mod tests {
         let backend = Backend::detect_below(&mount, &mount.join("own"), "t");
         let base = mount.join("system.slice/klar.service/klar-t");
         assert_eq!(backend, Backend::V2(base.clone()));
+        fs::write(mount.join("own"), "0::/system.slice/klar.service/klar-t/own\n").unwrap();
+        let again = Backend::detect_below(&mount, &mount.join("own"), "t");
+        assert_eq!(again, backend, "also by a process that has moved there already");
         let procs = backend.create("a.prod.api.1", &limits()).unwrap();
         assert_eq!(procs, [base.join("a.prod.api.1/cgroup.procs")]);
         let read = |file: &str| fs::read_to_string(base.join("a.prod.api.1").join(file)).unwrap();

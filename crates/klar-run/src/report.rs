@@ -23,6 +23,43 @@ pub struct HostStatus {
     pub edge: EdgeStatus,
     /// The apps, by name.
     pub apps: Vec<AppStatus>,
+    /// The format of its state folder; a program that reads less cannot take its place.
+    #[serde(default)]
+    pub state_format: u32,
+    /// The newest upgrade of klar itself, on its way or over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+}
+
+/// An upgrade of klar itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// When it began, in milliseconds since the Unix epoch; this also tells it from others.
+    pub number: u64,
+    /// The version that ran before.
+    pub from: String,
+    /// The version that should run.
+    pub to: String,
+    /// It goes back to the program before.
+    pub rollback: bool,
+    /// How far it is.
+    pub state: UpgradeState,
+    /// Why it did not work.
+    pub why: Option<String>,
+    /// What it did, once it is done.
+    pub receipt: Option<Box<Receipt>>,
+}
+
+/// How far an upgrade is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpgradeState {
+    /// On its way.
+    Pending,
+    /// Core and edge run from the new program.
+    Done,
+    /// The program before goes on.
+    Failed,
 }
 
 /// The edge at a glance.
@@ -43,6 +80,28 @@ pub struct EdgeStatus {
     pub restarts: u64,
     /// What of its sandbox is on.
     pub sandbox: Vec<String>,
+    /// The version of klar that it runs from.
+    #[serde(default)]
+    pub version: String,
+    /// Why a newer one could not take its place.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Those before it, which live for as long as their connections do.
+    #[serde(default)]
+    pub draining: Vec<DrainingEdge>,
+}
+
+/// An edge that accepts nothing more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainingEdge {
+    /// Its process id.
+    pub pid: u32,
+    /// The version of klar that it runs from.
+    pub version: String,
+    /// Connections that are still open.
+    pub connections: u32,
+    /// How long it has been so, in milliseconds.
+    pub for_ms: u64,
 }
 
 /// One app in one environment.
@@ -319,7 +378,7 @@ impl klar_base::Hint for Failure {
 /// What a deploy or a rollback did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Receipt {
-    /// `up`, `deploy`, `rollback`, `restart`, `scale` or `down`.
+    /// `up`, `deploy`, `rollback`, `restart`, `scale`, `down`, `upgrade` or `upgrade rollback`.
     pub operation: String,
     /// For which app.
     pub key: AppKey,

@@ -196,9 +196,23 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  klar version\n  klar version --json")]
     Version,
 
+    /// Go on with another klar program: core, edge and host are replaced, apps run on, no request is lost
+    #[command(
+        after_help = "Examples:\n  klar upgrade                 what runs becomes the klar that you have just called\n  klar upgrade ./klar-0.2.0    what runs becomes this program\n  klar upgrade --rollback      back to the program before"
+    )]
+    Upgrade(Upgrade),
+
+    /// What this program reads and speaks, for `klar upgrade`
+    #[command(hide = true, after_help = "Examples:\n  klar formats")]
+    Formats,
     /// Everything below the command line: what `klar up` and the systemd unit start
     #[command(hide = true, after_help = "Examples:\n  klar host --state /var/lib/klar")]
-    Host,
+    Host {
+        #[arg(long, requires = "core_pid")]
+        core_fd: Option<i32>,
+        #[arg(long)]
+        core_pid: Option<i32>,
+    },
     #[command(hide = true, after_help = "Examples: started by `klar host`")]
     Spawn,
     #[command(hide = true, after_help = "Examples: started by `klar host`")]
@@ -215,6 +229,17 @@ pub enum Verb {
     },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
     Shim { id: String },
+}
+
+/// `klar upgrade`.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// The program to go on with [default: this one]
+    #[arg(value_name = "PATH", conflicts_with = "rollback")]
+    pub program: Option<PathBuf>,
+    /// Go back to the program that ran before
+    #[arg(long)]
+    pub rollback: bool,
 }
 
 /// `klar check`.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cache, Cli, Verb};
 use context::{Context, Trouble};
-use verbs::{check, fix, host, learn, ledger, operate, see, service, trust, up};
+use verbs::{check, fix, host, learn, ledger, operate, see, service, trust, up, upgrade};
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
 #[global_allocator]
@@ -59,8 +59,15 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Man { out }) => learn::man(out.as_deref()),
         Some(Verb::Trust { print }) => trust::trust(context, print),
         Some(Verb::Service { what }) => service::service(context, what),
-        Some(Verb::Host) => host::host(&context.layout),
-        Some(Verb::Spawn) => host::spawn(&context.layout),
+        Some(Verb::Upgrade(wanted)) => upgrade::upgrade(context, &wanted),
+        Some(Verb::Formats) => {
+            host::formats(context);
+            Ok(())
+        }
+        Some(Verb::Host { core_pid, core_fd }) => {
+            host::host(&context.layout, host::Handed { core_pid, core_fd })
+        }
+        Some(Verb::Spawn) => host::spawn(&context.layout, host::Handed::default()),
         Some(Verb::Core { spawner_fd }) => host::core(&context.layout, spawner_fd),
         Some(Verb::Edge { core_uid, static_root }) => host::edge(core_uid, static_root),
         Some(Verb::Shim { .. }) => host::shim(),

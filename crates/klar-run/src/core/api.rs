@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use super::Core;
 use super::instance::Role;
 use super::progress::Progress;
-use crate::control::{Control, DeployRequest, Events, LogQuery};
-use crate::report::{Failure, Finding, HostStatus, InstanceState, LogLine, Receipt};
+use crate::control::{Control, DeployRequest, Events, LogQuery, UpgradeRequest};
+use crate::report::{Failure, Finding, HostStatus, InstanceState, LogLine, Receipt, Upgrade};
 use crate::settings::ServiceSettings;
 use crate::spawn::{Answer, Request};
 
@@ -88,6 +88,10 @@ impl Control for Rc<Core> {
         Ok(self.layout.release(&key, &current).join("files/klar.toml"))
     }
 
+    async fn upgrade(&self, wanted: UpgradeRequest) -> Result<Upgrade, Failure> {
+        self.begin_upgrade(wanted)
+    }
+
     async fn stop(&self) -> Events {
         let core = self.clone();
         operation(|progress| async move { core.stop_now(&progress).await })
@@ -108,6 +112,10 @@ where
 }
 
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
+/// How long requests in flight may take when everything is stopped.
+const EDGE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long after that an edge is killed that is still there.
+const EDGE_OVERDUE: Duration = Duration::from_secs(5);
 
 impl Core {
     fn known(&self, key: &AppKey) -> Result<(), Failure> {
@@ -292,6 +300,22 @@ impl Core {
         Ok(receipt)
     }
 
+    /// Sees to it that no edge keeps this core from ending.
+    fn end_edges(self: Rc<Self>) {
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(EDGE_PATIENCE + EDGE_OVERDUE).await;
+            let left = self.edge.borrow().processes();
+            for pid in left.into_iter().filter_map(|pid| i32::try_from(pid).ok()) {
+                eprintln!("klar core: the edge (pid {pid}) does not end; it is killed");
+                if let Some(started_ticks) = crate::spawn::started_ticks(pid) {
+                    let signal = nix::sys::signal::Signal::SIGKILL as i32;
+                    // Gone already is what was wanted.
+                    let _ = self.spawner.tell(Request::Signal { pid, started_ticks, signal }).await;
+                }
+            }
+        });
+    }
+
     async fn stop_now(self: &Rc<Self>, progress: &Progress) -> Result<Receipt, Failure> {
         let step = progress.step("stop", "all apps");
         let started = std::time::Instant::now();
@@ -304,12 +328,12 @@ impl Core {
             self.finishing.set(false);
             return Err(Failure::new("some instances did not stop").hint("`klar ps` shows what is left"));
         }
-        self.edge.borrow().stop(Duration::from_secs(5));
+        self.edge.borrow().stop(EDGE_PATIENCE);
+        self.clone().end_edges();
         step.end("no process is left");
-        let key: AppKey = "klar.host".parse().map_err(|_| Failure::new("no key"))?;
         Ok(Receipt {
             operation: "stop".into(),
-            key,
+            key: super::upgrade::host_key(),
             from: None,
             to: None,
             started_unix_ms: super::state::unix_ms(),

@@ -1,4 +1,5 @@
-//! The core's link to the edge: one edge for the host, found again after a restart, started again when it dies.
+//! The core's link to the edge: one edge for the host, found again after a restart, started again when it dies, and
+//! replaced by another one without closing anything.
 //!
 //! The listening sockets are bound once. Both sides hold them, so either may die without one being closed.
 
@@ -7,38 +8,50 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use klar_base::upstreams::{EdgeConfig, FromEdge, ListenerSpec, Purge, ToEdge, Vitals};
+use klar_base::upstreams::{EdgeConfig, FromEdge, ListenerSpec, PROTOCOL, Purge, ToEdge};
 use klar_base::{AppKey, wire};
 use tokio::sync::{mpsc, watch};
 
+use super::edge_state::{EdgeState, Other};
 use crate::layout::Layout;
 use crate::spawn::{self, Answer, Request, Spawn, Spawner, users::Identity};
 
-/// Purges whose outcome is remembered, for those who wait for it.
-const PURGES: usize = 64;
+/// How long an edge may live after another one has taken over, for the sake of its connections.
+pub const DRAIN: Duration = Duration::from_secs(3600);
 
-/// What the edge has said, always the newest.
-#[derive(Debug, Clone, Default)]
-pub struct EdgeState {
-    /// Its process id, while it is connected.
-    pub pid: Option<u32>,
-    /// What of its sandbox is on.
-    pub sandbox: Vec<String>,
-    /// The newest generation that every worker serves.
-    pub applied: u64,
-    /// The newest generation that it refused, and why.
-    pub rejected: Option<(u64, String)>,
-    /// The last purges that it did, by number, and how many answers each took.
-    pub purged: BTreeMap<u64, u64>,
-    /// The newest vitals.
-    pub vitals: Vitals,
-    /// How often it was started.
-    pub starts: u64,
-    /// Records that it dropped.
-    pub records_dropped: u64,
+/// An edge that this core talks to.
+struct Peer {
+    /// Counts connections, so that the end of an old one is not taken for the end of this one.
+    number: u64,
+    stream: Arc<UnixStream>,
+    /// Where the next core finds it.
+    socket: PathBuf,
+    protocol: u32,
+    program: String,
+    pid: u32,
+    draining: bool,
+}
+
+impl Peer {
+    fn say(&self, message: &ToEdge) -> io::Result<()> {
+        wire::send(&self.stream, message, &[])
+    }
+
+    /// Whether it can be told what to serve.
+    fn is_ours(&self) -> bool {
+        self.protocol == PROTOCOL
+    }
+
+    fn drain(&mut self, patience: Duration) {
+        self.draining = true;
+        let message = if self.is_ours() { ToEdge::Drain { patience } } else { ToEdge::Stop { patience } };
+        // Gone already is what was wanted.
+        let _ = self.say(&message);
+    }
 }
 
 /// The link.
@@ -46,14 +59,20 @@ pub struct EdgeLink {
     layout: Layout,
     spawner: Spawner,
     workers: usize,
-    /// `None` while there is no edge.
-    stream: Option<Arc<UnixStream>>,
+    /// The file of the program of this core.
+    program: String,
+    /// The edge that serves; `None` while there is none.
+    serving: Option<Peer>,
+    /// The one that is to take over.
+    next: Option<Peer>,
+    /// Those before.
+    draining: Vec<Peer>,
     listeners: BTreeMap<ListenerSpec, OwnedFd>,
     state: watch::Sender<EdgeState>,
     /// Everything that the edge says, and `None` when the connection is gone.
     messages: mpsc::UnboundedSender<(u64, Option<FromEdge>)>,
-    /// Counts connections, so that the end of an old one is not taken for the end of this one.
-    connection: u64,
+    /// Connections so far.
+    connections: u64,
     /// What it was last told.
     published: Option<super::publish::Published>,
     /// Where it could not listen when it last tried.
@@ -64,7 +83,7 @@ pub struct EdgeLink {
 
 impl std::fmt::Debug for EdgeLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EdgeLink").field("connected", &self.stream.is_some()).finish_non_exhaustive()
+        f.debug_struct("EdgeLink").field("connected", &self.serving.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -81,11 +100,14 @@ impl EdgeLink {
             layout,
             spawner,
             workers,
-            stream: None,
+            program: crate::programs::own_id(),
+            serving: None,
+            next: None,
+            draining: Vec::new(),
             listeners: BTreeMap::new(),
             state,
             messages,
-            connection: 0,
+            connections: 0,
             published: None,
             trouble: Vec::new(),
             started: None,
@@ -120,7 +142,23 @@ impl EdgeLink {
 
     /// Whether an edge is connected.
     pub fn is_connected(&self) -> bool {
-        self.stream.is_some()
+        self.serving.is_some()
+    }
+
+    /// Whether no edge is left, not even one that drains.
+    pub fn is_alone(&self) -> bool {
+        self.serving.is_none() && self.next.is_none() && self.draining.is_empty()
+    }
+
+    /// Whether the edge that serves runs from another program than this core.
+    pub fn is_outdated(&self) -> bool {
+        let other = |peer: &Peer| peer.program != self.program || !peer.is_ours();
+        !self.program.is_empty() && self.serving.as_ref().is_some_and(other)
+    }
+
+    /// The sockets that are handed over.
+    pub fn listener_count(&self) -> usize {
+        self.listeners.len()
     }
 
     /// Where it listens.
@@ -140,12 +178,60 @@ impl EdgeLink {
         &self.trouble
     }
 
-    /// Connects to the edge that runs, if one does.
+    /// Connects to the edges that run, if any do, and says whether one serves. Those beside it are told to drain:
+    /// the core before this one may have been killed in the middle of a takeover.
+    ///
+    /// # Errors
+    /// When an edge runs and does not answer.
     pub fn adopt(&mut self) -> io::Result<bool> {
-        match UnixStream::connect(self.layout.edge_socket()) {
-            Ok(stream) => self.hello(stream).map(|()| true),
-            Err(_) => Ok(false),
+        let mut trouble = None;
+        for path in self.layout.edge_sockets() {
+            if self.peers().any(|peer| peer.socket == path) {
+                continue;
+            }
+            let Ok(stream) = UnixStream::connect(&path) else {
+                // Nobody will ever answer there again.
+                let _ = std::fs::remove_file(&path);
+                continue;
+            };
+            match self.greet(stream, &path) {
+                // One that never got as far as to serve is not taken for one that does.
+                Ok((peer, hello)) if self.serving.is_none() && !hello.draining && hello.serves => {
+                    self.serve_with(peer, hello)?;
+                }
+                Ok((mut peer, hello)) => {
+                    let draining = Other { draining: Some(Instant::now()), ..hello.into_other(&peer) };
+                    self.state.send_modify(|state| drop(state.others.insert(peer.number, draining)));
+                    self.listen_to(&peer)?;
+                    peer.drain(DRAIN);
+                    self.put_aside(peer);
+                }
+                Err(error) => trouble = Some(error),
+            }
         }
+        if let Some(serving) = &mut self.serving {
+            move_socket(&mut serving.socket, self.layout.edge_socket());
+        }
+        match trouble {
+            Some(error) if self.serving.is_none() => Err(error),
+            _ => Ok(self.serving.is_some()),
+        }
+    }
+
+    /// The processes of all edges.
+    pub fn processes(&self) -> Vec<u32> {
+        self.peers().map(|peer| peer.pid).collect()
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.serving.iter().chain(&self.next).chain(&self.draining)
+    }
+
+    /// One that drains, at a socket of its own: the usual ones are for those who serve.
+    fn put_aside(&mut self, mut peer: Peer) {
+        let aside = self.layout.edge_socket_aside(peer.pid);
+        move_socket(&mut peer.socket, aside);
+        self.draining.push(peer);
     }
 
     /// Starts an edge and hands it the listeners that there are.
@@ -154,12 +240,17 @@ impl EdgeLink {
     /// When it cannot be started, or does not answer.
     pub fn start(&mut self) -> io::Result<()> {
         self.started = Some(Instant::now());
-        let path = self.layout.edge_socket();
-        match std::fs::remove_file(&path) {
+        let (peer, hello) = self.spawn(&self.layout.edge_socket())?;
+        self.state.send_modify(|state| state.starts += 1);
+        self.serve_with(peer, hello)
+    }
+
+    fn spawn(&mut self, path: &Path) -> io::Result<(Peer, Hello)> {
+        match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let control = UnixListener::bind(&path)?;
+        let control = UnixListener::bind(path)?;
         let args = vec![
             "edge".into(),
             "--core-uid".into(),
@@ -171,40 +262,47 @@ impl EdgeLink {
         self.spawner.ask_blocking(Request::Spawn(spawn), &[control.as_fd()])?;
         // The edge alone holds its socket: when it dies, whoever waits for its answer is told.
         drop(control);
-        self.state.send_modify(|state| state.starts += 1);
-        self.hello(UnixStream::connect(&path)?)
+        self.greet(UnixStream::connect(path)?, path)
     }
 
-    /// Reads the greeting, then leaves reading to a thread of its own.
-    fn hello(&mut self, stream: UnixStream) -> io::Result<()> {
+    /// Reads the greeting.
+    fn greet(&mut self, stream: UnixStream, path: &Path) -> io::Result<(Peer, Hello)> {
         const PATIENCE: Duration = Duration::from_secs(5);
         stream.set_read_timeout(Some(PATIENCE))?;
         let greeting = wire::receive::<FromEdge>(&stream)?;
-        let Some((FromEdge::Hello { pid, generation, listeners, sandbox, .. }, descriptors)) = greeting
+        let Some((
+            FromEdge::Hello { pid, version, generation, listeners, sandbox, protocol, program, draining },
+            sockets,
+        )) = greeting
         else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the edge did not greet"));
         };
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        for (spec, descriptor) in listeners.into_iter().zip(descriptors) {
-            self.listeners.entry(spec).or_insert(descriptor);
+        let serves = generation > 0 && !listeners.is_empty();
+        for (spec, socket) in listeners.into_iter().zip(sockets) {
+            self.listeners.entry(spec).or_insert(socket);
         }
-        self.connection += 1;
-        self.state.send_modify(|state| {
-            *state = EdgeState {
-                pid: Some(pid),
-                sandbox,
-                applied: generation,
-                starts: state.starts,
-                ..EdgeState::default()
-            };
-        });
-        let stream = Arc::new(stream);
-        let (reader, state) = (stream.clone(), self.state.clone());
-        let (messages, connection) = (self.messages.clone(), self.connection);
+        self.connections += 1;
+        let peer = Peer {
+            number: self.connections,
+            stream: Arc::new(stream),
+            socket: path.to_owned(),
+            protocol,
+            program,
+            pid,
+            draining,
+        };
+        Ok((peer, Hello { version, generation, sandbox, draining, serves }))
+    }
+
+    /// Leaves reading to a thread of its own.
+    fn listen_to(&self, peer: &Peer) -> io::Result<()> {
+        let (reader, state) = (peer.stream.clone(), self.state.clone());
+        let (messages, connection) = (self.messages.clone(), peer.number);
         std::thread::Builder::new().name("edge-link".into()).spawn(move || {
             while let Ok(Some((message, _))) = wire::receive::<FromEdge>(&reader) {
-                note(&state, &message);
+                state.send_modify(|state| state.note(connection, &message));
                 if messages.send((connection, Some(message))).is_err() {
                     return;
                 }
@@ -212,21 +310,108 @@ impl EdgeLink {
             // Nobody to tell: the core is ending.
             let _ = messages.send((connection, None));
         })?;
-        self.stream = Some(stream);
+        Ok(())
+    }
+
+    fn serve_with(&mut self, peer: Peer, hello: Hello) -> io::Result<()> {
+        self.state.send_modify(|state| {
+            *state = EdgeState {
+                pid: Some(peer.pid),
+                connection: peer.number,
+                version: hello.version,
+                sandbox: hello.sandbox,
+                applied: hello.generation,
+                starts: state.starts,
+                others: std::mem::take(&mut state.others),
+                past: std::mem::take(&mut state.past),
+                ..EdgeState::default()
+            };
+        });
+        self.listen_to(&peer)?;
+        self.serving = Some(peer);
         self.hand_over()
     }
 
     fn hand_over(&self) -> io::Result<()> {
-        let Some(stream) = &self.stream else { return Ok(()) };
+        self.serving.as_ref().map_or(Ok(()), |peer| self.hand_over_to(peer))
+    }
+
+    fn hand_over_to(&self, peer: &Peer) -> io::Result<()> {
         if self.listeners.is_empty() {
             return Ok(());
         }
         let listeners = self.listeners.keys().cloned().collect();
         wire::send(
-            stream,
+            &peer.stream,
             &ToEdge::Listen { listeners },
             &wire::borrow(&self.listeners.values().collect::<Vec<_>>()),
         )
+    }
+
+    /// Starts an edge beside the one that serves, and gives the number of its connection. It serves nothing yet.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not answer.
+    pub fn start_next(&mut self) -> io::Result<u64> {
+        let (peer, hello) = self.spawn(&self.layout.edge_socket_next())?;
+        let number = peer.number;
+        if !peer.is_ours() || peer.program != self.program {
+            peer.say(&ToEdge::Stop { patience: Duration::ZERO })?;
+            let what = "the edge that was started runs another program than the core";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let other = Other { configured: true, ..hello.into_other(&peer) };
+        self.state.send_modify(|state| drop(state.others.insert(number, other)));
+        self.listen_to(&peer)?;
+        self.next = Some(peer);
+        Ok(number)
+    }
+
+    /// Hands the sockets to the next edge as well: from here on both accept.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn open_next(&self) -> io::Result<()> {
+        let next = self.next.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        self.hand_over_to(next)
+    }
+
+    /// The next edge serves from now on, and the one before it drains.
+    pub fn promote(&mut self) {
+        let Some(mut next) = self.next.take() else { return };
+        let number = next.number;
+        self.state.send_modify(|state| state.promote(number));
+        // The old one goes aside first: at each step a core that starts now finds both.
+        if let Some(mut old) = self.serving.take() {
+            let configured = old.is_ours();
+            self.state.send_modify(|state| {
+                if let Some(other) = state.others.get_mut(&old.number) {
+                    other.configured = configured;
+                }
+            });
+            let aside = self.layout.edge_socket_aside(old.pid);
+            move_socket(&mut old.socket, aside);
+            move_socket(&mut next.socket, self.layout.edge_socket());
+            old.drain(DRAIN);
+            self.draining.push(old);
+        } else {
+            move_socket(&mut next.socket, self.layout.edge_socket());
+        }
+        self.serving = Some(next);
+    }
+
+    /// Gives the next edge up; what it has accepted meanwhile it serves to the end.
+    pub fn drop_next(&mut self) {
+        if let Some(mut next) = self.next.take() {
+            let number = next.number;
+            self.state.send_modify(|state| {
+                if let Some(other) = state.others.get_mut(&number) {
+                    other.draining = Some(Instant::now());
+                }
+            });
+            next.drain(DRAIN);
+            self.put_aside(next);
+        }
     }
 
     /// Listens at `address` too, when that is not done already.
@@ -284,13 +469,22 @@ impl EdgeLink {
         }
     }
 
-    /// Sends a configuration; the folders of its static routes travel along.
+    /// Sends a configuration to every edge that understands it; the folders of its static routes travel along.
     ///
     /// # Errors
-    /// When the edge is gone; it gets the newest configuration when it is back.
+    /// When the edge that serves is gone; it gets the newest configuration when it is back.
     pub fn publish(&self, config: EdgeConfig, folders: &[OwnedFd]) -> io::Result<()> {
-        let Some(stream) = &self.stream else { return Ok(()) };
-        wire::send(stream, &ToEdge::Config(Box::new(config)), &wire::borrow(folders))
+        let message = ToEdge::Config(Box::new(config));
+        for peer in self.next.iter().chain(&self.draining).filter(|peer| peer.is_ours()) {
+            // One that cannot be told where requests may go must not be believed to know.
+            if wire::send(&peer.stream, &message, &wire::borrow(folders)).is_err() {
+                let _ = peer.stream.shutdown(std::net::Shutdown::Both);
+            }
+        }
+        match &self.serving {
+            Some(peer) if peer.is_ours() => wire::send(&peer.stream, &message, &wire::borrow(folders)),
+            _ => Ok(()),
+        }
     }
 
     /// Tells the edge to forget answers of an app; `number` comes back.
@@ -298,26 +492,70 @@ impl EdgeLink {
     /// # Errors
     /// When the edge is gone, and its cache with it.
     pub fn purge(&self, number: u64, app: AppKey, what: Purge) -> io::Result<()> {
-        let stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        wire::send(stream, &ToEdge::Purge { number, app, what }, &[])
+        let message = ToEdge::Purge { number, app, what };
+        for peer in self.next.iter().chain(&self.draining).filter(|peer| peer.is_ours()) {
+            // As in `publish`.
+            let _ = peer.say(&message);
+        }
+        self.serving.as_ref().ok_or(io::ErrorKind::NotConnected)?.say(&message)
     }
 
-    /// Tells the edge to finish and end.
+    /// Tells all edges to finish and end.
     pub fn stop(&self, patience: Duration) {
-        if let Some(stream) = &self.stream {
+        for peer in self.peers() {
             // Gone already is what was wanted.
-            let _ = wire::send(stream, &ToEdge::Stop { patience }, &[]);
+            let _ = peer.say(&ToEdge::Stop { patience });
         }
     }
 
-    /// Notes that the connection numbered `connection` is gone; `true` when that was the one in use.
+    /// Notes that the connection numbered `connection` is gone; `true` when that was to the edge that serves.
     pub fn lost(&mut self, connection: u64) -> bool {
-        if connection != self.connection {
-            return false;
+        self.state.send_modify(|state| state.lost(connection));
+        if self.serving.as_ref().is_some_and(|peer| peer.number == connection) {
+            self.serving = None;
+            return true;
         }
-        self.stream = None;
-        self.state.send_modify(|state| state.pid = None);
-        true
+        self.next.take_if(|peer| peer.number == connection);
+        if let Some(at) = self.draining.iter().position(|peer| peer.number == connection) {
+            let gone = self.draining.remove(at);
+            // The next core tries, and tidies up, if this one cannot.
+            let _ = std::fs::remove_file(gone.socket);
+        }
+        false
+    }
+}
+
+/// What an edge has said of itself.
+struct Hello {
+    version: String,
+    generation: u64,
+    sandbox: Vec<String>,
+    draining: bool,
+    /// It has something to serve, and where.
+    serves: bool,
+}
+
+impl Hello {
+    fn into_other(self, peer: &Peer) -> Other {
+        Other {
+            pid: peer.pid,
+            version: self.version,
+            sandbox: self.sandbox,
+            applied: self.generation,
+            configured: peer.is_ours(),
+            ..Other::default()
+        }
+    }
+}
+
+/// Moves the socket that an edge listens at: connecting follows the name, and listening does not depend on it.
+fn move_socket(from: &mut PathBuf, to: PathBuf) {
+    if *from == to {
+        return;
+    }
+    match std::fs::rename(&*from, &to) {
+        Ok(()) => *from = to,
+        Err(error) => eprintln!("klar core: {}: {error}", from.display()),
     }
 }
 
@@ -332,26 +570,6 @@ fn probe_free(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn note(state: &watch::Sender<EdgeState>, message: &FromEdge) {
-    match message {
-        FromEdge::Applied { generation } => state.send_modify(|state| state.applied = *generation),
-        FromEdge::Rejected { generation, reason } => {
-            state.send_modify(|state| state.rejected = Some((*generation, reason.clone())));
-        }
-        FromEdge::Vitals(vitals) => state.send_modify(|state| state.vitals = vitals.clone()),
-        FromEdge::Records { dropped, .. } => state.send_modify(|state| state.records_dropped = *dropped),
-        FromEdge::Purged { number, dropped } => {
-            state.send_modify(|state| {
-                state.purged.insert(*number, *dropped);
-                if state.purged.len() > PURGES {
-                    state.purged.pop_first();
-                }
-            });
-        }
-        _ => {}
-    }
-}
-
 /// The kind of answer that a bind gave, for an error that says what to do.
 pub async fn port_owner(spawner: &Spawner, port: u16) -> Option<String> {
     match spawner.ask(Request::PortOwner { port }, Vec::new()).await {
@@ -359,3 +577,6 @@ pub async fn port_owner(spawner: &Spawner, port: u16) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod certificates;
 mod deploy;
 mod doctor;
 pub mod edge_link;
+pub mod edge_state;
 pub mod instance;
 mod jobs;
 mod logs;
@@ -22,6 +23,8 @@ mod retry;
 mod start;
 pub mod state;
 mod status;
+mod takeover;
+mod upgrade;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +48,8 @@ use crate::release::Release;
 use crate::report::{InstanceState, Problem};
 use crate::shim::FromShim;
 use crate::spawn::{self, Answer, Description, Privileged, Request, Spawner};
-use edge_link::{EdgeLink, EdgeState};
+use edge_link::EdgeLink;
+use edge_state::EdgeState;
 use instance::{Instance, Role, ShimMessage};
 use retry::Retry;
 use state::HostState;
@@ -113,10 +117,20 @@ pub struct Core {
     ports: Option<(u16, u16)>,
     /// Set once everything has been told to stop.
     finishing: Cell<bool>,
+    /// Another edge is about to take over.
+    replacing: Cell<bool>,
+    /// Why the newest attempt at that did not work.
+    edge_trouble: RefCell<Option<String>>,
+    /// The newest upgrade of klar itself.
+    upgrade: RefCell<Option<upgrade::Record>>,
+    /// What that came to is being written down.
+    settling: Cell<bool>,
+    /// The exit status of this core, once it should make room for another one: see [`crate::keeper`].
+    leaving: Cell<Option<u8>>,
 }
 
 /// Runs a core until it is told to stop: finds what runs, mends what does not, and serves its control socket with
-/// `serve`.
+/// `serve`. Gives the exit status that tells the host what should come next, when it is not the end.
 ///
 /// # Errors
 /// When another core has the folder, or the folder cannot be used.
@@ -124,7 +138,7 @@ pub fn run<F: Future<Output = ()> + 'static>(
     layout: Layout,
     spawner_fd: Option<OwnedFd>,
     serve: impl FnOnce(Rc<Core>, UnixListener) -> F,
-) -> Result<(), CoreError> {
+) -> Result<Option<u8>, CoreError> {
     let _lock = prepare(&layout)?;
     let spawner = match spawner_fd {
         Some(descriptor) => {
@@ -146,12 +160,13 @@ pub fn run<F: Future<Output = ()> + 'static>(
     local.block_on(&runtime, async {
         let (core, shims, edge) = Core::open(layout, spawner)?;
         core.adopt().await;
+        core.resume_upgrade();
         let listener = core.control_socket()?;
         tokio::task::spawn_local(serve(core.clone(), listener));
         tokio::task::spawn_local(core.clone().keep_checking());
         tokio::task::spawn_local(core.clone().keep_certificates());
         core.clone().hear(shims, edge).await;
-        Ok(())
+        Ok(core.leaving.get())
     })
 }
 
@@ -219,6 +234,8 @@ impl Core {
         let edge_state = edge.watch();
         let ports =
             crate::durable::read_json(&layout.ports_file()).map_err(during("reading the ports of a rig"))?;
+        // What is damaged is no upgrade that anybody waits for.
+        let upgrade = crate::durable::read_json(&layout.upgrade_file()).ok().flatten();
         let uploads = layout.run().join("uploads");
         // Half an upload is of no use to anybody.
         let _ = std::fs::remove_dir_all(&uploads);
@@ -244,6 +261,11 @@ impl Core {
             uploads,
             ports,
             finishing: Cell::new(false),
+            replacing: Cell::new(false),
+            edge_trouble: RefCell::default(),
+            upgrade: RefCell::new(upgrade),
+            settling: Cell::new(false),
+            leaving: Cell::new(None),
         });
         Ok((core, shims, edge_receiver))
     }
@@ -291,6 +313,9 @@ impl Core {
                 // The instances live on: this is a core that makes room for another one.
                 _ = terminated.recv() => return,
             }
+            if self.leaving.get().is_some() {
+                return;
+            }
             if self.finishing.get() && self.is_idle() {
                 let _ = self.spawner.tell(Request::Finish).await;
                 return;
@@ -300,7 +325,7 @@ impl Core {
     }
 
     fn is_idle(&self) -> bool {
-        self.apps.borrow().values().all(|app| app.instances.is_empty()) && !self.edge.borrow().is_connected()
+        self.apps.borrow().values().all(|app| app.instances.is_empty()) && self.edge.borrow().is_alone()
     }
 
     /// Wakes everyone who waits for something.
@@ -538,7 +563,7 @@ impl Core {
             Some(FromShim::Exited(exit)) => {
                 self.with_instance(id, |instance| instance.exit = Some(exit));
             }
-            Some(FromShim::Refused { .. }) => {}
+            Some(FromShim::Refused { .. } | FromShim::Unknown) => {}
             None => self.gone(id).await,
         }
         self.changed();

@@ -40,7 +40,8 @@ impl Core {
             edge.keep_listening(&addresses);
             return;
         }
-        if !edge.may_start() {
+        // One that is about to take over takes over from nobody, too.
+        if self.replacing.get() || !edge.may_start() {
             return;
         }
         // One that lost its core is still there after this core was started anew.
@@ -53,6 +54,11 @@ impl Core {
             Err(error) => eprintln!("klar core: the edge could not be started: {error}"),
         }
         edge.forget_published();
+    }
+
+    /// Whether there is anything to serve.
+    pub(super) fn needs_edge(&self) -> bool {
+        !self.wanted_addresses().is_empty()
     }
 
     /// Where the apps that are up want to be reached.
@@ -69,7 +75,7 @@ impl Core {
 
     /// Tells the edge what to serve, when that has changed.
     pub(super) fn publish(&self) {
-        if !self.edge.borrow().is_connected() {
+        if self.edge.borrow().is_alone() {
             return;
         }
         let (mut config, folders) = match self.edge_config() {
@@ -290,7 +296,7 @@ impl Core {
 
     /// How often each app's totals stood at what, for receipts.
     pub(super) fn totals(&self, key: &AppKey) -> klar_base::signal::Totals {
-        self.edge_now().vitals.totals.get(key).cloned().unwrap_or_default()
+        self.edge_now().totals(key)
     }
 }
 

@@ -55,6 +55,8 @@ impl Core {
         }
         self.keep_edge();
         self.publish();
+        self.keep_edge_current();
+        self.settle_upgrade();
     }
 
     /// (places with too few instances, once for each that is missing; instances that nobody wants).
@@ -195,15 +197,7 @@ impl Core {
     /// Waits until the edge has no request left at an instance.
     pub(super) async fn drained(&self, id: &InstanceId, patience: Duration) -> bool {
         let generation = self.generation.get();
-        let empty = |core: &Self| {
-            let edge = core.edge_now();
-            if edge.pid.is_none() {
-                return Some(());
-            }
-            let vitals = &edge.vitals;
-            let busy = vitals.upstreams.iter().any(|upstream| upstream.id == *id && upstream.leases > 0);
-            (edge.applied >= generation && vitals.generation >= generation && !busy).then_some(())
-        };
+        let empty = |core: &Self| core.edge_now().has_left(id, generation).then_some(());
         self.wait_for(patience, empty).await.is_some()
     }
 

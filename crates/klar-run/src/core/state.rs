@@ -11,9 +11,16 @@ use crate::durable;
 use crate::layout::Layout;
 use crate::store::Store;
 
+/// The format of the state folder. It grows when an older klar would misread what a newer one has written; fields
+/// that an older one may pass over do not change it.
+pub const FORMAT: u32 = 1;
+
 /// The durable state of a host.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct HostState {
+    /// The [`FORMAT`] it was written in; 0 from before there was a number, and in memory.
+    #[serde(default)]
+    pub format: u32,
     /// The apps.
     pub apps: BTreeMap<AppKey, AppState>,
 }
@@ -59,9 +66,24 @@ impl HostState {
     /// Reads the state of a host, empty for a new one.
     ///
     /// # Errors
-    /// When the file is damaged or cannot be read.
+    /// When the file is damaged, cannot be read, or is that of a newer klar.
     pub fn read(layout: &Layout) -> io::Result<Self> {
-        Ok(durable::read_json(&layout.host_file())?.unwrap_or_default())
+        #[derive(Deserialize)]
+        struct Format {
+            #[serde(default)]
+            format: u32,
+        }
+        let path = layout.host_file();
+        let found = durable::read_json::<Format>(&path)?.map_or(0, |found| found.format);
+        if found > FORMAT {
+            let what = format!(
+                "{} is in format {found}, which a newer klar has written; this one reads up to {FORMAT}: start the \
+                 newer one",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        Ok(durable::read_json(&path)?.unwrap_or_default())
     }
 
     /// Writes it.
@@ -69,7 +91,7 @@ impl HostState {
     /// # Errors
     /// When the disk is full or broken; what was there before stays.
     pub fn write(&self, layout: &Layout) -> io::Result<()> {
-        durable::write_json(&layout.host_file(), self)
+        durable::write_json(&layout.host_file(), &Self { format: FORMAT, ..self.clone() })
     }
 }
 
@@ -82,4 +104,32 @@ pub fn unix_ms() -> u64 {
 /// Milliseconds in a duration, for reports.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_newer_klar_wrote_is_not_guessed_at() {
+        let folder = std::env::temp_dir().join(format!("klar-state-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let layout = Layout::new(&folder);
+        for (text, readable) in [
+            (r#"{"apps":{}}"#.to_owned(), true),
+            (format!(r#"{{"format":{FORMAT},"apps":{{}}}}"#), true),
+            (format!(r#"{{"format":{},"apps":"something else"}}"#, FORMAT + 1), false),
+        ] {
+            std::fs::write(layout.host_file(), &text).unwrap();
+            let read = HostState::read(&layout);
+            assert_eq!(read.is_ok(), readable, "{text}");
+            if let Err(error) = read {
+                assert!(error.to_string().contains("newer klar"), "{error}");
+            }
+        }
+        HostState::default().write(&layout).unwrap();
+        let written = std::fs::read_to_string(layout.host_file()).unwrap();
+        assert!(written.contains(&format!("\"format\": {FORMAT}")), "{written}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

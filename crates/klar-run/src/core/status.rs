@@ -9,8 +9,8 @@ use super::state::{AppState, millis};
 use super::{App, Core};
 use crate::release::Release;
 use crate::report::{
-    AppStatus, EdgeStatus, Health, HostStatus, InstanceState, InstanceStatus, PreviousRelease, Problem,
-    ServiceStatus, StoreStatus,
+    AppStatus, DrainingEdge, EdgeStatus, Health, HostStatus, InstanceState, InstanceStatus, PreviousRelease,
+    Problem, ServiceStatus, StoreStatus,
 };
 use crate::settings::ServiceSettings;
 
@@ -31,10 +31,27 @@ impl Core {
                 listens: self.edge.borrow().listens(),
                 cannot_listen: self.edge.borrow().cannot_listen().to_vec(),
                 connections: edge.vitals.connections,
-                records_dropped: edge.records_dropped,
+                records_dropped: edge.records_dropped
+                    + edge.others.values().map(|other| other.records_dropped).sum::<u64>(),
                 restarts: edge.starts.saturating_sub(1),
                 sandbox: edge.sandbox.clone(),
+                version: edge.version.clone(),
+                trouble: self.edge_trouble.borrow().clone(),
+                draining: edge
+                    .others
+                    .values()
+                    .filter_map(|other| {
+                        Some(DrainingEdge {
+                            pid: other.pid,
+                            version: other.version.clone(),
+                            connections: other.vitals.connections,
+                            for_ms: millis(other.draining?.elapsed()),
+                        })
+                    })
+                    .collect(),
             },
+            state_format: super::state::FORMAT,
+            upgrade: self.upgrade.borrow().as_ref().map(|record| record.seen.clone()),
             apps: known.map(|(key, remembered, app)| self.app_status(key, remembered, app, memory)).collect(),
         }
     }
@@ -108,7 +125,7 @@ impl Core {
         let edge = self.edge_now();
         let of = |instance: &Instance| {
             let id = &instance.record.id;
-            let vitals = edge.vitals.upstreams.iter().find(|upstream| upstream.id == *id);
+            let (leases, requests) = edge.of_instance(id);
             let place = (id.service.clone(), instance.release().cloned());
             Some(InstanceStatus {
                 id: id.clone(),
@@ -121,8 +138,8 @@ impl Core {
                 for_ms: millis(instance.since.elapsed()),
                 restarts: app.retries.get(&place).map_or(0, |retry| retry.total),
                 memory_bytes: memory.get(id).copied(),
-                leases: vitals.map_or(0, |vitals| vitals.leases),
-                requests: vitals.map_or(0, |vitals| vitals.requests),
+                leases,
+                requests,
             })
         };
         let service = release.config.services.get(name);

@@ -63,6 +63,9 @@ pub enum ToShim {
         /// How long it may take.
         patience: Duration,
     },
+    /// What a newer core says: shims stay what they are while klar is upgraded.
+    #[serde(other)]
+    Unknown,
 }
 
 /// From a shim to the core.
@@ -102,6 +105,9 @@ pub enum FromShim {
     },
     /// The app is gone and so is everything it started. The shim ends after this.
     Exited(Exit),
+    /// What a newer shim says, after klar has gone back to an older program.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How an app ended.

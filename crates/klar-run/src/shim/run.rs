@@ -244,7 +244,7 @@ impl Shim {
     fn hear(&mut self, index: usize) {
         match wire::receive::<ToShim>(&self.cores[index]) {
             Ok(Some((ToShim::Stop { patience }, _))) => self.ask_to_stop(patience),
-            Ok(Some((ToShim::Start(_), _))) => {}
+            Ok(Some((ToShim::Start(_) | ToShim::Unknown, _))) => {}
             Ok(None) | Err(_) => {
                 self.cores.remove(index);
             }

@@ -20,6 +20,7 @@ use klar_base::{AppKey, wire};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{Backend, Limits};
+use crate::programs::Programs;
 pub use process::reserve_descriptors;
 use users::Identity;
 
@@ -168,8 +169,7 @@ pub struct Privileged {
     limits: Backend,
 }
 
-/// A copy of this program that every user may run: the original may lie in root's home, and may be replaced while
-/// this one runs.
+/// The program that every role runs from: a copy of this one that every user may run.
 fn own_copy(root: &Path) -> io::Result<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let parents = root.ancestors().skip(1).filter(|folder| folder.exists());
@@ -184,13 +184,7 @@ fn own_copy(root: &Path) -> io::Result<PathBuf> {
         }
     }
     std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root)?;
-    let folder = root.join("bin");
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
-    let (new, path) = (folder.join("klar.new"), folder.join("klar"));
-    std::fs::copy("/proc/self/exe", &new)?;
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
-    std::fs::rename(&new, &path)?;
-    Ok(path)
+    Programs::new(root).install_own()
 }
 
 impl Privileged {

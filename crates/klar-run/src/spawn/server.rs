@@ -17,17 +17,27 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::{Answer, Privileged, Request, Spawn, process, users, users::Identity};
+use crate::keeper::{Keeper, Then, Verdict};
 
 /// How long to wait before the core is started again, after it died within [`STEADY`] of its start.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(10);
 const POLL_MS: u16 = 200;
 
+/// A core that runs already, with the connection to it: handed over by the program that this process was before.
+#[derive(Debug)]
+pub struct Running {
+    /// The connection.
+    pub stream: UnixStream,
+    /// The process; a child of this one.
+    pub core: Pid,
+}
+
 /// Runs until the core says [`Request::Finish`], or a signal asks to end.
 ///
 /// # Errors
 /// When the state folder or the users cannot be made.
-pub fn run(root: &Path) -> io::Result<()> {
+pub fn run(root: &Path, mut running: Option<Running>) -> io::Result<()> {
     process::reserve_descriptors()?;
     let host = Privileged::new(root)?;
     std::fs::create_dir_all(root)?;
@@ -44,16 +54,25 @@ pub fn run(root: &Path) -> io::Result<()> {
         signal(Signal::SIGPIPE, SigHandler::SigIgn)?;
     }
     let mut backoff = Duration::ZERO;
+    let mut keeper = Keeper::new(root);
     loop {
         let started = Instant::now();
-        let (stream, core) = start_core(&host, root)?;
-        let finished = serve(&host, &stream, core);
-        if finished {
-            return Ok(());
+        let Running { stream, core } = match running.take() {
+            Some(running) => running,
+            None => start_core(&host, root)?,
+        };
+        let ended = match serve(&host, &stream, core, &mut keeper, root) {
+            Served::Finished => return Ok(()),
+            Served::Gone(status) => status,
+        };
+        if ended.is_none() {
+            // A core whose socket has closed may still be about: two must never decide at once.
+            let _ = nix::sys::signal::kill(core, Signal::SIGKILL);
         }
-        // A core whose socket has closed may still be about: two must never decide at once.
-        let _ = nix::sys::signal::kill(core, Signal::SIGKILL);
-        reap(Some(core));
+        let status = ended.or_else(|| reap(Some(core)).pop().map(|(_, code)| code)).flatten();
+        if keeper.core_ended(status) == Then::AtOnce {
+            continue;
+        }
         backoff = if started.elapsed() > STEADY {
             Duration::ZERO
         } else {
@@ -67,7 +86,7 @@ pub fn run(root: &Path) -> io::Result<()> {
     }
 }
 
-fn start_core(host: &Privileged, root: &Path) -> io::Result<(UnixStream, Pid)> {
+fn start_core(host: &Privileged, root: &Path) -> io::Result<Running> {
     let (here, there) = UnixStream::pair()?;
     let spawn = Spawn {
         args: vec![
@@ -82,41 +101,76 @@ fn start_core(host: &Privileged, root: &Path) -> io::Result<(UnixStream, Pid)> {
         private_tmp: None,
     };
     let (pid, _) = process::start(host, &spawn, &[OwnedFd::from(there)])?;
-    Ok((here, Pid::from_raw(pid)))
+    Ok(Running { stream: here, core: Pid::from_raw(pid) })
 }
 
-/// Answers until the core is gone (`false`) or has finished (`true`).
-fn serve(host: &Privileged, stream: &UnixStream, core: Pid) -> bool {
+/// How serving a core ended.
+enum Served {
+    /// It has stopped everything.
+    Finished,
+    /// It is gone: collected already, with its exit status where it had one, or not yet.
+    Gone(Option<Option<i32>>),
+}
+
+/// Answers until the core is gone or has finished.
+fn serve(host: &Privileged, stream: &UnixStream, core: Pid, keeper: &mut Keeper, root: &Path) -> Served {
     loop {
+        match keeper.look(core) {
+            Verdict::None => {}
+            Verdict::Proven => {
+                let error = keeper.become_current(root, core, Some(stream.as_fd()));
+                eprintln!("klar spawn: the new core runs, but the spawner stays what it was: {error}");
+            }
+            Verdict::Overdue => return Served::Gone(None),
+        }
         let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
         let ready = match poll(&mut waiting, PollTimeout::from(POLL_MS)) {
             Ok(ready) => ready,
             Err(nix::errno::Errno::EINTR) => 0,
-            Err(_) => return false,
+            Err(_) => return Served::Gone(None),
         };
-        if reap(None).contains(&core) {
-            return false;
+        if let Some((_, status)) = reap(None).into_iter().find(|(pid, _)| *pid == core) {
+            return Served::Gone(Some(status));
         }
         if ready == 0 {
             continue;
         }
-        let Ok(Some((request, descriptors))) = wire::receive::<Request>(stream) else { return false };
+        let Ok(Some((request, descriptors))) = wire::receive::<Request>(stream) else {
+            return Served::Gone(last_status(core));
+        };
         let finish = matches!(request, Request::Finish);
         let (answer, handed) = host.handle(request, &descriptors);
         if let Answer::Failed { reason, .. } = &answer {
             eprintln!("klar spawn: {reason}");
         }
         if wire::send(stream, &answer, &wire::borrow(&handed)).is_err() && !finish {
-            return false;
+            return Served::Gone(last_status(core));
         }
         if finish {
-            return true;
+            return Served::Finished;
         }
     }
 }
 
-/// Collects children that have ended; waits for one of them when it is named.
-fn reap(wanted: Option<Pid>) -> Vec<Pid> {
+/// The exit status of a core whose socket has just closed: it needs a moment to end, and what it ends with says what
+/// should come next.
+fn last_status(core: Pid) -> Option<Option<i32>> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let begun = Instant::now();
+    loop {
+        if let Some((_, status)) = reap(None).into_iter().find(|(pid, _)| *pid == core) {
+            return Some(status);
+        }
+        if begun.elapsed() > PATIENCE {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Collects children that have ended, with the exit statuses of those that had one; waits for one of them when it is
+/// named.
+fn reap(wanted: Option<Pid>) -> Vec<(Pid, Option<i32>)> {
     let mut gone = Vec::new();
     loop {
         let (which, flags) = match wanted {
@@ -126,7 +180,11 @@ fn reap(wanted: Option<Pid>) -> Vec<Pid> {
         match waitpid(which, flags) {
             Ok(WaitStatus::StillAlive) => return gone,
             Ok(status) => {
-                gone.extend(status.pid());
+                let code = match status {
+                    WaitStatus::Exited(_, code) => Some(code),
+                    _ => None,
+                };
+                gone.extend(status.pid().map(|pid| (pid, code)));
                 if wanted.is_some() {
                     return gone;
                 }

@@ -140,7 +140,9 @@ fn cut(text: &str) -> String {
 fn past(step: &str) -> &str {
     match step {
         "build" => "built",
+        "check" => "checked",
         "drain" => "drained",
+        "install" => "installed",
         "migrate" => "migrated",
         "pack" => "packed",
         "purge" => "purged",

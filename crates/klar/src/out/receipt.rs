@@ -14,7 +14,9 @@ pub fn render(receipt: &Receipt) -> String {
         _ => "",
     };
     let took = Some(receipt.duration_ms);
-    if receipt.operation == "down" {
+    if receipt.operation.starts_with("upgrade") {
+        text.push_str(&line("live", &receipt.notes.join("; "), took, "undo: klar upgrade --rollback"));
+    } else if receipt.operation == "down" {
         text.push_str(&line("stopped", &receipt.key.to_string(), took, "start again: klar up"));
     } else if let Some(to) = &receipt.to {
         let release = match &receipt.from {

@@ -3,6 +3,7 @@
 use anstyle::Style;
 use klar_run::report::{
     AppStatus, CertificateStatus, Health, HostStatus, InstanceState, InstanceStatus, Problem, StoreStatus,
+    UpgradeState,
 };
 
 use super::receipt::name;
@@ -43,6 +44,25 @@ pub fn render(host: &HostStatus, now_unix_ms: u64) -> String {
     let mut text = format!("{}\n", paint(QUIET, head.join(" · ")));
     for line in &host.edge.cannot_listen {
         text.push_str(&format!("{} klar cannot listen at {line}\n", paint(BAD, "✗")));
+    }
+    for edge in &host.edge.draining {
+        let open = words::things(u64::from(edge.connections), "connection");
+        let since = words::age(edge.for_ms);
+        text.push_str(&paint(
+            QUIET,
+            format!("◌ the edge before (pid {}) drains: {open}, for {since}", edge.pid),
+        ));
+        text.push('\n');
+    }
+    if let Some(why) = &host.edge.trouble {
+        text.push_str(&format!(
+            "{} an older edge (klar {}) serves: {why}\n",
+            paint(FAIR, "▲"),
+            host.edge.version
+        ));
+    }
+    if host.upgrade.as_ref().is_some_and(|upgrade| upgrade.state == UpgradeState::Pending) {
+        text.push_str(&format!("{} klar is being upgraded\n", paint(MOVING, "◐")));
     }
     if host.edge.records_dropped > 0 {
         let dropped = words::count(host.edge.records_dropped);

@@ -1,15 +1,22 @@
 //! The roles of klar's own processes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use klar_run::keeper::{Keeper, Then, Verdict};
 use klar_run::layout::Layout;
+use klar_run::programs;
 use klar_run::report::Failure;
+use klar_run::spawn::server::Running;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
-use crate::context::Trouble;
+use crate::context::{Context, Trouble};
 
 /// The pause before a core is started again that did not live long; it doubles up to the second one.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -18,6 +25,17 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const REFUSALS: u32 = 5;
 /// A core that lived so long gets another one at once.
 const STEADY: Duration = Duration::from_secs(10);
+/// How often a core on trial is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A core that runs already: what the program that this process was before has handed over.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Handed {
+    /// Its process id.
+    pub core_pid: Option<i32>,
+    /// As root: the connection to it.
+    pub core_fd: Option<RawFd>,
+}
 
 fn broken(error: impl std::error::Error) -> Trouble {
     let mut what = error.to_string();
@@ -30,28 +48,31 @@ fn broken(error: impl std::error::Error) -> Trouble {
 }
 
 /// Keeps a core running: as root through the spawner, otherwise by starting it again.
-pub fn host(layout: &Layout) -> Result<(), Trouble> {
+pub fn host(layout: &Layout, handed: Handed) -> Result<(), Trouble> {
     // Refused to the leader of a group, which a shell with job control makes of it; then it is alone already.
     let _ = nix::unistd::setsid();
     if nix::unistd::geteuid().is_root() {
-        return spawn(layout);
+        return spawn(layout, handed);
     }
-    let me = std::env::current_exe().map_err(Trouble::system("finding klar's own program"))?;
+    let own = std::env::current_exe().map_err(Trouble::system("finding klar's own program"))?;
+    let mut keeper = Keeper::new(layout.root());
+    let mut running = handed.core_pid.map(Pid::from_raw);
     let (mut pause, mut refusals) = (PAUSE, 0);
     loop {
         let begun = Instant::now();
-        let status = Command::new(&me)
-            .arg("core")
-            .arg("--state")
-            .arg(layout.root())
-            .stdin(Stdio::null())
-            .status()
-            .map_err(Trouble::system("starting the core"))?;
-        if status.success() {
+        let core = match running.take() {
+            Some(core) => core,
+            None => start_core(keeper.program().as_deref().unwrap_or(&own), layout)?,
+        };
+        let (code, status) = attend(core, &mut keeper, layout)?;
+        if code == Some(0) {
             return Ok(());
         }
+        if keeper.core_ended(code) == Then::AtOnce {
+            continue;
+        }
         // One that was killed has no exit code. One that says itself why it cannot go on would say it again.
-        refusals = if status.code().is_some() { refusals + 1 } else { 0 };
+        refusals = if code.is_some() { refusals + 1 } else { 0 };
         if refusals == REFUSALS {
             return Err(Failure::new(format!("the core ended {refusals} times in a row: {status}")).into());
         }
@@ -61,9 +82,59 @@ pub fn host(layout: &Layout) -> Result<(), Trouble> {
     }
 }
 
+fn start_core(program: &Path, layout: &Layout) -> Result<Pid, Trouble> {
+    let core = Command::new(program)
+        .arg("core")
+        .arg("--state")
+        .arg(layout.root())
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(Trouble::system("starting the core"))?;
+    Ok(Pid::from_raw(i32::try_from(core.id()).unwrap_or_default()))
+}
+
+/// Waits until the core has ended, and says how: its exit code, if it had one, and the whole of it in words. A core
+/// on trial that is proven makes this process the program that it runs from.
+fn attend(core: Pid, keeper: &mut Keeper, layout: &Layout) -> Result<(Option<i32>, String), Trouble> {
+    loop {
+        let on_trial = keeper.program().is_some();
+        let flags = on_trial.then_some(WaitPidFlag::WNOHANG);
+        match waitpid(core, flags) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok((Some(code), format!("exit status {code}"))),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok((None, format!("signal {signal}"))),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(Trouble::system("waiting for the core")(error.into())),
+        }
+        match keeper.look(core) {
+            Verdict::None => {}
+            Verdict::Proven => {
+                let error = keeper.become_current(layout.root(), core, None);
+                eprintln!("klar host: the new core runs, but the host stays what it was: {error}");
+            }
+            // It is collected above.
+            Verdict::Overdue => drop(kill(core, Signal::SIGKILL)),
+        }
+        if on_trial {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
 /// The privileged spawner, which starts the core.
-pub fn spawn(layout: &Layout) -> Result<(), Trouble> {
-    klar_run::spawn::server::run(layout.root()).map_err(broken)
+pub fn spawn(layout: &Layout, handed: Handed) -> Result<(), Trouble> {
+    let running = match (handed.core_pid, handed.core_fd) {
+        (Some(core), Some(socket)) => {
+            Some(Running { stream: UnixStream::from(inherited(socket)?), core: Pid::from_raw(core) })
+        }
+        _ => None,
+    };
+    klar_run::spawn::server::run(layout.root(), running).map_err(broken)
+}
+
+/// What this program can take over from another one: for `klar upgrade`, which asks the newer program before it puts
+/// it in force.
+pub fn formats(context: &Context) {
+    context.printer.value(&crate::verbs::upgrade::Formats::own());
 }
 
 /// The core.
@@ -71,21 +142,18 @@ pub fn core(layout: &Layout, spawner: Option<RawFd>) -> Result<(), Trouble> {
     let spawner = spawner.map(inherited).transpose()?;
     // With a spawner the core is a user of its own, and root owns the machine; without, it is whoever started it.
     let allowed = [0, nix::unistd::geteuid().as_raw()];
-    klar_run::core::run(layout.clone(), spawner, move |core, listener| {
+    let next = klar_run::core::run(layout.clone(), spawner, move |core, listener| {
         klar_api::serve(Rc::new(core), listener, klar_api::Settings::new(allowed))
     })
-    .map_err(broken)
+    .map_err(broken)?;
+    // Read by the host.
+    next.map_or(Ok(()), |status| Err(Trouble::Verdict(status)))
 }
 
 /// The edge.
 pub fn edge(core_uid: u32, static_roots: Vec<PathBuf>) -> Result<(), Trouble> {
-    let options = klar_edge::Options {
-        core_uid,
-        static_roots,
-        workers: None,
-        program: String::new(),
-        sandbox: true,
-    };
+    let program = programs::own_id();
+    let options = klar_edge::Options { core_uid, static_roots, workers: None, program, sandbox: true };
     klar_edge::run(inherited(3)?, options).map_err(broken)
 }
 

@@ -13,3 +13,4 @@ mod target;
 mod told;
 pub mod trust;
 pub mod up;
+pub mod upgrade;
