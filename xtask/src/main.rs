@@ -1,4 +1,4 @@
-//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `rush`, `scores`, `faults` and `foreign`.
+//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `reloads`, `rush`, `scores`, `faults` and `foreign`.
 
 mod demo;
 mod faults;
@@ -7,6 +7,7 @@ mod install;
 #[cfg(test)]
 mod layers;
 mod load;
+mod reloads;
 mod rush;
 mod scores;
 mod shell;
@@ -62,6 +63,27 @@ enum Task {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Change settings and upgrade klar itself, over and over under load: no request fails, no WebSocket is cut
+    #[command(
+        after_help = "Examples:\n  cargo xtask reloads\n  cargo xtask reloads --requests 20000 --reloads 10 --upgrades 3 --dry-run    a short one"
+    )]
+    Reloads {
+        /// How many requests there are at least
+        #[arg(long, default_value_t = 1_000_000)]
+        requests: u64,
+        /// How often settings change
+        #[arg(long, default_value_t = 200)]
+        reloads: u32,
+        /// How often klar is upgraded
+        #[arg(long, default_value_t = 20)]
+        upgrades: u32,
+        /// Take a klar that is not optimised
+        #[arg(long)]
+        debug: bool,
+        /// Only print what happened
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Check the faulty twin alone, the twin behind klar, and the demo app behind klar: three scores side by side
     #[command(after_help = "Examples:\n  cargo xtask scores")]
     Scores,
@@ -102,6 +124,9 @@ fn main() -> Result<()> {
         Task::Scores => scores::alone(),
         Task::Foreign { bless } => foreign::alone(bless),
         Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),
+        Task::Reloads { requests, reloads, upgrades, debug, dry_run } => {
+            reloads::reloads(requests, reloads, upgrades, debug, dry_run)
+        }
         Task::Soak { kills, seed, dry_run } => soak::soak(kills, seed, dry_run),
     }
 }

@@ -89,6 +89,22 @@ impl World {
         Self::of(folder, &format!("foreign/{name}"), klar, https, http, true)
     }
 
+    /// One with an app of one file, in two instances, that is removed in the end.
+    pub fn small(name: &str, klar: PathBuf, app: &str, server: &str) -> Result<Self> {
+        let folder = base()?.join(format!("klar-{name}-{}", std::process::id()));
+        let (https, http) = free_ports()?;
+        Self::with(folder.clone(), small_app(&folder, app, server)?, klar, https, http, true)
+    }
+
+    /// The same klar with another such app beside the first. It ends with the first.
+    pub fn small_beside(&self, app: &str, server: &str) -> Result<Self> {
+        let folder = self.state.parent().context("a state without a folder")?.to_owned();
+        let app = small_app(&folder, app, server)?;
+        let mut other = Self::with(folder, app, self.klar.clone(), self.https, self.http, false)?;
+        other.stopped = true;
+        Ok(other)
+    }
+
     /// The same klar with another such app beside the first. It ends with the first.
     pub fn beside(&self, name: &str) -> Result<Self> {
         let folder = self.state.parent().context("a state without a folder")?.to_owned();
@@ -246,6 +262,19 @@ impl Drop for World {
 /// Once and not for each release: a release whose front end is built already skips it.
 fn build_pages() -> Result<()> {
     run(Command::new("node").arg("web/build.js").current_dir(repository().join("demo/lisens")))
+}
+
+/// A folder with a server for Node, and the `klar.toml` for it.
+fn small_app(folder: &Path, name: &str, server: &str) -> Result<PathBuf> {
+    let app = folder.join(name);
+    std::fs::create_dir_all(&app)?;
+    std::fs::write(app.join("server.js"), server)?;
+    let toml = format!(
+        "[app]\nname = \"{name}\"\ndomains = [\"{name}.localhost\"]\n[services.web]\nrun = \"node server.js\"\n\
+         instances = {{ min = 2, max = 4 }}\n"
+    );
+    std::fs::write(app.join("klar.toml"), toml)?;
+    Ok(app)
 }
 
 /// A copy of a demo in a folder.
