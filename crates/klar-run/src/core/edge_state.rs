@@ -205,6 +205,7 @@ mod tests {
         FromEdge::Vitals(Vitals {
             generation,
             connections: 1,
+            turned_away: 0,
             upstreams: vec![upstream],
             totals: [("shop.prod".parse().unwrap(), totals)].into(),
         })
