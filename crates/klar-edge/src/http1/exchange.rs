@@ -155,14 +155,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 continue;
             }
             self.watch(exchange, cx)?;
-            if let Some(since) = [exchange.reading, exchange.writing].into_iter().flatten().min() {
-                if self.alarm.poll(cx, since + self.clocks.stall).is_ready() {
-                    if exchange.writing.is_some_and(|writing| writing <= since) {
-                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                    }
-                    self.give_up_body(exchange, io::ErrorKind::TimedOut.into(), cx);
-                    continue;
+            if let Some(since) = [exchange.reading, exchange.writing].into_iter().flatten().min()
+                && self.alarm.poll(cx, since + self.clocks.stall).is_ready()
+            {
+                if exchange.writing.is_some_and(|writing| writing <= since) {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
+                self.give_up_body(exchange, io::ErrorKind::TimedOut.into(), cx);
+                continue;
             }
             if let Some(feed) = &exchange.feed {
                 feed.sleep(cx);

@@ -90,6 +90,7 @@ struct Wire<S> {
 }
 
 /// What comes next on a connection.
+#[expect(clippy::large_enum_variant, reason = "most are the large one, and each is taken apart at once")]
 enum Next {
     Request(Head, HeadNote),
     Refused(HeadNote),
