@@ -458,12 +458,9 @@ impl ToApp {
         Self { first, rest: None }
     }
 
-    /// All of it, if it is here.
-    ///
-    /// # Errors
-    /// Itself, when there is more to come.
-    pub fn into_whole(self) -> Result<Bytes, Self> {
-        if self.rest.is_none() { Ok(self.first) } else { Err(self) }
+    /// All of it, if it is here; otherwise nothing, and itself.
+    pub fn into_whole(self) -> (Bytes, Option<Self>) {
+        if self.rest.is_none() { (self.first, None) } else { (Bytes::new(), Some(self)) }
     }
 }
 

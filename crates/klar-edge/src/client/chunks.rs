@@ -144,8 +144,11 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    /// The data and the trailers of a body that comes in pieces of `step` bytes, and what was left over.
-    fn decoded(body: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Fault> {
+    /// The data, the trailers, and what was left over.
+    type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// Decodes a body that comes in pieces of `step` bytes.
+    fn decoded(body: &[u8], step: usize) -> Result<Decoded, Fault> {
         let (mut chunks, mut data, mut trailers) = (Chunks::new(), Vec::new(), None);
         let mut pieces = body.chunks(step);
         let mut input = Bytes::new();

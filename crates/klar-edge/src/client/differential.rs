@@ -252,7 +252,7 @@ const INTERIM: [&str; 3] = [
     "HTTP/1.1 102 x\r\n\r\n",
 ];
 /// Bytes that mean something where an answer is cut up.
-const LOADED: &[u8] = b"\r\n :;,\t\0012789aAfFgxX=\"HTP/.-+\x7f\x80\xff";
+const LOADED: &[u8] = b"\r\n :;,\t\x00012789aAfFgxX=\"HTP/.-+\x7f\x80\xff";
 
 fn lines(rng: &mut Rng, out: &mut String) {
     for _ in 0..rng.usize(..5) {
