@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use common::{App, Edge, HOST, Then, reply, upstream};
@@ -22,15 +23,15 @@ fn say(stream: &mut TcpStream, text: &str) -> Then {
     Then::Keep
 }
 
-/// An app that takes one request on each connection, says `text`, and counts its connections.
-fn saying(text: &'static str) -> (App, Arc<AtomicUsize>) {
-    let connections = Arc::new(AtomicUsize::new(0));
-    let count = connections.clone();
+/// An app that says `text`, and the connections on which it did.
+fn saying(text: &'static str) -> (App, Arc<Mutex<HashSet<SocketAddr>>>) {
+    let connections = Arc::<Mutex<HashSet<SocketAddr>>>::default();
+    let seen = connections.clone();
     let app = App::start(move |got, stream| {
         if got.line == "GET /good" {
             return reply(stream, "200 OK", "", "good");
         }
-        count.fetch_add(1, Ordering::SeqCst);
+        seen.lock().unwrap().insert(stream.peer_addr().unwrap());
         say(stream, text)
     });
     (app, connections)
@@ -92,7 +93,7 @@ fn what_comes_after_an_answer_is_thrown_away() {
             visitor.send(get("/"));
             let got = visitor.answer();
             assert!(["good", ""].contains(&got.text().as_str()), "{answer:?} gave {:?}", got.text());
-            assert_eq!(connections.load(Ordering::SeqCst), number, "one request for each connection");
+            assert_eq!(connections.lock().unwrap().len(), number, "one request for each connection");
         }
     }
 }
