@@ -370,6 +370,75 @@ fn validation() {
     assert_eq!(app.got().len(), 4);
 }
 
+/// Packed or not, what is kept is found good again, whichever way the app writes the tag of it.
+#[test]
+fn validation_of_what_may_be_packed() {
+    for (length, first, second, wanted) in [
+        (10, "\"v1\"", "\"v1\"", "\"v1\""),
+        (10, "\"v1\"", "W/\"v1\"", "W/\"v1\""),
+        (10, "W/\"v1\"", "\"v1\"", "W/\"v1\""),
+        (5000, "\"v1\"", "\"v1\"", "W/\"v1\""),
+        (100_000, "\"v1\"", "\"v1\"", "W/\"v1\""),
+        (100_000, "\"v1\"", "W/\"v1\"", "W/\"v1\""),
+    ] {
+        let app = App::start(move |got, stream| {
+            let head = "cache-control: no-cache\r\ncontent-type: text/html\r\n";
+            if got.header("if-none-match").is_some() {
+                let head = format!("HTTP/1.1 304 Not Modified\r\netag: {second}\r\n{head}\r\n");
+                return if stream.write_all(head.as_bytes()).is_ok() { Then::Keep } else { Then::Close };
+            }
+            reply(stream, "200 OK", &format!("{head}etag: {first}\r\n"), &"x".repeat(length))
+        });
+        let edge = Edge::with(&[&app], |edge| edge.config.cache_bytes = 64 << 20);
+        let ask = || edge.ask(&request("GET /", "accept-encoding: gzip\r\n"));
+        let before = ask();
+        assert_eq!(before.header("content-encoding"), (length > 1024).then_some("gzip"));
+        for _ in 0..2 {
+            let after = ask();
+            assert_eq!(
+                edge.record(&after).cache,
+                Some(CacheOutcome::Revalidated),
+                "{length} {first} {second}"
+            );
+            assert_eq!((&after.body, after.header("etag")), (&before.body, Some(wanted)), "{first} {second}");
+            assert_eq!(after.header("content-encoding"), before.header("content-encoding"));
+        }
+        assert_eq!(app.got().len(), 3, "{length} {first} {second}");
+    }
+}
+
+/// The head of an answer may renew what is kept, and never changes what its body is said to be: an app that leaves out
+/// the length there does not know whether the edge packs the body.
+#[test]
+fn a_head_does_not_change_the_body() {
+    for (body, in_head) in
+        [("short", ""), ("short", "content-encoding: gzip\r\n"), ("short", "content-length: 5\r\n")]
+    {
+        let app = App::start(move |got, stream| {
+            let age = if got.line.starts_with("HEAD") { 1000 } else { 0 };
+            let head = format!(
+                "cache-control: max-age={age}\r\nx-age: {age}\r\netag: \"v1\"\r\ncontent-type: text/plain\r\n"
+            );
+            if got.line.starts_with("HEAD") {
+                stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}{in_head}\r\n").as_bytes()).unwrap();
+                return Then::Keep;
+            }
+            reply(stream, "200 OK", &head, body)
+        });
+        let edge = Edge::with(&[&app], |_| {});
+        let ask = |method: &str| edge.ask(&request(&format!("{method} /"), "accept-encoding: gzip, br\r\n"));
+        ask("GET");
+        ask("HEAD");
+        let kept = ask("GET");
+        assert_eq!(
+            (kept.header("x-age"), kept.header("content-encoding")),
+            (Some("1000"), None),
+            "{in_head}"
+        );
+        assert_eq!((kept.text().as_str(), app.got().len()), (body, 2), "{in_head}");
+    }
+}
+
 /// RFC 9111 section 4.4.
 #[test]
 fn writes_take_out_what_they_changed() {

@@ -321,11 +321,19 @@ impl Facts {
     }
 }
 
-/// What a 304 makes of the headers that are kept (section 3.2): all that it says, except for the length of a body
-/// that it does not have.
+/// What a 304, or the head of an answer, makes of the headers that are kept (section 3.2): all that it says, except
+/// for what tells how the body is written that is here: its length and its coding, which the edge may have chosen.
+/// Of two tags of the same version the weaker one stays: a strong one promises bytes (RFC 9110 section 8.8.1), and
+/// the app knows nothing of those that were packed here.
 pub fn freshen(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     let mut merged = stored.clone();
-    for name in update.keys().filter(|name| **name != header::CONTENT_LENGTH) {
+    let is_weak = stored.get(header::ETAG).is_some_and(|tag| tag.as_bytes().starts_with(b"W/"));
+    let stays = |name: &HeaderName| {
+        *name == header::CONTENT_LENGTH
+            || *name == header::CONTENT_ENCODING
+            || (*name == header::ETAG && is_weak && is_same_version(stored, update))
+    };
+    for name in update.keys().filter(|name| !stays(name)) {
         merged.remove(name);
         for value in update.get_all(name) {
             merged.append(name.clone(), value.clone());
@@ -339,9 +347,9 @@ pub fn freshen(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
 }
 
 /// Whether a 304 or the head of an answer may be about the stored one: what both say of its version is the same
-/// (section 4.3.4).
+/// (section 4.3.4). Tags are compared weakly: what was packed on its way into the store has a weak one where the
+/// app's own is strong.
 pub fn is_same_version(stored: &HeaderMap, other: &HeaderMap) -> bool {
-    // What was packed on its way into the store has a weak tag where the app's own is strong, or the other way round.
     fn bare(value: &HeaderValue) -> &[u8] {
         value.as_bytes().strip_prefix(b"W/").unwrap_or(value.as_bytes())
     }
