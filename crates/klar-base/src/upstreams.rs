@@ -152,6 +152,9 @@ pub struct EdgeConfig {
     /// The room of the cache, in bytes; 0 switches it off.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
+    /// What the cache may take on disk, in bytes; 0 keeps nothing there.
+    #[serde(default)]
+    pub cache_disk_bytes: u64,
 }
 
 /// 64 MiB.

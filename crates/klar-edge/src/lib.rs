@@ -59,6 +59,8 @@ pub struct Options {
     pub core_uid: u32,
     /// The folders beneath which static files may be read.
     pub static_roots: Vec<PathBuf>,
+    /// The folder of the cache on disk, which must be there and the edge's own. `None`: there is none.
+    pub cache_folder: Option<PathBuf>,
     /// Threads that serve; `None` means one for each core.
     pub workers: Option<usize>,
     /// Give up every right that serving does not need. Off only in tests that run inside another program.
@@ -109,13 +111,20 @@ pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
             .map_err(io::Error::from)
             .map_err(EdgeError::system("take charge of its signals"))?;
     }
+    // Before the sandbox closes: afterwards no file can be opened or made. A cache that is smaller is better than no edge.
+    let cache = cache::Cache::open(options.cache_folder.as_deref()).or_else(|error| {
+        eprintln!("edge: the cache on disk is off: {error}");
+        cache::Cache::open(None)
+    });
+    let cache = cache.map_err(EdgeError::system("make its cache"))?;
     let sandbox = if options.sandbox {
         sandbox::close(&options.static_roots)?
     } else {
         vec!["off: this edge runs inside another program".to_owned()]
     };
 
-    let (shared, notes) = table::Shared::new();
+    let (shared, notes) = table::Shared::with(cache);
+    shared.cache.start().map_err(EdgeError::system("start the threads of its cache"))?;
     let count =
         options.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let mut workers = Vec::with_capacity(count);
@@ -137,7 +146,7 @@ pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
             .map_err(EdgeError::system("start its signal thread"))?;
     }
     let orders = workers.iter().map(serve::Worker::orders).collect();
-    let link = Arc::new(control::Link::new(shared, orders, sandbox, options.core_uid, stop));
+    let link = Arc::new(control::Link::new(shared.clone(), orders, sandbox, options.core_uid, stop));
     link.clone().start(control.into(), notes).map_err(EdgeError::system("start its control thread"))?;
     let patience = stopped.recv().unwrap_or(PATIENCE);
     for worker in &workers {
@@ -146,6 +155,7 @@ pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
     for worker in workers {
         worker.join();
     }
+    shared.cache.close();
     link.flush();
     Ok(())
 }

@@ -17,8 +17,6 @@ pub struct Story {
     pub read: Arc<AtomicU64>,
     begun: Instant,
     shared: Arc<Shared>,
-    /// There is no visitor whose request this is.
-    untold: bool,
 }
 
 impl Story {
@@ -49,22 +47,12 @@ impl Story {
             user_agent: None,
             cache: None,
         };
-        Self { record, totals: None, read: Arc::default(), begun, shared, untold: false }
-    }
-
-    /// Of a request that the edge makes by itself, on behalf of `client`: nobody hears of it but the app.
-    pub fn untold(shared: Arc<Shared>, client: std::net::IpAddr, tls: bool) -> Self {
-        let mut story = Self::begin(shared, Instant::now(), client, tls);
-        story.untold = true;
-        story
+        Self { record, totals: None, read: Arc::default(), begun, shared }
     }
 }
 
 impl Drop for Story {
     fn drop(&mut self) {
-        if self.untold {
-            return;
-        }
         let mut record = self.record.clone();
         record.bytes_in = self.read.load(Ordering::Relaxed);
         record.duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -233,19 +233,25 @@ impl Epoch {
 
 impl Shared {
     /// Nothing to serve yet; and the notes for the core.
-    pub fn new() -> (Arc<Self>, Receiver<Note>) {
+    pub fn with(cache: Cache) -> (Arc<Self>, Receiver<Note>) {
         let (notes, taken) = sync_channel(NOTES_MAX);
         let shared = Self {
             table: ArcSwap::from_pointee(Table::empty()),
             connections: AtomicU32::new(0),
             records_dropped: AtomicU64::new(0),
             reporter: OnceLock::new(),
-            cache: Arc::new(Cache::new(0)),
+            cache: Arc::new(cache),
             notes,
             changes: watch::Sender::new(()),
             memory: Mutex::default(),
         };
         (Arc::new(shared), taken)
+    }
+
+    /// The same without any cache.
+    #[cfg(test)]
+    pub fn new() -> (Arc<Self>, Receiver<Note>) {
+        Self::with(Cache::open(None).unwrap_or_else(|error| panic!("{error}")))
     }
 
     /// Wakes those who wait for an instance.
@@ -367,6 +373,7 @@ impl Shared {
                 changed.push(site.app.clone());
             }
             let epoch = epoch.number;
+            self.cache.serve(&site.app, epoch, &serving);
             let table = Arc::new(SiteTable {
                 app: site.app.clone(),
                 limits: site.limits,
@@ -404,7 +411,7 @@ impl Shared {
         }
         memory.upstreams = kept;
         drop(memory);
-        self.cache.resize(usize::try_from(config.cache_bytes).unwrap_or(usize::MAX));
+        self.cache.resize(usize::try_from(config.cache_bytes).unwrap_or(usize::MAX), config.cache_disk_bytes);
         // Nobody finds these any more; this gives their room back.
         for app in &changed {
             self.cache.forget(app);

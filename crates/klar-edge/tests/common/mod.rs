@@ -70,6 +70,8 @@ pub struct Core {
     stream: Arc<UnixStream>,
     ears: Ears,
     /// From `Hello`.
+    pub pid: u32,
+    /// From `Hello`.
     pub generation: u64,
     /// From `Hello`, with what came along.
     pub listeners: Vec<(ListenerSpec, OwnedFd)>,
@@ -77,13 +79,18 @@ pub struct Core {
 
 impl Core {
     pub fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap();
+        let core = Self::over(UnixStream::connect(path).unwrap());
+        assert_eq!(core.pid, std::process::id());
+        core
+    }
+
+    /// Over a connection to any edge.
+    pub fn over(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (hello, descriptors) = wire::receive::<FromEdge>(&stream).unwrap().unwrap();
         let FromEdge::Hello { generation, listeners, pid, .. } = hello else {
             panic!("{hello:?} for a hello")
         };
-        assert_eq!(pid, std::process::id());
         assert_eq!(listeners.len(), descriptors.len(), "one descriptor for each listener");
         stream.set_read_timeout(None).unwrap();
         let stream = Arc::new(stream);
@@ -108,7 +115,7 @@ impl Core {
             }
         });
         reading.unwrap();
-        Self { stream, ears, generation, listeners: listeners.into_iter().zip(descriptors).collect() }
+        Self { stream, ears, pid, generation, listeners: listeners.into_iter().zip(descriptors).collect() }
     }
 
     pub fn send(&self, message: &ToEdge, folders: &[OwnedFd]) {
@@ -154,7 +161,9 @@ fn watch_for_panics() {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let name = thread::current().name().unwrap_or_default().to_owned();
-            let ours = ["control", "report", "ears"].contains(&name.as_str()) || name.starts_with("edge-");
+            let ours = ["control", "report", "ears"].contains(&name.as_str())
+                || name.starts_with("edge-")
+                || name.starts_with("disk-");
             PANICKED.fetch_or(ours, Ordering::SeqCst);
             tell(info);
         }));
@@ -186,6 +195,7 @@ impl Edge {
         let options = klar_edge::Options {
             core_uid: nix::unistd::getuid().as_raw(),
             static_roots: vec![],
+            cache_folder: None,
             workers: Some(WORKERS),
             sandbox: false,
         };
@@ -314,7 +324,7 @@ impl Drop for Edge {
     }
 }
 
-fn listen(address: SocketAddr) -> TcpListener {
+pub fn listen(address: SocketAddr) -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
     socket.bind(&address.into()).unwrap();
@@ -339,7 +349,7 @@ pub fn route(pattern: &str) -> Route {
     }
 }
 
-fn config(https_port: u16) -> EdgeConfig {
+pub fn config(https_port: u16) -> EdgeConfig {
     let site = Site {
         app: "shop.prod".parse().unwrap(),
         hosts: vec![HOST.into()],
@@ -368,6 +378,7 @@ fn config(https_port: u16) -> EdgeConfig {
         challenges: Vec::new(),
         connections_max: 1000,
         cache_bytes: 1 << 20,
+        cache_disk_bytes: 0,
     }
 }
 

@@ -139,6 +139,7 @@ impl Core {
         let mut certificates = Vec::new();
         let mut connections_max = 0;
         let mut cache_bytes = 0;
+        let mut cache_disk_bytes = 0;
         let mut https_port = 443;
         let host = self.host.borrow();
         let apps = self.apps.borrow();
@@ -151,6 +152,7 @@ impl Core {
             https_port = self.edge_ports(settings).0;
             connections_max = connections_max.max(settings.connections);
             cache_bytes = cache_bytes.max(settings.cache_memory.0);
+            cache_disk_bytes = cache_disk_bytes.max(settings.cache_disk.0);
             let hosts = self.hosts(key, release);
             certificates.extend(self.certificates_of(key, release, &hosts)?);
             sites.push(self.site(key, app, release, hosts, &mut folders)?);
@@ -163,6 +165,7 @@ impl Core {
             challenges: self.certificates.challenges(),
             connections_max,
             cache_bytes,
+            cache_disk_bytes,
         };
         Ok((config, folders))
     }
