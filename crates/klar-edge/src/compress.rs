@@ -88,9 +88,9 @@ pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
     let (mut parts, source) = answer.into_parts();
     let headers = &mut parts.headers;
     if parts.status == StatusCode::NOT_MODIFIED {
-        // It has the tag that the whole answer would have had (RFC 9110 section 15.4.5), and whoever asks knows it as
-        // weak if that was packed.
-        if knows_as_weak(asked, headers) {
+        // It has the tag that the whole answer would have had (RFC 9110 section 15.4.5): a weak one for who knows it as
+        // weak and would get it packed.
+        if Coding::choose(asked).is_some() && knows_as_weak(asked, headers) {
             weaken(headers);
         }
         return Answer::from_parts(parts, source);
