@@ -453,9 +453,6 @@ mod tests {
         assert_eq!(plain.headers()["vary"], "accept-encoding");
         assert_eq!(plain.headers()["etag"], "\"a\"");
         assert_eq!(plain.headers()["content-length"], "2000");
-        let no_length = compress(answer(&page[..2], b""), &Method::HEAD, &asked);
-        let wanted = map(&[page[0], page[1], ("vary", "accept-encoding")]);
-        assert_eq!(*no_length.headers(), wanted, "nobody knows whether it would be packed");
         for (known, tag) in
             [("W/\"a\"", "W/\"a\""), ("\"b\", W/\"a\"", "W/\"a\""), ("\"a\"", "\"a\""), ("*", "\"a\"")]
         {
