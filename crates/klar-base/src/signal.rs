@@ -69,6 +69,8 @@ pub enum CacheOutcome {
     Revalidated,
     /// It had no part.
     Bypass,
+    /// No visitor's request: the edge asked the app for a newer answer, after it had given the stale one.
+    Refresh,
 }
 
 /// Who decided how a request was answered.

@@ -210,6 +210,9 @@ pub struct EdgeConfig {
     /// The room of the cache, in bytes; 0 switches it off.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
+    /// What the cache may take on disk, in bytes; 0 keeps nothing there.
+    #[serde(default)]
+    pub cache_disk_bytes: u64,
     /// The ports where every connection begins with a header of the PROXY protocol.
     #[serde(default)]
     pub proxy_protocol: Vec<ProxyProtocol>,

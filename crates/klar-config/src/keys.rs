@@ -599,6 +599,15 @@ section! {
         max: Some("64GiB"),
         aliases: &["cache", "cache_size", "memory"],
     };
+
+    /// How much of the disk the cache of answers may take, in the state folder: for what memory has no room for, and for
+    /// after a restart. All apps of the machine share it, and the largest of these counts; `"0B"` in all of them keeps
+    /// nothing there. One answer may take a thirty-second of it.
+    cache_disk as "cache_disk": ByteSize = fixed("\"1GiB\"") {
+        example: r#"cache_disk = "10GiB""#,
+        max: Some("1TiB"),
+        aliases: &["disk", "disk_cache"],
+    };
 }
 
 section! {

@@ -86,10 +86,10 @@ pub fn quality(asked: &HeaderMap, coding: &str) -> Option<u32> {
 pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
     let (mut parts, source) = answer.into_parts();
     let headers = &mut parts.headers;
-    let coding = Coding::choose(asked);
     if parts.status == StatusCode::NOT_MODIFIED {
-        // What it stands for may have been compressed, and then its tag was weak.
-        if coding.is_some() {
+        // It has the tag that the whole answer would have had (RFC 9110 section 15.4.5): a weak one for who knows it as
+        // weak and would get it packed.
+        if Coding::choose(asked).is_some() && knows_as_weak(asked, headers) {
             weaken(headers);
         }
         return Answer::from_parts(parts, source);
@@ -99,10 +99,16 @@ pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
     }
     // Whatever this visitor gets, another may get something else.
     vary(headers);
-    let Some(coding) = coding else { return Answer::from_parts(parts, source) };
+    let is_head = *method == Method::HEAD;
+    if is_head && !headers.contains_key(header::CONTENT_LENGTH) {
+        // Whether the whole answer is worth it is known only with its length, which the head may leave out
+        // (RFC 9110 section 9.3.2).
+        return Answer::from_parts(parts, source);
+    }
+    let Some(coding) = Coding::choose(asked) else { return Answer::from_parts(parts, source) };
     let source = match source {
         // `HEAD` is told what `GET` would get.
-        source if *method == Method::HEAD => source,
+        source if is_head => source,
         Source::Full(bytes) => match Encoder::new(coding).and_then(|encoder| encoder.all(&bytes)) {
             Ok(compressed) => Source::Full(compressed),
             Err(_) => return Answer::from_parts(parts, Source::Full(bytes)),
@@ -208,6 +214,14 @@ fn weaken(headers: &mut HeaderMap) {
     if let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
         headers.insert(header::ETAG, weak);
     }
+}
+
+/// Whether a request names the tag of an answer, as a weak one.
+fn knows_as_weak(asked: &HeaderMap, headers: &HeaderMap) -> bool {
+    let Some(tag) = headers.get(header::ETAG) else { return false };
+    let weak = [b"W/", tag.as_bytes()].concat();
+    let mut lines = asked.get_all(header::IF_NONE_MATCH).iter();
+    lines.any(|line| line.as_bytes().windows(weak.len()).any(|part| part == weak))
 }
 
 /// A compressor that writes into memory.
@@ -438,9 +452,14 @@ mod tests {
         assert_eq!(plain.headers()["vary"], "accept-encoding");
         assert_eq!(plain.headers()["etag"], "\"a\"");
         assert_eq!(plain.headers()["content-length"], "2000");
-        let mut same = answer(&[("etag", "\"a\"")], b"");
-        *same.status_mut() = StatusCode::NOT_MODIFIED;
-        assert_eq!(compress(same, &Method::GET, &asked).headers()["etag"], "W/\"a\"");
+        for (known, tag) in
+            [("W/\"a\"", "W/\"a\""), ("\"b\", W/\"a\"", "W/\"a\""), ("\"a\"", "\"a\""), ("*", "\"a\"")]
+        {
+            let mut same = answer(&[("etag", "\"a\"")], b"");
+            *same.status_mut() = StatusCode::NOT_MODIFIED;
+            let asked = map(&[("accept-encoding", "br"), ("if-none-match", known)]);
+            assert_eq!(compress(same, &Method::GET, &asked).headers()["etag"], tag, "{known}");
+        }
         let varies = [("content-type", "text/html"), ("vary", "Cookie, Accept-Encoding")];
         let out = compress(answer(&varies, &[b'x'; 2000]), &Method::GET, &asked);
         assert_eq!(out.headers().get_all("vary").iter().count(), 1);

@@ -71,6 +71,8 @@ pub struct Options {
     pub core_uid: u32,
     /// The folders beneath which static files may be read.
     pub static_roots: Vec<PathBuf>,
+    /// The folder of the cache on disk, which must be there and the edge's own. `None`: there is none.
+    pub cache_folder: Option<PathBuf>,
     /// Threads that serve; `None` means one for each core.
     pub workers: Option<usize>,
     /// Names the file of the program that runs: see [`klar_base::upstreams::FromEdge::Hello`].
@@ -123,13 +125,20 @@ pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
             .map_err(io::Error::from)
             .map_err(EdgeError::system("take charge of its signals"))?;
     }
+    // Before the sandbox closes: afterwards no file can be opened or made. A cache that is smaller is better than no edge.
+    let cache = cache::Cache::open(options.cache_folder.as_deref()).or_else(|error| {
+        eprintln!("edge: the cache on disk is off: {error}");
+        cache::Cache::open(None)
+    });
+    let cache = cache.map_err(EdgeError::system("make its cache"))?;
     let sandbox = if options.sandbox {
         sandbox::close(&options.static_roots)?
     } else {
         vec!["off: this edge runs inside another program".to_owned()]
     };
 
-    let (shared, notes) = table::Shared::new();
+    let (shared, notes) = table::Shared::with(cache);
+    shared.cache.start().map_err(EdgeError::system("start the threads of its cache"))?;
     let count =
         options.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let mut workers = Vec::with_capacity(count);
@@ -152,12 +161,13 @@ pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
     }
     let orders = workers.iter().map(serve::Worker::orders).collect();
     let own = control::Own { sandbox, program: options.program, core_uid: options.core_uid };
-    let link = Arc::new(control::Link::new(shared, orders, own, stop));
+    let link = Arc::new(control::Link::new(shared.clone(), orders, own, stop));
     link.clone().start(control.into(), notes).map_err(EdgeError::system("start its control thread"))?;
     end(&workers, &stopped);
     for worker in workers {
         worker.join();
     }
+    shared.cache.close();
     link.flush();
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! What the edge gives up before it reads its first strange byte.
 //!
 //! It may serve sockets it was given, connect to apps, and read beneath the folders of releases. It may not start
-//! programs, open or write other files, bind ports, trace, load modules or become somebody else.
+//! programs, open or make other files, bind ports, trace, load modules or become somebody else. The files of its cache
+//! were opened before: it reads, writes and empties them, and cannot open, make, rename or remove any.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +37,10 @@ const CALLS: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_write,
     libc::SYS_writev,
+    libc::SYS_pwrite64,
+    libc::SYS_ftruncate,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
     libc::SYS_openat2,
     libc::SYS_statx,
     libc::SYS_fstat,

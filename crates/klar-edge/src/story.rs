@@ -19,8 +19,6 @@ pub struct Story {
     pub read: Arc<AtomicU64>,
     begun: Instant,
     shared: Arc<Shared>,
-    /// There is no visitor whose request this is.
-    untold: bool,
 }
 
 impl Story {
@@ -36,14 +34,7 @@ impl Story {
             aborted: true,
             ..blank(visitor.address)
         };
-        Self { record, totals: None, read: Arc::default(), begun, shared, untold: false }
-    }
-
-    /// Of a request that the edge makes by itself, on behalf of a visitor: nobody hears of it but the app.
-    pub fn untold(shared: Arc<Shared>, visitor: Visitor) -> Self {
-        let mut story = Self::begin(shared, Instant::now(), visitor);
-        story.untold = true;
-        story
+        Self { record, totals: None, read: Arc::default(), begun, shared }
     }
 
     /// It is known now whose request this is.
@@ -54,9 +45,6 @@ impl Story {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        if self.untold {
-            return;
-        }
         let mut record = std::mem::replace(&mut self.record, blank(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         record.bytes_in = self.read.load(Ordering::Relaxed);
         record.duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -273,7 +273,7 @@ impl Epoch {
 
 impl Shared {
     /// Nothing to serve yet; and the notes for the core.
-    pub fn new() -> (Arc<Self>, Receiver<Note>) {
+    pub fn with(cache: Cache) -> (Arc<Self>, Receiver<Note>) {
         let (notes, taken) = sync_channel(NOTES_MAX);
         let shared = Self {
             table: ArcSwap::from_pointee(Table::empty()),
@@ -281,13 +281,19 @@ impl Shared {
             records_dropped: AtomicU64::new(0),
             turned_away: TurnedAway::default(),
             reporter: OnceLock::new(),
-            cache: Arc::new(Cache::new(0)),
+            cache: Arc::new(cache),
             tunnels: watch::Sender::new(()),
             notes,
             changes: watch::Sender::new(()),
             memory: Mutex::default(),
         };
         (Arc::new(shared), taken)
+    }
+
+    /// The same without any cache.
+    #[cfg(test)]
+    pub fn new() -> (Arc<Self>, Receiver<Note>) {
+        Self::with(Cache::open(None).unwrap_or_else(|error| panic!("{error}")))
     }
 
     /// Wakes those who wait for an instance.
@@ -431,6 +437,7 @@ impl Shared {
                 changed.push(site.app.clone());
             }
             let epoch = epoch.number;
+            self.cache.serve(&site.app, epoch, &serving);
             let table = Arc::new(SiteTable {
                 app: site.app.clone(),
                 limits: site.limits,
@@ -475,7 +482,7 @@ impl Shared {
         }
         memory.upstreams = kept;
         drop(memory);
-        self.cache.resize(usize::try_from(config.cache_bytes).unwrap_or(usize::MAX));
+        self.cache.resize(usize::try_from(config.cache_bytes).unwrap_or(usize::MAX), config.cache_disk_bytes);
         // Nobody finds these any more; this gives their room back.
         for app in &changed {
             self.cache.forget(app);

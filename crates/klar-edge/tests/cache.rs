@@ -10,7 +10,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Answer, App, Edge, Gate, Got, HOST, PATIENCE, Then, reply};
+use common::{Answer, App, Edge, Gate, Got, HOST, PATIENCE, Then, http2, reply};
+use hyper::client::conn::http2::SendRequest;
 use klar_base::signal::{CacheOutcome, DecidedBy};
 use klar_base::upstreams::{Purge, ToEdge};
 
@@ -146,6 +147,100 @@ fn a_crowd_is_one_request() {
         });
         assert!(answers.iter().all(|answer| answer.text() == "once"));
         assert_eq!(arrived.load(Ordering::SeqCst), 1);
+    }
+}
+
+/// Ten thousand at the same time, on both workers, are one request to the app.
+#[test]
+fn ten_thousand_are_one_request() {
+    const CONNECTIONS: usize = 102;
+    // One stream less than a connection may have.
+    const STREAMS: usize = 99;
+    let gate = Gate::default();
+    let waiting = gate.clone();
+    let app = App::start(move |got, stream| {
+        if got.line == "GET /" {
+            waiting.pass();
+        }
+        reply(stream, "200 OK", "cache-control: max-age=60\r\n", "once")
+    });
+    let edge = Edge::with(&[&app], |_| {});
+    let first = http2::Client::new(&edge);
+    let others: Vec<_> = (1..CONNECTIONS).map(|_| first.wait(http2::Client::sender(edge.https))).collect();
+    let mut senders = vec![first.send.clone()];
+    senders.extend(others);
+    let ask = |sender: &mut SendRequest<http2::SendBody>, path: &str| {
+        let request = http2::Client::request("GET", path).body(http2::full("")).unwrap();
+        let answer = sender.send_request(request);
+        async { http2::read(answer.await.unwrap()).await.unwrap() }
+    };
+    let answers = first.wait(async {
+        let mut crowd = Vec::new();
+        for sender in &mut senders {
+            crowd.extend((0..STREAMS).map(|_| tokio::spawn(ask(sender, "/"))));
+            // Its requests are taken in the order in which they come, so all others are in when this one is answered.
+            assert_eq!(ask(sender, "/other").await.text(), "once");
+        }
+        assert_eq!(app.lines().iter().filter(|line| *line == "GET /").count(), 1);
+        gate.open();
+        let mut answers = Vec::new();
+        for one in crowd {
+            answers.push(one.await.unwrap());
+        }
+        answers
+    });
+    assert!(answers.len() >= 10_000 && answers.iter().all(|answer| answer.text() == "once"));
+    let waited = |got: &http2::Got| got.headers["cache-status"].to_str().unwrap().contains("collapsed");
+    assert_eq!(answers.iter().filter(|got| waited(got)).count(), answers.len() - 1, "all were there at once");
+    assert_eq!(app.lines().iter().filter(|line| *line == "GET /").count(), 1);
+}
+
+/// Those who wait for an answer see it come: its first half before the app has sent the second. One who reads nothing
+/// holds nobody up, and one who comes after a write has changed it does not get it.
+#[test]
+fn a_crowd_follows_what_comes() {
+    const HALF: usize = 300_000;
+    for chunked in [false, true] {
+        let (gate, count) = (Gate::default(), AtomicUsize::new(0));
+        let waiting = gate.clone();
+        let app = App::start(move |got, stream| {
+            if got.line == "POST /" || count.fetch_add(1, Ordering::SeqCst) > 0 {
+                return reply(stream, "200 OK", "cache-control: max-age=60\r\n", "changed");
+            }
+            let half = "x".repeat(HALF);
+            let framing = match chunked {
+                true => "transfer-encoding: chunked".to_owned(),
+                false => format!("content-length: {}", 2 * HALF),
+            };
+            let half = match chunked {
+                true => format!("{HALF:x}\r\n{half}\r\n"),
+                false => half,
+            };
+            write!(stream, "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\n{framing}\r\n\r\n{half}")
+                .unwrap();
+            waiting.pass();
+            write!(stream, "{half}{}", if chunked { "0\r\n\r\n" } else { "" }).unwrap();
+            Then::Keep
+        });
+        let edge = Edge::with(&[&app], |edge| edge.config.cache_bytes = 64 << 20);
+        let mut visitors: Vec<_> = (0..8).map(|_| edge.visitor()).collect();
+        for visitor in &mut visitors {
+            visitor.send(request("GET /", ""));
+        }
+        // All but one have most of the first half while there is no second one.
+        let mut silent = visitors.remove(0);
+        let starts: Vec<_> = visitors.iter_mut().map(|visitor| visitor.read(HALF / 2)).collect();
+        assert!(starts.iter().all(|start| start.starts_with(b"HTTP/1.1 200 OK\r\n")));
+        assert_eq!(app.got().len(), 1, "chunked: {chunked}");
+        edge.ask(&request("POST /", "content-length: 0\r\n"));
+        assert_eq!(edge.get("/").text(), "changed", "who comes now must not get what was before");
+        gate.open();
+        for (mut visitor, start) in visitors.into_iter().zip(starts) {
+            let rest = visitor.read(2 * HALF - start.len());
+            assert!(rest.iter().filter(|byte| **byte == b'x').count() > 2 * HALF - start.len() - 5000);
+        }
+        assert_eq!(silent.answer().body.len(), 2 * HALF);
+        assert_eq!(edge.get("/").text(), "changed");
     }
 }
 
@@ -370,6 +465,76 @@ fn validation() {
     assert_eq!(app.got().len(), 4);
 }
 
+/// Packed or not, what is kept is found good again, whichever way the app writes the tag of it.
+#[test]
+fn validation_of_what_may_be_packed() {
+    for (length, first, second, wanted) in [
+        (10, "\"v1\"", "\"v1\"", "\"v1\""),
+        (10, "\"v1\"", "W/\"v1\"", "W/\"v1\""),
+        (10, "W/\"v1\"", "\"v1\"", "W/\"v1\""),
+        (5000, "\"v1\"", "\"v1\"", "W/\"v1\""),
+        (100_000, "\"v1\"", "\"v1\"", "W/\"v1\""),
+        (100_000, "\"v1\"", "W/\"v1\"", "W/\"v1\""),
+    ] {
+        let app = App::start(move |got, stream| {
+            let head = "cache-control: no-cache\r\ncontent-type: text/html\r\n";
+            if got.header("if-none-match").is_some() {
+                let head = format!("HTTP/1.1 304 Not Modified\r\netag: {second}\r\n{head}\r\n");
+                return if stream.write_all(head.as_bytes()).is_ok() { Then::Keep } else { Then::Close };
+            }
+            reply(stream, "200 OK", &format!("{head}etag: {first}\r\n"), &"x".repeat(length))
+        });
+        let edge = Edge::with(&[&app], |edge| edge.config.cache_bytes = 64 << 20);
+        let ask = || edge.ask(&request("GET /", "accept-encoding: gzip\r\n"));
+        let before = ask();
+        assert_eq!(before.header("content-encoding"), (length > 1024).then_some("gzip"));
+        for _ in 0..2 {
+            let after = ask();
+            assert_eq!(
+                edge.record(&after).cache,
+                Some(CacheOutcome::Revalidated),
+                "{length} {first} {second}"
+            );
+            assert_eq!((&after.body, after.header("etag")), (&before.body, Some(wanted)), "{first} {second}");
+            assert_eq!(after.header("content-encoding"), before.header("content-encoding"));
+        }
+        assert_eq!(app.got().len(), 3, "{length} {first} {second}");
+    }
+}
+
+/// The head of an answer may renew what is kept, and never changes what its body is said to be: an app that leaves out
+/// the length there does not know whether the edge packs the body.
+#[test]
+fn a_head_does_not_change_the_body() {
+    for (body, in_head) in
+        [("short", ""), ("short", "content-encoding: gzip\r\n"), ("short", "content-length: 5\r\n")]
+    {
+        let app = App::start(move |got, stream| {
+            let age = if got.line.starts_with("HEAD") { 1000 } else { 0 };
+            let head = format!(
+                "cache-control: max-age={age}\r\nx-age: {age}\r\netag: \"v1\"\r\ncontent-type: text/plain\r\n"
+            );
+            if got.line.starts_with("HEAD") {
+                stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}{in_head}\r\n").as_bytes()).unwrap();
+                return Then::Keep;
+            }
+            reply(stream, "200 OK", &head, body)
+        });
+        let edge = Edge::with(&[&app], |_| {});
+        let ask = |method: &str| edge.ask(&request(&format!("{method} /"), "accept-encoding: gzip, br\r\n"));
+        ask("GET");
+        let head = ask("HEAD");
+        assert_eq!(head.header("content-encoding").is_some(), in_head.contains("gzip"), "{in_head}");
+        let kept = ask("GET");
+        assert_eq!(
+            (kept.header("x-age"), kept.header("content-encoding")),
+            (Some("1000"), None),
+            "{in_head}"
+        );
+        assert_eq!((kept.text().as_str(), app.got().len()), (body, 2), "{in_head}");
+    }
+}
+
 /// RFC 9111 section 4.4.
 #[test]
 fn writes_take_out_what_they_changed() {
@@ -419,6 +584,12 @@ fn stale_while_revalidate() {
     assert!(status(&stale).contains("detail=refresh"), "{}", status(&stale));
     assert_eq!(edge.record(&stale).cache, Some(CacheOutcome::Stale));
     ask_until(&edge, &request("GET /", ""), "the newer answer", |answer| answer.text() != "answer 1");
+    let refresh = edge.core().wait("the record of who asked the app", |heard| {
+        heard.records.iter().find(|record| record.cache == Some(CacheOutcome::Refresh)).cloned()
+    });
+    assert_eq!((refresh.method.as_str(), refresh.host.as_str(), refresh.path.as_str()), ("GET", HOST, "/"));
+    assert_eq!((refresh.status, refresh.attempts, refresh.aborted), (200, 1, false));
+    assert!(refresh.upstream.is_some() && refresh.app.is_some());
 }
 
 /// RFC 9111 section 4.2.4: when the app is away, what is stale is better than nothing, unless it says otherwise.

@@ -9,6 +9,7 @@
 //! STATE/ca/                            the local certificate authority and given certificates
 //! STATE/acme/accounts/HASH/             the account at a public authority: its key, and where it is
 //! STATE/acme/certificates/NAME.*       what it gave: key and chain, those before, an order on its way
+//! STATE/cache/                         answers that the edge keeps; its own
 //! STATE/run/klar.sock, edge.sock       control sockets; edge.next.sock, edge.PID.sock: edges before and after
 //! STATE/run/i/HASH.{json,sock}         one pair for each running shim: enough to find it again
 //! STATE/apps/APP.ENV/releases/ID/      files/ (read-only), release.json (written last: the release is whole)
@@ -83,6 +84,10 @@ impl Layout {
     /// Accounts at certificate authorities, and the certificates that they gave.
     pub fn acme(&self) -> PathBuf {
         self.root.join("acme")
+    }
+    /// What the edge keeps of answers on disk.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
     }
     /// Sockets and what is only true while processes live.
     pub fn run(&self) -> PathBuf {

@@ -226,6 +226,8 @@ pub enum Verb {
         core_uid: u32,
         #[arg(long)]
         static_root: Vec<PathBuf>,
+        #[arg(long)]
+        cache_folder: Option<PathBuf>,
     },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
     Shim { id: String },

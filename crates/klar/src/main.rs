@@ -69,7 +69,9 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         }
         Some(Verb::Spawn) => host::spawn(&context.layout, host::Handed::default()),
         Some(Verb::Core { spawner_fd }) => host::core(&context.layout, spawner_fd),
-        Some(Verb::Edge { core_uid, static_root }) => host::edge(core_uid, static_root),
+        Some(Verb::Edge { core_uid, static_root, cache_folder }) => {
+            host::edge(core_uid, static_root, cache_folder)
+        }
         Some(Verb::Shim { .. }) => host::shim(),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The first one leads, the others wait. They must never wait for nothing:
 //!
+//! - When the head of the answer says that it is for many, the others follow its body while it comes ([`Shown`]).
 //! - When the head of the answer says that it is for one visitor only, the leader lands at once, and the others ask
 //!   for themselves, all at the same time. The address is remembered as one that is not shared, so that the next
 //!   ones do not wait at all ([`ALONE`]).
@@ -14,12 +15,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::growing::Growing;
 use super::key::Key;
+use super::store::{Stored, Ticket};
 
 const SHARDS: usize = 16;
 /// How long an address is known as one whose answers are not shared.
@@ -35,6 +38,8 @@ const ALONE_MAX: usize = 4096;
 pub enum Landing {
     /// Not yet.
     Flying,
+    /// Not yet, but its answer can be seen, and its body be followed.
+    Shown,
     /// The answer is in the store.
     Stored,
     /// There is nothing to share.
@@ -43,6 +48,23 @@ pub enum Landing {
     Failed,
     /// The leader is gone, and nobody knows.
     Abandoned,
+}
+
+/// An answer that is on its way.
+#[derive(Debug)]
+pub struct Shown {
+    /// Without its body.
+    pub head: Stored,
+    pub ticket: Ticket,
+    pub length: Option<u64>,
+    pub body: Arc<Growing>,
+}
+
+/// Somebody else's flight.
+#[derive(Debug, Clone)]
+pub struct Flight {
+    landing: watch::Receiver<Landing>,
+    shown: Arc<OnceLock<Shown>>,
 }
 
 /// See the [module](self).
@@ -54,7 +76,7 @@ pub struct Flights {
 
 #[derive(Debug, Default)]
 struct Shard {
-    flying: HashMap<Key, watch::Receiver<Landing>>,
+    flying: HashMap<Key, Flight>,
     /// By a digest of the key: keys can be long, and whom two share one with does not matter.
     alone: HashMap<u64, Instant>,
     failing: HashMap<u64, Instant>,
@@ -66,7 +88,7 @@ pub enum Turn {
     /// Ask the app, and tell the others.
     Lead(Lead),
     /// Wait for who asks already.
-    Wait(watch::Receiver<Landing>),
+    Wait(Flight),
     /// Ask the app, alone.
     Alone,
 }
@@ -77,6 +99,7 @@ pub struct Lead {
     flights: Arc<Flights>,
     key: Key,
     landing: watch::Sender<Landing>,
+    shown: Arc<OnceLock<Shown>>,
 }
 
 impl Flights {
@@ -112,8 +135,10 @@ impl Flights {
 
     fn start(self: &Arc<Self>, shard: &mut Shard, key: &Key) -> Lead {
         let landing = watch::Sender::new(Landing::Flying);
-        shard.flying.insert(key.clone(), landing.subscribe());
-        Lead { flights: self.clone(), key: key.clone(), landing }
+        let shown = Arc::<OnceLock<Shown>>::default();
+        let flight = Flight { landing: landing.subscribe(), shown: shown.clone() };
+        shard.flying.insert(key.clone(), flight);
+        Lead { flights: self.clone(), key: key.clone(), landing, shown }
     }
 
     /// Notes that answers for `key` are for one visitor each.
@@ -149,6 +174,13 @@ fn note(notes: &mut HashMap<u64, Instant>, digest: u64, now: Instant, time: Dura
 }
 
 impl Lead {
+    /// Lets those who wait, and those who come now, see the answer that is on its way.
+    pub fn show(&self, shown: Shown) {
+        if self.shown.set(shown).is_ok() {
+            self.landing.send_replace(Landing::Shown);
+        }
+    }
+
     /// Ends the flight, and tells those who wait.
     pub fn land(self, landing: Landing) {
         self.end(landing);
@@ -163,17 +195,29 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        if *self.landing.borrow() == Landing::Flying {
+        if matches!(*self.landing.borrow(), Landing::Flying | Landing::Shown) {
             self.end(Landing::Abandoned);
         }
     }
 }
 
-/// Waits until the flight has landed.
-pub async fn landed(mut flight: watch::Receiver<Landing>) -> Landing {
-    match flight.wait_for(|landing| *landing != Landing::Flying).await {
-        Ok(landing) => *landing,
-        Err(_) => Landing::Abandoned,
+impl Flight {
+    /// Waits until the flight has landed, or, for `follows`, until its answer can be seen.
+    pub async fn landed(&mut self, follows: bool) -> Landing {
+        let is_there = |landing: &Landing| match landing {
+            Landing::Flying => false,
+            Landing::Shown => follows,
+            _ => true,
+        };
+        match self.landing.wait_for(is_there).await {
+            Ok(landing) => *landing,
+            Err(_) => Landing::Abandoned,
+        }
+    }
+
+    /// The answer that is on its way.
+    pub fn shown(&self) -> Option<&Shown> {
+        self.shown.get()
     }
 }
 
@@ -192,7 +236,7 @@ mod tests {
         }
     }
 
-    fn wait(turn: Turn) -> watch::Receiver<Landing> {
+    fn wait(turn: Turn) -> Flight {
         match turn {
             Turn::Wait(flight) => flight,
             other => panic!("{other:?} for a flight"),
@@ -207,8 +251,8 @@ mod tests {
             let others: Vec<_> = (0..100).map(|_| wait(flights.join(&key("/"), now))).collect();
             let _elsewhere = lead(flights.join(&key("/b"), now));
             leader.land(landing);
-            for other in others {
-                assert_eq!(landed(other).await, landing);
+            for mut other in others {
+                assert_eq!(other.landed(true).await, landing);
             }
         }
     }
@@ -217,9 +261,9 @@ mod tests {
     async fn a_leader_that_goes_away_leaves_the_lead() {
         let (flights, now) = (Arc::new(Flights::default()), Instant::now());
         let leader = lead(flights.join(&key("/"), now));
-        let other = wait(flights.join(&key("/"), now));
+        let mut other = wait(flights.join(&key("/"), now));
         drop(leader);
-        assert_eq!(landed(other).await, Landing::Abandoned);
+        assert_eq!(other.landed(true).await, Landing::Abandoned);
         drop(lead(flights.join(&key("/"), now)));
     }
 

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderName};
 use klar_base::AppKey;
+use sha2::{Digest as _, Sha256};
 
 use super::directives::items;
 
@@ -85,6 +86,31 @@ impl Key {
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
+
+    /// Where the epoch stands: behind the app and its environment.
+    fn epoch_at(&self) -> usize {
+        let behind = |at: usize| {
+            let length = self.bytes.get(at..).and_then(|rest| rest.first_chunk());
+            at + 8 + length.map_or(0, |length| u64::from_be_bytes(*length) as usize)
+        };
+        behind(behind(0)) + 8
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> u64 {
+        let part = self.bytes.get(self.epoch_at()..).and_then(|rest| rest.first_chunk());
+        part.map_or(0, |epoch| u64::from_be_bytes(*epoch))
+    }
+
+    /// SHA-256 of the key with this epoch in place of its own.
+    pub fn digest(&self, epoch: u64) -> [u8; 32] {
+        let (before, after) = self.bytes.split_at(self.epoch_at().min(self.bytes.len()));
+        let mut digest = Sha256::new();
+        digest.update(before);
+        digest.update(epoch.to_be_bytes());
+        digest.update(after.get(8..).unwrap_or_default());
+        digest.finalize().into()
+    }
 }
 
 /// The request headers by which an answer was chosen, and what they said.
@@ -130,6 +156,16 @@ impl Selector {
             sifted.extend_from_slice(&value.unwrap_or_default());
         }
         sifted
+    }
+
+    /// The headers and what they said.
+    pub fn parts(&self) -> &[(HeaderName, Option<Vec<u8>>)] {
+        &self.0
+    }
+
+    /// What [`Selector::parts`] gave.
+    pub fn from_parts(parts: Vec<(HeaderName, Option<Vec<u8>>)>) -> Self {
+        Self(parts)
     }
 
     /// Roughly, in bytes.
@@ -223,6 +259,14 @@ mod tests {
             }
         }
         assert_eq!(key("Shop.Example", "/"), key("shop.example", "/"));
+        let digests = all.each_ref().map(|key| key.digest(9));
+        for (index, one) in digests.iter().enumerate() {
+            // `all[8]` is `all[0]` in another epoch.
+            let same = digests[index + 1..].iter().filter(|other| *other == one).count();
+            assert_eq!(same, usize::from(index == 0), "{index}");
+        }
+        assert_ne!(all[0].digest(1), all[0].digest(2));
+        assert_eq!((all[0].epoch(), all[8].epoch(), all[10].epoch()), (1, 2, 1));
     }
 
     proptest! {

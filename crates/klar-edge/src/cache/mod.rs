@@ -1,9 +1,11 @@
 //! The shared cache (RFC 9111): answers of apps that several visitors may get.
 //!
 //! `policy.rs` is what the RFCs say, as pure functions over what `directives.rs` and `dates.rs` read; `key.rs` is
-//! what an answer is found by. `store.rs` keeps answers, for all workers together; `flight.rs` makes one request of
-//! many that are alike; `fill.rs` brings a body to the visitor and into the store at once. `visit.rs` puts these
-//! around the way to the app, `purge.rs` forgets on request, and `status.rs` says in each answer what was done.
+//! what an answer is found by. `store.rs` keeps answers in memory, for all workers together, and `disk/` those that
+//! memory has no room for, and for after a restart; `flight.rs` makes one request of many that are alike; `fill.rs`
+//! brings a body to its visitors and into the store at once (`growing.rs`). `visit.rs` puts these around the way to the
+//! app, `invalidate.rs` forgets what a write has changed, `purge.rs` what it is told to, and `status.rs` says in each
+//! answer what was done.
 //!
 //! **Releases.** A page of an old release must not outlive a deploy. So the key has an epoch of the app in it, which
 //! grows whenever the set of releases that get requests changes: when a new release gets its first ones, and again
@@ -17,8 +19,11 @@
 
 pub mod dates;
 mod directives;
+mod disk;
 pub mod fill;
 mod flight;
+mod growing;
+mod invalidate;
 mod key;
 mod policy;
 mod purge;
@@ -26,38 +31,104 @@ mod status;
 mod store;
 mod visit;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use http::header::HeaderMap;
 use klar_base::AppKey;
 
+pub use disk::Serving;
 pub use visit::answer;
 
+use disk::Disk;
 use flight::Flights;
-use store::Store;
+use key::Key;
+use store::{Name, Store, Stored, Ticket};
+use tokio::sync::oneshot;
 
 /// What all workers share.
 #[derive(Debug)]
 pub struct Cache {
-    store: Store,
+    store: Arc<Store>,
+    disk: Option<Arc<Disk>>,
     flights: Arc<Flights>,
     /// Bytes that are on their way into the store.
     filling: AtomicUsize,
 }
 
 impl Cache {
-    /// An empty one with room for so many bytes.
-    pub fn new(room: usize) -> Self {
-        Self { store: Store::new(room), flights: Arc::default(), filling: AtomicUsize::new(0) }
+    /// One without room, with the slower tier in a folder that is there. To be made before the sandbox closes.
+    ///
+    /// # Errors
+    /// Why the folder cannot be used.
+    pub fn open(folder: Option<&Path>) -> io::Result<Self> {
+        let disk = folder.map(Disk::open).transpose()?.map(Arc::new);
+        Ok(Self {
+            store: Arc::new(Store::new(0)),
+            disk,
+            flights: Arc::default(),
+            filling: AtomicUsize::new(0),
+        })
     }
 
-    /// Changes the room, in bytes; 0 switches the cache off.
-    pub fn resize(&self, room: usize) {
-        self.store.resize(room);
+    /// Starts the threads of the slower tier.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn start(&self) -> io::Result<()> {
+        self.disk.as_ref().map_or(Ok(()), |disk| disk.start(&self.store))
     }
 
-    /// Forgets everything of an app.
+    /// Has the slower tier end in order.
+    pub fn close(&self) {
+        if let Some(disk) = &self.disk {
+            disk.close();
+        }
+    }
+
+    /// Changes the room in memory and on disk, in bytes; 0 in memory switches the cache off, 0 on disk the slower tier.
+    pub fn resize(&self, memory: usize, disk: u64) {
+        self.store.resize(memory);
+        if let Some(tier) = &self.disk {
+            tier.resize(if memory == 0 { 0 } else { disk });
+        }
+    }
+
+    /// Takes note of the releases of an app that get requests from now on. `epoch`: as it is in keys.
+    pub fn serve(&self, app: &AppKey, epoch: u64, serving: &Serving) {
+        if let Some(disk) = &self.disk {
+            disk.serve(app, epoch, serving);
+        }
+    }
+
+    /// Forgets everything of an app that memory holds. What is on disk has lost its epoch.
     pub fn forget(&self, app: &AppKey) -> usize {
         self.store.purge(|name, _| name.app == *app)
+    }
+
+    /// Keeps an answer. `false`: it was cleared meanwhile, or is too large.
+    fn put(&self, key: &Key, name: &Name, ticket: Ticket, stored: &Arc<Stored>) -> bool {
+        let is_in = self.store.put(key, name, ticket, stored.clone());
+        if let Some(disk) = self.disk.as_ref().filter(|_| is_in) {
+            disk.offer(key, name, stored, || self.store.ticket(key) == ticket);
+        }
+        is_in
+    }
+
+    /// Takes out what is kept for an address. What is on its way is not kept either. What comes back is told when it
+    /// survives a kill; `None`: there is nothing to wait for.
+    fn remove(&self, key: &Key, name: &Name) -> Option<oneshot::Receiver<()>> {
+        self.store.remove(key);
+        self.disk.as_ref()?.forget(key, name)
+    }
+
+    /// Brings what is on disk for a request with these headers into memory.
+    async fn bring(&self, key: &Key, name: &Name, request: &HeaderMap) -> Option<Arc<Stored>> {
+        let disk = self.disk.as_ref()?;
+        let ticket = self.store.ticket(key);
+        let place = disk.find(key, name, request)?;
+        disk.bring(place, key, ticket).await
     }
 }

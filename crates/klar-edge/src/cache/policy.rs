@@ -14,7 +14,7 @@
 //! - A failure (500 and above) is kept for [`FAILURE_MAX`] at most, whatever it says: error pages often carry the
 //!   lifetime of the page that failed.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -250,6 +250,62 @@ impl Facts {
         self.initial_age + now.saturating_duration_since(self.received)
     }
 
+    /// How long it will be of use to everybody: fresh, or given while a newer one is fetched.
+    pub fn usable(&self, now: Instant) -> Duration {
+        if self.no_cache {
+            return Duration::ZERO;
+        }
+        (self.lifetime + if self.strict { Duration::ZERO } else { self.while_revalidate })
+            .saturating_sub(self.age(now))
+    }
+
+    /// How many numbers [`Facts::to_numbers`] gives.
+    pub const NUMBERS: usize = 6;
+
+    /// The facts as they are written down: lifetime, first age, moment of arrival since 1970, time of grace while a
+    /// newer one is fetched and after a failure (all in milliseconds), flags. And when the answer is of no use any
+    /// more, even where the app is away. `None`: the clock of this machine is not set.
+    pub fn to_numbers(&self) -> Option<([u64; Self::NUMBERS], u64)> {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1);
+        let received =
+            SystemTime::now().checked_sub(self.received.elapsed())?.duration_since(UNIX_EPOCH).ok()?;
+        let flags =
+            [self.no_cache, self.strict, self.shared_lifetime, self.for_cookies, self.for_authorization];
+        let flags = flags.iter().fold(0, |flags, flag| flags << 1 | u64::from(*flag));
+        let away = self.if_error.unwrap_or(if self.shared_lifetime { Duration::ZERO } else { GRACE });
+        let grace = if self.strict { Duration::ZERO } else { away.max(self.while_revalidate) };
+        let end = received + self.lifetime.saturating_sub(self.initial_age) + grace;
+        let numbers = [
+            ms(self.lifetime),
+            ms(self.initial_age),
+            ms(received),
+            ms(self.while_revalidate),
+            self.if_error.map_or(u64::MAX, ms),
+            flags,
+        ];
+        Some((numbers, ms(end)))
+    }
+
+    /// Reads what was written down, maybe before this process was started. `None`: it lies in the future, so the
+    /// clock was changed and nothing is known of its age.
+    pub fn from_numbers(numbers: [u64; Self::NUMBERS]) -> Option<Self> {
+        let [lifetime, initial_age, received, while_revalidate, if_error, flags] = numbers;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_millis(received)).ok()?;
+        let flag = |place: u32| flags >> place & 1 == 1;
+        Some(Self {
+            lifetime: Duration::from_millis(lifetime),
+            initial_age: Duration::from_millis(initial_age),
+            received: Instant::now().checked_sub(since)?,
+            no_cache: flag(4),
+            strict: flag(3),
+            shared_lifetime: flag(2),
+            while_revalidate: Duration::from_millis(while_revalidate),
+            if_error: (if_error != u64::MAX).then(|| Duration::from_millis(if_error)),
+            for_cookies: flag(1),
+            for_authorization: flag(0),
+        })
+    }
+
     /// When it came, or was last found to be good.
     pub fn received(&self) -> Instant {
         self.received
@@ -322,11 +378,19 @@ impl Facts {
     }
 }
 
-/// What a 304 makes of the headers that are kept (section 3.2): all that it says, except for the length of a body
-/// that it does not have.
+/// What a 304, or the head of an answer, makes of the headers that are kept (section 3.2): all that it says, except
+/// for what tells how the body is written that is here: its length and its coding, which the edge may have chosen.
+/// Of two tags of the same version the weaker one stays: a strong one promises bytes (RFC 9110 section 8.8.1), and
+/// the app knows nothing of those that were packed here.
 pub fn freshen(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     let mut merged = stored.clone();
-    for name in update.keys().filter(|name| **name != header::CONTENT_LENGTH) {
+    let is_weak = stored.get(header::ETAG).is_some_and(|tag| tag.as_bytes().starts_with(b"W/"));
+    let stays = |name: &HeaderName| {
+        *name == header::CONTENT_LENGTH
+            || *name == header::CONTENT_ENCODING
+            || (*name == header::ETAG && is_weak && is_same_version(stored, update))
+    };
+    for name in update.keys().filter(|name| !stays(name)) {
         merged.remove(name);
         for value in update.get_all(name) {
             merged.append(name.clone(), value.clone());
@@ -340,9 +404,9 @@ pub fn freshen(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
 }
 
 /// Whether a 304 or the head of an answer may be about the stored one: what both say of its version is the same
-/// (section 4.3.4).
+/// (section 4.3.4). Tags are compared weakly: what was packed on its way into the store has a weak one where the
+/// app's own is strong.
 pub fn is_same_version(stored: &HeaderMap, other: &HeaderMap) -> bool {
-    // What was packed on its way into the store has a weak tag where the app's own is strong, or the other way round.
     fn bare(value: &HeaderValue) -> &[u8] {
         value.as_bytes().strip_prefix(b"W/").unwrap_or(value.as_bytes())
     }

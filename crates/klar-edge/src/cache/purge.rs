@@ -1,22 +1,40 @@
 //! Forgetting on request: all, one address, what begins alike, or what has a name.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use klar_base::AppKey;
 use klar_base::upstreams::Purge;
 
 use super::Cache;
-use super::store::{Name, Stored};
+use super::disk::Meta;
+use super::key::Selector;
+use super::store::Name;
 
 impl Cache {
     /// Forgets answers of an app, and says how many there were. What is on its way is not kept either.
     pub fn purge(&self, app: &AppKey, what: &Purge) -> usize {
-        self.store.purge(|name, stored| name.app == *app && matches(what, name, stored))
+        let gone = RefCell::new(HashMap::<Name, Vec<Selector>>::new());
+        let count = self.store.purge(|name, stored| {
+            let goes = name.app == *app && matches(what, name, &stored.tags);
+            if goes && self.disk.is_some() {
+                gone.borrow_mut().entry(name.clone()).or_default().push(stored.selector.clone());
+            }
+            goes
+        });
+        let Some(disk) = &self.disk else { return count };
+        // Most of what was in memory is on disk as well.
+        let gone = gone.into_inner();
+        let is_counted = |meta: &Meta| gone.get(&meta.name).is_some_and(|all| all.contains(&meta.selector));
+        count + disk.purge(app, what).iter().filter(|meta| !is_counted(meta)).count()
     }
 }
 
-fn matches(what: &Purge, name: &Name, stored: &Stored) -> bool {
+/// Whether a purge takes out an answer with this name and these tags.
+pub fn matches(what: &Purge, name: &Name, tags: &[Box<str>]) -> bool {
     match what {
         Purge::All => true,
-        Purge::Tag(wanted) => stored.tags.iter().any(|tag| **tag == **wanted),
+        Purge::Tag(wanted) => tags.iter().any(|tag| **tag == **wanted),
         Purge::Url(url) => {
             let (host, target) = split(url);
             host.is_none_or(|host| host == name.host) && target == name.target

@@ -5,8 +5,7 @@
 //! once pushes out what others read once, not what is read all day. What left the small queue is remembered for a
 //! while (by a digest, in the ghost queue) and goes straight into the large one when it comes back.
 //!
-//! This is the boundary behind which a slower tier can come: nobody outside knows where an [`Arc<Stored>`] comes
-//! from, only [`Store::find`], [`Store::put`], [`Store::remove`] and [`Store::purge`].
+//! Behind it stands a slower tier (`disk/`), which puts what it finds in here ([`Store::bring`]).
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -37,7 +36,7 @@ const CLEARED: usize = 1024;
 const GHOSTS_MAX: usize = 4096;
 
 /// An answer that is kept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stored {
     pub status: StatusCode,
     /// As they are sent, but for `Age`, and what the edge adds for each request.
@@ -67,7 +66,7 @@ pub fn compact(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What an address is called when answers are to be taken out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Name {
     pub app: AppKey,
     /// Without its port, in small letters.
@@ -176,6 +175,24 @@ impl Store {
 
     /// Keeps an answer, in place of those for the same requests. `false`: it was cleared meanwhile, or is too large.
     pub fn put(&self, key: &Key, name: &Name, ticket: Ticket, stored: Arc<Stored>) -> bool {
+        self.put_if(key, name, ticket, stored, |_| true)
+    }
+
+    /// Keeps an answer that was kept before, unless there is one for the same requests meanwhile.
+    pub fn bring(&self, key: &Key, name: &Name, ticket: Ticket, stored: Arc<Stored>) {
+        let selector = stored.selector.clone();
+        let is_none = |slot: &Slot| slot.variants.iter().all(|known| known.selector != selector);
+        self.put_if(key, name, ticket, stored, |slot| slot.is_none_or(is_none));
+    }
+
+    fn put_if(
+        &self,
+        key: &Key,
+        name: &Name,
+        ticket: Ticket,
+        stored: Arc<Stored>,
+        may: impl FnOnce(Option<&Slot>) -> bool,
+    ) -> bool {
         let len = stored.len() + 2 * key.len() + name.target.len() + name.host.len();
         if stored.body.len() > self.object_max() || len > self.room() / 4 {
             return false;
@@ -184,7 +201,7 @@ impl Store {
         {
             let mut shard = self.shard(hash);
             // Under the lock: who clears counts first and takes out afterwards.
-            if self.ticket(key) != ticket {
+            if self.ticket(key) != ticket || !may(shard.slots.get(key)) {
                 return false;
             }
             let before = shard.len_of(key);

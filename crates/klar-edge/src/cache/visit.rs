@@ -16,13 +16,14 @@ use tokio::time::timeout;
 use super::Cache;
 use super::dates;
 use super::directives::Control;
-use super::fill::FillBody;
-use super::flight::{Landing, Lead, Turn, landed};
+use super::fill::{FillBody, Keep};
+use super::flight::{Flight, Landing, Lead, Shown, Turn};
+use super::invalidate::invalidate;
 use super::key::{Key, Selector};
 use super::policy::{self, Asked, Decision, Times};
 use super::status::{Forwarded, Status};
 use super::store::{Name, Stored, Ticket, compact};
-use crate::answer::{Answer, Source};
+use crate::answer::{Answer, Coming, Source};
 use crate::files::Range;
 use crate::forward::{Failure, Road, STICKY, forward};
 use crate::front::Visitor;
@@ -62,7 +63,7 @@ pub async fn answer(
         let is_safe = reads || matches!(*request.method(), Method::OPTIONS | Method::TRACE);
         let mut answer = forward(road, route, service, request.map(Some), story).await?;
         if !is_safe && let Some(authority) = &authority {
-            invalidate(cache, road, authority, &target, &answer);
+            invalidate(cache, road, authority, host, &target, &answer).await;
         }
         if reads && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             story.record.cache = Some(CacheOutcome::Bypass);
@@ -76,7 +77,7 @@ pub async fn answer(
         road,
         route,
         service,
-        key: key(road, road.https, authority, &target),
+        key: key(road, authority, &target),
         name: Name { app: road.site.app.clone(), host: host.to_owned(), target },
         parts: request.into_parts().0,
         asked,
@@ -84,50 +85,9 @@ pub async fn answer(
     errand.run(story).await
 }
 
-fn key(road: &Road, https: bool, authority: &str, target: &str) -> Key {
-    let scheme = if https { "https" } else { "http" };
+fn key(road: &Road, authority: &str, target: &str) -> Key {
+    let scheme = if road.https { "https" } else { "http" };
     Key::of(scheme, &road.site.app, road.site.epoch, authority, target)
-}
-
-/// Takes out what an unsafe request has changed, as far as its answer says so (RFC 9111 section 4.4).
-fn invalidate(cache: &Cache, road: &Road, authority: &str, target: &str, answer: &Answer) {
-    if !answer.status().is_success() && !answer.status().is_redirection() {
-        return;
-    }
-    let remove = |target: &str| {
-        // However it was asked for, it has changed.
-        for https in [true, false] {
-            cache.store.remove(&key(road, https, authority, target));
-        }
-    };
-    remove(target);
-    for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let named = answer.headers().get(name).and_then(|value| value.to_str().ok());
-        if let Some(named) = named.and_then(|named| same_origin(named, road.https, authority, target)) {
-            remove(&named);
-        }
-    }
-}
-
-/// Path and query of an address as an answer names it, if it is of the same host.
-fn same_origin(named: &str, https: bool, authority: &str, target: &str) -> Option<String> {
-    let named = named.split('#').next().unwrap_or_default();
-    let scheme = if https { "https://" } else { "http://" };
-    if let Some(rest) = named.strip_prefix(scheme).or_else(|| named.strip_prefix("//")) {
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (host, rest) = rest.split_at(end);
-        let same = host.eq_ignore_ascii_case(authority);
-        return same.then(|| if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") });
-    }
-    if named.starts_with('/') {
-        return Some(named.to_owned());
-    }
-    if named.is_empty() || named.contains(':') {
-        return None;
-    }
-    let path = target.split('?').next().unwrap_or_default();
-    let folder = path.rfind('/').map_or("", |end| &path[..end]);
-    Some(format!("{folder}/{named}"))
 }
 
 /// One request that the cache has a part in.
@@ -149,9 +109,19 @@ impl Errand<'_> {
     async fn run(&self, story: &mut Story) -> Result<Answer, Failure> {
         let begun = Instant::now();
         let (mut collapsed, mut alone, mut rounds) = (false, false, 0);
+        let mut looked = false;
         loop {
+            let (mut found, mut others) = self.cache().store.find(&self.key, &self.parts.headers);
+            if found.is_none()
+                && !std::mem::replace(&mut looked, true)
+                && let Some(brought) = self.cache().bring(&self.key, &self.name, &self.parts.headers).await
+            {
+                (found, others) = self.cache().store.find(&self.key, &self.parts.headers);
+                if found.is_none() {
+                    (found, others) = (Some(brought.clone()), Some(brought.selector.clone()));
+                }
+            }
             let now = Instant::now();
-            let (found, others) = self.cache().store.find(&self.key, &self.parts.headers);
             let flight = || self.flight_key(others.as_ref());
             let decision = found.as_ref().map(|found| found.facts.decide(&self.asked, now));
             let left = found.as_ref().map(|found| found.facts.left(now));
@@ -199,10 +169,16 @@ impl Errand<'_> {
             match self.cache().flights.join(&flight, now) {
                 Turn::Lead(lead) => return self.fetch(stored, Some(lead), why, flight, story).await,
                 Turn::Alone => alone = true,
-                Turn::Wait(other) => {
+                Turn::Wait(mut other) => {
                     rounds += 1;
                     let patience = self.route.timeout.saturating_sub(begun.elapsed());
-                    match timeout(patience, landed(other)).await {
+                    // A part is cut from the whole.
+                    match timeout(patience, other.landed(!self.asked.partial)).await {
+                        Ok(Landing::Shown) => match self.follow(&other, begun, story) {
+                            Some(answer) => return Ok(answer),
+                            // What comes does not suit this one.
+                            None => alone = true,
+                        },
                         Ok(Landing::Stored) => {
                             // Whoever it does not suit does not wait for the next one as well.
                             alone = collapsed && others.is_some();
@@ -215,6 +191,36 @@ impl Errand<'_> {
                 }
             }
         }
+    }
+
+    /// The answer that is on its way for somebody else, if it suits this request and has not been forgotten since.
+    fn follow(&self, flight: &Flight, begun: Instant, story: &mut Story) -> Option<Answer> {
+        let Shown { head, ticket, length, body } = flight.shown()?;
+        let now = Instant::now();
+        if !head.selector.suits(&self.parts.headers) || self.cache().store.ticket(&self.key) != *ticket {
+            return None;
+        }
+        match head.facts.decide(&self.asked, now) {
+            Decision::Fresh | Decision::Stale | Decision::Refresh => {}
+            // Asked for while this one was waiting, so it is as new as it can be.
+            Decision::Validate if head.facts.received() >= begun && head.facts.is_for_many() => {}
+            Decision::Validate | Decision::Unfit => return None,
+        }
+        let body = FillBody::follow(body, *length)?;
+        let left = Some(head.facts.left(now));
+        let status = Status { hit: true, left, collapsed: true, ..Status::default() };
+        story.record.cache = Some(status.outcome());
+        story.record.decided_by = DecidedBy::Edge;
+        let mut answer = Response::new(Source::Fill(body));
+        *answer.status_mut() = head.status;
+        *answer.headers_mut() = head.headers.clone();
+        let headers = answer.headers_mut();
+        headers.insert(header::AGE, HeaderValue::from(head.facts.age(now).as_secs()));
+        if let Some(length) = length {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(*length));
+        }
+        status.tell(headers);
+        Some(answer)
     }
 
     /// What tells those apart who do not wait for each other.
@@ -236,14 +242,31 @@ impl Errand<'_> {
         asked.demand = Default::default();
         let (road, service) = (self.road.clone(), self.service.clone());
         let (key, name) = (self.key.clone(), self.name.clone());
+        // It is nobody's request, so it is in the access log, and not among those that an app's totals count.
         let visitor = Visitor { address: client, https: self.road.https };
-        let mut story = Story::untold(self.road.shared.clone(), visitor);
+        let mut story = Story::begin(self.road.shared.clone(), Instant::now(), visitor);
+        story.record.app = Some(self.name.app.clone());
+        story.record.method = Method::GET.to_string();
+        story.record.host = self.name.host.clone();
+        story.record.path = self.parts.uri.path().to_owned();
+        story.record.route = Some(self.route.pattern.clone());
         tokio::task::spawn_local(async move {
             let site = road.site.clone();
             let Some(route) = site.route(parts.uri.path()) else { return };
             let errand = Errand { road: &road, route, service: &service, parts, asked, key, name };
             // Whatever comes of it is in the store, or the stale answer goes on.
-            let _ = errand.fetch(Some(stored), Some(lead), Forwarded::Stale, flight, &mut story).await;
+            let outcome = errand.fetch(Some(stored), Some(lead), Forwarded::Stale, flight, &mut story).await;
+            story.record.aborted = false;
+            story.record.cache = Some(CacheOutcome::Refresh);
+            match outcome {
+                Ok(answer) => story.record.status = answer.status().as_u16(),
+                Err(failure) => {
+                    story.record.status = failure.reason.status.as_u16();
+                    story.record.decided_by = failure.decided_by;
+                    story.record.error = Some(failure.error);
+                }
+            }
+            drop(story);
         });
     }
 
@@ -298,7 +321,7 @@ impl Errand<'_> {
             {
                 if !policy::is_same_version(&known.headers, answer.headers()) {
                     // It speaks of another version than the one that is here.
-                    cache.store.remove(&self.key);
+                    cache.remove(&self.key, &self.name);
                     stored = None;
                     continue;
                 }
@@ -361,7 +384,7 @@ impl Errand<'_> {
                 status.detail = Some(reason);
                 // A cookie for this visitor says nothing of the page.
                 if reason != "set-cookie" {
-                    self.cache().store.remove(&self.key);
+                    self.cache().remove(&self.key, &self.name);
                 }
                 (known.facts.clone(), Selector::default(), false)
             }
@@ -377,7 +400,7 @@ impl Errand<'_> {
             facts,
         });
         if keeps {
-            status.stored = self.cache().store.put(&self.key, &self.name, ticket, renewed.clone());
+            status.stored = self.cache().put(&self.key, &self.name, ticket, &renewed);
             status.left = Some(renewed.facts.left(times.received));
         }
         if many && status.stored {
@@ -430,7 +453,7 @@ impl Errand<'_> {
                         && parts.status != StatusCode::NOT_MODIFIED
                     {
                         // What is here has been replaced by something that may not be kept.
-                        cache.store.remove(&self.key);
+                        cache.remove(&self.key, &self.name);
                     }
                     if lead.is_some() {
                         cache.flights.part(flight, times.received);
@@ -487,8 +510,8 @@ impl Errand<'_> {
                 status.stored = keep.put(Bytes::copy_from_slice(&bytes));
                 Source::Full(bytes)
             }
-            Source::App(body) => Source::Fill(FillBody::start(body, cache.clone(), keep, length)),
-            Source::Compressed(body) => Source::Fill(FillBody::start(body, cache.clone(), keep, length)),
+            Source::App(body) => fill(body, cache, keep, length),
+            Source::Compressed(body) => fill(body, cache, keep, length),
             other => other,
         };
         let mut answer = Response::from_parts(parts, source);
@@ -506,7 +529,7 @@ impl Errand<'_> {
             || !same_length
             || !policy::is_same_version(&stored.headers, answer.headers())
         {
-            self.cache().store.remove(&self.key);
+            self.cache().remove(&self.key, &self.name);
             return;
         }
         let mut merged = policy::freshen(&stored.headers, &compact(answer.headers()));
@@ -523,7 +546,7 @@ impl Errand<'_> {
             selector,
             facts,
         };
-        self.cache().store.put(&self.key, &self.name, ticket, Arc::new(renewed));
+        self.cache().put(&self.key, &self.name, ticket, &Arc::new(renewed));
     }
 
     /// Makes an answer of what is kept: all of it, a part, or only that it has not changed.
@@ -637,28 +660,6 @@ fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
         .collect()
 }
 
-/// An answer that goes into the store once its body is here, and those who wait for it.
-#[derive(Debug)]
-pub struct Keep {
-    cache: Arc<Cache>,
-    key: Key,
-    name: Name,
-    ticket: Ticket,
-    stored: Stored,
-    lead: Option<Lead>,
-}
-
-impl Keep {
-    /// Puts it in with its whole body, and tells those who wait.
-    pub fn put(mut self, body: Bytes) -> bool {
-        self.stored.body = body;
-        let is_in = self.cache.store.put(&self.key, &self.name, self.ticket, Arc::new(self.stored));
-        land(&mut self.lead, if is_in { Landing::Stored } else { Landing::Nothing });
-        is_in
-    }
-
-    /// There is nothing to keep, as it turned out.
-    pub fn give_up(mut self) {
-        land(&mut self.lead, Landing::Nothing);
-    }
+fn fill(body: Box<dyn Coming>, cache: &Arc<Cache>, keep: Keep, length: Option<u64>) -> Source {
+    FillBody::start(body, cache.clone(), keep, length).map_or_else(Source::empty, Source::Fill)
 }

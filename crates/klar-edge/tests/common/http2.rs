@@ -227,21 +227,20 @@ impl Client {
 
     fn connect(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let send = runtime.block_on(async {
-            let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
-            let connector = TlsConnector::from(Arc::new(client_config(&["h2", "http/1.1"])));
-            let stream = connector.connect(ServerName::try_from(HOST).unwrap(), tcp).await.unwrap();
-            assert_eq!(
-                stream.get_ref().1.alpn_protocol(),
-                Some(&b"h2"[..]),
-                "HTTP/2 is what the edge prefers"
-            );
-            let handshake = hyper::client::conn::http2::Builder::new(Spawn).handshake(TokioIo::new(stream));
-            let (send, driver) = handshake.await.unwrap();
-            tokio::spawn(async move { drop(driver.await) });
-            send
-        });
+        let send = runtime.block_on(Self::sender(address));
         Self { runtime, send }
+    }
+
+    /// A connection.
+    pub async fn sender(address: SocketAddr) -> SendRequest<SendBody> {
+        let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let connector = TlsConnector::from(Arc::new(client_config(&["h2", "http/1.1"])));
+        let stream = connector.connect(ServerName::try_from(HOST).unwrap(), tcp).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "HTTP/2 is what the edge prefers");
+        let handshake = hyper::client::conn::http2::Builder::new(Spawn).handshake(TokioIo::new(stream));
+        let (send, driver) = handshake.await.unwrap();
+        tokio::spawn(async move { drop(driver.await) });
+        send
     }
 
     /// For a path of [`HOST`].

@@ -73,6 +73,8 @@ pub struct Core {
     stream: Arc<UnixStream>,
     ears: Ears,
     /// From `Hello`.
+    pub pid: u32,
+    /// From `Hello`.
     pub generation: u64,
     /// From `Hello`.
     pub draining: bool,
@@ -82,13 +84,18 @@ pub struct Core {
 
 impl Core {
     pub fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap();
+        let core = Self::over(UnixStream::connect(path).unwrap());
+        assert_eq!(core.pid, std::process::id());
+        core
+    }
+
+    /// Over a connection to any edge.
+    pub fn over(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (hello, descriptors) = wire::receive::<FromEdge>(&stream).unwrap().unwrap();
         let FromEdge::Hello { generation, listeners, pid, draining, .. } = hello else {
             panic!("{hello:?} for a hello")
         };
-        assert_eq!(pid, std::process::id());
         assert_eq!(listeners.len(), descriptors.len(), "one descriptor for each listener");
         stream.set_read_timeout(None).unwrap();
         let stream = Arc::new(stream);
@@ -121,6 +128,7 @@ impl Core {
         Self {
             stream,
             ears,
+            pid,
             generation,
             draining,
             listeners: listeners.into_iter().zip(descriptors).collect(),
@@ -170,7 +178,9 @@ fn watch_for_panics() {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let name = thread::current().name().unwrap_or_default().to_owned();
-            let ours = ["control", "report", "ears"].contains(&name.as_str()) || name.starts_with("edge-");
+            let ours = ["control", "report", "ears"].contains(&name.as_str())
+                || name.starts_with("edge-")
+                || name.starts_with("disk-");
             PANICKED.fetch_or(ours, Ordering::SeqCst);
             tell(info);
         }));
@@ -224,6 +234,7 @@ impl Edge {
         let listener = UnixListener::bind(&control).unwrap();
         let options = klar_edge::Options {
             core_uid: nix::unistd::getuid().as_raw(),
+            cache_folder: None,
             static_roots: vec![],
             workers: Some(WORKERS),
             program: String::new(),
@@ -350,7 +361,7 @@ impl Drop for Edge {
     }
 }
 
-fn listen(address: SocketAddr) -> TcpListener {
+pub fn listen(address: SocketAddr) -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
     socket.bind(&address.into()).unwrap();
@@ -376,7 +387,7 @@ pub fn route(pattern: &str) -> Route {
     }
 }
 
-fn config(https_port: u16) -> EdgeConfig {
+pub fn config(https_port: u16) -> EdgeConfig {
     let site = Site {
         app: "shop.prod".parse().unwrap(),
         hosts: vec![HOST.into()],
@@ -407,6 +418,7 @@ fn config(https_port: u16) -> EdgeConfig {
         connections_max: 1000,
         cache_bytes: 1 << 20,
         proxy_protocol: Vec::new(),
+        cache_disk_bytes: 0,
     }
 }
 

@@ -251,13 +251,21 @@ impl EdgeLink {
             _ => {}
         }
         let control = UnixListener::bind(path)?;
-        let args = vec![
+        let mut args = vec![
             "edge".into(),
             "--core-uid".into(),
             nix::unistd::geteuid().to_string(),
             "--static-root".into(),
             self.layout.apps().to_string_lossy().into_owned(),
         ];
+        let cache = self.layout.cache();
+        let (owner, group) = (Identity::Edge, Identity::Edge);
+        let folder = Request::Folder { path: cache.clone(), owner, group, mode: 0o700 };
+        match self.spawner.ask_blocking(folder, &[]) {
+            Ok(_) => args.extend(["--cache-folder".into(), cache.to_string_lossy().into_owned()]),
+            // A smaller cache is better than no edge.
+            Err(error) => eprintln!("klar core: the edge keeps nothing on disk: {error}"),
+        }
         let spawn = Spawn { args, identity: Identity::Edge, limits: None, private_tmp: None };
         self.spawner.ask_blocking(Request::Spawn(spawn), &[control.as_fd()])?;
         // The edge alone holds its socket: when it dies, whoever waits for its answer is told.

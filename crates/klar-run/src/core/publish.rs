@@ -145,6 +145,7 @@ impl Core {
         let mut certificates = Vec::new();
         let mut connections_max = 0;
         let mut cache_bytes = 0;
+        let mut cache_disk_bytes = 0;
         let mut https_port = 443;
         let mut behind: BTreeMap<u16, BTreeSet<Network>> = BTreeMap::new();
         let host = self.host.borrow();
@@ -165,6 +166,7 @@ impl Core {
             }
             connections_max = connections_max.max(settings.connections);
             cache_bytes = cache_bytes.max(settings.cache_memory.0);
+            cache_disk_bytes = cache_disk_bytes.max(settings.cache_disk.0);
             let hosts = self.hosts(key, release);
             certificates.extend(self.certificates_of(key, release, &hosts)?);
             sites.push(self.site(key, app, release, hosts, &mut folders)?);
@@ -181,6 +183,7 @@ impl Core {
                 .into_iter()
                 .map(|(port, proxies)| ProxyProtocol { port, proxies: proxies.into_iter().collect() })
                 .collect(),
+            cache_disk_bytes,
         };
         Ok((config, folders))
     }

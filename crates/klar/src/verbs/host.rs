@@ -151,9 +151,10 @@ pub fn core(layout: &Layout, spawner: Option<RawFd>) -> Result<(), Trouble> {
 }
 
 /// The edge.
-pub fn edge(core_uid: u32, static_roots: Vec<PathBuf>) -> Result<(), Trouble> {
+pub fn edge(core_uid: u32, static_roots: Vec<PathBuf>, cache_folder: Option<PathBuf>) -> Result<(), Trouble> {
     let program = programs::own_id();
-    let options = klar_edge::Options { core_uid, static_roots, workers: None, program, sandbox: true };
+    let options =
+        klar_edge::Options { core_uid, static_roots, cache_folder, workers: None, program, sandbox: true };
     klar_edge::run(inherited(3)?, options).map_err(broken)
 }
 

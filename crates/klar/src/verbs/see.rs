@@ -127,6 +127,7 @@ fn access(text: &str) -> String {
         Some(CacheOutcome::Miss) => "cache: miss  ",
         Some(CacheOutcome::Stale) => "cache: stale  ",
         Some(CacheOutcome::Revalidated) => "cache: revalidated  ",
+        Some(CacheOutcome::Refresh) => "cache: refresh, for the next visitor  ",
     };
     let error = record.error.map(|error| format!("  {error}")).unwrap_or_default();
     format!(
