@@ -109,6 +109,7 @@ fn config() -> EdgeConfig {
         challenges: vec![],
         connections_max: 10,
         cache_bytes: 0,
+        cache_disk_bytes: 0,
         proxy_protocol: vec![],
     }
 }
