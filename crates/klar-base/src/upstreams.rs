@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Secret;
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
+use crate::look::{Question, Told};
 use crate::signal::{AccessRecord, Totals, UpstreamVitals};
 
 /// From the core to the edge.
@@ -38,6 +39,13 @@ pub enum ToEdge {
         app: AppKey,
         /// Which.
         what: Purge,
+    },
+    /// Say something of yourself. Answered by [`FromEdge::Answered`].
+    Ask {
+        /// Comes back with the answer.
+        number: u64,
+        /// What.
+        question: Question,
     },
     /// Stop accepting, finish what is in flight within `patience`, exit with 0.
     Stop {
@@ -62,6 +70,9 @@ pub enum FromEdge {
         listeners: Vec<ListenerSpec>,
         /// What could be switched on of the sandbox, in words for `klar doctor`.
         sandbox: Vec<String>,
+        /// It understands [`ToEdge::Ask`]; one of an older klar would hang up.
+        #[serde(default)]
+        answers: bool,
     },
     /// Every worker serves `generation`, and no request will be sent to an upstream that it left out or gave
     /// weight 0.
@@ -82,6 +93,13 @@ pub enum FromEdge {
         number: u64,
         /// How many answers there were.
         dropped: u64,
+    },
+    /// What was asked.
+    Answered {
+        /// The number of the question.
+        number: u64,
+        /// The answer.
+        told: Told,
     },
     /// Sent once a second, and at once when an upstream of weight 0 has no leases left.
     Vitals(Vitals),

@@ -12,10 +12,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use klar_base::look::{Question, Told};
 use klar_base::upstreams::{FromEdge, ListenerSpec, ToEdge};
 use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
 
+use crate::explain;
 use crate::serve::{Order, Orders};
 use crate::table::{NOTES_MAX, Note, Shared};
 
@@ -111,6 +113,7 @@ impl Link {
                 generation: self.shared.table.load().generation,
                 listeners: listeners.iter().map(|(spec, _)| spec.clone()).collect(),
                 sandbox: self.sandbox.clone(),
+                answers: true,
             };
             let descriptors: Vec<_> = listeners.iter().map(|(_, socket)| socket.as_fd()).collect();
             wire::send(&stream, &hello, &descriptors)?;
@@ -133,6 +136,15 @@ impl Link {
                 ToEdge::Purge { number, app, what } => {
                     let dropped = self.shared.cache.purge(&app, &what) as u64;
                     self.say(&stream, &FromEdge::Purged { number, dropped })?;
+                }
+                ToEdge::Ask { number, question } => {
+                    let told = match question {
+                        Question::Request(wanted) => {
+                            Told::Explained(Box::new(explain::explain(&self.shared, &wanted)))
+                        }
+                        Question::Counts => Told::Counts(Box::new(self.shared.counts())),
+                    };
+                    self.say(&stream, &FromEdge::Answered { number, told })?;
                 }
                 // The main thread is gone only when the process is.
                 ToEdge::Stop { patience } => drop(self.stop.send(patience)),

@@ -1,6 +1,7 @@
 //! One request, from its head to the answer on its way out.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
+use klar_base::ReleaseId;
 use klar_base::signal::DecidedBy;
 use klar_base::upstreams::{Csp, CspMode};
 
@@ -22,7 +24,7 @@ use crate::headers;
 use crate::page::{self, Reason};
 use crate::pool::Pool;
 use crate::story::Story;
-use crate::table::{Destination, Shared, SiteTable};
+use crate::table::{Destination, RouteTable, Shared, SiteTable};
 
 /// A connection, as its requests see it.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Visit {
     pub tls: bool,
 }
 
+/// A host that nobody has named.
+pub const NO_SITE: Reason = Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name");
 /// The longest `user-agent` that is kept.
 const AGENT_MAX: usize = 256;
 
@@ -69,9 +73,7 @@ impl Visit {
                 note(&mut story, &request, &host);
                 let site = self.shared.table.load().site(&host).cloned();
                 match site {
-                    None => {
-                        Err(refused(Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name")))
-                    }
+                    None => Err(refused(NO_SITE)),
                     Some(site) => {
                         story.record.app = Some(site.app.clone());
                         story.totals = Some(site.totals.clone());
@@ -145,47 +147,17 @@ impl Visit {
         host: &str,
         story: &mut Story,
     ) -> Result<Answer, Failure> {
-        if !self.tls {
-            let table = self.shared.table.load();
-            if let Some(text) = table.challenges.text(host, request.uri().path()) {
-                return Ok(proof(text));
-            }
-            return Ok(to_https(host, table.https_port, request.uri().path_and_query()));
-        }
-        // The visitor may have named another app in the handshake, with wider limits.
-        if head.length > site.limits.header_bytes {
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return Err(refused(Reason::new(status, "the head of the request is too large")));
-        }
-        let path = request.uri().path();
-        if is_dangerous(path) {
-            return Err(refused(Reason::new(
-                StatusCode::BAD_REQUEST,
-                "the path climbs, or hides what it means",
-            )));
-        }
-        let nothing = || refused(Reason::new(StatusCode::NOT_FOUND, "no route leads here"));
-        let route = site.route(path).ok_or_else(nothing)?;
-        story.record.route = Some(route.pattern.clone());
-        if request.body().size_hint().lower() > route.body_bytes {
-            let reason = "the body of the request is larger than this route takes";
-            return Err(refused(Reason::new(StatusCode::PAYLOAD_TOO_LARGE, reason)));
-        }
-        if !route.cross_site
-            && writes(request.method())
-            && let Some(origin) = foreign_origin(request.headers(), host)
-            && !self.is_own(&site, &origin)
-        {
-            return Err(refused(Reason::new(
-                StatusCode::FORBIDDEN,
-                "a page of another site may not write here with this visitor's cookies",
-            )));
-        }
+        let decided = self.decide(&site, head.length, &request, host, |route| {
+            story.record.route = Some(route.pattern.clone());
+            story.route = Some(route.totals.clone());
+        });
+        let route = match decided? {
+            Decided::Answer(answer) => return Ok(answer),
+            Decided::Route(route) => route,
+        };
         match &route.target {
             Destination::Static { folder, release, spa } => {
-                let below = route.pattern.strip_suffix("/*").unwrap_or_default();
-                let folder = files::Folder { folder, release, spa: *spa, below };
-                let answer = folder.answer(&request).map_err(refused)?;
+                let answer = from_folder(route, (folder, release, *spa), &request).map_err(refused)?;
                 Ok(compress(answer, request.method(), request.headers()))
             }
             Destination::Service(service) => {
@@ -202,6 +174,81 @@ impl Visit {
             }
         }
     }
+
+    /// Decides what answers a request to `site`, with a head of so many bytes. Changes nothing, so that it can be asked
+    /// also of a request that nobody makes. `found` is told the route, as soon as there is one.
+    ///
+    /// # Errors
+    /// How the request is refused.
+    pub fn decide<'a, B: Body>(
+        &self,
+        site: &'a Arc<SiteTable>,
+        head_length: usize,
+        request: &Request<B>,
+        host: &str,
+        found: impl FnOnce(&'a RouteTable),
+    ) -> Result<Decided<'a>, Failure> {
+        if !self.tls {
+            let table = self.shared.table.load();
+            if let Some(text) = table.challenges.text(host, request.uri().path()) {
+                return Ok(Decided::Answer(proof(text)));
+            }
+            let https = to_https(host, table.https_port, request.uri().path_and_query());
+            return Ok(Decided::Answer(https));
+        }
+        // The visitor may have named another app in the handshake, with wider limits.
+        if head_length > site.limits.header_bytes {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Err(refused(Reason::new(status, "the head of the request is too large")));
+        }
+        let path = request.uri().path();
+        if is_dangerous(path) {
+            return Err(refused(Reason::new(
+                StatusCode::BAD_REQUEST,
+                "the path climbs, or hides what it means",
+            )));
+        }
+        let nothing = || refused(Reason::new(StatusCode::NOT_FOUND, "no route leads here"));
+        let route = site.route(path).ok_or_else(nothing)?;
+        found(route);
+        if request.body().size_hint().lower() > route.body_bytes {
+            let reason = "the body of the request is larger than this route takes";
+            return Err(refused(Reason::new(StatusCode::PAYLOAD_TOO_LARGE, reason)));
+        }
+        if !route.cross_site
+            && writes(request.method())
+            && let Some(origin) = foreign_origin(request.headers(), host)
+            && !self.is_own(site, &origin)
+        {
+            return Err(refused(Reason::new(
+                StatusCode::FORBIDDEN,
+                "a page of another site may not write here with this visitor's cookies",
+            )));
+        }
+        Ok(Decided::Route(route))
+    }
+}
+
+/// What answers a request.
+#[derive(Debug)]
+pub enum Decided<'a> {
+    /// The edge, with this.
+    Answer(Answer),
+    /// What this route leads to.
+    Route(&'a RouteTable),
+}
+
+/// Answers from the folder, release and all, that `route` leads to.
+///
+/// # Errors
+/// What to say instead.
+pub fn from_folder<B>(
+    route: &RouteTable,
+    (folder, release, spa): (&OwnedFd, &ReleaseId, bool),
+    request: &Request<B>,
+) -> Result<Answer, Reason> {
+    let below = route.pattern.strip_suffix("/*").unwrap_or_default();
+    files::Folder { folder, release, spa, below }.answer(request)
 }
 
 /// Makes the answer that opens a WebSocket the one that HTTP/2 has for it (RFC 8441 section 5).
@@ -214,7 +261,7 @@ fn opened(answer: &mut Answer) {
 }
 
 /// Methods that change something.
-fn writes(method: &Method) -> bool {
+pub fn writes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
 }
 
@@ -251,7 +298,7 @@ fn host_of(request: &Request<Incoming>) -> String {
 }
 
 /// A host without its port, in small letters.
-fn host_in(authority: &str) -> String {
+pub fn host_in(authority: &str) -> String {
     let name = match authority.rfind(']') {
         Some(end) => &authority[..=end],
         None => authority.split(':').next().unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use klar_base::signal::{AccessRecord, DecidedBy};
 
+use crate::counters::RouteTotals;
 use crate::table::{AppTotals, Shared};
 
 /// Tells what became of a request, when it is dropped.
@@ -13,6 +14,7 @@ use crate::table::{AppTotals, Shared};
 pub struct Story {
     pub record: AccessRecord,
     pub totals: Option<Arc<AppTotals>>,
+    pub route: Option<Arc<RouteTotals>>,
     /// Bytes of the body that were read.
     pub read: Arc<AtomicU64>,
     begun: Instant,
@@ -49,7 +51,7 @@ impl Story {
             user_agent: None,
             cache: None,
         };
-        Self { record, totals: None, read: Arc::default(), begun, shared, untold: false }
+        Self { record, totals: None, route: None, read: Arc::default(), begun, shared, untold: false }
     }
 
     /// Of a request that the edge makes by itself, on behalf of `client`: nobody hears of it but the app.
@@ -68,6 +70,12 @@ impl Drop for Story {
         let mut record = self.record.clone();
         record.bytes_in = self.read.load(Ordering::Relaxed);
         record.duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let doors = &self.shared.doors;
+        let spoken = if record.protocol == "h2" { &doors.http2_requests } else { &doors.http1_requests };
+        spoken.fetch_add(1, Ordering::Relaxed);
+        if let Some(route) = &self.route {
+            route.count(&record);
+        }
         if let Some(totals) = &self.totals {
             totals.requests.fetch_add(1, Ordering::Relaxed);
             let also = match record.decided_by {

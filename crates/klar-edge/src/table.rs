@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use klar_base::look::{Counts, RouteCounts, SiteView};
 use klar_base::signal::{AccessRecord, Totals};
 use klar_base::upstreams::{AppProtocol, CacheRules, Csp, EdgeConfig, Limits, Target, Vitals};
 use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::cache::Cache;
 use crate::challenge::Challenges;
+use crate::counters::{Doors, RouteSums, RouteTotals};
 use crate::guard::Clocks;
 use crate::tls::Certificates;
 use crate::upstream::UpstreamState;
@@ -58,6 +60,17 @@ pub struct RouteTable {
     pub timeout: Duration,
     pub body_bytes: u64,
     pub cache: CacheRules,
+    pub totals: Arc<RouteTotals>,
+}
+
+impl RouteTable {
+    /// The service that it leads to, if it is not a folder.
+    pub fn service(&self) -> Option<&ServiceName> {
+        match &self.target {
+            Destination::Service(service) => Some(service),
+            Destination::Static { .. } => None,
+        }
+    }
 }
 
 /// Where a route leads.
@@ -107,6 +120,26 @@ impl Table {
     /// A service of an app.
     pub fn service(&self, app: &AppKey, service: &ServiceName) -> Option<Arc<ServiceTable>> {
         self.apps.get(app)?.services.get(service).cloned()
+    }
+
+    /// The site of an app.
+    pub fn app(&self, app: &AppKey) -> Option<&Arc<SiteTable>> {
+        self.apps.get(app)
+    }
+
+    /// Every app, with its hosts and routes.
+    pub fn sites(&self) -> Vec<SiteView> {
+        let view = |(app, site): (&AppKey, &Arc<SiteTable>)| {
+            let its = |(host, other): (&String, &Arc<SiteTable>)| Arc::ptr_eq(site, other).then(|| host.clone());
+            let mut hosts: Vec<String> = self.hosts.iter().filter_map(its).collect();
+            hosts.sort_by_key(|host| (*host != site.first_host, host.clone()));
+            let routes = site.routes.iter().map(|route| {
+                let leads_to = route.service().map_or("files".into(), ToString::to_string);
+                (route.pattern.clone(), leads_to)
+            });
+            SiteView { app: app.clone(), hosts, routes: routes.collect() }
+        };
+        self.apps.iter().map(view).collect()
     }
 
     /// Every service, with its site.
@@ -197,6 +230,8 @@ pub struct Shared {
     /// The thread that takes the notes.
     pub reporter: OnceLock<Thread>,
     pub cache: Arc<Cache>,
+    pub doors: Doors,
+    started: Instant,
     notes: SyncSender<Note>,
     changes: watch::Sender<()>,
     memory: Mutex<Memory>,
@@ -208,6 +243,7 @@ struct Memory {
     serial: u64,
     upstreams: BTreeMap<(InstanceId, SocketAddr), Arc<UpstreamState>>,
     totals: BTreeMap<AppKey, Arc<AppTotals>>,
+    routes: BTreeMap<(AppKey, String), Arc<RouteTotals>>,
     epochs: BTreeMap<AppKey, Epoch>,
 }
 
@@ -241,6 +277,8 @@ impl Shared {
             records_dropped: AtomicU64::new(0),
             reporter: OnceLock::new(),
             cache: Arc::new(Cache::new(0)),
+            doors: Doors::default(),
+            started: Instant::now(),
             notes,
             changes: watch::Sender::new(()),
             memory: Mutex::default(),
@@ -282,6 +320,45 @@ impl Shared {
             connections: self.connections.load(Ordering::Relaxed),
             upstreams: memory.upstreams.values().map(|upstream| upstream.vitals()).collect(),
             totals: memory.totals.iter().map(|(app, totals)| (app.clone(), totals.read())).collect(),
+        }
+    }
+
+    /// All counters.
+    pub fn counts(&self) -> Counts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let table = self.table.load();
+        let routes = table.apps.values().flat_map(|site| site.routes.iter().map(move |route| (site, route)));
+        let routes = routes.map(|(site, route)| {
+            let RouteSums { requests, errors, bytes_in, bytes_out, cache_asked, cache_hits, times } =
+                route.totals.sums();
+            RouteCounts {
+                app: site.app.clone(),
+                pattern: route.pattern.clone(),
+                service: route.service().cloned(),
+                requests,
+                errors,
+                bytes_in,
+                bytes_out,
+                cache_asked,
+                cache_hits,
+                times,
+            }
+        });
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        Counts {
+            pid: std::process::id(),
+            uptime_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            connections: self.connections.load(Ordering::Relaxed),
+            http2_connections: self.doors.http2_open(),
+            accepted: count(&self.doors.accepted),
+            handshakes: count(&self.doors.handshakes),
+            handshakes_failed: count(&self.doors.handshakes_failed),
+            http1_requests: count(&self.doors.http1_requests),
+            http2_requests: count(&self.doors.http2_requests),
+            cache_used: self.cache.used() as u64,
+            cache_room: self.cache.room() as u64,
+            routes: routes.collect(),
+            instances: memory.upstreams.values().map(|upstream| upstream.counts()).collect(),
         }
     }
 
@@ -348,7 +425,9 @@ impl Shared {
                         Destination::Static { folder: folder.clone(), release, spa }
                     }
                 };
+                let counted = memory.routes.entry((site.app.clone(), route.pattern.clone()));
                 routes.push(RouteTable {
+                    totals: counted.or_default().clone(),
                     pattern: route.pattern,
                     target,
                     idempotent: route.idempotent,
@@ -403,6 +482,8 @@ impl Shared {
             }
         }
         memory.upstreams = kept;
+        // Of routes that are gone, once their last request is.
+        memory.routes.retain(|_, totals| Arc::strong_count(totals) > 1);
         drop(memory);
         self.cache.resize(usize::try_from(config.cache_bytes).unwrap_or(usize::MAX));
         // Nobody finds these any more; this gives their room back.

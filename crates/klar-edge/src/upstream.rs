@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use klar_base::look::{InstanceCounts, Wellness};
 use klar_base::signal::UpstreamVitals;
 use klar_base::upstreams::{AppProtocol, Upstream};
 use klar_base::{InstanceId, ReleaseId};
@@ -120,6 +121,23 @@ impl UpstreamState {
         }
     }
 
+    /// For who looks.
+    pub fn counts(&self) -> InstanceCounts {
+        InstanceCounts {
+            id: self.id.clone(),
+            release: self.release.clone(),
+            weight: self.weight(),
+            wellness: match self.health() {
+                Health::Well => Wellness::Well,
+                Health::Unwell => Wellness::Unwell,
+                Health::Gone => Wellness::Gone,
+            },
+            in_flight: self.leases(),
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+        }
+    }
+
     /// What the cookie of a sticky service says: stable for an instance, and telling nothing of it (FNV-1a).
     pub fn tag(&self) -> String {
         let hash = self.id.to_string().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -175,6 +193,11 @@ pub struct Wish {
 
 /// Takes a lease on the best instance there is, if there is one.
 pub fn pick(service: &ServiceTable, wish: &Wish, shared: &Arc<Shared>) -> Option<Lease> {
+    best(service, wish).and_then(|upstream| Lease::take(upstream, shared))
+}
+
+/// The best instance there is; one of them, where several are as good.
+pub fn best<'a>(service: &'a ServiceTable, wish: &Wish) -> Option<&'a Arc<UpstreamState>> {
     let all = &service.upstreams;
     let start = if all.len() > 1 { fastrand::usize(..all.len()) } else { 0 };
     let mut best = None;
@@ -198,7 +221,7 @@ pub fn pick(service: &ServiceTable, wish: &Wish, shared: &Arc<Shared>) -> Option
             best = Some((upstream, rank, load, weight));
         }
     }
-    best.and_then(|(upstream, ..)| Lease::take(upstream, shared))
+    best.map(|(upstream, ..)| upstream)
 }
 
 /// Takes a lease on the best instance, and waits until `end` for one when there is none.

@@ -57,6 +57,8 @@ struct Shard {
     flying: HashMap<Key, watch::Receiver<Landing>>,
     /// By a digest of the key: keys can be long, and whom two share one with does not matter.
     alone: HashMap<u64, Instant>,
+    /// Why those are, in the words of `Cache-Status`; for who looks.
+    reasons: HashMap<u64, &'static str>,
     failing: HashMap<u64, Instant>,
 }
 
@@ -116,15 +118,30 @@ impl Flights {
         Lead { flights: self.clone(), key: key.clone(), landing }
     }
 
-    /// Notes that answers for `key` are for one visitor each.
-    pub fn part(&self, key: &Key, now: Instant) {
-        note(&mut self.shard(key).alone, self.digest(key), now, ALONE);
+    /// Notes that answers for `key` are for one visitor each, and why.
+    pub fn part(&self, key: &Key, now: Instant, why: &'static str) {
+        let (mut shard, digest) = (self.shard(key), self.digest(key));
+        note(&mut shard.alone, digest, now, ALONE);
+        if shard.reasons.len() >= ALONE_MAX {
+            let Shard { alone, reasons, .. } = &mut *shard;
+            reasons.retain(|digest, _| alone.contains_key(digest));
+        }
+        if shard.reasons.len() < ALONE_MAX {
+            shard.reasons.insert(digest, why);
+        }
+    }
+
+    /// Whether somebody asks for `key` now, and why the last answer for it could not be shared, if it could not.
+    pub fn look(&self, key: &Key) -> (bool, Option<&'static str>) {
+        let shard = self.shard(key);
+        (shard.flying.contains_key(key), shard.reasons.get(&self.digest(key)).copied())
     }
 
     /// Notes that an answer for `key` could be shared.
     pub fn unite(&self, key: &Key) {
         let mut shard = self.shard(key);
         shard.alone.remove(&self.digest(key));
+        shard.reasons.remove(&self.digest(key));
         shard.failing.remove(&self.digest(key));
     }
 
@@ -226,11 +243,13 @@ mod tests {
     #[test]
     fn what_is_not_shared_is_not_waited_for() {
         let (flights, now) = (Arc::new(Flights::default()), Instant::now());
-        flights.part(&key("/"), now);
+        flights.part(&key("/"), now, "private");
         assert!(matches!(flights.join(&key("/"), now), Turn::Alone));
         drop(lead(flights.join(&key("/"), now + ALONE)));
-        flights.part(&key("/"), now);
+        flights.part(&key("/"), now, "private");
+        assert_eq!(flights.look(&key("/")), (false, Some("private")));
         flights.unite(&key("/"));
+        assert_eq!(flights.look(&key("/")), (false, None));
         drop(lead(flights.join(&key("/"), now)));
     }
 
@@ -238,9 +257,11 @@ mod tests {
     fn what_is_known_has_an_end() {
         let (flights, now) = (Arc::new(Flights::default()), Instant::now());
         for number in 0..2 * SHARDS * ALONE_MAX {
-            flights.part(&key(&format!("/{number}")), now);
+            flights.part(&key(&format!("/{number}")), now, "private");
         }
         let known: usize = flights.shards.iter().map(|shard| shard.lock().unwrap().alone.len()).sum();
         assert!(known <= SHARDS * ALONE_MAX, "{known}");
+        let reasons: usize = flights.shards.iter().map(|shard| shard.lock().unwrap().reasons.len()).sum();
+        assert!(reasons <= SHARDS * ALONE_MAX, "{reasons}");
     }
 }

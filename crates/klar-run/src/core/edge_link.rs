@@ -7,18 +7,24 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use klar_base::look::{Question, Told};
 use klar_base::upstreams::{EdgeConfig, FromEdge, ListenerSpec, Purge, ToEdge, Vitals};
 use klar_base::{AppKey, wire};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::layout::Layout;
 use crate::spawn::{self, Answer, Request, Spawn, Spawner, users::Identity};
 
 /// Purges whose outcome is remembered, for those who wait for it.
 const PURGES: usize = 64;
+/// Questions that may wait for their answer at once.
+const QUESTIONS_MAX: usize = 64;
+
+/// Those who wait for an answer of the edge, by the number of their question. Whoever is gone from here will get none.
+type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Told>>>>;
 
 /// What the edge has said, always the newest.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +60,11 @@ pub struct EdgeLink {
     messages: mpsc::UnboundedSender<(u64, Option<FromEdge>)>,
     /// Counts connections, so that the end of an old one is not taken for the end of this one.
     connection: u64,
+    waiting: Waiting,
+    /// Questions so far.
+    questions: u64,
+    /// It understands questions; one of an older klar does not.
+    answers: bool,
     /// What it was last told.
     published: Option<super::publish::Published>,
     /// Where it could not listen when it last tried.
@@ -86,6 +97,9 @@ impl EdgeLink {
             state,
             messages,
             connection: 0,
+            waiting: Waiting::default(),
+            questions: 0,
+            answers: false,
             published: None,
             trouble: Vec::new(),
             started: None,
@@ -180,7 +194,7 @@ impl EdgeLink {
         const PATIENCE: Duration = Duration::from_secs(5);
         stream.set_read_timeout(Some(PATIENCE))?;
         let greeting = wire::receive::<FromEdge>(&stream)?;
-        let Some((FromEdge::Hello { pid, generation, listeners, sandbox, .. }, descriptors)) = greeting
+        let Some((FromEdge::Hello { pid, generation, listeners, sandbox, answers, .. }, descriptors)) = greeting
         else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the edge did not greet"));
         };
@@ -190,6 +204,9 @@ impl EdgeLink {
             self.listeners.entry(spec).or_insert(descriptor);
         }
         self.connection += 1;
+        self.answers = answers;
+        // Whoever asked the edge before this one waits in vain.
+        self.waiting = Waiting::default();
         self.state.send_modify(|state| {
             *state = EdgeState {
                 pid: Some(pid),
@@ -202,13 +219,21 @@ impl EdgeLink {
         let stream = Arc::new(stream);
         let (reader, state) = (stream.clone(), self.state.clone());
         let (messages, connection) = (self.messages.clone(), self.connection);
+        let waiting = self.waiting.clone();
         std::thread::Builder::new().name("edge-link".into()).spawn(move || {
             while let Ok(Some((message, _))) = wire::receive::<FromEdge>(&reader) {
+                if let FromEdge::Answered { number, told } = message {
+                    let asked = lock(&waiting).remove(&number);
+                    // Whoever asked may have gone away.
+                    let _ = asked.map(|asked| asked.send(told));
+                    continue;
+                }
                 note(&state, &message);
                 if messages.send((connection, Some(message))).is_err() {
                     return;
                 }
             }
+            lock(&waiting).clear();
             // Nobody to tell: the core is ending.
             let _ = messages.send((connection, None));
         })?;
@@ -302,6 +327,29 @@ impl EdgeLink {
         wire::send(stream, &ToEdge::Purge { number, app, what }, &[])
     }
 
+    /// Asks the edge something. The answer never comes when the edge ends meanwhile.
+    ///
+    /// # Errors
+    /// When the edge is gone, is of an older klar that takes no questions, or too many wait for an answer already.
+    pub fn ask(&mut self, question: Question) -> io::Result<oneshot::Receiver<Told>> {
+        let stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        if !self.answers {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "it is of an older klar, which tells nothing"));
+        }
+        self.questions += 1;
+        let (asked, answer) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            waiting.retain(|_, asked| !asked.is_closed());
+            if waiting.len() >= QUESTIONS_MAX {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "too many ask it at once"));
+            }
+            waiting.insert(self.questions, asked);
+        }
+        wire::send(stream, &ToEdge::Ask { number: self.questions, question }, &[])?;
+        Ok(answer)
+    }
+
     /// Tells the edge to finish and end.
     pub fn stop(&self, patience: Duration) {
         if let Some(stream) = &self.stream {
@@ -348,8 +396,13 @@ fn note(state: &watch::Sender<EdgeState>, message: &FromEdge) {
                 }
             });
         }
-        FromEdge::Hello { .. } => {}
+        // Answers go to those who asked.
+        FromEdge::Hello { .. } | FromEdge::Answered { .. } => {}
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The kind of answer that a bind gave, for an error that says what to do.
