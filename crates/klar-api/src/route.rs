@@ -110,7 +110,13 @@ const fn operation(
 pub static ROUTES: [Route; 16] = [
     get("/v1/status", Action::Status, Media::Json, "HostStatus", "Everything at a glance."),
     get("/v1/doctor", Action::Doctor, Media::Json, "Findings", "What this host can and cannot do."),
-    get("/v1/edge", Action::EdgeCounts, Media::Json, "EdgeCounts", "All counters of the edge, since it started."),
+    get(
+        "/v1/edge",
+        Action::EdgeCounts,
+        Media::Json,
+        "EdgeCounts",
+        "All counters of the edge, since it started.",
+    ),
     Route {
         method: Method::POST,
         path: "/v1/edge/explain",

@@ -88,6 +88,9 @@ impl Address {
     }
 
     fn url(&self) -> String {
+        if self.authority.is_empty() || self.authority.starts_with(':') {
+            return self.target.clone();
+        }
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}{}", self.authority, self.target)
     }
@@ -143,7 +146,12 @@ pub fn explain(shared: &Arc<Shared>, wanted: &Wanted) -> Explained {
         route: None,
         service: None,
         files: None,
-        outcome: Outcome { decided_by: DecidedBy::Refused, status: None, what: String::new(), location: None },
+        outcome: Outcome {
+            decided_by: DecidedBy::Refused,
+            status: None,
+            what: String::new(),
+            location: None,
+        },
         instances: Vec::new(),
         next: None,
         policies: Vec::new(),

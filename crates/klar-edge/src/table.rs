@@ -130,7 +130,8 @@ impl Table {
     /// Every app, with its hosts and routes.
     pub fn sites(&self) -> Vec<SiteView> {
         let view = |(app, site): (&AppKey, &Arc<SiteTable>)| {
-            let its = |(host, other): (&String, &Arc<SiteTable>)| Arc::ptr_eq(site, other).then(|| host.clone());
+            let its =
+                |(host, other): (&String, &Arc<SiteTable>)| Arc::ptr_eq(site, other).then(|| host.clone());
             let mut hosts: Vec<String> = self.hosts.iter().filter_map(its).collect();
             hosts.sort_by_key(|host| (*host != site.first_host, host.clone()));
             let routes = site.routes.iter().map(|route| {

@@ -141,11 +141,8 @@ fn would_keep(asked: &Asked, control: &'static str, rules: &CacheRules) -> Would
     }
     let now = Instant::now();
     let times = Times { sent: now, received: now, date: SystemTime::now() };
-    let judged = if asked.head {
-        Err("head")
-    } else {
-        policy::judge(asked, StatusCode::OK, &headers, times, rules)
-    };
+    let judged =
+        if asked.head { Err("head") } else { policy::judge(asked, StatusCode::OK, &headers, times, rules) };
     WouldKeep {
         answer: if control.is_empty() { String::new() } else { format!("cache-control: {control}") },
         fresh_s: judged.as_ref().ok().map(|facts| facts.left(now)),
@@ -164,7 +161,9 @@ fn refusal(word: &'static str) -> Refusal {
         "authorization" => {
             "the request has authorization, and the answer says none of public, s-maxage, must-revalidate"
         }
-        "cookie" => "the request has cookies, and the answer says none of public, s-maxage, cdn-cache-control",
+        "cookie" => {
+            "the request has cookies, and the answer says none of public, s-maxage, cdn-cache-control"
+        }
         "no-lifetime" => "it states no lifetime (s-maxage, max-age, expires, cdn-cache-control)",
         "head" => "only whole answers are kept, and this one has no body",
         "open-end" => "its end cannot be told from a connection that broke",
@@ -193,12 +192,7 @@ mod tests {
             (Method::GET, &[], Some(30), ["30", "60", "60"]),
             (Method::GET, &[("cookie", "a=1")], Some(30), ["cookie", "cookie", "60"]),
             (Method::GET, &[("cookie", "__klar_instance=1")], Some(30), ["30", "60", "60"]),
-            (
-                Method::GET,
-                &[("authorization", "x")],
-                None,
-                ["authorization", "authorization", "60"],
-            ),
+            (Method::GET, &[("authorization", "x")], None, ["authorization", "authorization", "60"]),
             (Method::HEAD, &[], None, ["head", "head", "head"]),
         ];
         for (method, lines, lifetime, wanted) in rows {
@@ -224,8 +218,20 @@ mod tests {
     #[test]
     fn words_have_sentences() {
         let words = [
-            "status", "set-cookie", "private", "not-understood", "no-store", "stream", "authorization", "cookie",
-            "no-lifetime", "head", "open-end", "too-large", "vary", "revalidates",
+            "status",
+            "set-cookie",
+            "private",
+            "not-understood",
+            "no-store",
+            "stream",
+            "authorization",
+            "cookie",
+            "no-lifetime",
+            "head",
+            "open-end",
+            "too-large",
+            "vary",
+            "revalidates",
         ];
         for word in words {
             let why = refusal(word).why;

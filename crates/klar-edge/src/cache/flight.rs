@@ -56,10 +56,16 @@ pub struct Flights {
 struct Shard {
     flying: HashMap<Key, watch::Receiver<Landing>>,
     /// By a digest of the key: keys can be long, and whom two share one with does not matter.
-    alone: HashMap<u64, Instant>,
-    /// Why those are, in the words of `Cache-Status`; for who looks.
-    reasons: HashMap<u64, &'static str>,
-    failing: HashMap<u64, Instant>,
+    alone: HashMap<u64, Note>,
+    failing: HashMap<u64, Note>,
+}
+
+/// What is known of an address, and until when.
+#[derive(Debug)]
+struct Note {
+    until: Instant,
+    /// For who looks, in the words of `Cache-Status`. It is told also when the time is over, for as long as it is here.
+    why: &'static str,
 }
 
 /// What somebody who wants an answer is to do.
@@ -94,7 +100,7 @@ impl Flights {
     /// Joins those who want what `key` says, or is the first.
     pub fn join(self: &Arc<Self>, key: &Key, now: Instant) -> Turn {
         let mut shard = self.shard(key);
-        if shard.alone.get(&self.digest(key)).is_some_and(|until| now < *until) {
+        if shard.alone.get(&self.digest(key)).is_some_and(|note| now < note.until) {
             return Turn::Alone;
         }
         if let Some(flight) = shard.flying.get(key) {
@@ -120,48 +126,44 @@ impl Flights {
 
     /// Notes that answers for `key` are for one visitor each, and why.
     pub fn part(&self, key: &Key, now: Instant, why: &'static str) {
-        let (mut shard, digest) = (self.shard(key), self.digest(key));
-        note(&mut shard.alone, digest, now, ALONE);
-        if shard.reasons.len() >= ALONE_MAX {
-            let Shard { alone, reasons, .. } = &mut *shard;
-            reasons.retain(|digest, _| alone.contains_key(digest));
-        }
-        if shard.reasons.len() < ALONE_MAX {
-            shard.reasons.insert(digest, why);
-        }
+        note(&mut self.shard(key).alone, self.digest(key), now, Note { until: now + ALONE, why });
     }
 
     /// Whether somebody asks for `key` now, and why the last answer for it could not be shared, if it could not.
     pub fn look(&self, key: &Key) -> (bool, Option<&'static str>) {
         let shard = self.shard(key);
-        (shard.flying.contains_key(key), shard.reasons.get(&self.digest(key)).copied())
+        (shard.flying.contains_key(key), shard.alone.get(&self.digest(key)).map(|note| note.why))
     }
 
     /// Notes that an answer for `key` could be shared.
     pub fn unite(&self, key: &Key) {
         let mut shard = self.shard(key);
         shard.alone.remove(&self.digest(key));
-        shard.reasons.remove(&self.digest(key));
         shard.failing.remove(&self.digest(key));
     }
 
     /// Notes that the app could not be reached for `key`.
     pub fn fail(&self, key: &Key, now: Instant) {
-        note(&mut self.shard(key).failing, self.digest(key), now, FAILING);
+        note(
+            &mut self.shard(key).failing,
+            self.digest(key),
+            now,
+            Note { until: now + FAILING, why: "app-away" },
+        );
     }
 
     /// Whether the app could not be reached for `key` just now.
     pub fn is_failing(&self, key: &Key, now: Instant) -> bool {
-        self.shard(key).failing.get(&self.digest(key)).is_some_and(|until| now < *until)
+        self.shard(key).failing.get(&self.digest(key)).is_some_and(|note| now < note.until)
     }
 }
 
-fn note(notes: &mut HashMap<u64, Instant>, digest: u64, now: Instant, time: Duration) {
+fn note(notes: &mut HashMap<u64, Note>, digest: u64, now: Instant, note: Note) {
     if notes.len() >= ALONE_MAX {
-        notes.retain(|_, until| now < *until);
+        notes.retain(|_, known| now < known.until);
     }
     if notes.len() < ALONE_MAX {
-        notes.insert(digest, now + time);
+        notes.insert(digest, note);
     }
 }
 
@@ -261,7 +263,5 @@ mod tests {
         }
         let known: usize = flights.shards.iter().map(|shard| shard.lock().unwrap().alone.len()).sum();
         assert!(known <= SHARDS * ALONE_MAX, "{known}");
-        let reasons: usize = flights.shards.iter().map(|shard| shard.lock().unwrap().reasons.len()).sum();
-        assert!(reasons <= SHARDS * ALONE_MAX, "{reasons}");
     }
 }

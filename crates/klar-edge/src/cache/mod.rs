@@ -18,8 +18,8 @@
 
 mod choose;
 mod dates;
-pub mod explain;
 mod directives;
+pub mod explain;
 pub mod fill;
 mod flight;
 mod key;

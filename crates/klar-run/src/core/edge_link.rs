@@ -194,7 +194,8 @@ impl EdgeLink {
         const PATIENCE: Duration = Duration::from_secs(5);
         stream.set_read_timeout(Some(PATIENCE))?;
         let greeting = wire::receive::<FromEdge>(&stream)?;
-        let Some((FromEdge::Hello { pid, generation, listeners, sandbox, answers, .. }, descriptors)) = greeting
+        let Some((FromEdge::Hello { pid, generation, listeners, sandbox, answers, .. }, descriptors)) =
+            greeting
         else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the edge did not greet"));
         };
@@ -334,7 +335,10 @@ impl EdgeLink {
     pub fn ask(&mut self, question: Question) -> io::Result<oneshot::Receiver<Told>> {
         let stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         if !self.answers {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "it is of an older klar, which tells nothing"));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "it is of an older klar, which tells nothing",
+            ));
         }
         self.questions += 1;
         let (asked, answer) = oneshot::channel();

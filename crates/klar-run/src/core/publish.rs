@@ -139,7 +139,8 @@ impl Core {
         let asked = self.edge.borrow_mut().ask(question);
         let answer = asked.map_err(|error| {
             let gone = error.kind() == std::io::ErrorKind::NotConnected;
-            let what = if gone { "no edge runs".into() } else { format!("the edge cannot be asked: {error}") };
+            let what =
+                if gone { "no edge runs".into() } else { format!("the edge cannot be asked: {error}") };
             Failure::new(what).hint(if gone {
                 "it runs while an app does: `klar up` puts one in place"
             } else {
@@ -149,10 +150,12 @@ impl Core {
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(told)) => Ok(told),
             Ok(Err(_)) => {
-                Err(Failure::new("the edge ended while it was asked").hint("ask again: another one is started"))
+                Err(Failure::new("the edge ended while it was asked")
+                    .hint("ask again: another one is started"))
             }
-            Err(_) => Err(Failure::new("the edge did not answer within 5 s")
-                .hint("look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)")),
+            Err(_) => Err(Failure::new("the edge did not answer within 5 s").hint(
+                "look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)",
+            )),
         }
     }
 
