@@ -231,7 +231,7 @@ fn by_service(
     told.next = next.map(|upstream| upstream.id.clone());
     let stored = view.stored.as_ref();
     let gives = matches!(view.outcome, CacheOutcome::Hit | CacheOutcome::Stale);
-    let hold = policies::time(service.hold);
+    let hold = policies::time(service.hold.min(route.timeout));
     told.outcome = match (&told.next, stored) {
         (_, Some(stored)) if gives => Outcome {
             decided_by: DecidedBy::Edge,
@@ -266,9 +266,11 @@ fn by_service(
         },
         Some((stored, None)) => {
             let why = stored.stands_in_not.as_deref().unwrap_or("it may not");
-            away(format!("503 after {hold}; what is kept does not stand in, because {why}"))
+            away(format!(
+                "503 when no instance comes up within {hold}; what is kept does not stand in, because {why}"
+            ))
         }
-        None => away(format!("503 after {hold}, with a page that says so")),
+        None => away(format!("503 when no instance comes up within {hold}, with a page that says so")),
     });
     told.cache = Some(view);
 }

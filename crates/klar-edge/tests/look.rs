@@ -165,7 +165,7 @@ fn looking_changes_nothing() {
         explain(&edge, "/a", &[]);
     }
     let after = counts(&edge);
-    assert_eq!(app.got(), []);
+    assert_eq!(app.lines(), Vec::<String>::new());
     assert_eq!((&after.routes, &after.instances), (&before.routes, &before.instances));
     assert_eq!((after.http1_requests, after.cache_used), (before.http1_requests, before.cache_used));
 }

@@ -104,8 +104,11 @@ fn to_the_app() {
     told.outcome.decided_by = DecidedBy::App;
     told.outcome.status = None;
     told.outcome.what = "web.3 answers".into();
-    told.away =
-        Some(Away { status: 503, what: "503 after 10s, with a page that says so".into(), stale: false });
+    told.away = Some(Away {
+        status: 503,
+        what: "503 when no instance comes up within 10s, with a page that says so".into(),
+        stale: false,
+    });
     told.policies.clear();
     told.adds.clear();
     let cache = told.cache.as_mut().unwrap();
