@@ -57,14 +57,15 @@ impl Screen {
             if place > 0 {
                 text.push_str("\r\n");
             }
+            // Cleared before it is written: after the last column the cursor still stands on it. With the last line
+            // goes all below it.
+            text.push_str(if place + 1 == lines.len() { "\x1b[J" } else { "\x1b[2K" });
             if plain {
                 text.push_str(&anstream::adapter::strip_str(line).to_string());
             } else {
                 text.push_str(line);
             }
-            text.push_str("\x1b[K");
         }
-        text.push_str("\x1b[J");
         write(&text)
     }
 }
