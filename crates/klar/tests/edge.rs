@@ -69,6 +69,9 @@ fn the_edge_is_looked_into() {
     assert!(said.contains("shop.localhost") && said.contains("/* → web"), "{said}");
     assert!(app.fails(&["edge", "explain", "nonsense"]).starts_with("exit 2\n"));
     assert!(app.fails(&["edge", "explain", "/", "-H", "nonsense"]).starts_with("exit 2\n"));
+    assert!(app.fails(&["edge", "explain", "/", "--from", "nonsense"]).starts_with("exit 2\n"));
+    let said = app.fails(&["edge", "explain", "/", "--certificate", "none.pem"]);
+    assert!(said.starts_with("exit 2\n") && said.contains("none.pem"), "{said}");
 
     let sample = app.json(&["edge", "top", "--once"]);
     assert_eq!(
