@@ -9,6 +9,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::TokioIo;
+use klar_base::look::{Counts, Explained, Wanted};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, ServiceName};
 use klar_run::control::{DeployRequest, LogQuery, UpgradeRequest};
@@ -189,21 +190,19 @@ impl Client {
         self.post_json(&format!("/v1/apps/{key}/purge"), what, "clearing the cache").await
     }
 
+    /// All counters of the edge.
+    pub async fn edge_counts(&self) -> Result<Counts, ClientError> {
+        self.get_json("/v1/edge", "asking the edge").await
+    }
+
+    /// What the edge would do with a request.
+    pub async fn edge_explain(&self, wanted: &Wanted) -> Result<Explained, ClientError> {
+        self.post_json("/v1/edge/explain", wanted, "asking the edge").await
+    }
+
     /// Has the core make room for the program that lies ready in the state folder.
     pub async fn upgrade(&self, wanted: &UpgradeRequest) -> Result<Upgrade, ClientError> {
         self.post_json("/v1/upgrade", wanted, "asking for the upgrade").await
-    }
-
-    async fn post_json<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        what: &impl Serialize,
-        during: &str,
-    ) -> Result<T, ClientError> {
-        let text = serde_json::to_vec(what).map_err(|error| ClientError::Source(error.into()))?;
-        let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
-        let request = request(Method::POST, path, Some(Media::Json.name()), body);
-        self.send(request, during).await?.json(during).await
     }
 
     /// Stops every app, the edge and the core.
@@ -256,6 +255,19 @@ impl Client {
 
     async fn get_json<T: DeserializeOwned>(&self, path: &str, during: &str) -> Result<T, ClientError> {
         self.send(request(Method::GET, path, None, empty()), during).await?.json(during).await
+    }
+
+    /// Sends a value and takes one.
+    async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        value: &impl Serialize,
+        during: &str,
+    ) -> Result<T, ClientError> {
+        let text = serde_json::to_vec(value).map_err(|error| ClientError::Source(error.into()))?;
+        let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+        let request = request(Method::POST, path, Some(Media::Json.name()), body);
+        self.send(request, during).await?.json(during).await
     }
 
     async fn get_text(&self, path: &str, during: &str) -> Result<String, ClientError> {

@@ -28,6 +28,10 @@ pub enum Action {
     Down,
     /// Has the cache forget.
     Purge,
+    /// The counters of the edge.
+    EdgeCounts,
+    /// What the edge would do.
+    EdgeExplain,
     /// Output and access records.
     Logs,
     /// The settings in force.
@@ -105,9 +109,25 @@ const fn operation(
 }
 
 /// All routes.
-pub static ROUTES: [Route; 15] = [
+pub static ROUTES: [Route; 17] = [
     get("/v1/status", Action::Status, Media::Json, "HostStatus", "Everything at a glance."),
     get("/v1/doctor", Action::Doctor, Media::Json, "Findings", "What this host can and cannot do."),
+    get(
+        "/v1/edge",
+        Action::EdgeCounts,
+        Media::Json,
+        "EdgeCounts",
+        "All counters of the edge, since it started.",
+    ),
+    Route {
+        method: Method::POST,
+        path: "/v1/edge/explain",
+        action: Action::EdgeExplain,
+        doc: "What the edge would do with a request, without making it.",
+        takes: Some("WantedRequest"),
+        media: Media::Json,
+        gives: "ExplainedRequest",
+    },
     get("/v1/authority", Action::Authority, Media::Pem, "Pem", "The certificate of the local authority."),
     Route {
         method: Method::POST,

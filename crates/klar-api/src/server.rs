@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use klar_base::look::Wanted;
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
 use klar_run::control::{Control, DeployRequest, Events, UpgradeRequest};
@@ -211,6 +212,15 @@ async fn for_host<C: Control + 'static>(
     Ok(match action {
         Action::Status => body::json(StatusCode::OK, &control.status().await),
         Action::Doctor => body::json(StatusCode::OK, &control.doctor().await),
+        Action::EdgeCounts => {
+            let counts = control.edge_counts().await;
+            body::json(StatusCode::OK, &counts.map_err(|failure| (StatusCode::CONFLICT, failure))?)
+        }
+        Action::EdgeExplain => {
+            let wanted: Wanted = read_json(request, settings.json_bytes).await?;
+            let explained = control.edge_explain(wanted).await;
+            body::json(StatusCode::OK, &explained.map_err(|failure| (StatusCode::CONFLICT, failure))?)
+        }
         Action::OpenApi => body::json(StatusCode::OK, &openapi::document()),
         Action::Authority => {
             let pem = control.authority().await;

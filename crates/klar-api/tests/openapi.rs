@@ -3,6 +3,11 @@
 
 use klar_api::openapi::document;
 use klar_api::route::ROUTES;
+use klar_base::look::{
+    Away, CacheView, Counts, Explained, InstanceCounts, Outcome, Policy, Refusal, RouteCounts, SiteView,
+    StoredView, Wanted, Wellness, WouldKeep,
+};
+use klar_base::signal::{CacheOutcome, DecidedBy};
 use klar_run::control::UpgradeRequest;
 use klar_run::report::{
     AppStatus, CertificateStatus, DrainingEdge, EdgeStatus, Failure, Finding, Grade, Health, HostStatus,
@@ -68,6 +73,73 @@ fn same_fields(name: &str, value: impl serde::Serialize) {
     assert_eq!(described, real, "{name}");
 }
 
+fn explained_shapes() {
+    let instance = InstanceCounts {
+        id: "shop.prod.api.1".parse().unwrap(),
+        release: "0123456789ab".parse().unwrap(),
+        weight: 0,
+        wellness: Wellness::Well,
+        in_flight: 0,
+        requests: 0,
+        failures: 0,
+    };
+    let policy = Policy { name: String::new(), value: String::new(), here: None, key: None };
+    let refusal = Refusal { word: String::new(), why: String::new() };
+    let would_keep = WouldKeep { answer: String::new(), fresh_s: None, refusal: Some(refusal.clone()) };
+    let stored = StoredView {
+        status: 0,
+        age_s: 0,
+        left_s: 0,
+        bytes: 0,
+        vary: Vec::new(),
+        tags: Vec::new(),
+        can_validate: false,
+        stands_in_s: None,
+        stands_in_not: None,
+    };
+    let cache = CacheView {
+        bypass: None,
+        key: Vec::new(),
+        now: String::new(),
+        what: String::new(),
+        outcome: CacheOutcome::Miss,
+        stored: Some(stored.clone()),
+        others: 0,
+        in_flight: false,
+        last_refusal: None,
+        would_keep: Vec::new(),
+    };
+    let outcome = Outcome { decided_by: DecidedBy::App, status: None, what: String::new(), location: None };
+    let away = Away { status: 503, what: String::new(), stale: false };
+    let site = SiteView { app: "shop".parse().unwrap(), hosts: Vec::new(), routes: Vec::new() };
+    let explained = Explained {
+        method: String::new(),
+        url: String::new(),
+        app: None,
+        route: None,
+        service: None,
+        files: None,
+        outcome: outcome.clone(),
+        instances: Vec::new(),
+        next: None,
+        policies: Vec::new(),
+        cache: None,
+        away: None,
+        adds: Vec::new(),
+        sites: Vec::new(),
+    };
+    same_fields("ExplainedRequest", explained);
+    same_fields("RequestOutcome", outcome);
+    same_fields("RequestPolicy", policy);
+    same_fields("RequestCache", cache);
+    same_fields("RequestAway", away);
+    same_fields("StoredAnswer", stored);
+    same_fields("CacheRefusal", refusal);
+    same_fields("WouldKeep", would_keep);
+    same_fields("ServedSite", site);
+    same_fields("InstanceCounts", instance);
+}
+
 #[test]
 fn shapes_are_those_of_the_reports() {
     let release = "0123456789ab".parse().unwrap();
@@ -78,6 +150,32 @@ fn shapes_are_those_of_the_reports() {
     same_fields("Totals", klar_base::signal::Totals::default());
     same_fields("Problem", Problem { what: String::new(), hint: None, output: Vec::new() });
     same_fields("Failure", Failure::new(""));
+    same_fields("EdgeCounts", Counts::default());
+    same_fields(
+        "RouteCounts",
+        RouteCounts {
+            app: key.clone(),
+            pattern: String::new(),
+            service: None,
+            requests: 0,
+            errors: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            cache_asked: 0,
+            cache_hits: 0,
+            times: Default::default(),
+        },
+    );
+    let wanted = Wanted {
+        url: String::new(),
+        app: None,
+        method: String::new(),
+        headers: Vec::new(),
+        from: None,
+        certificate: None,
+    };
+    same_fields("WantedRequest", wanted);
+    explained_shapes();
     same_fields("PreviousRelease", PreviousRelease { release, warm_until_unix_ms: None });
     same_fields(
         "Finding",

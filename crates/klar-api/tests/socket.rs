@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use klar_api::{Client, ClientError, Settings};
+use klar_base::look::{Counts, Explained, Outcome, Wanted};
+use klar_base::signal::DecidedBy;
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, Secret, ServiceName};
 use klar_run::control::{Control, DeployRequest, Events, LogQuery, UpgradeRequest};
@@ -54,6 +56,30 @@ fn receipt(operation: &str, key: &AppKey) -> Receipt {
         app_errors: 0,
         url: "https://localhost:8443".into(),
         notes: Vec::new(),
+    }
+}
+
+fn explained(wanted: Wanted) -> Explained {
+    Explained {
+        method: wanted.method,
+        url: wanted.url,
+        app: None,
+        route: None,
+        service: None,
+        files: None,
+        outcome: Outcome {
+            decided_by: DecidedBy::Refused,
+            status: Some(404),
+            what: "no".into(),
+            location: None,
+        },
+        instances: Vec::new(),
+        next: None,
+        policies: Vec::new(),
+        cache: None,
+        away: None,
+        adds: Vec::new(),
+        sites: Vec::new(),
     }
 }
 
@@ -119,6 +145,13 @@ impl Control for Double {
     async fn purge(&self, key: AppKey, what: Purge) -> Result<u64, Failure> {
         self.note(format!("purge {key} {what:?}"));
         if key.app.as_str() == "broken" { Err(Failure::new("the edge does not run")) } else { Ok(3) }
+    }
+    async fn edge_counts(&self) -> Result<Counts, Failure> {
+        Ok(Counts { pid: 7, connections: 3, ..Counts::default() })
+    }
+    async fn edge_explain(&self, wanted: Wanted) -> Result<Explained, Failure> {
+        self.note(format!("explain {} {} {:?}", wanted.method, wanted.url, wanted.headers));
+        if wanted.url == "/nobody" { Err(Failure::new("no edge runs")) } else { Ok(explained(wanted)) }
     }
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure> {
         if key.app.as_str() == "nobody" {
@@ -315,6 +348,37 @@ fn a_failed_operation_and_a_refused_one_differ() {
         let wanted = UpgradeRequest { version: "broken".into(), rollback: false };
         let upgrade = world.client.upgrade(&wanted).await.unwrap_err();
         assert_eq!(upgrade.to_string(), "klar is being upgraded already");
+    });
+}
+
+#[test]
+fn the_edge_can_be_asked() {
+    with("edge", allowed(), |world| async move {
+        let counts = world.client.edge_counts().await.unwrap();
+        assert_eq!((counts.pid, counts.connections), (7, 3));
+        let headers = vec![("cookie".to_owned(), "a=1".to_owned())];
+        let wanted = Wanted {
+            url: "/a".into(),
+            app: None,
+            method: "POST".into(),
+            headers,
+            from: Some([10, 0, 0, 1].into()),
+            certificate: None,
+        };
+        let told = world.client.edge_explain(&wanted).await.unwrap();
+        assert_eq!((told.url.as_str(), told.outcome.status), ("/a", Some(404)));
+        assert_eq!(world.double.asked.borrow().last().unwrap(), "explain POST /a [(\"cookie\", \"a=1\")]");
+        let refused =
+            world.client.edge_explain(&Wanted { url: "/nobody".into(), ..wanted }).await.unwrap_err();
+        assert_eq!(refused.to_string(), "no edge runs");
+        // Only the address has to be said.
+        let body = r#"{"url":"/b"}"#;
+        let request = format!(
+            "POST /v1/edge/explain HTTP/1.1\r\nhost: klar\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert!(world.raw(&request).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(world.double.asked.borrow().last().unwrap(), "explain GET /b []");
     });
 }
 

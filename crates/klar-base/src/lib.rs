@@ -1,13 +1,15 @@
 //! The words that two or more crates speak.
 //!
 //! What passes between the verbs is a value defined here: [`upstreams`] (run tells the edge where requests may
-//! go, the edge tells run what it saw) and [`signal`] (what happened, one record per request). The rest are the
-//! small nouns that keep those two honest: names, sizes, durations, secrets and hints.
+//! go, the edge tells run what it saw) and [`signal`] (what happened, one record per request); [`look`] is what the
+//! edge says of itself when somebody asks. The rest are the small nouns that keep those honest: names, sizes,
+//! durations, secrets and hints.
 //!
 //! **Invariant:** nothing here does I/O except [`wire`], which moves one message over a socket somebody else opened.
 
 pub mod hint;
 pub mod ids;
+pub mod look;
 pub mod network;
 pub mod quantity;
 pub mod secret;

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Secret;
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
+use crate::look::{Question, Told};
 use crate::network::Network;
 use crate::signal::{AccessRecord, Totals, UpstreamVitals};
 
@@ -61,6 +62,13 @@ pub enum ToEdge {
         app: AppKey,
         /// Which.
         what: Purge,
+    },
+    /// Say something of yourself. Answered by [`FromEdge::Answered`].
+    Ask {
+        /// Comes back with the answer.
+        number: u64,
+        /// What.
+        question: Question,
     },
     /// Stop accepting, finish what is in flight within `patience`, exit with 0. Connections between two requests are
     /// closed at once.
@@ -106,6 +114,9 @@ pub enum FromEdge {
         /// It got [`ToEdge::Drain`] or [`ToEdge::Stop`].
         #[serde(default)]
         draining: bool,
+        /// It understands [`ToEdge::Ask`]; one of an older klar would hang up.
+        #[serde(default)]
+        answers: bool,
     },
     /// Every worker has its part of all listeners that [`ToEdge::Listen`] named, or cannot serve some.
     Listening {
@@ -133,6 +144,13 @@ pub enum FromEdge {
         number: u64,
         /// How many answers there were.
         dropped: u64,
+    },
+    /// What was asked.
+    Answered {
+        /// The number of the question.
+        number: u64,
+        /// The answer.
+        told: Told,
     },
     /// Sent once a second, and at once when an upstream of weight 0 has no leases left.
     Vitals(Vitals),

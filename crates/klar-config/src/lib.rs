@@ -41,6 +41,7 @@ pub use fault::{ConfigError, ConfigErrors};
 pub use keys::{Account, App, Check, Deploy, Edge, Instances, Logs, OwnCheck, RoutePolicy, Service, Waiver};
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
 pub use provenance::{Origin, Provenance, Setting};
+pub use read::join as key_path;
 pub use reference::reference_markdown;
 pub use route::{Pattern, PatternError, Route};
 pub use schema::json_schema;

@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Joins the parts of a path, quoting those that TOML would quote.
-pub(crate) fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+pub fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     parts.into_iter().map(toml_key).collect::<Vec<_>>().join(".")
 }
 

@@ -12,10 +12,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use klar_base::look::{Question, Told};
 use klar_base::upstreams::{FromEdge, ListenerSpec, PROTOCOL, ToEdge};
 use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
 
+use crate::explain;
 use crate::serve::{End, Order, Orders};
 use crate::table::{NOTES_MAX, Note, Shared};
 
@@ -124,6 +126,7 @@ impl Link {
                 protocol: PROTOCOL,
                 program: self.own.program.clone(),
                 draining: self.ending.load(Ordering::Relaxed),
+                answers: true,
             };
             let descriptors: Vec<_> = listeners.iter().map(|(_, socket)| socket.as_fd()).collect();
             wire::send(&stream, &hello, &descriptors)?;
@@ -149,6 +152,15 @@ impl Link {
                 ToEdge::Purge { number, app, what } => {
                     let dropped = self.shared.cache.purge(&app, &what) as u64;
                     self.say(&stream, &FromEdge::Purged { number, dropped })?;
+                }
+                ToEdge::Ask { number, question } => {
+                    let told = match question {
+                        Question::Request(wanted) => {
+                            Told::Explained(Box::new(explain::explain(&self.shared, &wanted)))
+                        }
+                        Question::Counts => Told::Counts(Box::new(self.shared.counts())),
+                    };
+                    self.say(&stream, &FromEdge::Answered { number, told })?;
                 }
                 ToEdge::Stop { patience } => self.end(End::Stop(patience)),
                 ToEdge::Drain { patience } => self.end(End::Drain(patience)),

@@ -42,7 +42,7 @@ use crate::tunnel;
 use crate::upstream::{self, Lease, UpstreamState, Wish};
 
 /// A request is sent so often at most.
-const ATTEMPTS: u32 = 3;
+pub const ATTEMPTS: u32 = 3;
 /// Bodies up to this size, in bytes, are held in memory: that of a request to send it again, that of an answer to
 /// be sure of it before the visitor sees its first byte.
 const HELD_MAX: usize = 64 * 1024;
@@ -187,7 +187,7 @@ pub async fn forward(
 }
 
 /// Whether twice is as good as once.
-fn is_repeatable(parts: &Parts, promised: bool) -> bool {
+pub fn is_repeatable(parts: &Parts, promised: bool) -> bool {
     match parts.method {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE => true,
         Method::POST | Method::PATCH => promised && parts.headers.contains_key(headers::IDEMPOTENCY_KEY),

@@ -1,5 +1,6 @@
 //! One request, from its head to the answer on its way out.
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,12 +8,14 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Body;
+use klar_base::ReleaseId;
 use klar_base::signal::DecidedBy;
 
 use tokio::sync::watch;
 
 use crate::answer::{Answer, OutBody, Source};
 use crate::cache;
+use crate::clients::Subject;
 use crate::compress::compress;
 use crate::files;
 use crate::forward::{Failure, Road};
@@ -21,10 +24,11 @@ use crate::guard::{HeadNote, Heads};
 use crate::headers;
 use crate::http1::Service;
 use crate::http1::body::VisitorBody;
+use crate::kept::Shelf;
 use crate::page::{self, Reason};
 use crate::pool::Pool;
 use crate::story::Story;
-use crate::table::{Destination, Shared, SiteTable};
+use crate::table::{Destination, RouteTable, Shared, SiteTable};
 
 /// A connection, as its requests see it.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub struct Visit {
     pub drain: watch::Receiver<bool>,
 }
 
+/// A host that nobody has named.
+pub const NO_SITE: Reason = Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name");
 /// The longest `user-agent` that is kept.
 const AGENT_MAX: usize = 256;
 
@@ -62,9 +68,7 @@ impl Visit {
                 note(&mut story, &request, &host);
                 let site = self.shared.table.load().site(&host).cloned();
                 match site {
-                    None => {
-                        Err(refused(Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name")))
-                    }
+                    None => Err(refused(NO_SITE)),
                     Some(site) => {
                         visitor = self.peer.visitor_of(&site.front, request.headers());
                         story.tell_visitor(visitor);
@@ -145,60 +149,22 @@ impl Visit {
         host: &str,
         story: &mut Story,
     ) -> Result<Answer, Failure> {
-        if !self.peer.tls {
-            let table = self.shared.table.load();
-            if let Some(text) = table.challenges.text(host, request.uri().path()) {
-                return Ok(proof(text));
+        let decided = self.decide(site, head.length, &request, host, |route| {
+            story.record.route = Some(route.pattern.clone());
+            story.route = Some(route.totals.clone());
+        });
+        let route = match decided? {
+            Decided::Answer(answer) => return Ok(answer),
+            Decided::Route(route, subject) => {
+                if let Some(subject) = subject {
+                    request.extensions_mut().insert(subject);
+                }
+                route
             }
-            if !self.peer.is_served(&site.front) {
-                return Ok(to_https(host, table.https_port, request.uri().path_and_query()));
-            }
-        }
-        // The visitor may have named another app in the handshake, with wider limits.
-        if head.length > site.limits.header_bytes {
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return Err(refused(Reason::new(status, "the head of the request is too large")));
-        }
-        let path = request.uri().path();
-        if is_dangerous(path) {
-            return Err(refused(Reason::new(
-                StatusCode::BAD_REQUEST,
-                "the path climbs, or hides what it means",
-            )));
-        }
-        let nothing = || refused(Reason::new(StatusCode::NOT_FOUND, "no route leads here"));
-        let route = site.route(path).ok_or_else(nothing)?;
-        story.record.route = Some(route.pattern.clone());
-        if let Some(authorities) = &route.clients {
-            let shown = self.peer.certificate.as_ref().filter(|shown| shown.is_of(authorities));
-            let Some(shown) = shown else {
-                let detail =
-                    "this is for visitors with a certificate of certain authorities, and none was shown";
-                return Err(refused(Reason::certificate(detail)));
-            };
-            if let Some(subject) = shown.subject() {
-                request.extensions_mut().insert(subject);
-            }
-        }
-        if request.body().size_hint().lower() > route.body_bytes {
-            let reason = "the body of the request is larger than this route takes";
-            return Err(refused(Reason::new(StatusCode::PAYLOAD_TOO_LARGE, reason)));
-        }
-        if !route.cross_site
-            && writes(request.method())
-            && let Some(origin) = foreign_origin(request.headers(), host)
-            && !self.is_own(site, &origin)
-        {
-            return Err(refused(Reason::new(
-                StatusCode::FORBIDDEN,
-                "a page of another site may not write here with this visitor's cookies",
-            )));
-        }
+        };
         match &route.target {
             Destination::Static { folder, release, spa, shelf } => {
-                let below = route.pattern.strip_suffix("/*").unwrap_or_default();
-                let folder = files::Folder { folder, release, spa: *spa, below, shelf };
-                let answer = folder.answer(&request).map_err(refused)?;
+                let answer = from_folder(route, (folder, release, *spa), shelf, &request).map_err(refused)?;
                 Ok(compress(answer, request.method(), request.headers()))
             }
             Destination::Service(service) => {
@@ -215,6 +181,94 @@ impl Visit {
             }
         }
     }
+
+    /// Decides what answers a request to `site`, with a head of so many bytes. Changes nothing, so that it can be asked
+    /// also of a request that nobody makes. `found` is told the route, as soon as there is one.
+    ///
+    /// # Errors
+    /// How the request is refused.
+    pub fn decide<'a, B: Body>(
+        &self,
+        site: &'a Arc<SiteTable>,
+        head_length: usize,
+        request: &Request<B>,
+        host: &str,
+        found: impl FnOnce(&'a RouteTable),
+    ) -> Result<Decided<'a>, Failure> {
+        if !self.peer.tls {
+            let table = self.shared.table.load();
+            if let Some(text) = table.challenges.text(host, request.uri().path()) {
+                return Ok(Decided::Answer(proof(text)));
+            }
+            if !self.peer.is_served(&site.front) {
+                let https = to_https(host, table.https_port, request.uri().path_and_query());
+                return Ok(Decided::Answer(https));
+            }
+        }
+        // The visitor may have named another app in the handshake, with wider limits.
+        if head_length > site.limits.header_bytes {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Err(refused(Reason::new(status, "the head of the request is too large")));
+        }
+        let path = request.uri().path();
+        if is_dangerous(path) {
+            return Err(refused(Reason::new(
+                StatusCode::BAD_REQUEST,
+                "the path climbs, or hides what it means",
+            )));
+        }
+        let nothing = || refused(Reason::new(StatusCode::NOT_FOUND, "no route leads here"));
+        let route = site.route(path).ok_or_else(nothing)?;
+        found(route);
+        let mut subject = None;
+        if let Some(authorities) = &route.clients {
+            let shown = self.peer.certificate.as_ref().filter(|shown| shown.is_of(authorities));
+            let Some(shown) = shown else {
+                let detail =
+                    "this is for visitors with a certificate of certain authorities, and none was shown";
+                return Err(refused(Reason::certificate(detail)));
+            };
+            subject = shown.subject();
+        }
+        if request.body().size_hint().lower() > route.body_bytes {
+            let reason = "the body of the request is larger than this route takes";
+            return Err(refused(Reason::new(StatusCode::PAYLOAD_TOO_LARGE, reason)));
+        }
+        if !route.cross_site
+            && writes(request.method())
+            && let Some(origin) = foreign_origin(request.headers(), host)
+            && !self.is_own(site, &origin)
+        {
+            return Err(refused(Reason::new(
+                StatusCode::FORBIDDEN,
+                "a page of another site may not write here with this visitor's cookies",
+            )));
+        }
+        Ok(Decided::Route(route, subject))
+    }
+}
+
+/// What answers a request.
+#[derive(Debug)]
+pub enum Decided<'a> {
+    /// The edge, with this.
+    Answer(Answer),
+    /// What this route leads to. With the verified subject of the visitor, where the route wants one that has a name.
+    Route(&'a RouteTable, Option<Subject>),
+}
+
+/// Answers from the folder, release and all, that `route` leads to, or from what `shelf` keeps of it.
+///
+/// # Errors
+/// What to say instead.
+pub fn from_folder<B>(
+    route: &RouteTable,
+    (folder, release, spa): (&OwnedFd, &ReleaseId, bool),
+    shelf: &Shelf,
+    request: &Request<B>,
+) -> Result<Answer, Reason> {
+    let below = route.pattern.strip_suffix("/*").unwrap_or_default();
+    files::Folder { folder, release, spa, below, shelf }.answer(request)
 }
 
 impl Service for Visit {
@@ -239,7 +293,7 @@ fn opened(answer: &mut Answer) {
 }
 
 /// Methods that change something.
-fn writes(method: &Method) -> bool {
+pub fn writes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
 }
 
@@ -276,7 +330,7 @@ fn host_of(request: &Request<VisitorBody>) -> String {
 }
 
 /// A host without its port, in small letters.
-fn host_in(authority: &str) -> String {
+pub fn host_in(authority: &str) -> String {
     let name = match authority.rfind(']') {
         Some(end) => &authority[..=end],
         None => authority.split(':').next().unwrap_or_default(),

@@ -13,7 +13,8 @@
 //! it keeps, `forward.rs` sends the request to an instance, over and over where that is safe (`upstream.rs` chooses,
 //! `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them), `compress.rs` packs what comes back, or `files.rs`
 //! answers from a folder (`kept.rs` keeps what is small); `headers.rs` adds what a browser should know, and
-//! `story.rs` writes the record.
+//! `story.rs` writes the record. `explain.rs` goes the same way with a request that nobody makes, and
+//! `counters.rs` counts for who looks.
 //!
 //! **Invariant:** a request never reaches an upstream that got weight 0 before it was picked: a lease is taken
 //! first, then the weight is read (both `SeqCst`), and the control thread does it the other way round.
@@ -28,6 +29,8 @@ mod client;
 mod clients;
 mod compress;
 mod control;
+mod counters;
+mod explain;
 mod files;
 mod forward;
 mod forwarded;

@@ -22,6 +22,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use crate::challenge;
 use crate::clients::Shown;
+use crate::counters;
 use crate::front::{self, Peer};
 use crate::guard::{Clocks, Heads};
 use crate::handle::Visit;
@@ -75,6 +76,7 @@ impl Worker {
         let tls = TlsAcceptor::from(tls::config(shared.clone()).map_err(io::Error::other)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let thread = std::thread::Builder::new().name(format!("edge-{number}")).spawn(move || {
+            counters::this_is_worker(number);
             let local = LocalSet::new();
             let (drain, stop) = (watch::Sender::new(false), watch::Sender::new(false));
             let serving = Serving { shared: shared.clone(), pool: Rc::default(), tls, drain, stop };
@@ -181,6 +183,7 @@ impl Serving {
         loop {
             match listener.accept().await {
                 Ok((stream, client)) => {
+                    self.shared.doors.accepted.fetch_add(1, Ordering::Relaxed);
                     let place = Place::take(&self.shared);
                     if let Some(place) = place {
                         let serving = self.clone();
@@ -210,7 +213,12 @@ impl Serving {
             return self.serve(stream, clocks, peer).await;
         }
         let patience = self.shared.table.load().clocks(None).head;
-        if let Ok(Ok(mut stream)) = tokio::time::timeout(patience, self.shake_hands(stream)).await {
+        let doors = &self.shared.doors;
+        let accepted = tokio::time::timeout(patience, self.shake_hands(stream)).await;
+        let counter =
+            if matches!(accepted, Ok(Ok(_))) { &doors.handshakes } else { &doors.handshakes_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Ok(Ok(mut stream)) = accepted {
             // The handshake was all that an authority wanted, and nothing else is served to one (RFC 8737, section 3).
             if stream.get_ref().1.alpn_protocol() == Some(challenge::ALPN) {
                 // One that is gone already has seen what it wanted.
@@ -222,6 +230,7 @@ impl Serving {
             let clocks = self.shared.table.load().clocks(name.as_deref());
             // Only what was agreed on counts: bytes that look like HTTP/2 are none (RFC 9113 section 3.2).
             if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
+                let _open = doors.http2();
                 let visit = self.visit(Heads::default(), peer);
                 return Box::pin(http2::serve(stream, clocks, visit, self.drain.subscribe())).await;
             }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use klar_base::signal::{AccessRecord, DecidedBy};
+use klar_base::signal::{AccessRecord, CacheOutcome, DecidedBy};
 
+use crate::counters::RouteTotals;
 use crate::front::Visitor;
 use crate::table::{AppTotals, Shared};
 
@@ -15,6 +16,7 @@ use crate::table::{AppTotals, Shared};
 pub struct Story {
     pub record: AccessRecord,
     pub totals: Option<Arc<AppTotals>>,
+    pub route: Option<Arc<RouteTotals>>,
     /// Bytes of the body that were read.
     pub read: Arc<AtomicU64>,
     begun: Instant,
@@ -34,7 +36,7 @@ impl Story {
             aborted: true,
             ..blank(visitor.address)
         };
-        Self { record, totals: None, read: Arc::default(), begun, shared }
+        Self { record, totals: None, route: None, read: Arc::default(), begun, shared }
     }
 
     /// It is known now whose request this is.
@@ -48,6 +50,15 @@ impl Drop for Story {
         let mut record = std::mem::replace(&mut self.record, blank(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         record.bytes_in = self.read.load(Ordering::Relaxed);
         record.duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let doors = &self.shared.doors;
+        let spoken = if record.protocol == "h2" { &doors.http2_requests } else { &doors.http1_requests };
+        // What the edge fetches by itself came through no door.
+        if record.cache != Some(CacheOutcome::Refresh) {
+            spoken.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(route) = &self.route {
+            route.count(&record);
+        }
         if let Some(totals) = &self.totals {
             totals.requests.fetch_add(1, Ordering::Relaxed);
             let also = match record.decided_by {

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
+use klar_base::look::{Counts, RouteCounts, SiteView};
 use klar_base::signal::{AccessRecord, Totals};
 use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals};
 use klar_base::{AppKey, InstanceId, Network, ReleaseId, ServiceName};
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use crate::cache::Cache;
 use crate::challenge::Challenges;
 use crate::clients::Authorities;
+use crate::counters::{Doors, RouteSums, RouteTotals};
 use crate::front::TurnedAway;
 use crate::guard::Clocks;
 use crate::headers;
@@ -72,6 +74,17 @@ pub struct RouteTable {
     pub cache: CacheRules,
     /// Whose certificates let a visitor in; `None`: none is needed.
     pub clients: Option<Arc<Authorities>>,
+    pub totals: Arc<RouteTotals>,
+}
+
+impl RouteTable {
+    /// The service that it leads to, if it is not a folder.
+    pub fn service(&self) -> Option<&ServiceName> {
+        match &self.target {
+            Destination::Service(service) => Some(service),
+            Destination::Static { .. } => None,
+        }
+    }
 }
 
 /// Where a route leads.
@@ -141,9 +154,37 @@ impl Table {
         self.proxy_protocol.get(&port).cloned()
     }
 
+    /// The ports where every connection begins with a header of the PROXY protocol.
+    pub fn ports_of_proxies(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = self.proxy_protocol.keys().copied().collect();
+        ports.sort_unstable();
+        ports
+    }
+
     /// A service of an app.
     pub fn service(&self, app: &AppKey, service: &ServiceName) -> Option<Arc<ServiceTable>> {
         self.apps.get(app)?.services.get(service).cloned()
+    }
+
+    /// The site of an app.
+    pub fn app(&self, app: &AppKey) -> Option<&Arc<SiteTable>> {
+        self.apps.get(app)
+    }
+
+    /// Every app, with its hosts and routes.
+    pub fn sites(&self) -> Vec<SiteView> {
+        let view = |(app, site): (&AppKey, &Arc<SiteTable>)| {
+            let its =
+                |(host, other): (&String, &Arc<SiteTable>)| Arc::ptr_eq(site, other).then(|| host.clone());
+            let mut hosts: Vec<String> = self.hosts.iter().filter_map(its).collect();
+            hosts.sort_by_key(|host| (*host != site.first_host, host.clone()));
+            let routes = site.routes.iter().map(|route| {
+                let leads_to = route.service().map_or("files".into(), ToString::to_string);
+                (route.pattern.clone(), leads_to)
+            });
+            SiteView { app: app.clone(), hosts, routes: routes.collect() }
+        };
+        self.apps.iter().map(view).collect()
     }
 
     /// Every service, with its site.
@@ -237,6 +278,8 @@ pub struct Shared {
     pub cache: Arc<Cache>,
     /// Each WebSocket holds a receiver: they outlive the tasks of their connections.
     pub tunnels: watch::Sender<()>,
+    pub doors: Doors,
+    started: Instant,
     notes: SyncSender<Note>,
     changes: watch::Sender<()>,
     memory: Mutex<Memory>,
@@ -248,6 +291,7 @@ struct Memory {
     serial: u64,
     upstreams: BTreeMap<(InstanceId, SocketAddr), Arc<UpstreamState>>,
     totals: BTreeMap<AppKey, Arc<AppTotals>>,
+    routes: BTreeMap<(AppKey, String), Arc<RouteTotals>>,
     epochs: BTreeMap<AppKey, Epoch>,
 }
 
@@ -283,6 +327,8 @@ impl Shared {
             reporter: OnceLock::new(),
             cache: Arc::new(cache),
             tunnels: watch::Sender::new(()),
+            doors: Doors::default(),
+            started: Instant::now(),
             notes,
             changes: watch::Sender::new(()),
             memory: Mutex::default(),
@@ -331,6 +377,45 @@ impl Shared {
             turned_away: self.turned_away.count(),
             upstreams: memory.upstreams.values().map(|upstream| upstream.vitals()).collect(),
             totals: memory.totals.iter().map(|(app, totals)| (app.clone(), totals.read())).collect(),
+        }
+    }
+
+    /// All counters.
+    pub fn counts(&self) -> Counts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let table = self.table.load();
+        let routes = table.apps.values().flat_map(|site| site.routes.iter().map(move |route| (site, route)));
+        let routes = routes.map(|(site, route)| {
+            let RouteSums { requests, errors, bytes_in, bytes_out, cache_asked, cache_hits, times } =
+                route.totals.sums();
+            RouteCounts {
+                app: site.app.clone(),
+                pattern: route.pattern.clone(),
+                service: route.service().cloned(),
+                requests,
+                errors,
+                bytes_in,
+                bytes_out,
+                cache_asked,
+                cache_hits,
+                times,
+            }
+        });
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        Counts {
+            pid: std::process::id(),
+            uptime_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            connections: self.connections.load(Ordering::Relaxed),
+            http2_connections: self.doors.http2_open(),
+            accepted: count(&self.doors.accepted),
+            handshakes: count(&self.doors.handshakes),
+            handshakes_failed: count(&self.doors.handshakes_failed),
+            http1_requests: count(&self.doors.http1_requests),
+            http2_requests: count(&self.doors.http2_requests),
+            cache_used: self.cache.used() as u64,
+            cache_room: self.cache.room() as u64,
+            routes: routes.collect(),
+            instances: memory.upstreams.values().map(|upstream| upstream.counts()).collect(),
         }
     }
 
@@ -417,7 +502,9 @@ impl Shared {
                 } else {
                     route.cache
                 };
+                let counted = memory.routes.entry((site.app.clone(), route.pattern.clone()));
                 routes.push(RouteTable {
+                    totals: counted.or_default().clone(),
                     pattern: route.pattern,
                     target,
                     idempotent: route.idempotent,
@@ -481,6 +568,8 @@ impl Shared {
             }
         }
         memory.upstreams = kept;
+        // Of routes that are gone, once their last request is.
+        memory.routes.retain(|_, totals| Arc::strong_count(totals) > 1);
         drop(memory);
         self.cache.resize(usize::try_from(config.cache_bytes).unwrap_or(usize::MAX), config.cache_disk_bytes);
         // Nobody finds these any more; this gives their room back.

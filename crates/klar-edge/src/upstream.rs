@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use klar_base::look::{InstanceCounts, Wellness};
 use klar_base::signal::UpstreamVitals;
 use klar_base::upstreams::{AppProtocol, Upstream};
 use klar_base::{InstanceId, ReleaseId};
@@ -122,6 +123,23 @@ impl UpstreamState {
             healthy: self.health() == Health::Well,
         }
     }
+
+    /// For who looks.
+    pub fn counts(&self) -> InstanceCounts {
+        InstanceCounts {
+            id: self.id.clone(),
+            release: self.release.clone(),
+            weight: self.weight(),
+            wellness: match self.health() {
+                Health::Well => Wellness::Well,
+                Health::Unwell => Wellness::Unwell,
+                Health::Gone => Wellness::Gone,
+            },
+            in_flight: self.leases(),
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// A digest of the name of an instance (FNV-1a).
@@ -185,6 +203,11 @@ pub struct Wish {
 
 /// Takes a lease on the best instance there is, if there is one.
 pub fn pick(service: &ServiceTable, wish: &Wish, shared: &Arc<Shared>) -> Option<Lease> {
+    best(service, wish).and_then(|upstream| Lease::take(upstream, shared))
+}
+
+/// The best instance there is; one of them, where several are as good.
+pub fn best<'a>(service: &'a ServiceTable, wish: &Wish) -> Option<&'a Arc<UpstreamState>> {
     let all = &service.upstreams;
     let start = if all.len() > 1 { fastrand::usize(..all.len()) } else { 0 };
     let mut best = None;
@@ -208,7 +231,7 @@ pub fn pick(service: &ServiceTable, wish: &Wish, shared: &Arc<Shared>) -> Option
             best = Some((upstream, rank, load, weight));
         }
     }
-    best.and_then(|(upstream, ..)| Lease::take(upstream, shared))
+    best.map(|(upstream, ..)| upstream)
 }
 
 /// Takes a lease on the best instance, and waits until `end` for one when there is none.

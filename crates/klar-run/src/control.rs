@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use klar_base::look::{Counts, Explained, Wanted};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Secret, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,10 @@ pub trait Control {
     async fn down(&self, key: AppKey, purge: bool) -> Events;
     /// Has the cache of the edge forget answers of an app, and says how many there were.
     async fn purge(&self, key: AppKey, what: Purge) -> Result<u64, Failure>;
+    /// The counters of the edge.
+    async fn edge_counts(&self) -> Result<Counts, Failure>;
+    /// What the edge would do with a request. Nothing is sent.
+    async fn edge_explain(&self, wanted: Wanted) -> Result<Explained, Failure>;
     /// Output of an app. Ends when it is not followed, or when the receiver is dropped.
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure>;
     /// `klar.toml` as it is in force for the release that serves, with where each value came from.

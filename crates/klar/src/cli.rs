@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and an example of each.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -127,6 +128,22 @@ pub enum Verb {
         after_help = "Examples:\n  klar cache purge /prices    forget an address of the app"
     )]
     Cache(Cache),
+    /// Look into the edge: its traffic as it goes by, and what it would do with a request
+    #[command(
+        arg_required_else_help = true,
+        after_help = "Examples:\n  klar edge top\n  klar edge explain /prices"
+    )]
+    Edge {
+        #[command(subcommand)]
+        what: Option<Look>,
+        // As the core starts it.
+        #[arg(long, hide = true)]
+        core_uid: Option<u32>,
+        #[arg(long, hide = true)]
+        static_root: Vec<PathBuf>,
+        #[arg(long, hide = true)]
+        cache_folder: Option<PathBuf>,
+    },
     /// Stop the app
     #[command(
         after_help = "Examples:\n  klar down                    stop the app; its data stays\n  klar down --purge            also remove releases, logs and databases\n  klar down --all              stop every app and klar itself"
@@ -219,15 +236,6 @@ pub enum Verb {
     Core {
         #[arg(long)]
         spawner_fd: Option<i32>,
-    },
-    #[command(hide = true, after_help = "Examples: started by `klar core`")]
-    Edge {
-        #[arg(long)]
-        core_uid: u32,
-        #[arg(long)]
-        static_root: Vec<PathBuf>,
-        #[arg(long)]
-        cache_folder: Option<PathBuf>,
     },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
     Shim { id: String },
@@ -460,6 +468,59 @@ fn parse_address(text: &str) -> Result<String, String> {
     Err("write it as /path or https://host/path".into())
 }
 
+/// `klar edge`.
+#[derive(Debug, Subcommand)]
+pub enum Look {
+    /// Show routes, instances and connections as they are, each second. Keys: s sorts, q quits. In a pipe: once
+    #[command(
+        after_help = "Examples:\n  klar edge top\n  klar edge top --once                  one second, and end\n  klar edge top --json | jq .routes     one object each second"
+    )]
+    Top {
+        /// Look for one second, and end
+        #[arg(long)]
+        once: bool,
+    },
+    /// Say what the edge would do with a request, and why: route, instance, settings, cache. Nothing is sent. Exit
+    /// status 1: no app or no route takes it
+    #[command(
+        after_help = "Examples:\n  klar edge explain /prices                     of the app in this folder\n  klar edge explain https://shop.example/a?b=1\n  klar edge explain /api/orders --method POST\n  klar edge explain / --header 'cookie: session=1' --header 'accept-encoding: gzip'\n  klar edge explain / --json | jq .cache"
+    )]
+    Explain(ExplainRequest),
+}
+
+/// `klar edge explain`.
+#[derive(Debug, Args)]
+pub struct ExplainRequest {
+    /// An address, or its path and query
+    #[arg(value_parser = parse_any_address)]
+    pub url: String,
+    /// The method
+    #[arg(short = 'X', long, value_name = "M", default_value = "GET")]
+    pub method: String,
+    /// A header of the request; may be given several times
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub header: Vec<(String, String)>,
+    /// Who connects to klar, such as a trusted proxy; else a stranger
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// A file (PEM) with the certificate that the visitor shows, and with those that lead to its authority
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+}
+
+fn parse_any_address(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") { Ok(text.into()) } else { parse_address(text) }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let wanted = || "write it as 'name: value', for instance 'cookie: session=1'".to_owned();
+    let (name, value) = text.split_once(':').ok_or_else(wanted)?;
+    if name.trim().is_empty() {
+        return Err(wanted());
+    }
+    Ok((name.trim().into(), value.trim().into()))
+}
+
 /// `klar down`.
 #[derive(Debug, Args)]
 pub struct Down {
@@ -515,6 +576,25 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:"), "{}: {help}", command.get_name());
         });
+    }
+
+    #[test]
+    fn the_core_starts_the_edge_as_ever() {
+        let args = ["klar", "edge", "--core-uid", "7", "--static-root", "/a", "--static-root", "/b"];
+        let verb = Cli::try_parse_from(args).unwrap().verb;
+        let Some(Verb::Edge { what: None, core_uid: Some(7), static_root, .. }) = verb else {
+            panic!("{verb:?}")
+        };
+        assert_eq!(static_root.len(), 2);
+    }
+
+    #[test]
+    fn headers_are_written_as_everywhere() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(parse_header("cookie: a=1; b=2"), pair("cookie", "a=1; b=2"));
+        assert_eq!(parse_header("X-Time:12:30"), pair("X-Time", "12:30"));
+        assert_eq!(parse_header("x-empty:"), pair("x-empty", ""));
+        assert!(parse_header("cookie").is_err() && parse_header(": a").is_err());
     }
 
     #[test]

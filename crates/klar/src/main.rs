@@ -11,9 +11,9 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cache, Cli, Verb};
+use cli::{Cache, Cli, Look, Verb};
 use context::{Context, Trouble};
-use verbs::{check, fix, host, learn, ledger, operate, see, service, trust, up, upgrade};
+use verbs::{check, edge, fix, host, learn, ledger, operate, see, service, trust, up, upgrade};
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
 #[global_allocator]
@@ -69,9 +69,12 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         }
         Some(Verb::Spawn) => host::spawn(&context.layout, host::Handed::default()),
         Some(Verb::Core { spawner_fd }) => host::core(&context.layout, spawner_fd),
-        Some(Verb::Edge { core_uid, static_root, cache_folder }) => {
+        Some(Verb::Edge { what: Some(Look::Top { once }), .. }) => edge::top(context, once),
+        Some(Verb::Edge { what: Some(Look::Explain(wanted)), .. }) => edge::explain(context, wanted),
+        Some(Verb::Edge { core_uid: Some(core_uid), static_root, cache_folder, .. }) => {
             host::edge(core_uid, static_root, cache_folder)
         }
+        Some(Verb::Edge { .. }) => Err(edge::nothing_wanted()),
         Some(Verb::Shim { .. }) => host::shim(),
     }
 }

@@ -78,8 +78,16 @@ pub struct Flights {
 struct Shard {
     flying: HashMap<Key, Flight>,
     /// By a digest of the key: keys can be long, and whom two share one with does not matter.
-    alone: HashMap<u64, Instant>,
-    failing: HashMap<u64, Instant>,
+    alone: HashMap<u64, Note>,
+    failing: HashMap<u64, Note>,
+}
+
+/// What is known of an address, and until when.
+#[derive(Debug)]
+struct Note {
+    until: Instant,
+    /// For who looks, in the words of `Cache-Status`. It is told also when the time is over, for as long as it is here.
+    why: &'static str,
 }
 
 /// What somebody who wants an answer is to do.
@@ -115,7 +123,7 @@ impl Flights {
     /// Joins those who want what `key` says, or is the first.
     pub fn join(self: &Arc<Self>, key: &Key, now: Instant) -> Turn {
         let mut shard = self.shard(key);
-        if shard.alone.get(&self.digest(key)).is_some_and(|until| now < *until) {
+        if shard.alone.get(&self.digest(key)).is_some_and(|note| now < note.until) {
             return Turn::Alone;
         }
         if let Some(flight) = shard.flying.get(key) {
@@ -141,9 +149,15 @@ impl Flights {
         Lead { flights: self.clone(), key: key.clone(), landing, shown }
     }
 
-    /// Notes that answers for `key` are for one visitor each.
-    pub fn part(&self, key: &Key, now: Instant) {
-        note(&mut self.shard(key).alone, self.digest(key), now, ALONE);
+    /// Notes that answers for `key` are for one visitor each, and why.
+    pub fn part(&self, key: &Key, now: Instant, why: &'static str) {
+        note(&mut self.shard(key).alone, self.digest(key), now, Note { until: now + ALONE, why });
+    }
+
+    /// Whether somebody asks for `key` now, and why the last answer for it could not be shared, if it could not.
+    pub fn look(&self, key: &Key) -> (bool, Option<&'static str>) {
+        let shard = self.shard(key);
+        (shard.flying.contains_key(key), shard.alone.get(&self.digest(key)).map(|note| note.why))
     }
 
     /// Notes that an answer for `key` could be shared.
@@ -155,21 +169,26 @@ impl Flights {
 
     /// Notes that the app could not be reached for `key`.
     pub fn fail(&self, key: &Key, now: Instant) {
-        note(&mut self.shard(key).failing, self.digest(key), now, FAILING);
+        note(
+            &mut self.shard(key).failing,
+            self.digest(key),
+            now,
+            Note { until: now + FAILING, why: "app-away" },
+        );
     }
 
     /// Whether the app could not be reached for `key` just now.
     pub fn is_failing(&self, key: &Key, now: Instant) -> bool {
-        self.shard(key).failing.get(&self.digest(key)).is_some_and(|until| now < *until)
+        self.shard(key).failing.get(&self.digest(key)).is_some_and(|note| now < note.until)
     }
 }
 
-fn note(notes: &mut HashMap<u64, Instant>, digest: u64, now: Instant, time: Duration) {
+fn note(notes: &mut HashMap<u64, Note>, digest: u64, now: Instant, note: Note) {
     if notes.len() >= ALONE_MAX {
-        notes.retain(|_, until| now < *until);
+        notes.retain(|_, known| now < known.until);
     }
     if notes.len() < ALONE_MAX {
-        notes.insert(digest, now + time);
+        notes.insert(digest, note);
     }
 }
 
@@ -270,11 +289,13 @@ mod tests {
     #[test]
     fn what_is_not_shared_is_not_waited_for() {
         let (flights, now) = (Arc::new(Flights::default()), Instant::now());
-        flights.part(&key("/"), now);
+        flights.part(&key("/"), now, "private");
         assert!(matches!(flights.join(&key("/"), now), Turn::Alone));
         drop(lead(flights.join(&key("/"), now + ALONE)));
-        flights.part(&key("/"), now);
+        flights.part(&key("/"), now, "private");
+        assert_eq!(flights.look(&key("/")), (false, Some("private")));
         flights.unite(&key("/"));
+        assert_eq!(flights.look(&key("/")), (false, None));
         drop(lead(flights.join(&key("/"), now)));
     }
 
@@ -282,7 +303,7 @@ mod tests {
     fn what_is_known_has_an_end() {
         let (flights, now) = (Arc::new(Flights::default()), Instant::now());
         for number in 0..2 * SHARDS * ALONE_MAX {
-            flights.part(&key(&format!("/{number}")), now);
+            flights.part(&key(&format!("/{number}")), now, "private");
         }
         let known: usize = flights.shards.iter().map(|shard| shard.lock().unwrap().alone.len()).sum();
         assert!(known <= SHARDS * ALONE_MAX, "{known}");

@@ -139,6 +139,11 @@ impl Selector {
         Some(Self(selected))
     }
 
+    /// The names of the headers.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.iter().map(|(name, _)| name)
+    }
+
     /// Whether a request would have been answered the same (RFC 9111 section 4.1).
     pub fn suits(&self, request: &HeaderMap) -> bool {
         self.0.iter().all(|(name, value)| normal(name, request) == *value)

@@ -3,9 +3,10 @@
 //! `policy.rs` is what the RFCs say, as pure functions over what `directives.rs` and `dates.rs` read; `key.rs` is
 //! what an answer is found by. `store.rs` keeps answers in memory, for all workers together, and `disk/` those that
 //! memory has no room for, and for after a restart; `flight.rs` makes one request of many that are alike; `fill.rs`
-//! brings a body to its visitors and into the store at once (`growing.rs`). `visit.rs` puts these around the way to the
-//! app, `invalidate.rs` forgets what a write has changed, `purge.rs` what it is told to, and `status.rs` says in each
-//! answer what was done.
+//! brings a body to its visitors and into the store at once (`growing.rs`). `choose.rs` says what is to be done;
+//! `visit.rs` puts these around the way to the app, `invalidate.rs` forgets what a write has changed, `purge.rs` what it
+//! is told to, `status.rs` says in each answer what was done, and `explain.rs` what would be done with a request that
+//! nobody makes.
 //!
 //! **Releases.** A page of an old release must not outlive a deploy. So the key has an epoch of the app in it, which
 //! grows whenever the set of releases that get requests changes: when a new release gets its first ones, and again
@@ -17,9 +18,11 @@
 //! **Invariant:** an answer with `Set-Cookie`, and one that was asked for with `Cookie` or `Authorization` and does
 //! not speak of shared caches, is given to the one who asked and to nobody else.
 
+mod choose;
 pub mod dates;
 mod directives;
 mod disk;
+pub mod explain;
 pub mod fill;
 mod flight;
 mod growing;
@@ -81,6 +84,21 @@ impl Cache {
         self.disk.as_ref().map_or(Ok(()), |disk| disk.start(&self.store))
     }
 
+    /// Whether the slower tier has an answer to such a request.
+    pub fn is_on_disk(&self, key: &Key, app: &AppKey, request: &HeaderMap) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.find(key, app, request).is_some())
+    }
+
+    /// Its room, in bytes.
+    pub fn room(&self) -> usize {
+        self.store.room()
+    }
+
+    /// What of it is in use, in bytes.
+    pub fn used(&self) -> usize {
+        self.store.used()
+    }
+
     /// Has the slower tier end in order.
     pub fn close(&self) {
         if let Some(disk) = &self.disk {
@@ -128,7 +146,7 @@ impl Cache {
     async fn bring(&self, key: &Key, name: &Name, request: &HeaderMap) -> Option<Arc<Stored>> {
         let disk = self.disk.as_ref()?;
         let ticket = self.store.ticket(key);
-        let place = disk.find(key, name, request)?;
+        let place = disk.find(key, &name.app, request)?;
         disk.bring(place, key, ticket).await
     }
 }

@@ -61,14 +61,22 @@ const CONDITIONS: [HeaderName; 6] = [
 ];
 
 impl Asked {
-    /// `None`: the cache has no part in this request. `own`: the name of a cookie that is the edge's.
-    pub fn of(method: &Method, headers: &HeaderMap, own: &str) -> Option<Self> {
-        let takes_no_part = |name: &HeaderName| {
-            DISGUISES.contains(name) || *name == header::IF_MATCH || *name == header::IF_UNMODIFIED_SINCE
-        };
+    /// What this request is to a cache. `own`: the name of a cookie that is the edge's.
+    ///
+    /// # Errors
+    /// Why the cache has no part in it, in words that follow "because".
+    pub fn judge(method: &Method, headers: &HeaderMap, own: &str) -> Result<Self, &'static str> {
+        let is_judged = |name: &HeaderName| *name == header::IF_MATCH || *name == header::IF_UNMODIFIED_SINCE;
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err("only answers to GET and HEAD are kept");
+        }
         // To look at each header once costs less than to look for each name.
-        if !matches!(*method, Method::GET | Method::HEAD) || headers.keys().any(takes_no_part) {
-            return None;
+        if let Some(name) = headers.keys().find(|name| DISGUISES.contains(name) || is_judged(name)) {
+            return Err(if is_judged(name) {
+                "the app has to judge its condition (if-match, if-unmodified-since)"
+            } else {
+                "a header may make another request of it (such as x-http-method-override)"
+            });
         }
         let demand = Demand::of(headers);
         let pairs = headers
@@ -79,7 +87,10 @@ impl Asked {
             let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
             !pair.is_empty() && name != own.as_bytes()
         });
-        (!demand.no_store).then(|| Self {
+        if demand.no_store {
+            return Err("the request says `cache-control: no-store`");
+        }
+        Ok(Self {
             head: *method == Method::HEAD,
             authorization: headers.contains_key(header::AUTHORIZATION),
             cookie,
@@ -365,16 +376,39 @@ impl Facts {
     /// section 4.3.3 lets a cache take a 5xx for that. An app that answers 500 is there, so that takes
     /// `stale-if-error`; 502, 503 and 504 say that it is not.
     pub fn may_stand_in(&self, asked: &Asked, status: Option<StatusCode>, now: Instant) -> bool {
-        if self.no_cache || self.strict || asked.demand.no_cache || !self.is_for(asked) {
-            return false;
+        self.stand_in(asked, status, now).is_ok()
+    }
+
+    /// For how much longer it may; see [`Facts::may_stand_in`].
+    ///
+    /// # Errors
+    /// Why it may not, in words that follow "because".
+    pub fn stand_in(
+        &self,
+        asked: &Asked,
+        status: Option<StatusCode>,
+        now: Instant,
+    ) -> Result<Duration, &'static str> {
+        if self.no_cache || self.strict {
+            return Err("it must not be given stale (no-cache, must-revalidate or proxy-revalidate)");
         }
-        let stale_for = self.age(now).saturating_sub(self.lifetime);
-        match (self.if_error, status.map(|status| status.as_u16())) {
-            (_, Some(status)) if status < 500 => false,
-            (Some(most), None | Some(500 | 502 | 503 | 504)) => stale_for <= most,
-            (None, None | Some(502..=504)) => !self.shared_lifetime && stale_for <= GRACE,
-            _ => false,
+        if asked.demand.no_cache {
+            return Err("the request says `cache-control: no-cache`");
         }
+        if !self.is_for(asked) {
+            return Err("it is not for requests with cookies or authorization");
+        }
+        let most = match (self.if_error, status.map(|status| status.as_u16())) {
+            (_, Some(status)) if status < 500 => return Err("the app answers"),
+            (Some(most), None | Some(500 | 502 | 503 | 504)) => most,
+            (None, None | Some(502..=504)) if self.shared_lifetime => {
+                return Err("it says s-maxage and no stale-if-error");
+            }
+            (None, None | Some(502..=504)) => GRACE,
+            _ => return Err("the app answers, be it with an error"),
+        };
+        let left = (self.lifetime + most).checked_sub(self.age(now));
+        left.ok_or("it has been stale for too long")
     }
 }
 

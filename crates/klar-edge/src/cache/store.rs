@@ -173,6 +173,14 @@ impl Store {
         (found, slot.variants.last().map(|variant| variant.selector.clone()))
     }
 
+    /// As [`Store::find`], without counting as a use; and how many answers there are for this address.
+    pub fn look(&self, key: &Key, request: &HeaderMap) -> (Option<Arc<Stored>>, Option<Selector>, usize) {
+        let shard = self.shard(self.hash(key));
+        let Some(slot) = shard.slots.get(key) else { return (None, None, 0) };
+        let found = slot.variants.iter().rev().find(|variant| variant.selector.suits(request)).cloned();
+        (found, slot.variants.last().map(|variant| variant.selector.clone()), slot.variants.len())
+    }
+
     /// Keeps an answer, in place of those for the same requests. `false`: it was cleared meanwhile, or is too large.
     pub fn put(&self, key: &Key, name: &Name, ticket: Ticket, stored: Arc<Stored>) -> bool {
         self.put_if(key, name, ticket, stored, |_| true)

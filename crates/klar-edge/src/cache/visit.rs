@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Body;
 use klar_base::ServiceName;
 use klar_base::signal::{CacheOutcome, DecidedBy};
 use tokio::time::timeout;
 
 use super::Cache;
+use super::choose::{self, Choice, Situation};
 use super::dates;
 use super::directives::Control;
 use super::fill::{FillBody, Keep};
@@ -56,10 +56,8 @@ pub async fn answer(
         request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let has_part =
-        route.cache.enabled && !road.upgrade && request.body().is_end_stream() && cache.store.room() > 0;
-    let asked = Asked::of(request.method(), request.headers(), STICKY).filter(|_| has_part);
-    let (Some(asked), Some(authority)) = (asked, &authority) else {
+    let asked = choose::part(cache, route, road.upgrade, &request);
+    let (Ok(asked), Some(authority)) = (asked, &authority) else {
         let is_safe = reads || matches!(*request.method(), Method::OPTIONS | Method::TRACE);
         let mut answer = forward(road, route, service, request.map(Some), story).await?;
         if !is_safe && let Some(authority) = &authority {
@@ -86,8 +84,12 @@ pub async fn answer(
 }
 
 fn key(road: &Road, authority: &str, target: &str) -> Key {
-    let scheme = if road.https { "https" } else { "http" };
-    Key::of(scheme, &road.site.app, road.site.epoch, authority, target)
+    Key::of(scheme(road.https), &road.site.app, road.site.epoch, authority, target)
+}
+
+/// As it stands in keys.
+pub fn scheme(https: bool) -> &'static str {
+    if https { "https" } else { "http" }
 }
 
 /// One request that the cache has a part in.
@@ -122,44 +124,31 @@ impl Errand<'_> {
                 }
             }
             let now = Instant::now();
-            let flight = || self.flight_key(others.as_ref());
-            let decision = found.as_ref().map(|found| found.facts.decide(&self.asked, now));
-            let left = found.as_ref().map(|found| found.facts.left(now));
-            let hit = Status { hit: true, left, collapsed, ..Status::default() };
-            if let (Some(stored), Some(decision)) = (&found, decision) {
-                let can_stand_in = stored.facts.may_stand_in(&self.asked, None, now);
-                match decision {
-                    Decision::Fresh | Decision::Stale => return Ok(self.give(stored, hit, story)),
-                    Decision::Refresh => {
-                        self.refresh(stored.clone(), flight(), story.record.client);
-                        return Ok(self.give(stored, Status { detail: Some("refresh"), ..hit }, story));
-                    }
-                    // Asked for while this one was waiting, so it is as new as it can be.
-                    Decision::Validate
-                        if collapsed && stored.facts.received() >= begun && stored.facts.is_for_many() =>
-                    {
-                        return Ok(self.give(stored, hit, story));
-                    }
-                    Decision::Validate if can_stand_in && self.cache().flights.is_failing(&flight(), now) => {
-                        self.refresh(stored.clone(), flight(), story.record.client);
-                        return Ok(self.give(stored, Status { detail: Some("app-away"), ..hit }, story));
-                    }
-                    Decision::Validate | Decision::Unfit => {}
-                }
-            }
-            if self.asked.demand.only_if_cached {
-                let detail = "this was asked for from the cache only, and is not there";
-                story.record.cache = Some(CacheOutcome::Miss);
-                return Err(Failure::refused(StatusCode::GATEWAY_TIMEOUT, detail));
-            }
-            let why = match (decision, &others) {
-                (Some(Decision::Validate), _) if left.is_some_and(|left| left > 0) => Forwarded::Request,
-                (Some(Decision::Unfit), _) => Forwarded::Request,
-                (Some(_), _) => Forwarded::Stale,
-                (None, Some(_)) => Forwarded::VaryMiss,
-                (None, None) => Forwarded::Miss,
+            let flight = || flight_key(&self.key, &self.asked, others.as_ref(), &self.parts.headers);
+            let situation = Situation {
+                asked: &self.asked,
+                found: found.as_deref().map(|found| &found.facts),
+                others: others.is_some(),
+                waited_since: collapsed.then_some(begun),
+                now,
             };
-            let stored = found.filter(|_| decision != Some(Decision::Unfit));
+            let choice = situation.choose(|| self.cache().flights.is_failing(&flight(), now));
+            let (why, usable) = match (choice, &found) {
+                (Choice::Give(status), Some(stored)) => return Ok(self.give(stored, status, story)),
+                (Choice::Refresh(status), Some(stored)) => {
+                    self.refresh(stored.clone(), flight(), story.record.client);
+                    return Ok(self.give(stored, status, story));
+                }
+                (Choice::Refuse, _) => {
+                    let detail = "this was asked for from the cache only, and is not there";
+                    story.record.cache = Some(CacheOutcome::Miss);
+                    return Err(Failure::refused(StatusCode::GATEWAY_TIMEOUT, detail));
+                }
+                (Choice::Ask { why, usable }, _) => (why, usable),
+                // There is nothing to give.
+                (Choice::Give(_) | Choice::Refresh(_), None) => (Forwarded::Miss, false),
+            };
+            let stored = found.filter(|_| usable);
             let flight = flight();
             let can_lead =
                 !self.asked.head && (!self.asked.partial || stored.as_deref().is_some_and(can_validate));
@@ -221,13 +210,6 @@ impl Errand<'_> {
         }
         status.tell(headers);
         Some(answer)
-    }
-
-    /// What tells those apart who do not wait for each other.
-    fn flight_key(&self, selector: Option<&Selector>) -> Key {
-        let mut more = vec![u8::from(self.asked.authorization), u8::from(self.asked.cookie)];
-        more.extend(selector.map(|selector| selector.sift(&self.parts.headers)).unwrap_or_default());
-        self.key.with(&more)
     }
 
     /// Asks for a newer answer without anybody waiting, unless somebody does already.
@@ -407,7 +389,7 @@ impl Errand<'_> {
             self.cache().flights.unite(flight);
             land(lead, Landing::Stored);
         } else {
-            self.cache().flights.part(flight, times.received);
+            self.cache().flights.part(flight, times.received, status.detail.unwrap_or("revalidates"));
             land(lead, Landing::Nothing);
         }
         let mut answer = self.give(&renewed, status, story);
@@ -456,7 +438,7 @@ impl Errand<'_> {
                         cache.remove(&self.key, &self.name);
                     }
                     if lead.is_some() {
-                        cache.flights.part(flight, times.received);
+                        cache.flights.part(flight, times.received, reason);
                     }
                 }
                 if let Some(lead) = lead {
@@ -479,7 +461,7 @@ impl Errand<'_> {
             cache.flights.unite(flight);
         } else {
             // Everybody has to ask, so nobody has to wait.
-            cache.flights.part(flight, times.received);
+            cache.flights.part(flight, times.received, "revalidates");
             land(&mut lead, Landing::Nothing);
         }
         let mut headers = compact(&parts.headers);
@@ -606,8 +588,15 @@ fn land(lead: &mut Option<Lead>, landing: Landing) {
     }
 }
 
+/// What tells those apart who do not wait for each other.
+pub fn flight_key(key: &Key, asked: &Asked, selector: Option<&Selector>, headers: &HeaderMap) -> Key {
+    let mut more = vec![u8::from(asked.authorization), u8::from(asked.cookie)];
+    more.extend(selector.map(|selector| selector.sift(headers)).unwrap_or_default());
+    key.with(&more)
+}
+
 /// Whether the app can be asked if an answer is still good.
-fn can_validate(stored: &Stored) -> bool {
+pub fn can_validate(stored: &Stored) -> bool {
     stored.headers.contains_key(header::ETAG) || stored.headers.contains_key(header::LAST_MODIFIED)
 }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use klar_base::look::Told;
 use klar_base::signal::{AccessRecord, UpstreamVitals};
 use klar_base::upstreams::{
     CacheRules, Certificate, Csp, CspMode, EdgeConfig, FromEdge, Front, Limits, ListenerSpec, Route, Site,
@@ -64,6 +65,8 @@ pub struct Heard {
     pub listening: usize,
     /// By the number of the request.
     pub purged: Vec<(u64, u64)>,
+    /// By the number of the question.
+    pub told: Vec<(u64, Told)>,
 }
 
 type Ears = Arc<(Mutex<Heard>, Condvar)>;
@@ -114,6 +117,7 @@ impl Core {
                         ears.records.extend(records);
                     }
                     FromEdge::Purged { number, dropped } => ears.purged.push((number, dropped)),
+                    FromEdge::Answered { number, told } => ears.told.push((number, told)),
                     FromEdge::Listening { count, failed } => {
                         assert_eq!(failed, Vec::<String>::new());
                         ears.listening = count;

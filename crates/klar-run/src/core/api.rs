@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use klar_base::look::{Counts, Explained, Wanted};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, InstanceId, ServiceName};
 use tokio::sync::mpsc;
@@ -75,6 +76,14 @@ impl Control for Rc<Core> {
     async fn purge(&self, key: AppKey, what: Purge) -> Result<u64, Failure> {
         self.known(&key)?;
         self.purge_now(key, what).await
+    }
+
+    async fn edge_counts(&self) -> Result<Counts, Failure> {
+        self.counts_now().await
+    }
+
+    async fn edge_explain(&self, wanted: Wanted) -> Result<Explained, Failure> {
+        self.explain_now(wanted).await
     }
 
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure> {

@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use klar_base::look::{Question, Told};
 use klar_base::upstreams::{EdgeConfig, FromEdge, ListenerSpec, PROTOCOL, Purge, ToEdge};
 use klar_base::{AppKey, wire};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::edge_state::{EdgeState, Other};
 use crate::layout::Layout;
@@ -22,6 +23,11 @@ use crate::spawn::{self, Answer, Request, Spawn, Spawner, users::Identity};
 
 /// How long an edge may live after another one has taken over, for the sake of its connections.
 pub const DRAIN: Duration = Duration::from_secs(3600);
+/// Questions that may wait for their answer at once.
+const QUESTIONS_MAX: usize = 64;
+
+/// Those who wait for an answer of the edge, by the number of their question. Whoever is gone from here will get none.
+type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Told>>>>;
 
 /// An edge that this core talks to.
 struct Peer {
@@ -34,6 +40,9 @@ struct Peer {
     program: String,
     pid: u32,
     draining: bool,
+    /// It understands questions; one of an older klar does not.
+    answers: bool,
+    waiting: Waiting,
 }
 
 impl Peer {
@@ -73,6 +82,8 @@ pub struct EdgeLink {
     messages: mpsc::UnboundedSender<(u64, Option<FromEdge>)>,
     /// Connections so far.
     connections: u64,
+    /// Questions so far.
+    questions: u64,
     /// What it was last told.
     published: Option<super::publish::Published>,
     /// Where it could not listen when it last tried.
@@ -108,6 +119,7 @@ impl EdgeLink {
             state,
             messages,
             connections: 0,
+            questions: 0,
             published: None,
             trouble: Vec::new(),
             started: None,
@@ -279,7 +291,17 @@ impl EdgeLink {
         stream.set_read_timeout(Some(PATIENCE))?;
         let greeting = wire::receive::<FromEdge>(&stream)?;
         let Some((
-            FromEdge::Hello { pid, version, generation, listeners, sandbox, protocol, program, draining },
+            FromEdge::Hello {
+                pid,
+                version,
+                generation,
+                listeners,
+                sandbox,
+                protocol,
+                program,
+                draining,
+                answers,
+            },
             sockets,
         )) = greeting
         else {
@@ -300,6 +322,8 @@ impl EdgeLink {
             program,
             pid,
             draining,
+            answers,
+            waiting: Waiting::default(),
         };
         Ok((peer, Hello { version, generation, sandbox, draining, serves }))
     }
@@ -308,13 +332,21 @@ impl EdgeLink {
     fn listen_to(&self, peer: &Peer) -> io::Result<()> {
         let (reader, state) = (peer.stream.clone(), self.state.clone());
         let (messages, connection) = (self.messages.clone(), peer.number);
+        let waiting = peer.waiting.clone();
         std::thread::Builder::new().name("edge-link".into()).spawn(move || {
             while let Ok(Some((message, _))) = wire::receive::<FromEdge>(&reader) {
+                if let FromEdge::Answered { number, told } = message {
+                    let asked = lock(&waiting).remove(&number);
+                    // Whoever asked may have gone away.
+                    let _ = asked.map(|asked| asked.send(told));
+                    continue;
+                }
                 state.send_modify(|state| state.note(connection, &message));
                 if messages.send((connection, Some(message))).is_err() {
                     return;
                 }
             }
+            lock(&waiting).clear();
             // Nobody to tell: the core is ending.
             let _ = messages.send((connection, None));
         })?;
@@ -508,6 +540,32 @@ impl EdgeLink {
         self.serving.as_ref().ok_or(io::ErrorKind::NotConnected)?.say(&message)
     }
 
+    /// Asks the edge that serves something. The answer never comes when the edge ends meanwhile.
+    ///
+    /// # Errors
+    /// When the edge is gone, is of an older klar that takes no questions, or too many wait for an answer already.
+    pub fn ask(&mut self, question: Question) -> io::Result<oneshot::Receiver<Told>> {
+        let peer = self.serving.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        if !peer.answers {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "it is of an older klar, which tells nothing",
+            ));
+        }
+        self.questions += 1;
+        let (asked, answer) = oneshot::channel();
+        {
+            let mut waiting = lock(&peer.waiting);
+            waiting.retain(|_, asked| !asked.is_closed());
+            if waiting.len() >= QUESTIONS_MAX {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "too many ask it at once"));
+            }
+            waiting.insert(self.questions, asked);
+        }
+        peer.say(&ToEdge::Ask { number: self.questions, question })?;
+        Ok(answer)
+    }
+
     /// Tells all edges to finish and end.
     pub fn stop(&self, patience: Duration) {
         for peer in self.peers() {
@@ -576,6 +634,10 @@ fn probe_free(address: SocketAddr) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         other => other,
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The kind of answer that a bind gave, for an error that says what to do.

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use klar_base::look::{Counts, Explained, Question, Told, Wanted};
 use klar_base::upstreams::{
     self, CacheRules, EdgeConfig, Limits, ProxyProtocol, Purge, Route, Site, Target, Upstream, Upstreams,
 };
@@ -136,6 +137,48 @@ impl Core {
             Failure::new("the edge did not say within 10 s that it has forgotten")
                 .hint("look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)")
         })
+    }
+
+    /// Asks the edge something.
+    async fn ask_edge(&self, question: Question) -> Result<Told, Failure> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let asked = self.edge.borrow_mut().ask(question);
+        let answer = asked.map_err(|error| {
+            let gone = error.kind() == std::io::ErrorKind::NotConnected;
+            let what =
+                if gone { "no edge runs".into() } else { format!("the edge cannot be asked: {error}") };
+            Failure::new(what).hint(if gone {
+                "it runs while an app does: `klar up` puts one in place"
+            } else {
+                "ask again; where its klar is older, `klar down --all` and `klar up` start the edge anew"
+            })
+        })?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(told)) => Ok(told),
+            Ok(Err(_)) => {
+                Err(Failure::new("the edge ended while it was asked")
+                    .hint("ask again: another one is started"))
+            }
+            Err(_) => Err(Failure::new("the edge did not answer within 5 s").hint(
+                "look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)",
+            )),
+        }
+    }
+
+    /// What the edge would do with a request.
+    pub(super) async fn explain_now(&self, wanted: Wanted) -> Result<Explained, Failure> {
+        match self.ask_edge(Question::Request(wanted)).await? {
+            Told::Explained(explained) => Ok(*explained),
+            Told::Counts(_) => Err(Failure::new("the edge answered something else")),
+        }
+    }
+
+    /// The counters of the edge.
+    pub(super) async fn counts_now(&self) -> Result<Counts, Failure> {
+        match self.ask_edge(Question::Counts).await? {
+            Told::Counts(counts) => Ok(*counts),
+            Told::Explained(_) => Err(Failure::new("the edge answered something else")),
+        }
     }
 
     fn edge_config(&self) -> std::io::Result<(EdgeConfig, Vec<OwnedFd>)> {

@@ -1,9 +1,13 @@
 //! What people and scripts see. Data goes to stdout, the story to stderr; colour never says anything alone.
 
 pub mod events;
+pub mod explained;
 pub mod receipt;
+pub mod sample;
+pub mod screen;
 pub mod status;
 pub mod table;
+pub mod top;
 pub mod words;
 
 use std::io::{self, IsTerminal, Write};

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod checklist;
+pub mod edge;
 pub mod fix;
 pub mod host;
 pub mod learn;

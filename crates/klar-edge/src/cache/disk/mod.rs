@@ -275,13 +275,13 @@ impl Disk {
     }
 
     /// Where an answer for a request with these headers lies.
-    pub fn find(&self, key: &Key, name: &Name, request: &HeaderMap) -> Option<Place> {
+    pub fn find(&self, key: &Key, app: &AppKey, request: &HeaderMap) -> Option<Place> {
         if !self.is_live.load(Ordering::Relaxed) {
             return None;
         }
         let now = now_ms();
         let state = lock(&self.state);
-        let epoch = state.epochs.number(&name.app, key.epoch())?;
+        let epoch = state.epochs.number(app, key.epoch())?;
         state.index.find(&key.digest(epoch), request, now)
     }
 

@@ -98,7 +98,7 @@ impl Tier {
         let (key, name) = (key(target), name(target));
         self.memory.remove(&key);
         let ticket = self.memory.ticket(&key);
-        let place = self.disk.find(&key, &name, request)?;
+        let place = self.disk.find(&key, &name.app, request)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let found = runtime.block_on(self.disk.bring(place, &key, ticket))?;
         assert_eq!(self.memory.find(&key, request).0.unwrap().body, found.body);
@@ -141,7 +141,7 @@ fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
 fn answer(body: impl Into<Bytes>, headers: &[(&'static str, &str)], request: &HeaderMap) -> Stored {
     let mut all = map(headers);
     all.entry("cache-control").or_insert(HeaderValue::from_static("public, max-age=600"));
-    let asked = Asked::of(&Method::GET, request, "").unwrap();
+    let asked = Asked::judge(&Method::GET, request, "").unwrap();
     let now = Instant::now();
     let times = Times { sent: now, received: now, date: SystemTime::now() };
     Stored {
@@ -289,7 +289,7 @@ fn releases_share_nothing() {
     assert!(!tier.has("/"));
     tier.put("/late", plain("asked of the old one"));
     let later = Key::new(&app(), 1, "shop.test", "/late");
-    assert!(tier.disk.find(&later, &name("/late"), &HeaderMap::new()).is_none());
+    assert!(tier.disk.find(&later, &name("/late").app, &HeaderMap::new()).is_none());
     tier.disk.serve(&app(), 2, &serving(OLD));
     tier.kill();
     let tier = Tier::open(&folder, ROOM, OLD);

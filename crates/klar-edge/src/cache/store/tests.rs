@@ -27,7 +27,7 @@ fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
 fn stored(len: usize, vary: &'static str, request: &[(&'static str, &'static str)]) -> Arc<Stored> {
     let answer = headers(&[("cache-control", "max-age=60"), ("vary", vary)]);
     let request = headers(request);
-    let asked = Asked::of(&Method::GET, &request, "").unwrap();
+    let asked = Asked::judge(&Method::GET, &request, "").unwrap();
     let now = Instant::now();
     let times = Times { sent: now, received: now, date: SystemTime::now() };
     Arc::new(Stored {

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::sync::Mutex;
 
+use klar_base::look::Counts;
+
 use super::*;
 
 /// Plays an edge: greets whoever connects, and writes down the kinds of messages that come.
@@ -31,6 +33,8 @@ impl Played {
                 protocol,
                 program: "another".into(),
                 draining,
+                // As those of number 1 do.
+                answers: protocol > 1,
             };
             wire::send(&stream, &hello, &wire::borrow(&sockets)).unwrap();
             while let Ok(Some((message, _))) = wire::receive::<ToEdge>(&stream) {
@@ -39,6 +43,12 @@ impl Played {
                     ToEdge::Config(_) => "config",
                     ToEdge::Drain { .. } => "drain",
                     ToEdge::Stop { .. } => "stop",
+                    ToEdge::Ask { number, .. } => {
+                        let counts = Counts { pid, ..Counts::default() };
+                        let told = Told::Counts(Box::new(counts));
+                        wire::send(&stream, &FromEdge::Answered { number, told }, &[]).unwrap();
+                        "ask"
+                    }
                     _ => "something else",
                 });
             }
@@ -195,4 +205,26 @@ fn an_edge_of_another_version_is_left_alone() {
         world.link.stop(Duration::ZERO);
         assert_eq!(edge.heard_until("stop"), ["listen", "stop"], "protocol {protocol}");
     }
+}
+
+/// In the middle of a takeover there are two edges, and whoever asks hears of the one that serves.
+#[test]
+fn questions_go_to_the_edge_that_serves() {
+    let mut world = World::new("ask");
+    assert_eq!(world.link.ask(Question::Counts).unwrap_err().kind(), io::ErrorKind::NotConnected);
+    let one = Played::at(&world.path("edge.sock"), 100, 5, false, PROTOCOL);
+    let other = Played::at(&world.path("edge.next.sock"), 200, 5, false, PROTOCOL);
+    assert!(world.link.adopt().unwrap());
+    for _ in 0..3 {
+        match world.link.ask(Question::Counts).unwrap().blocking_recv().unwrap() {
+            Told::Counts(counts) => assert_eq!(counts.pid, one.pid),
+            other => panic!("{other:?} for counts"),
+        }
+    }
+    assert_eq!(other.heard_until("drain"), ["drain"]);
+
+    let mut world = World::new("ask-old");
+    let _old = Played::at(&world.path("edge.sock"), 100, 5, false, 1);
+    assert!(world.link.adopt().unwrap());
+    assert_eq!(world.link.ask(Question::Counts).unwrap_err().kind(), io::ErrorKind::Unsupported);
 }
