@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use common::http2::Client;
-use common::{Answer, App, Edge, HOST, PATIENCE, reply};
+use common::{Answer, App, Edge, HOST, PATIENCE, Visitor, reply};
 use klar_base::look::{CacheView, Counts, Explained, Question, RouteCounts, Told, Wanted, Wellness};
 use klar_base::signal::{CacheOutcome, DecidedBy};
-use klar_base::upstreams::{CacheRules, ToEdge};
+use klar_base::upstreams::{CacheRules, ForwardedHeader, Front, ToEdge};
 
 fn ask(edge: &Edge, question: Question) -> Told {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -106,6 +106,53 @@ fn what_is_foretold_happens() {
         if foretold.outcome != CacheOutcome::Miss {
             assert_eq!(edge.record(&answer).cache, Some(foretold.outcome), "{path} {headers:?}");
         }
+    }
+}
+
+/// Who is a trusted proxy, and what it says, decides at the plain port what is served, to whom, and what is kept.
+#[test]
+fn what_is_foretold_happens_behind_a_proxy() {
+    let app =
+        App::start(|_, stream| reply(stream, "200 OK", "cache-control: public, max-age=600\r\n", "answer"));
+    let edge = Edge::with(&[&app], |edge| {
+        let proxies = vec!["127.0.0.1".parse().unwrap()];
+        edge.site().front = Front { proxies, header: ForwardedHeader::XForwarded, plain: true };
+    });
+    let proxied = ("x-forwarded-for", "203.0.113.9");
+    for (from, headers, who) in [
+        ([127, 0, 0, 1], &[proxied, ("x-forwarded-proto", "https")][..], "203.0.113.9 over HTTPS"),
+        ([127, 0, 0, 1], &[proxied], "203.0.113.9 over plain HTTP"),
+        ([127, 0, 0, 1], &[proxied, ("x-forwarded-proto", "https")], "203.0.113.9 over HTTPS"),
+        ([127, 0, 0, 2], &[proxied, ("x-forwarded-proto", "https")], "127.0.0.2 over plain HTTP"),
+    ] {
+        let foretold = match ask(
+            &edge,
+            Question::Request(Wanted {
+                url: format!("http://{HOST}/"),
+                app: None,
+                method: "GET".into(),
+                headers: headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+                from: Some(from.into()),
+                certificate: None,
+            }),
+        ) {
+            Told::Explained(explained) => *explained,
+            other => panic!("{other:?} for an explanation"),
+        };
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let mut visitor = Visitor::plain_from(edge.http, from);
+        visitor.send(request("/", &lines));
+        let answer = visitor.answer();
+        let record = edge.record(&answer);
+        let scheme = if record.tls { "HTTPS" } else { "plain HTTP" };
+        assert_eq!(format!("{} over {scheme}", record.client), who);
+        let key = Some("edge.trusted_proxies");
+        let policy = foretold.policies.iter().find(|policy| policy.key.as_deref() == key).unwrap();
+        assert!(policy.here.as_ref().unwrap().starts_with(who), "{policy:?}");
+        assert_eq!(foretold.outcome.decided_by, record.decided_by, "{from:?} {headers:?}");
+        assert_eq!(foretold.outcome.location.as_deref(), answer.header("location"), "{from:?} {headers:?}");
+        assert_eq!(foretold.cache.map(|cache| cache.outcome), record.cache, "{from:?} {headers:?}");
+        assert_eq!(foretold.outcome.status.unwrap_or(200), answer.status, "{from:?} {headers:?}");
     }
 }
 
@@ -251,7 +298,7 @@ fn counters_follow_the_route() {
 #[test]
 fn handshakes_that_fail() {
     let edge = Edge::with(&[], |_| {});
-    let mut visitor = common::Visitor::plain(edge.https);
+    let mut visitor = Visitor::plain(edge.https);
     visitor.send("this is no handshake\r\n\r\n");
     let found = counts_until(&edge, "a failed handshake", |counts| counts.handshakes_failed == 1);
     assert_eq!(found.handshakes, 0);
