@@ -401,11 +401,12 @@ proptest! {
     }
 }
 
-/// The same for as long as `SECONDS` says.
+/// The same for as long as `KLAR_FUZZ_SECONDS` says.
 #[test]
-#[ignore = "runs for SECONDS seconds, 60 unless told"]
+#[ignore = "runs for KLAR_FUZZ_SECONDS seconds, 60 unless told"]
 fn both_clients_understand_the_same_for_long() {
-    let seconds = std::env::var("SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
+    let seconds =
+        std::env::var("KLAR_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
     let end = Instant::now() + Duration::from_secs(seconds);
     let (mut count, mut stricter) = (0_u64, 0_u64);
     while Instant::now() < end {
