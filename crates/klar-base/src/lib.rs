@@ -5,10 +5,13 @@
 //! edge says of itself when somebody asks. The rest are the small nouns that keep those honest: names, sizes,
 //! durations, secrets and hints.
 //!
-//! **Invariant:** nothing here does I/O except [`wire`], which moves one message over a socket somebody else opened.
+//! **Invariant:** nothing here does I/O except [`wire`], which moves one message over a socket somebody else opened, and
+//! [`datagrams`], which tells the kernel for whom datagrams are.
 
+pub mod datagrams;
 pub mod hint;
 pub mod ids;
+pub mod images;
 pub mod look;
 pub mod network;
 pub mod quantity;

@@ -250,6 +250,9 @@ pub struct Counts {
     pub connections: u32,
     /// Of these: they speak HTTP/2.
     pub http2_connections: u32,
+    /// And these HTTP/3.
+    #[serde(default)]
+    pub http3_connections: u32,
     /// Connections that were taken.
     pub accepted: u64,
     /// TLS handshakes that succeeded.
@@ -260,6 +263,9 @@ pub struct Counts {
     pub http1_requests: u64,
     /// Requests over HTTP/2.
     pub http2_requests: u64,
+    /// Requests over HTTP/3.
+    #[serde(default)]
+    pub http3_requests: u64,
     /// Bytes in the cache now.
     pub cache_used: u64,
     /// The room of the cache, in bytes.

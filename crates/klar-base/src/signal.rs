@@ -18,7 +18,7 @@ pub struct AccessRecord {
     pub app: Option<AppKey>,
     /// The address of the visitor.
     pub client: std::net::IpAddr,
-    /// What the visitor spoke, by its name in ALPN: `http/1.1` or `h2`.
+    /// What the visitor spoke, by its name in ALPN: `http/1.1`, `h2` or `h3`.
     pub protocol: String,
     /// Whether the visitor spoke HTTPS, wherever TLS ended.
     pub tls: bool,
@@ -53,6 +53,23 @@ pub struct AccessRecord {
     /// What the cache did, when it could have had a part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheOutcome>,
+    /// What became of the image that was asked for, on a route that converts images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageOutcome>,
+}
+
+/// What the edge did with an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageOutcome {
+    /// A converted or scaled one was there already.
+    Kept,
+    /// It was made for this request.
+    Made,
+    /// The original was sent for now: making it takes longer than a visitor waits, or nobody could just then.
+    Later,
+    /// The original was sent: it cannot be converted, or is the smaller one.
+    Original,
 }
 
 /// What the cache of the edge did with a request.

@@ -7,7 +7,8 @@
 //!
 //! Start: the core spawns the edge with a listening Unix socket as its control socket and connects to it. Each
 //! time a core connects, the edge answers [`FromEdge::Hello`] with a copy of each listener it holds, so that a core
-//! that was killed gets its sockets back without closing one.
+//! that was killed gets its sockets back without closing one. An edge accepts nobody before it has an [`EdgeConfig`],
+//! whatever comes first: until then visitors wait in the queues of the sockets.
 //!
 //! Another edge takes over like this: it is spawned beside the one that serves, gets the newest [`EdgeConfig`] and
 //! only then copies of the same listening sockets ([`ToEdge::Listen`]), and says [`FromEdge::Listening`]. From here
@@ -27,7 +28,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Secret;
+use crate::datagrams::DatagramSpec;
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
+use crate::images::ImageRules;
 use crate::look::{Question, Told};
 use crate::network::Network;
 use crate::signal::{AccessRecord, Totals, UpstreamVitals};
@@ -52,6 +55,10 @@ pub enum ToEdge {
         /// What each descriptor is.
         listeners: Vec<ListenerSpec>,
     },
+    /// More sockets for datagrams of HTTP/3, in the order of the descriptors that travel with the message: to serve
+    /// those of one lane ([`crate::datagrams`]), and to hold all. Sent only to who answers for them in its greeting
+    /// ([`FromEdge::Hello::datagrams`]).
+    Datagrams(Datagrams),
     /// The whole truth about what to serve. Descriptors: the open folders of [`Target::Static`], by index.
     Config(Box<EdgeConfig>),
     /// Forget answers that are kept. Answered by [`FromEdge::Purged`].
@@ -70,6 +77,9 @@ pub enum ToEdge {
         /// What.
         question: Question,
     },
+    /// A process that converts images, as [`FromEdge::WantsImages`] asked for. Descriptor: the socket to it
+    /// ([`crate::images`]); none when there is no such process to be had.
+    Images,
     /// Stop accepting, finish what is in flight within `patience`, exit with 0. Connections between two requests are
     /// closed at once.
     Stop {
@@ -117,8 +127,14 @@ pub enum FromEdge {
         /// It understands [`ToEdge::Ask`]; one of an older klar would hang up.
         #[serde(default)]
         answers: bool,
+        /// It serves HTTP/3, and so many messages with its sockets follow. `None`: it does not know of any.
+        #[serde(default)]
+        datagrams: Option<u32>,
     },
-    /// Every worker has its part of all listeners that [`ToEdge::Listen`] named, or cannot serve some.
+    /// Sockets for datagrams that it holds, right after [`FromEdge::Hello`]. Descriptors: the sockets, in order.
+    Datagrams(Datagrams),
+    /// Every worker has its part of all listeners that [`ToEdge::Listen`] named, or cannot serve some. Follows that
+    /// message, or the first [`FromEdge::Applied`] when there was no configuration yet.
     Listening {
         /// How many it serves.
         count: usize,
@@ -152,6 +168,9 @@ pub enum FromEdge {
         /// The answer.
         told: Told,
     },
+    /// There are images to convert, and nobody who does. Said only by an edge that serves a route with
+    /// [`Route::images`]. Answered by [`ToEdge::Images`].
+    WantsImages,
     /// Sent once a second, and at once when an upstream of weight 0 has no leases left.
     Vitals(Vitals),
     /// Finished requests, oldest first.
@@ -164,6 +183,18 @@ pub enum FromEdge {
     /// What a newer edge says and this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// Sockets for datagrams, and which of them are an edge's to serve.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Datagrams {
+    /// What each descriptor is.
+    pub sockets: Vec<DatagramSpec>,
+    /// The lane of the edge.
+    pub lane: u16,
+    /// 32 bytes of chance, in hexadecimal, the same for all edges of a core: what one of them has told a visitor (the
+    /// token that shows where it is, and how a connection that nobody knows any more is taken back) the next one knows.
+    pub secret: Secret<String>,
 }
 
 /// Which answers of an app the cache is to forget.
@@ -304,6 +335,9 @@ pub struct Site {
     /// What stands between its visitors and the edge.
     #[serde(default)]
     pub front: Front,
+    /// Its visitors may use HTTP/3, and hear of it.
+    #[serde(default)]
+    pub http3: bool,
 }
 
 /// What stands between visitors and the edge, and how far it is believed. By default nothing does, and nobody is.
@@ -352,6 +386,9 @@ pub struct Route {
     /// nobody. `None`: everybody is, certificate or not.
     #[serde(default)]
     pub client_authorities: Option<String>,
+    /// Images are converted and scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageRules>,
 }
 
 /// What the cache of the edge does on a route.
@@ -389,6 +426,11 @@ pub enum Target {
         release: ReleaseId,
         /// Unknown paths that look like pages get `/index.html`.
         spa: bool,
+        /// Index of the open folder with what was made of the files at the release: `plain/PATH` in place of a file,
+        /// compressed copies as `CODING/PATH` with the name that `Content-Encoding` has for it, and the `Link` header
+        /// of a page as `link/PATH`.
+        #[serde(default)]
+        prepared: Option<usize>,
     },
 }
 

@@ -22,19 +22,22 @@ pub const DESCRIPTORS_MAX: usize = 253;
 ///
 /// # Errors
 /// `EPIPE` when the other end is gone; `InvalidInput` when a limit of this module is exceeded.
-pub fn send(
-    mut stream: &UnixStream,
-    message: &impl Serialize,
-    descriptors: &[BorrowedFd<'_>],
-) -> io::Result<()> {
-    let body = serde_json::to_vec(message)?;
+pub fn send(stream: &UnixStream, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_text(stream, &serde_json::to_vec(message)?, descriptors)
+}
+
+/// The same for a message that is written already.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_text(mut stream: &UnixStream, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     if body.len() > MESSAGE_MAX || descriptors.len() > DESCRIPTORS_MAX {
         let what = format!("message of {} bytes with {} descriptors", body.len(), descriptors.len());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
     let mut frame = Vec::with_capacity(4 + body.len());
     frame.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    frame.extend_from_slice(&body);
+    frame.extend_from_slice(body);
     let raw: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
