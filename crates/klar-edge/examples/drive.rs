@@ -11,6 +11,10 @@ use std::fs::File;
 use common::{App, Edge, Folder, HOST, reply, route};
 use klar_base::upstreams::Target;
 
+/// As klar itself allocates.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut given = std::env::args().skip(1);
     let case = given.next().expect("proxy, hit, file or page");
@@ -32,7 +36,7 @@ fn main() {
     let edge = Edge::with(&[&app], |edge| {
         let mut files = route("/files/*");
         let release = "0123456789ab".parse().unwrap();
-        files.target = Target::Static { folder: edge.folders.len(), release, spa: false };
+        files.target = Target::Static { folder: edge.folders.len(), release, spa: false, prepared: None };
         edge.folders.push(File::open(folder.path("")).unwrap().into());
         edge.site().routes.push(files);
     });

@@ -35,6 +35,8 @@ pub type Answer = Response<Source>;
 pub enum Source {
     /// They are here.
     Full(Bytes),
+    /// They are here, and so are the lines of all headers that are the same for everybody but the date.
+    Kept { lines: Bytes, body: Bytes },
     /// From the app.
     App(Box<AppBody>),
     /// From the app, compressed here.
@@ -53,7 +55,7 @@ impl Source {
 
     fn is_end(&self) -> bool {
         match self {
-            Self::Full(bytes) => bytes.is_empty(),
+            Self::Full(bytes) | Self::Kept { body: bytes, .. } => bytes.is_empty(),
             Self::App(body) => body.ended,
             Self::Compressed(body) => body.is_end(),
             Self::Fill(body) => body.is_end(),
@@ -241,7 +243,8 @@ impl Drop for AppBody {
 #[derive(Debug)]
 pub struct OutBody {
     source: Source,
-    story: Story,
+    lines: Option<Bytes>,
+    story: Box<Story>,
     /// Told of each piece, where the visitor's connection has other answers beside this one.
     taken: Option<Taken>,
     /// Why there is no more of it, not yet told.
@@ -251,10 +254,25 @@ pub struct OutBody {
 
 impl OutBody {
     /// Sends `source` and then ends `story`. `bodiless`: no body is sent whatever the headers say (`HEAD`, 304).
-    pub fn new(source: Source, mut story: Story, answering: Answering, bodiless: bool) -> Self {
+    pub fn new(source: Source, mut story: Box<Story>, answering: Answering, bodiless: bool) -> Self {
         let source = if bodiless { Source::empty() } else { source };
         story.record.aborted = !source.is_end();
-        Self { source, story, taken: None, broken: None, _answering: answering }
+        Self { source, lines: None, story, taken: None, broken: None, _answering: answering }
+    }
+
+    /// With lines of headers that are written already, and that of the request's id.
+    pub fn with_lines(self, lines: Option<Bytes>) -> Self {
+        Self { lines, ..self }
+    }
+
+    /// Writes those lines.
+    pub fn write_lines(&self, out: &mut Vec<u8>) {
+        let Some(lines) = &self.lines else { return };
+        let name = headers::REQUEST_ID;
+        let id = self.story.record.request_id;
+        for piece in [lines, name.as_str().as_bytes(), b": ", id.as_str().as_bytes(), b"\r\n"] {
+            out.extend_from_slice(piece);
+        }
     }
 
     /// Tells `taken` of each piece.
@@ -264,8 +282,10 @@ impl OutBody {
 
     fn frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.source {
-            Source::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Full(bytes) | Source::Kept { body: bytes, .. } if bytes.is_empty() => Poll::Ready(None),
+            Source::Full(bytes) | Source::Kept { body: bytes, .. } => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
             Source::App(body) => body.poll(cx),
             Source::Compressed(body) => body.poll(cx),
             Source::Fill(body) => body.poll(cx).map_ok(Frame::data),
@@ -302,7 +322,7 @@ impl Body for OutBody {
                     Source::App(body) => body.count_failure(),
                     Source::Compressed(body) => body.count_failure(),
                     // The task that fills the cache has counted it.
-                    Source::Fill(_) | Source::Full(_) | Source::File(_) => {}
+                    Source::Fill(_) | Source::Full(_) | Source::Kept { .. } | Source::File(_) => {}
                 }
                 // Who writes this out does so when nothing more is there at once: what came before the break gets its
                 // turn to leave.
@@ -324,7 +344,9 @@ impl Body for OutBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Full(bytes) | Source::Kept { body: bytes, .. } => {
+                SizeHint::with_exact(bytes.len() as u64)
+            }
             Source::App(body) => body.length().map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::Compressed(_) => SizeHint::default(),
             Source::Fill(body) => body.length.map_or_else(SizeHint::default, SizeHint::with_exact),

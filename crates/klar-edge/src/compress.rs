@@ -54,6 +54,9 @@ impl Coding {
 
     /// The one that a visitor likes best of those that we speak; `None`: plain is as good, or nothing else is accepted.
     pub fn choose(asked: &HeaderMap) -> Option<Self> {
+        if !asked.contains_key(header::ACCEPT_ENCODING) {
+            return None;
+        }
         let identity = quality(asked, "identity").unwrap_or(0);
         let all = Self::ALL.map(|coding| (coding, quality(asked, coding.name()).unwrap_or(0)));
         // The first of the best: `max_by_key` would give the last.
@@ -121,7 +124,9 @@ pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
             Ok(compressed) => Source::Full(compressed),
             Err(file) => return Answer::from_parts(parts, Source::File(file)),
         },
-        other @ (Source::Compressed(_) | Source::Fill(_)) => return Answer::from_parts(parts, other),
+        other @ (Source::Compressed(_) | Source::Fill(_) | Source::Kept { .. }) => {
+            return Answer::from_parts(parts, other);
+        }
     };
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
@@ -192,11 +197,16 @@ fn is_text(kind: &str) -> bool {
         "font/ttf",
         "font/otf",
     ];
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    (kind.starts_with("text/") && kind != "text/event-stream")
-        || kind.ends_with("+json")
-        || kind.ends_with("+xml")
-        || OTHERS.contains(&kind.as_str())
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let begins = |with: &str| kind.get(..with.len()).is_some_and(|part| part.eq_ignore_ascii_case(with));
+    let ends = |with: &str| {
+        let from = kind.len().checked_sub(with.len());
+        from.and_then(|from| kind.get(from..)).is_some_and(|part| part.eq_ignore_ascii_case(with))
+    };
+    (begins("text/") && !kind.eq_ignore_ascii_case("text/event-stream"))
+        || ends("+json")
+        || ends("+xml")
+        || OTHERS.iter().any(|other| kind.eq_ignore_ascii_case(other))
 }
 
 /// Adds `accept-encoding` to `vary`, unless it says so already.
@@ -359,6 +369,9 @@ impl Coming for Compressed {
         self.body.count_failure();
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

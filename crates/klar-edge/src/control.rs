@@ -3,8 +3,9 @@
 //! Two threads: one reads, and serves one core after the other; one writes vitals and records. Both block, neither
 //! is ever waited for by a request.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +13,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use klar_base::Secret;
+use klar_base::datagrams::DatagramSpec;
 use klar_base::look::{Question, Told};
-use klar_base::upstreams::{FromEdge, ListenerSpec, PROTOCOL, ToEdge};
+use klar_base::upstreams::{Datagrams, FromEdge, ListenerSpec, PROTOCOL, ToEdge};
 use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -25,8 +28,6 @@ use crate::table::{NOTES_MAX, Note, Shared};
 const VITALS: Duration = Duration::from_secs(1);
 /// How long records are gathered.
 const GATHER: Duration = Duration::from_millis(100);
-/// The most records in one message.
-const BATCH: usize = 1024;
 /// How long the core may take to read a message.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a worker may take to begin to listen.
@@ -43,6 +44,25 @@ pub struct Own {
     pub core_uid: u32,
 }
 
+/// A listening socket that the next core gets back.
+#[derive(Debug)]
+struct HeldListener {
+    spec: ListenerSpec,
+    socket: OwnedFd,
+    /// A worker accepts at it.
+    served: bool,
+}
+
+/// The sockets of HTTP/3: all that there are, of which one lane is served here.
+#[derive(Debug)]
+struct HeldDatagrams {
+    lane: u16,
+    secret: Secret<String>,
+    sockets: Vec<(DatagramSpec, OwnedFd)>,
+    /// So many of them have been given to their workers.
+    served: usize,
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Link {
@@ -51,7 +71,8 @@ pub struct Link {
     own: Own,
     stop: Sender<End>,
     ending: AtomicBool,
-    listeners: Mutex<Vec<(ListenerSpec, OwnedFd)>>,
+    listeners: Mutex<Vec<HeldListener>>,
+    datagrams: Mutex<Option<HeldDatagrams>>,
     core: Mutex<Option<Arc<UnixStream>>>,
     connected: Condvar,
     notes: Mutex<Option<Receiver<Note>>>,
@@ -67,6 +88,7 @@ impl Link {
             stop,
             ending: AtomicBool::new(false),
             listeners: Mutex::default(),
+            datagrams: Mutex::default(),
             core: Mutex::default(),
             connected: Condvar::new(),
             notes: Mutex::default(),
@@ -116,29 +138,45 @@ impl Link {
         stream.set_write_timeout(Some(PATIENCE))?;
         let stream = Arc::new(stream);
         {
-            let listeners = lock(&self.listeners);
+            let (listeners, datagrams) = (lock(&self.listeners), lock(&self.datagrams));
+            let held = datagrams.as_ref();
+            let rows: Vec<_> = held
+                .map(|held| {
+                    held.sockets.chunk_by(|(one, _), (next, _)| one.address == next.address).collect()
+                })
+                .unwrap_or_default();
             let hello = FromEdge::Hello {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 generation: self.shared.table.load().generation,
-                listeners: listeners.iter().map(|(spec, _)| spec.clone()).collect(),
+                listeners: listeners.iter().map(|held| held.spec.clone()).collect(),
                 sandbox: self.own.sandbox.clone(),
                 protocol: PROTOCOL,
                 program: self.own.program.clone(),
                 draining: self.ending.load(Ordering::Relaxed),
                 answers: true,
+                datagrams: Some(rows.len() as u32),
             };
-            let descriptors: Vec<_> = listeners.iter().map(|(_, socket)| socket.as_fd()).collect();
+            let descriptors: Vec<_> = listeners.iter().map(|held| held.socket.as_fd()).collect();
             wire::send(&stream, &hello, &descriptors)?;
+            for (row, held) in rows.into_iter().filter_map(|row| Some((row, held?))) {
+                let sockets = row.iter().map(|(spec, _)| spec.clone()).collect();
+                let message = Datagrams { sockets, lane: held.lane, secret: held.secret.clone() };
+                let descriptors: Vec<_> = row.iter().map(|(_, socket)| socket.as_fd()).collect();
+                wire::send(&stream, &FromEdge::Datagrams(message), &descriptors)?;
+            }
         }
         *lock(&self.core) = Some(stream.clone());
         self.connected.notify_all();
         while let Some((message, descriptors)) = wire::receive::<ToEdge>(&stream)? {
             match message {
                 ToEdge::Listen { listeners } => {
-                    let said = self.listen(listeners, descriptors)?;
-                    self.say(&stream, &said)?;
+                    self.hold(listeners, descriptors);
+                    if self.knows_what_to_serve() {
+                        self.say(&stream, &self.listen()?)?;
+                    }
                 }
+                ToEdge::Datagrams(datagrams) => self.take_datagrams(datagrams, descriptors)?,
                 ToEdge::Config(config) => {
                     let generation = config.generation;
                     let said = match self.shared.apply(*config, descriptors) {
@@ -146,6 +184,12 @@ impl Link {
                         Err(reason) => FromEdge::Rejected { generation, reason },
                     };
                     self.say(&stream, &said)?;
+                    if self.knows_what_to_serve() && lock(&self.listeners).iter().any(|held| !held.served) {
+                        self.say(&stream, &self.listen()?)?;
+                    }
+                    if self.knows_what_to_serve() {
+                        self.serve_datagrams()?;
+                    }
                     // The core waits for those that are drained already.
                     self.shared.tell_drained();
                 }
@@ -162,6 +206,7 @@ impl Link {
                     };
                     self.say(&stream, &FromEdge::Answered { number, told })?;
                 }
+                ToEdge::Images => self.shared.images.workers.arrive(descriptors.into_iter().next()),
                 ToEdge::Stop { patience } => self.end(End::Stop(patience)),
                 ToEdge::Drain { patience } => self.end(End::Drain(patience)),
                 ToEdge::Unknown => {}
@@ -176,24 +221,37 @@ impl Link {
         let _ = self.stop.send(how);
     }
 
-    fn listen(&self, specs: Vec<ListenerSpec>, sockets: Vec<OwnedFd>) -> io::Result<FromEdge> {
-        let mut held = lock(&self.listeners);
-        let mut waiting = Vec::new();
+    /// An edge that knows of no certificate and no site yet would turn away whoever it accepted. Until then visitors
+    /// wait in the queue of the socket, as they do while no edge is there.
+    fn knows_what_to_serve(&self) -> bool {
+        self.shared.table.load().generation > 0
+    }
+
+    fn hold(&self, specs: Vec<ListenerSpec>, sockets: Vec<OwnedFd>) {
+        let mut listeners = lock(&self.listeners);
         for (spec, socket) in specs.into_iter().zip(sockets) {
-            if held.iter().any(|(known, _)| *known == spec) {
-                continue;
+            if !listeners.iter().any(|held| held.spec == spec) {
+                listeners.push(HeldListener { spec, socket, served: false });
             }
-            let listener = TcpListener::from(socket.try_clone()?);
-            let (reply, heard) = channel();
-            if let Some(worker) = self.workers.get(spec.worker % self.workers.len().max(1)) {
-                // A worker that has ended was told to, and its reply is gone with it.
-                let _ = worker.send(Order::Listen(listener, spec.clone(), reply));
-            }
-            waiting.push((spec.address, heard));
-            held.push((spec, socket));
         }
-        let count = held.len();
-        drop(held);
+    }
+
+    /// Has the workers serve every socket that they do not serve yet.
+    fn listen(&self) -> io::Result<FromEdge> {
+        let mut listeners = lock(&self.listeners);
+        let mut waiting = Vec::new();
+        for held in listeners.iter_mut().filter(|held| !held.served) {
+            let listener = TcpListener::from(held.socket.try_clone()?);
+            let (reply, heard) = channel();
+            if let Some(worker) = self.workers.get(held.spec.worker % self.workers.len().max(1)) {
+                // A worker that has ended was told to, and its reply is gone with it.
+                let _ = worker.send(Order::Listen(listener, held.spec.clone(), reply));
+            }
+            waiting.push((held.spec.address, heard));
+            held.served = true;
+        }
+        let count = listeners.len();
+        drop(listeners);
         let mut failed = Vec::new();
         for (address, heard) in waiting {
             let heard = heard.recv_timeout(BEGIN);
@@ -204,18 +262,75 @@ impl Link {
         Ok(FromEdge::Listening { count: count - failed.len(), failed })
     }
 
+    /// Holds the sockets, and serves those of its lane, the one that it was told first, as soon as there is something to
+    /// serve. What cannot be served is said; visitors go on over TCP.
+    fn take_datagrams(&self, datagrams: Datagrams, sockets: Vec<OwnedFd>) -> io::Result<()> {
+        {
+            let mut held = lock(&self.datagrams);
+            let Datagrams { sockets: specs, lane, secret } = datagrams;
+            let held =
+                held.get_or_insert_with(|| HeldDatagrams { lane, secret, sockets: Vec::new(), served: 0 });
+            for new in specs.into_iter().zip(sockets) {
+                if !held.sockets.iter().any(|(known, _)| *known == new.0) {
+                    held.sockets.push(new);
+                }
+            }
+        }
+        if self.knows_what_to_serve() { self.serve_datagrams() } else { Ok(()) }
+    }
+
+    /// Serves the sockets for datagrams that are not served yet.
+    fn serve_datagrams(&self) -> io::Result<()> {
+        let mut held = lock(&self.datagrams);
+        let Some(held) = held.as_mut().filter(|held| held.served < held.sockets.len()) else { return Ok(()) };
+        let Some(bytes) = unhex(held.secret.expose()) else {
+            eprintln!("edge: HTTP/3 is off: the secret of the core is none");
+            return Ok(());
+        };
+        let bytes = Arc::new(Secret::new(bytes));
+        let mut waiting = Vec::new();
+        for (spec, socket) in &held.sockets[held.served..] {
+            if spec.lane() == held.lane {
+                let served = UdpSocket::from(socket.try_clone()?);
+                let (reply, heard) = channel();
+                let worker = usize::from(spec.worker()) % self.workers.len().max(1);
+                if let Some(worker) = self.workers.get(worker) {
+                    // As in `listen`.
+                    let _ = worker.send(Order::Datagrams(served, spec.clone(), bytes.clone(), reply));
+                }
+                waiting.push((spec.address, heard));
+            }
+        }
+        held.served = held.sockets.len();
+        for (address, heard) in waiting {
+            let heard = heard.recv_timeout(BEGIN);
+            if let Err(reason) =
+                heard.unwrap_or_else(|_| Err(format!("{address}: its worker does not answer")))
+            {
+                eprintln!("edge: HTTP/3 is not served at {reason}");
+            }
+        }
+        Ok(())
+    }
+
     /// One writer at a time: a message must not be torn by another.
     fn say(&self, stream: &Arc<UnixStream>, message: &FromEdge) -> io::Result<()> {
         let _turn = lock(&self.core);
         wire::send(stream, message, &[])
     }
 
+    /// Sends what workers have written for the core.
+    fn pass_on(&self, stream: &UnixStream, message: &[u8]) -> io::Result<()> {
+        let _turn = lock(&self.core);
+        wire::send_text(stream, message, &[])
+    }
+
     fn report(&self, notes: &Receiver<Note>) {
         self.shared.reporter.get_or_init(std::thread::current);
         let mut next_vitals = Instant::now();
-        let mut records = Vec::new();
+        let mut unsent = VecDeque::new();
         loop {
-            // While there is no core the queue fills, and then counts what it drops.
+            // While there is no core the records fill up, and then count what they drop.
             let stream = {
                 let mut core = lock(&self.core);
                 loop {
@@ -225,16 +340,16 @@ impl Link {
                     }
                 }
             };
-            let mut drained = false;
+            let (mut drained, mut images) = (false, 0);
             let mut take = |note| match note {
-                Note::Record(record) => records.push(*record),
+                Note::Records => {}
                 Note::Drained => drained = true,
+                Note::WantsImages => images += 1,
             };
             match notes.recv_timeout(next_vitals.saturating_duration_since(Instant::now())) {
                 Ok(note) => {
-                    // Whoever waits at the queue is woken by each note, for more than a request costs otherwise. So
-                    // this does not wait there, and only what is urgent wakes it.
-                    let is_urgent = matches!(note, Note::Drained);
+                    // Nothing but what is urgent wakes this while records are gathered.
+                    let is_urgent = !matches!(note, Note::Records);
                     take(note);
                     if !is_urgent {
                         std::thread::park_timeout(GATHER);
@@ -244,19 +359,21 @@ impl Link {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let mut unsent = std::mem::take(&mut records);
-            while !unsent.is_empty() {
-                let rest = unsent.split_off(unsent.len().min(BATCH));
-                let dropped = self.shared.records_dropped.load(Ordering::Relaxed);
-                let message = FromEdge::Records { records: unsent, dropped };
-                if self.say(&stream, &message).is_err() {
-                    let FromEdge::Records { records: back, .. } = message else { break };
-                    records = back;
-                    records.extend(rest);
+            for _ in 0..images {
+                if self.say(&stream, &FromEdge::WantsImages).is_err() {
+                    self.hang_up(&stream);
+                }
+            }
+            // Those of a moment ago first, if nobody took them; as long as they wait no others are fetched.
+            if unsent.is_empty() {
+                unsent.extend(self.shared.records.take());
+            }
+            while let Some(message) = unsent.front() {
+                if self.pass_on(&stream, message).is_err() {
                     self.hang_up(&stream);
                     break;
                 }
-                unsent = rest;
+                unsent.pop_front();
             }
             let now = Instant::now();
             if drained || now >= next_vitals {
@@ -279,6 +396,14 @@ impl Link {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
+}
+
+/// Bytes from hexadecimal digits; `None` where they are none, or too few to be a secret.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    const BYTES_MIN: usize = 32;
+    let digits: Option<Vec<u8>> = text.chars().map(|digit| Some(digit.to_digit(16)? as u8)).collect();
+    let bytes: Vec<u8> = digits?.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    (bytes.len() >= BYTES_MIN).then_some(bytes)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

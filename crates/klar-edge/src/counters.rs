@@ -7,10 +7,12 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use klar_base::look::Times;
-use klar_base::signal::{AccessRecord, CacheOutcome, DecidedBy};
+use klar_base::signal::{CacheOutcome, DecidedBy};
+
+use crate::records::Record;
 
 /// Workers beyond so many share lanes, which is right, only slower.
-const LANES: usize = 8;
+pub const LANES: usize = 8;
 
 thread_local! {
     static LANE: Cell<usize> = const { Cell::new(0) };
@@ -19,6 +21,11 @@ thread_local! {
 /// Says which worker this thread is.
 pub fn this_is_worker(number: usize) {
     LANE.set(number % LANES);
+}
+
+/// The number of this worker's lane, below [`LANES`].
+pub fn lane() -> usize {
+    LANE.get()
 }
 
 /// What one worker counts of a route. As long as whole lines of memory.
@@ -66,8 +73,8 @@ pub struct RouteSums {
 
 impl RouteTotals {
     /// Counts a request that is over.
-    pub fn count(&self, record: &AccessRecord) {
-        let lane = &self.0[LANE.get()];
+    pub fn count(&self, record: &Record<'_>) {
+        let lane = &self.0[lane()];
         let add = |counter: &AtomicU64, number: u64| {
             if number > 0 {
                 counter.fetch_add(number, Ordering::Relaxed);
@@ -126,7 +133,10 @@ pub struct Doors {
     pub http1_requests: AtomicU64,
     /// Requests over HTTP/2.
     pub http2_requests: AtomicU64,
+    /// Requests over HTTP/3.
+    pub http3_requests: AtomicU64,
     http2_open: AtomicU32,
+    http3_open: AtomicU32,
 }
 
 impl Doors {
@@ -136,19 +146,35 @@ impl Doors {
     }
 
     /// A connection that speaks HTTP/2, for as long as this is kept.
-    pub fn http2(&self) -> Http2Open<'_> {
-        self.http2_open.fetch_add(1, Ordering::Relaxed);
-        Http2Open(self)
+    pub fn http2(&self) -> Open<'_> {
+        Open::one_of(&self.http2_open)
+    }
+
+    /// Connections that are open now and speak HTTP/3.
+    pub fn http3_open(&self) -> u32 {
+        self.http3_open.load(Ordering::Relaxed)
+    }
+
+    /// A connection that speaks HTTP/3, for as long as this is kept.
+    pub fn http3(&self) -> Open<'_> {
+        Open::one_of(&self.http3_open)
     }
 }
 
-/// See [`Doors::http2`].
+/// A connection that counts.
 #[derive(Debug)]
-pub struct Http2Open<'a>(&'a Doors);
+pub struct Open<'a>(&'a AtomicU32);
 
-impl Drop for Http2Open<'_> {
+impl<'a> Open<'a> {
+    fn one_of(open: &'a AtomicU32) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.http2_open.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -156,17 +182,17 @@ impl Drop for Http2Open<'_> {
 mod tests {
     use super::*;
 
-    fn record(status: u16, decided_by: DecidedBy, cache: Option<CacheOutcome>) -> AccessRecord {
-        AccessRecord {
+    fn record(status: u16, decided_by: DecidedBy, cache: Option<CacheOutcome>) -> Record<'static> {
+        Record {
             time_unix_ms: 0,
-            request_id: String::new(),
+            request_id: "",
             app: None,
             client: std::net::Ipv4Addr::LOCALHOST.into(),
-            protocol: "h2".into(),
+            protocol: "h2",
             tls: true,
-            method: "GET".into(),
-            host: String::new(),
-            path: "/".into(),
+            method: "GET",
+            host: "",
+            path: "/",
             route: None,
             status,
             decided_by,
@@ -179,6 +205,7 @@ mod tests {
             aborted: false,
             user_agent: None,
             cache,
+            image: None,
         }
     }
 

@@ -25,7 +25,6 @@ use tokio::sync::watch;
 
 use crate::answer::Answer;
 use crate::cache;
-use crate::clients::Shown;
 use crate::compress::compress;
 use crate::forward::{Failure, STICKY};
 use crate::framing::{self, Framing, Refusal};
@@ -33,7 +32,9 @@ use crate::front::{Peer, Visitor};
 use crate::guard::Heads;
 use crate::handle::{self, Decided, Visit};
 use crate::headers;
+use crate::images;
 use crate::kept::Shelf;
+use crate::mutual_tls::Shown;
 use crate::page::Reason;
 use crate::pool::Pool;
 use crate::table::{Destination, RouteTable, Shared, SiteTable, Table};
@@ -197,6 +198,7 @@ pub fn explain(shared: &Arc<Shared>, wanted: &Wanted) -> Explained {
     told.app = Some(site.app.clone());
     // Where it runs matters to nothing that is decided here.
     let visit = Visit {
+        codec: false,
         shared: shared.clone(),
         pool: Rc::new(Pool::default()),
         heads: Heads::default(),
@@ -207,7 +209,7 @@ pub fn explain(shared: &Arc<Shared>, wanted: &Wanted) -> Explained {
     let is_served = visit.peer.is_served(&site.front);
     let mut route: Option<&RouteTable> = None;
     let decided = visit.decide(site, pretend.length, &pretend.request, &host, |found| route = Some(found));
-    told.route = route.map(|route| route.pattern.clone());
+    told.route = route.map(|route| route.pattern.to_string());
     told.service = route.and_then(|route| route.service().cloned());
     told.policies = policies::on_the_way(&visit, site, route, visitor, &pretend);
     if is_served {
@@ -217,19 +219,26 @@ pub fn explain(shared: &Arc<Shared>, wanted: &Wanted) -> Explained {
         Err(failure) => told.outcome = failed(&failure),
         Ok(Decided::Answer(answer)) => told.outcome = own(&answer),
         Ok(Decided::Route(route, _)) => match &route.target {
-            Destination::Static { folder, release, spa, .. } => {
+            Destination::Static { folder, prepared, release, spa, .. } => {
                 told.files = Some(release.clone());
                 // What is kept stays what visitors have asked for.
                 let shelf = Shelf::default();
-                let answer = handle::from_folder(route, (folder, release, *spa), &shelf, &pretend.request);
+                let source = (&**folder, prepared.as_deref(), release, *spa);
+                let answer = handle::from_folder(route, source, &shelf, &pretend.request);
                 told.outcome = match answer {
                     Ok(answer) => {
+                        let asked = images::Asked::of(route, &pretend.request, &host);
+                        let image = asked.map(|asked| shared.images.explain(&asked, site, Some(&answer)));
+                        told.policies.extend(image.map(policies::image));
                         file(&compress(answer, pretend.request.method(), pretend.request.headers()))
                     }
                     Err(reason) => refused(reason),
                 };
             }
             Destination::Service(_) => {
+                let asked = images::Asked::of(route, &pretend.request, &host);
+                let image = asked.map(|asked| shared.images.explain(&asked, site, None));
+                told.policies.extend(image.map(policies::image));
                 by_service(&mut told, &visit, site, route, visitor, (&address.authority, &pretend))
             }
         },

@@ -27,6 +27,9 @@ use crate::page::Reason;
 #[derive(Debug)]
 pub struct Folder<'a> {
     pub folder: &'a OwnedFd,
+    /// What was made of its files when they were released: `plain/PATH` in place of a file, compressed copies as
+    /// `CODING/PATH`, the `Link` header of a page as `link/PATH`.
+    pub prepared: Option<&'a OwnedFd>,
     pub release: &'a ReleaseId,
     /// Unknown paths that look like pages get `/index.html`.
     pub spa: bool,
@@ -41,10 +44,13 @@ const METHOD: Reason = Reason::method("a file can only be read: GET or HEAD", "G
 
 /// Files up to this size, in bytes, are hashed for their `ETag`; larger ones go by their release.
 const HASHED_MAX: u64 = 1 << 20;
+/// The longest `Link` header, in bytes.
+const LINK_MAX: u64 = 4096;
 /// So many entity tags are remembered.
 const TAGS_MAX: usize = 10_000;
 
-/// Precompressed copies beside a file, the best first.
+/// Compressed copies of a file, the best first: what their folder is called that is made at a release, and what their
+/// name ends in where the app brings them.
 const ENCODINGS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), ("gzip", ".gz")];
 
 struct Found {
@@ -56,6 +62,8 @@ struct Found {
     encoding: Option<&'static str>,
     /// There are copies, so the answer depends on what the visitor understands.
     varies: bool,
+    /// What a page needs at once (RFC 8288).
+    link: Option<HeaderValue>,
 }
 
 impl Found {
@@ -73,6 +81,7 @@ impl Found {
             length: kept.content.len() as u64,
             encoding: best.map(|(name, _)| name),
             varies: copies().next().is_some(),
+            link: file.link.clone(),
         }
     }
 }
@@ -117,37 +126,34 @@ impl Folder<'_> {
     }
 
     fn open(&self, path: &str) -> io::Result<Option<(File, u64)>> {
-        let how = OpenHow::new()
-            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let file = match openat2(self.folder, path, how) {
-            Ok(file) => File::from(file),
-            Err(
-                Errno::ENOENT
-                | Errno::ENOTDIR
-                | Errno::EXDEV
-                | Errno::ELOOP
-                | Errno::EACCES
-                | Errno::ENAMETOOLONG,
-            ) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let known = file.metadata()?;
-        Ok(known.is_file().then_some((file, known.len())))
+        open_below(self.folder, path)
+    }
+
+    /// Opens what was made of a file, if something of this kind was.
+    fn open_made(&self, kind: &str, path: &str) -> io::Result<Option<(File, u64)>> {
+        self.prepared.map_or(Ok(None), |prepared| open_below(prepared, &format!("{kind}/{path}")))
     }
 
     fn find(&self, path: &str, headers: &HeaderMap) -> io::Result<Option<Found>> {
         if let Some(kept) = self.shelf.get(path) {
             return Ok(Some(Found::on_shelf(path, &kept, headers)));
         }
-        let Some(plain) = self.open(path)? else { return Ok(None) };
+        let made = self.open_made("plain", path)?;
+        let is_own = made.is_none();
+        let Some(plain) = made.map_or_else(|| self.open(path), |made| Ok(Some(made)))? else {
+            return Ok(None);
+        };
         let mut copies = [None, None, None];
-        for (copy, (_, suffix)) in copies.iter_mut().zip(ENCODINGS) {
-            *copy = self.open(&format!("{path}{suffix}"))?;
+        for (copy, (name, suffix)) in copies.iter_mut().zip(ENCODINGS) {
+            *copy = match self.open_made(name, path)? {
+                None if is_own => self.open(&format!("{path}{suffix}"))?,
+                made => made,
+            };
         }
+        let link = self.link(path);
         // Slashes can be doubled at will, and each time it would be kept anew.
         let may_keep = !path.contains("//");
-        if let Some(file) = may_keep.then(|| read(&plain, &copies)).flatten() {
+        if let Some(file) = may_keep.then(|| read(&plain, &copies, &link)).flatten() {
             let kept = self.shelf.put(path, file);
             return Ok(Some(Found::on_shelf(path, &kept, headers)));
         }
@@ -166,7 +172,20 @@ impl Folder<'_> {
             length,
             encoding,
             varies,
+            link,
         }))
+    }
+
+    /// The `Link` header of a page, where the release found something to say in it.
+    fn link(&self, path: &str) -> Option<HeaderValue> {
+        if !(path.ends_with(".html") || path.ends_with(".htm")) {
+            return None;
+        }
+        // One that cannot be read is a hint less.
+        let (file, length) = self.open_made("link", path).ok()??;
+        let mut text = Vec::new();
+        file.take(length.min(LINK_MAX)).read_to_end(&mut text).ok()?;
+        HeaderValue::from_bytes(&text).ok()
     }
 
     fn tag(&self, found: &Found) -> io::Result<HeaderValue> {
@@ -177,7 +196,8 @@ impl Folder<'_> {
             (None, Content::Disk(file)) => file,
         };
         if found.length > HASHED_MAX {
-            let tag = format!("\"{}-{:x}\"", self.release, found.length);
+            let coding = found.encoding.unwrap_or_default();
+            let tag = format!("\"{}-{:x}{coding}\"", self.release, found.length);
             return HeaderValue::try_from(tag).map_err(io::Error::other);
         }
         let known = file.metadata()?;
@@ -227,7 +247,12 @@ impl Folder<'_> {
             && headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == tag.as_bytes());
         let range = headers.get(header::RANGE).filter(|_| same).and_then(|value| value.to_str().ok());
         let (offset, left) = match range.map_or(Range::All, |range| Range::read(range, found.length)) {
-            Range::All => (0, found.length),
+            Range::All => {
+                if let Some(link) = found.link {
+                    out.insert(header::LINK, link);
+                }
+                (0, found.length)
+            }
             Range::Part(first, last) => {
                 let content = format!("bytes {first}-{last}/{}", found.length);
                 if let Ok(content) = HeaderValue::try_from(content) {
@@ -250,13 +275,37 @@ impl Folder<'_> {
     }
 }
 
+/// Opens a plain file beneath a folder, and says how large it is; `None`: there is none.
+fn open_below(folder: &OwnedFd, path: &str) -> io::Result<Option<(File, u64)>> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let file = match openat2(folder, path, how) {
+        Ok(file) => File::from(file),
+        Err(
+            Errno::ENOENT
+            | Errno::ENOTDIR
+            | Errno::EXDEV
+            | Errno::ELOOP
+            | Errno::EACCES
+            | Errno::ENAMETOOLONG,
+        ) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let known = file.metadata()?;
+    Ok(known.is_file().then_some((file, known.len())))
+}
+
 /// The folder's own address ends in a slash, or the links in its page would lead astray.
 fn to_folder(path: &str, query: Option<&str>) -> Answer {
     let mut answer = Response::new(Source::empty());
     *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    // `//host/` would be another host's address.
-    let path = path.trim_start_matches('/');
-    let target = query.map_or_else(|| format!("/{path}/"), |query| format!("/{path}/?{query}"));
+    // `//host/` would be another host's address, and so would `//` alone.
+    let folder = match path.trim_start_matches('/') {
+        "" => "/".to_owned(),
+        path => format!("/{path}/"),
+    };
+    let target = query.map_or_else(|| folder.clone(), |query| format!("{folder}?{query}"));
     if let Ok(target) = HeaderValue::try_from(target) {
         answer.headers_mut().insert(header::LOCATION, target);
     }
@@ -272,7 +321,7 @@ fn is_page(path: &str, headers: &HeaderMap) -> bool {
 }
 
 /// A path without its escapes; `None` when it is not UTF-8.
-fn decode(path: &str) -> Option<String> {
+pub fn decode(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.bytes();
     while let Some(byte) = rest.next() {
@@ -308,7 +357,11 @@ fn tag_of(content: &[u8]) -> io::Result<HeaderValue> {
 }
 
 /// A file and its copies as they are kept; `None`: one of them is too large for that, or cannot be read.
-fn read(plain: &(File, u64), copies: &[Option<(File, u64)>; 3]) -> Option<KeptFile> {
+fn read(
+    plain: &(File, u64),
+    copies: &[Option<(File, u64)>; 3],
+    link: &Option<HeaderValue>,
+) -> Option<KeptFile> {
     let read = |(file, length): &(File, u64)| {
         if *length > kept::FILE_MAX {
             return None;
@@ -317,7 +370,7 @@ fn read(plain: &(File, u64), copies: &[Option<(File, u64)>; 3]) -> Option<KeptFi
         file.read_exact_at(&mut content, 0).ok()?;
         Some(Kept { tag: tag_of(&content).ok()?, content: content.into() })
     };
-    let mut kept = KeptFile { plain: read(plain)?, copies: [None, None, None] };
+    let mut kept = KeptFile { plain: read(plain)?, copies: [None, None, None], link: link.clone() };
     for (kept, copy) in kept.copies.iter_mut().zip(copies) {
         *kept = match copy {
             Some(copy) => Some(read(copy)?),
@@ -355,16 +408,20 @@ impl Range {
         else {
             return Self::All;
         };
-        match (first.parse::<u64>(), last.parse::<u64>()) {
-            (Ok(first), Ok(last)) if first > last => Self::All,
-            (Ok(first), _) if first >= length && (last.is_empty() || last.parse::<u64>().is_ok()) => {
-                Self::None
-            }
-            (Ok(first), Ok(last)) => Self::Part(first, last.min(length - 1)),
-            (Ok(first), Err(_)) if last.is_empty() => Self::Part(first, length - 1),
-            (Err(_), Ok(0)) if first.is_empty() => Self::None,
-            (Err(_), Ok(_)) if first.is_empty() && length == 0 => Self::None,
-            (Err(_), Ok(suffix)) if first.is_empty() => Self::Part(length.saturating_sub(suffix), length - 1),
+        // Digits alone: to Rust `+5` is a number as well. What is too large for one lies behind the end of every file.
+        let number = |text: &str| {
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| text.parse().unwrap_or(u64::MAX))
+        };
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first > last => Self::All,
+            (Some(first), end) if first >= length && (end.is_some() || last.is_empty()) => Self::None,
+            (Some(first), Some(last)) => Self::Part(first, last.min(length - 1)),
+            (Some(first), None) if last.is_empty() => Self::Part(first, length - 1),
+            (None, Some(suffix)) if first.is_empty() => match suffix.min(length) {
+                0 => Self::None,
+                count => Self::Part(length - count, length - 1),
+            },
             _ => Self::All,
         }
     }
@@ -407,6 +464,9 @@ fn kind(path: &str) -> &'static str {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -424,6 +484,10 @@ mod tests {
             ("bytes=0-1,3-4", Range::All),
             ("lines=0-1", Range::All),
             ("bytes=x-y", Range::All),
+            ("bytes=+0-4", Range::All),
+            ("bytes=-+3", Range::All),
+            ("bytes=0-99999999999999999999", Range::Part(0, 9)),
+            ("bytes=99999999999999999999-", Range::None),
         ];
         for (value, wanted) in table {
             assert_eq!(Range::read(value, 10), wanted, "{value}");

@@ -17,8 +17,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::uri::{Authority, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
@@ -28,8 +27,8 @@ use klar_base::upstreams::AppProtocol;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, AppBody, Source};
+use crate::asking::{Asking, Told};
 use crate::client;
-use crate::clients::Subject;
 use crate::compress::compress;
 use crate::guard::{Clock, Heads};
 use crate::headers;
@@ -64,6 +63,8 @@ pub struct Road {
     pub https: bool,
     /// It asks for another protocol.
     pub upgrade: bool,
+    /// See [`Visit::codec`](crate::handle::Visit::codec).
+    pub codec: bool,
     /// Of a visitor whose connection carries other requests beside this one (HTTP/2).
     pub shared_connection: Option<Heads>,
 }
@@ -89,6 +90,7 @@ impl Failure {
 }
 
 /// Gets the answer for a request from an instance of `service`. A request without a body may come from the edge itself.
+/// `visitors_side`: of a connection that is to change its protocol.
 ///
 /// # Errors
 /// What to say instead.
@@ -96,34 +98,38 @@ pub async fn forward(
     road: &Road,
     route: &RouteTable,
     service: &ServiceName,
-    request: Request<Option<VisitorBody>>,
+    parts: &Parts,
+    incoming: Option<VisitorBody>,
+    mut visitors_side: Option<OnUpgrade>,
     story: &mut Story,
 ) -> Result<Answer, Failure> {
     let begun = Instant::now();
     let deadline = begun + route.timeout;
-    let (mut parts, incoming) = request.into_parts();
-    let repeatable = !road.upgrade && is_repeatable(&parts, route.idempotent);
-    let fault = Arc::new(AtomicU8::new(0));
-    // The guard of HTTP/1.1 has this clock itself. Calls of gRPC may be silent for as long as both sides like.
-    let is_call = headers::is_grpc(&parts.headers)
-        && road.site.services.get(service).is_some_and(|service| service.speaks(AppProtocol::H2c));
-    let stall = (road.shared_connection.is_some() && !is_call)
-        .then(|| Stall { time: road.site.limits.stall_timeout, clock: Clock::default() });
-    let held = async {
-        let incoming = incoming.filter(|incoming| !incoming.is_end_stream());
-        let Some(incoming) = incoming else { return Ok(Outgoing::Whole(Bytes::new())) };
-        let left = route.body_bytes;
-        let body = Metered { incoming, left, read: story.read.clone(), fault: fault.clone(), stall };
-        hold(body, repeatable).await
-    };
-    let mut body = match timeout_at(deadline, held).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(())) => return Err(visitors_fault(&fault).unwrap_or_else(late_body)),
-        Err(_) => return Err(late_body()),
+    let repeatable = !road.upgrade && is_repeatable(parts, route.idempotent);
+    let mut fault = None;
+    let mut body = match incoming.filter(|incoming| !incoming.is_end_stream()) {
+        None => Outgoing::Whole(Bytes::new()),
+        Some(incoming) => {
+            // Calls of gRPC may be silent for as long as both sides like.
+            let is_call = headers::is_grpc(&parts.headers)
+                && road.site.services.get(service).is_some_and(|service| service.speaks(AppProtocol::H2c));
+            // The guard of HTTP/1.1 has this clock itself.
+            let stall = (road.shared_connection.is_some() && !is_call)
+                .then(|| Stall { time: road.site.limits.stall_timeout, clock: Clock::default() });
+            let read = story.read.get_or_insert_default().clone();
+            let fault = &*fault.insert(Arc::new(AtomicU8::new(0)));
+            let body = Metered { incoming, left: route.body_bytes, read, fault: fault.clone(), stall };
+            match Box::pin(timeout_at(deadline, hold(body, repeatable))).await {
+                Ok(Ok(body)) => body,
+                Ok(Err(())) => return Err(visitors_fault(fault).unwrap_or_else(late_body)),
+                Err(_) => return Err(late_body()),
+            }
+        }
     };
     let tag = headers::cookie(&parts.headers, STICKY).map(str::to_owned);
-    let mut visitors_side = parts.extensions.remove::<OnUpgrade>().filter(|_| road.upgrade);
-    prepare(&mut parts, road, story);
+    let (client, request_id) = (story.record.client, story.record.request_id);
+    let told = Told { client, https: road.https, request_id: request_id.as_str(), upgrade: road.upgrade };
+    let asking = Asking::new(parts, told);
 
     let mut wish = Wish { tried: Vec::new(), tag: tag.clone() };
     let find = |table: &Table| table.service(&road.site.app, service);
@@ -138,10 +144,10 @@ pub async fn forward(
             lease = upstream::acquire(&road.shared, find, &wish, end).await.ok_or_else(nobody)?;
         }
         story.record.attempts += 1;
-        story.record.upstream = Some(lease.id.clone());
+        story.record.upstream = Some(Arc::clone(&lease));
         let upstream = Arc::clone(&lease);
         let attempt = async {
-            let response = send(road, &parts, &mut body, &upstream, repeatable).await?;
+            let response = send(road, &asking, &mut body, &upstream, repeatable).await?;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 let (head, app) = response.into_parts();
                 return match (visitors_side.take(), app.into_switched()) {
@@ -154,8 +160,11 @@ pub async fn forward(
             }
             settle(road, response, lease, repeatable && parts.method != Method::HEAD).await
         };
-        let miss = match timeout_at(deadline, attempt).await {
-            Ok(Ok(mut answer)) => {
+        let mut alarm = road.pool.alarm();
+        let outcome = alarm.before(deadline.into(), attempt).await;
+        road.pool.keep_alarm(alarm);
+        let miss = match outcome {
+            Some(Ok(mut answer)) => {
                 upstream.note_well(&road.shared);
                 if answer.status().is_server_error() {
                     upstream.count_failure();
@@ -166,11 +175,11 @@ pub async fn forward(
                 }
                 return Ok(compress(answer, &parts.method, &parts.headers));
             }
-            Ok(Err(miss)) => miss,
-            Err(_) => Miss::Late,
+            Some(Err(miss)) => miss,
+            None => Miss::Late,
         };
         upstream.count_failure();
-        if let Some(failure) = visitors_fault(&fault) {
+        if let Some(failure) = fault.as_deref().and_then(visitors_fault) {
             return Err(failure);
         }
         upstream.note_miss(matches!(miss, Miss::Unsent { gone: true, .. }), &road.shared);
@@ -192,27 +201,6 @@ pub fn is_repeatable(parts: &Parts, promised: bool) -> bool {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE => true,
         Method::POST | Method::PATCH => promised && parts.headers.contains_key(headers::IDEMPOTENCY_KEY),
         _ => false,
-    }
-}
-
-/// Makes the head what an app should get; its framing is regenerated from the body.
-fn prepare(parts: &mut Parts, road: &Road, story: &Story) {
-    let takes_trailers = parts.headers.get(header::TE).is_some_and(|value| value == "trailers");
-    headers::to_app(&mut parts.headers, story.record.client, road.https, &story.record.request_id);
-    if let Some(Subject(subject)) = parts.extensions.remove::<Subject>() {
-        parts.headers.insert(headers::CLIENT_SUBJECT, subject);
-    }
-    parts.headers.remove(header::CONTENT_LENGTH);
-    if road.upgrade {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    }
-    parts.version = Version::HTTP_11;
-    if takes_trailers {
-        parts.extensions.insert(TakesTrailers);
-    }
-    if let Some(path) = parts.uri.path_and_query().cloned() {
-        parts.uri = Uri::from(path);
     }
 }
 
@@ -281,7 +269,7 @@ fn visitors_fault(fault: &AtomicU8) -> Option<Failure> {
 /// Sends the request over an idle connection or a new one, and waits for the head of the answer.
 async fn send(
     road: &Road,
-    parts: &Parts,
+    asking: &Asking<'_>,
     body: &mut Outgoing,
     upstream: &UpstreamState,
     repeatable: bool,
@@ -291,12 +279,12 @@ async fn send(
         let (connection, fresh) = match road.pool.take(upstream, idle) {
             Some(connection) => (connection, false),
             None => {
-                let connection = connect(upstream).await?;
+                let connection = Box::pin(connect(upstream)).await?;
                 road.pool.share(upstream, &connection);
                 (connection, true)
             }
         };
-        match connection.exchange(parts, body.take()).await {
+        match connection.exchange(asking, body.take()).await {
             Ok(response) => return Ok(response),
             Err(client::Miss::Sent(error)) => return Err(Miss::Sent(describe(&error))),
             Err(client::Miss::Unsent(error, unsent)) => {
@@ -308,31 +296,6 @@ async fn send(
             }
         }
     }
-}
-
-/// The visitor said `te: trailers`, which HTTP/2 alone passes on (RFC 9113 section 8.2.2).
-#[derive(Debug, Clone, Copy)]
-struct TakesTrailers;
-
-/// A request that says in the way of HTTP/2 where it goes.
-pub fn for_h2c(parts: &Parts, body: ToApp) -> Request<ToApp> {
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = parts.uri.clone();
-    *request.headers_mut() = parts.headers.clone();
-    *request.version_mut() = Version::HTTP_2;
-    let host = request.headers_mut().remove(header::HOST);
-    let mut uri = std::mem::take(request.uri_mut()).into_parts();
-    uri.scheme = Some(Scheme::HTTP);
-    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    uri.authority = Some(authority.unwrap_or(Authority::from_static("localhost")));
-    if let Ok(uri) = Uri::from_parts(uri) {
-        *request.uri_mut() = uri;
-    }
-    if parts.extensions.get::<TakesTrailers>().is_some() {
-        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    request
 }
 
 async fn connect(upstream: &UpstreamState) -> Result<Connection, Miss> {

@@ -238,6 +238,9 @@ impl fmt::Display for Element {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

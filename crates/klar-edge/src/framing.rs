@@ -200,6 +200,9 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

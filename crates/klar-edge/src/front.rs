@@ -16,8 +16,8 @@ use http::HeaderMap;
 use klar_base::upstreams::Front;
 use tokio::net::TcpStream;
 
-use crate::clients::Shown;
 use crate::forwarded;
+use crate::mutual_tls::Shown;
 use crate::proxy_protocol::{self, Header, Named};
 use crate::table::Shared;
 

@@ -3,19 +3,19 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Body;
 use klar_base::ReleaseId;
-use klar_base::signal::DecidedBy;
+use klar_base::signal::{DecidedBy, ImageOutcome};
 
 use tokio::sync::watch;
 
 use crate::answer::{Answer, OutBody, Source};
 use crate::cache;
-use crate::clients::Subject;
 use crate::compress::compress;
 use crate::files;
 use crate::forward::{Failure, Road};
@@ -24,10 +24,12 @@ use crate::guard::{HeadNote, Heads};
 use crate::headers;
 use crate::http1::Service;
 use crate::http1::body::VisitorBody;
+use crate::images::{self, Images};
 use crate::kept::Shelf;
+use crate::mutual_tls::Subject;
 use crate::page::{self, Reason};
 use crate::pool::Pool;
-use crate::story::Story;
+use crate::story::{Draft, Story};
 use crate::table::{Destination, RouteTable, Shared, SiteTable};
 
 /// A connection, as its requests see it.
@@ -36,6 +38,8 @@ pub struct Visit {
     pub shared: Arc<Shared>,
     pub pool: Rc<Pool>,
     pub heads: Heads,
+    /// Its answers are written by the codec of `http1`, which takes lines that are written already.
+    pub codec: bool,
     pub peer: Peer,
     /// Whether connections should go elsewhere.
     pub drain: watch::Receiver<bool>,
@@ -43,39 +47,49 @@ pub struct Visit {
 
 /// A host that nobody has named.
 pub const NO_SITE: Reason = Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name");
-/// The longest `user-agent` that is kept.
-const AGENT_MAX: usize = 256;
+/// A connection may ask for any host; this one is for others (RFC 9110 section 15.5.20).
+const NOT_OVER_HTTP3: Reason = Reason::new(
+    StatusCode::MISDIRECTED_REQUEST,
+    "this host is not served over HTTP/3; a browser asks again over HTTP/2",
+);
 
 impl Visit {
     /// Answers a request of which `head` is known.
     pub async fn answer_to(&self, head: HeadNote, request: Request<VisitorBody>) -> Response<OutBody> {
         let answering = self.heads.answering();
         let is_http2 = request.version() == Version::HTTP_2;
+        let is_http3 = request.version() == Version::HTTP_3;
         let mut visitor = self.peer.visitor();
         let mut story = Story::begin(self.shared.clone(), head.begun, visitor);
         if is_http2 {
-            story.record.protocol = "h2".into();
+            story.record.protocol = "h2";
+        } else if is_http3 {
+            story.record.protocol = "h3";
         }
         let asked = page::Asked::of(request.headers());
         let method = request.method().clone();
         let mut found = None;
-        let mut host = String::new();
+        let mut host = Arc::default();
 
         let answer = match head.refusal {
             Some(refusal) => Err(refused(Reason::from(refusal))),
             None => {
                 host = host_of(&request);
-                note(&mut story, &request, &host);
+                note(&mut story.record, &request, &host);
                 let site = self.shared.table.load().site(&host).cloned();
                 match site {
                     None => Err(refused(NO_SITE)),
                     Some(site) => {
                         visitor = self.peer.visitor_of(&site.front, request.headers());
                         story.tell_visitor(visitor);
-                        story.record.app = Some(site.app.clone());
+                        story.record.site = Some(site.clone());
                         story.totals = Some(site.totals.clone());
                         let site = &*found.insert(site);
-                        self.route(site, head, visitor, request, &host, &mut story).await
+                        if is_http3 && site.http3.is_none() {
+                            Err(refused(NOT_OVER_HTTP3))
+                        } else {
+                            self.route(site, head, visitor, request, &host, &mut story).await
+                        }
                     }
                 }
             }
@@ -88,7 +102,7 @@ impl Visit {
                 let reason = failure.reason;
                 // Its body may still be on its way.
                 let must_close = head.refusal.is_some() || may_have_body(reason.status);
-                (page::answer(reason, &asked, &story.record.request_id), must_close)
+                (page::answer(reason, &asked, story.record.request_id.as_str()), must_close)
             }
         };
         let is_tunnel = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -101,22 +115,43 @@ impl Visit {
                 story.record.decided_by = DecidedBy::Refused;
                 story.record.error = Some(detail.into());
                 let reason = Reason::new(StatusCode::NOT_IMPLEMENTED, detail);
-                answer = page::answer(reason, &asked, &story.record.request_id);
+                answer = page::answer(reason, &asked, story.record.request_id.as_str());
             }
         }
         story.record.status = answer.status().as_u16();
+        let mut lines = None;
+        if self.codec && !is_tunnel {
+            lines = match (answer.body(), &found) {
+                (Source::Kept { lines, .. }, _) => Some(lines.clone()),
+                (_, Some(site)) if !headers::says_own(answer.headers()) => {
+                    Some(site.protection(&host, visitor.https).clone())
+                }
+                _ => None,
+            };
+        }
         let out = answer.headers_mut();
         if !is_tunnel {
-            let policy = found.as_ref().and_then(|site| site.csp.as_ref());
-            headers::protect(out, policy, &host, visitor.https);
+            if lines.is_none() {
+                let policy = found.as_ref().and_then(|site| site.csp.as_ref());
+                headers::protect(out, policy, &host, visitor.https);
+            }
+            if let Some(http3) = found.as_ref().and_then(|site| site.http3.as_ref())
+                && !is_http3
+                && self.may_tell_of_http3(visitor)
+                && !out.contains_key(header::ALT_SVC)
+            {
+                out.insert(header::ALT_SVC, http3.clone());
+            }
             // An idle connection must not be closed to be drained: the visitor's next request may be on its way. It is
             // the answer to that one which says that no other is read here (RFC 9112 section 9.6).
             let must_close = must_close || head.upgrade || *self.drain.borrow();
-            if must_close && !is_http2 {
+            if must_close && !is_http2 && !is_http3 {
                 out.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        if let Ok(id) = HeaderValue::from_str(&story.record.request_id) {
+        if lines.is_none()
+            && let Ok(id) = HeaderValue::from_str(story.record.request_id.as_str())
+        {
             out.insert(headers::REQUEST_ID, id);
         }
         let status = answer.status();
@@ -131,7 +166,15 @@ impl Visit {
             let length = HeaderValue::from(bytes.len());
             answer.headers_mut().insert(header::CONTENT_LENGTH, length);
         }
-        answer.map(|source| OutBody::new(source, story, answering, bodiless))
+        answer.map(|source| OutBody::new(source, story, answering, bodiless).with_lines(lines))
+    }
+
+    /// Whether a visitor reaches by datagrams what it reaches now: not where somebody stands in between.
+    fn may_tell_of_http3(&self, visitor: Visitor) -> bool {
+        let near = self.peer.tls
+            && self.peer.address == self.peer.neighbour
+            && visitor.address == self.peer.neighbour;
+        near && self.shared.serves_http3.load(Ordering::Relaxed)
     }
 
     /// Whether a host leads to the same app.
@@ -163,9 +206,24 @@ impl Visit {
             }
         };
         match &route.target {
-            Destination::Static { folder, release, spa, shelf } => {
-                let answer = from_folder(route, (folder, release, *spa), shelf, &request).map_err(refused)?;
-                Ok(compress(answer, request.method(), request.headers()))
+            Destination::Static { folder, prepared, release, spa, shelf } => {
+                let source = (&**folder, prepared.as_deref(), release, *spa);
+                let asked = images::Asked::of(route, &request, host);
+                if let Some(asked) = &asked {
+                    let read = |plain: &Request<()>| from_folder(route, source, shelf, plain);
+                    // What few requests wait for is kept elsewhere than what all of them need.
+                    let given = Box::pin(self.shared.images.of_folder(asked, site, read, story)).await;
+                    if let Some(answer) = given {
+                        return Ok(answer);
+                    }
+                }
+                let answer = from_folder(route, source, shelf, &request).map_err(refused)?;
+                let answer = compress(answer, request.method(), request.headers());
+                Ok(match story.record.image {
+                    Some(ImageOutcome::Later) => images::for_now(images::varying(answer)),
+                    _ if route.images.is_some() => images::varying(answer),
+                    _ => answer,
+                })
             }
             Destination::Service(service) => {
                 let road = Road {
@@ -174,10 +232,20 @@ impl Visit {
                     site: site.clone(),
                     https: visitor.https,
                     upgrade: head.upgrade,
-                    shared_connection: (request.version() == Version::HTTP_2).then(|| self.heads.clone()),
+                    // What is made of an answer needs its headers as headers.
+                    codec: self.codec && route.images.is_none(),
+                    shared_connection: matches!(request.version(), Version::HTTP_2 | Version::HTTP_3)
+                        .then(|| self.heads.clone()),
                 };
                 story.record.decided_by = DecidedBy::App;
-                cache::answer(&road, route, service, request, host, story).await
+                let asked = images::Asked::of(route, &request, host);
+                Images::widen(asked.as_ref(), &mut request);
+                let answer = cache::answer(&road, route, service, request, host, story).await?;
+                Ok(match &asked {
+                    Some(asked) => Box::pin(self.shared.images.of_app(asked, site, answer, story)).await,
+                    None if route.images.is_some() => images::varying(answer),
+                    None => answer,
+                })
             }
         }
     }
@@ -257,18 +325,18 @@ pub enum Decided<'a> {
     Route(&'a RouteTable, Option<Subject>),
 }
 
-/// Answers from the folder, release and all, that `route` leads to, or from what `shelf` keeps of it.
+/// Answers from the folder that `route` leads to, with what was made of it, or from what `shelf` keeps of it.
 ///
 /// # Errors
 /// What to say instead.
 pub fn from_folder<B>(
     route: &RouteTable,
-    (folder, release, spa): (&OwnedFd, &ReleaseId, bool),
+    (folder, prepared, release, spa): (&OwnedFd, Option<&OwnedFd>, &ReleaseId, bool),
     shelf: &Shelf,
     request: &Request<B>,
 ) -> Result<Answer, Reason> {
     let below = route.pattern.strip_suffix("/*").unwrap_or_default();
-    files::Folder { folder, release, spa, below, shelf }.answer(request)
+    files::Folder { folder, prepared, release, spa, below, shelf }.answer(request)
 }
 
 impl Service for Visit {
@@ -280,6 +348,10 @@ impl Service for Visit {
         request: Request<VisitorBody>,
     ) -> impl Future<Output = Response<OutBody>> {
         self.answer_to(note, request)
+    }
+
+    fn write_lines(body: &OutBody, out: &mut Vec<u8>) {
+        body.write_lines(out);
     }
 }
 
@@ -325,8 +397,11 @@ fn may_have_body(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 403 | 408 | 413)
 }
 
-fn host_of(request: &Request<VisitorBody>) -> String {
-    host_in(request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default())
+fn host_of(request: &Request<VisitorBody>) -> Arc<str> {
+    let said = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Most are as they should be.
+    let is_plain = said.bytes().all(|byte| !byte.is_ascii_uppercase() && byte != b':');
+    if is_plain { said.into() } else { host_in(said).into() }
 }
 
 /// A host without its port, in small letters.
@@ -338,15 +413,11 @@ pub fn host_in(authority: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-fn note(story: &mut Story, request: &Request<VisitorBody>, host: &str) {
-    let record = &mut story.record;
-    record.method = request.method().as_str().into();
-    record.host = host.into();
-    record.path = request.uri().path().into();
-    record.user_agent = request.headers().get(header::USER_AGENT).map(|value| {
-        let value = String::from_utf8_lossy(value.as_bytes());
-        value.chars().take(AGENT_MAX).filter(|char| !char.is_control()).collect()
-    });
+fn note(record: &mut Draft, request: &Request<VisitorBody>, host: &Arc<str>) {
+    record.method = Some(request.method().clone());
+    record.host = host.clone();
+    record.target = request.uri().path_and_query().cloned();
+    record.user_agent = request.headers().get(header::USER_AGENT).cloned();
 }
 
 /// What a certificate authority came for (RFC 8555, section 8.3).
@@ -387,6 +458,9 @@ fn is_dangerous(path: &str) -> bool {
             part == "." || part == ".."
         })
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

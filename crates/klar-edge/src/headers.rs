@@ -1,45 +1,62 @@
 //! Headers on their way in and out: what belongs to one connection stays there, what a browser should know is
 //! added, what the app itself says wins.
 
+use std::io::Write;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use klar_base::upstreams::{Csp, CspMode};
 
-/// Headers of one connection only (RFC 9110 section 7.6.1), and some that nobody should forward.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether a header is of one connection only (RFC 9110 section 7.6.1), or one that nobody should forward.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// What only the edge may say to an app: a visitor's word for these is not worth anything.
-const OURS: [HeaderName; 12] = [
-    FORWARDED_FOR,
-    FORWARDED_HOST,
-    FORWARDED_PROTO,
-    REQUEST_ID,
-    header::FORWARDED,
-    CLIENT_SUBJECT,
-    // RFC 9440, which other proxies speak.
-    HeaderName::from_static("client-cert"),
-    HeaderName::from_static("client-cert-chain"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
-];
+/// Whether only the edge may say this to an app: a visitor's word for it is not worth anything.
+fn is_ours(name: &str) -> bool {
+    matches!(
+        name,
+        "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-request-id"
+            | "forwarded"
+            | "x-client-subject"
+            // RFC 9440, which other proxies speak.
+            | "client-cert"
+            | "client-cert-chain"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-forwarded-server"
+            | "x-real-ip"
+    )
+}
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
+/// Whether a visitor's header goes on to the app. Where the body ends is said anew, and who waits to be told to send it
+/// has been told.
+pub fn is_for_app(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !is_hop_by_hop(name) && !is_ours(name) && !matches!(name, "content-length" | "expect")
+}
+
+/// Who asks.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Which host was asked.
+pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Over what.
+pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const PERMISSIONS: HeaderName = HeaderName::from_static("permissions-policy");
 const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 /// Whose certificate the visitor has, for the app, on routes that want one.
@@ -49,80 +66,98 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Makes a `POST` safe to repeat (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Takes out what `Connection` names.
-fn strip_named(headers: &mut HeaderMap) {
-    // What nearly all of them name is none of the message's other headers, or goes anyway.
-    const USUAL: [&str; 3] = ["keep-alive", "close", "upgrade"];
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(',').map(str::trim))
-            .filter(|name| !USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual)))
-            .filter_map(|name| name.parse().ok())
-            // Taken for connection headers these would change what the request means.
-            .filter(|name| {
-                ![header::HOST, header::CONTENT_LENGTH, header::COOKIE, header::AUTHORIZATION].contains(name)
-            })
-            .collect();
-        named.into_iter().for_each(|name| drop(headers.remove(name)));
+/// The headers that `Connection` names, which end where it ends.
+pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    if !headers.contains_key(header::CONNECTION) {
+        return Vec::new();
     }
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+        .filter(|option| !is_usual_option(option))
+        .filter_map(|name| name.parse().ok())
+        // Taken for connection headers these would change what the request means.
+        .filter(|name| {
+            ![header::HOST, header::CONTENT_LENGTH, header::COOKIE, header::AUTHORIZATION].contains(name)
+        })
+        .collect()
 }
 
-/// Takes out what is named. Most messages have little of it: to look at each header once costs less than to look for
-/// each name.
-fn take_out(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    let found: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
-    found.into_iter().for_each(|name| drop(headers.remove(name)));
+/// What nearly all that `Connection` says is: none of it is another header that would not go anyway.
+pub fn is_usual_option(option: &str) -> bool {
+    ["keep-alive", "close", "upgrade"].iter().any(|usual| option.eq_ignore_ascii_case(usual))
 }
 
-/// Makes the headers of a request those that an app should get.
-pub fn to_app(headers: &mut HeaderMap, client: IpAddr, https: bool, request_id: &str) {
-    strip_named(headers);
-    take_out(headers, |name| HOP_BY_HOP.contains(name) || OURS.contains(name) || *name == header::EXPECT);
-    headers.reserve(4);
-    if let Some(value) = address(client.to_canonical()) {
-        headers.insert(FORWARDED_FOR, value);
-    }
-    if let Some(host) = headers.get(header::HOST).cloned() {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if https { "https" } else { "http" }));
-    if let Ok(value) = HeaderValue::try_from(request_id) {
-        headers.insert(REQUEST_ID, value);
-    }
+/// An address in words.
+#[derive(Debug, Clone, Copy)]
+pub struct Address {
+    text: [u8; ADDRESS_MAX],
+    length: usize,
 }
 
-/// An address as a header says it. The usual ones are written by hand: formatting costs more than all else here.
-fn address(client: IpAddr) -> Option<HeaderValue> {
-    let IpAddr::V4(client) = client else { return HeaderValue::try_from(client.to_string()).ok() };
-    let (mut text, mut length) = ([b'.'; 15], 0);
-    for (place, octet) in client.octets().into_iter().enumerate() {
-        // Behind the dot that is there already.
-        length += usize::from(place > 0);
-        for (digit, from) in [(octet / 100, 100), (octet / 10 % 10, 10), (octet % 10, 0)] {
-            if octet >= from {
-                text[length] = b'0' + digit;
-                length += 1;
+/// The longest: eight groups of IPv6, the last two in the words of IPv4.
+const ADDRESS_MAX: usize = 45;
+
+impl Address {
+    /// The usual ones are written by hand: formatting costs more than all else here.
+    pub fn of(address: IpAddr) -> Self {
+        let (mut text, mut length) = ([b'.'; ADDRESS_MAX], 0);
+        match address {
+            IpAddr::V4(address) => {
+                for (place, octet) in address.octets().into_iter().enumerate() {
+                    // Behind the dot that is there already.
+                    length += usize::from(place > 0);
+                    for (digit, from) in [(octet / 100, 100), (octet / 10 % 10, 10), (octet % 10, 0)] {
+                        if octet >= from {
+                            text[length] = b'0' + digit;
+                            length += 1;
+                        }
+                    }
+                }
+            }
+            IpAddr::V6(address) => {
+                let mut rest = &mut text[..];
+                // There is room for any.
+                let _ = write!(rest, "{address}");
+                length = ADDRESS_MAX - rest.len();
             }
         }
+        Self { text, length }
     }
-    HeaderValue::from_bytes(&text[..length]).ok()
+
+    /// The words.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+    }
 }
 
 /// Makes the headers of an app's answer those that a visitor should get.
 pub fn from_app(headers: &mut HeaderMap) {
-    strip_named(headers);
     // What runs here is of use only to who attacks it.
-    let tells = |name: &HeaderName| *name == header::SERVER || *name == POWERED_BY;
-    take_out(headers, |name| HOP_BY_HOP.contains(name) || tells(name));
+    let unwanted = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || is_boast(name.as_str());
+    let mut found: Vec<HeaderName> = headers.keys().filter(unwanted).cloned().collect();
+    if found.contains(&header::CONNECTION) {
+        found.extend(named_by_connection(headers));
+    }
+    found.into_iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Whether a header says only what runs here.
+pub fn is_boast(name: &str) -> bool {
+    matches!(name, "server" | "x-powered-by")
 }
 
 /// The same for its trailers, which must not say anew where the answer ends (RFC 9110 section 6.5.1).
 pub fn from_app_last(trailers: &mut HeaderMap) {
     from_app(trailers);
     trailers.remove(header::CONTENT_LENGTH);
+}
+
+/// What tells a visitor that the same is served over HTTP/3, at a port of the same host, for a day (RFC 7838 section 3).
+pub fn http3_at(port: u16) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok()
 }
 
 /// Whether a message is part of a call of gRPC.
@@ -142,8 +177,6 @@ pub fn policy(csp: &Csp) -> Option<(HeaderName, HeaderValue)> {
 
 /// Adds what protects a visitor's browser, where the app says nothing itself. `policy`: as [`policy`] gives it.
 pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue)>, host: &str, https: bool) {
-    // A map that grows once is cheaper than one that grows with each.
-    headers.reserve(8);
     let mut add = |name: HeaderName, value: HeaderValue| {
         headers.entry(name).or_insert(value);
     };
@@ -166,6 +199,32 @@ pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue
     }
 }
 
+/// Whether an answer says something of what [`protect`] would add, or names the request.
+pub fn says_own(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        matches!(
+            name.as_str(),
+            "strict-transport-security"
+                | "x-content-type-options"
+                | "x-frame-options"
+                | "referrer-policy"
+                | "permissions-policy"
+                | "cross-origin-opener-policy"
+                | "content-security-policy"
+                | "content-security-policy-report-only"
+                | "x-request-id"
+        )
+    })
+}
+
+/// Headers as HTTP/1.1 writes them.
+pub fn lines(headers: &HeaderMap) -> Bytes {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat()
+    };
+    headers.iter().flat_map(line).collect()
+}
+
 /// The value of a cookie of a request.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
@@ -176,6 +235,9 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .filter_map(|pair| pair.trim().split_once('='))
         .find_map(|(key, value)| (key == name).then_some(value))
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {
@@ -189,29 +251,17 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_cannot_speak_for_the_edge() {
+    fn what_an_app_says_to_the_edge_alone_ends_here() {
         let mut headers = map(&[
-            ("host", "shop.example"),
-            ("connection", "close, x-secret, Host"),
-            ("x-secret", "1"),
-            ("x-forwarded-for", "6.6.6.6"),
-            ("forwarded", "for=6.6.6.6"),
-            ("x-request-id", "mine"),
-            ("x-client-subject", "CN=root"),
-            ("client-cert", ":AAAA:"),
-            ("te", "trailers"),
-            ("accept", "*/*"),
+            ("connection", "keep-alive, x-inner"),
+            ("keep-alive", "timeout=5"),
+            ("x-inner", "1"),
+            ("server", "secret/1.0"),
+            ("x-powered-by", "secret"),
+            ("etag", "\"a\""),
         ]);
-        to_app(&mut headers, "::ffff:10.0.0.1".parse().unwrap(), true, "abc");
-        let wanted = map(&[
-            ("host", "shop.example"),
-            ("accept", "*/*"),
-            ("x-forwarded-for", "10.0.0.1"),
-            ("x-forwarded-host", "shop.example"),
-            ("x-forwarded-proto", "https"),
-            ("x-request-id", "abc"),
-        ]);
-        assert_eq!(headers, wanted);
+        from_app(&mut headers);
+        assert_eq!(headers, map(&[("etag", "\"a\"")]));
     }
 
     #[test]
@@ -226,15 +276,33 @@ mod tests {
         assert_eq!(headers["strict-transport-security"], "max-age=31536000");
     }
 
+    /// What is added must be known for what it is when an app says it itself.
+    #[test]
+    fn all_that_is_added_is_known() {
+        let csp = |mode| policy(&Csp { mode, policy: "default-src 'self'".into() });
+        for policy in [csp(CspMode::Enforce), csp(CspMode::Report)] {
+            let mut added = HeaderMap::new();
+            protect(&mut added, policy.as_ref(), "shop.example", true);
+            added.insert(REQUEST_ID, HeaderValue::from_static("1"));
+            for (name, value) in added {
+                let name = name.unwrap();
+                assert!(says_own(&HeaderMap::from_iter([(name.clone(), value)])), "{name}");
+            }
+        }
+        assert!(!says_own(&map(&[("content-type", "text/html"), ("etag", "\"a\"")])));
+    }
+
     #[test]
     fn addresses_are_written_as_they_are_read() {
         for octet in 0..=u8::MAX {
             for client in [[octet, 0, 10, 255], [127, 9, octet, octet]].map(IpAddr::from) {
-                assert_eq!(address(client).unwrap(), client.to_string());
+                assert_eq!(Address::of(client).as_str(), client.to_string());
             }
         }
-        let client: IpAddr = "2001:db8::1".parse().unwrap();
-        assert_eq!(address(client).unwrap(), "2001:db8::1");
+        for text in ["2001:db8::1", "::", "::ffff:255.255.255.255", "1111:2222:3333:4444:5555:6666:7777:8888"]
+        {
+            assert_eq!(Address::of(text.parse().unwrap()).as_str(), text);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Request, header};
 
+use crate::asking::Asking;
 use crate::forward::ToApp;
 use crate::pool;
 use crate::table::Shared;
@@ -70,7 +71,7 @@ impl Question {
             .body(())
             .map_err(|_| false)?;
         let driver = driver.map(tokio::task::spawn_local);
-        let answer = connection.exchange(&request.into_parts().0, ToApp::default()).await;
+        let answer = connection.exchange(&Asking::own(&request.into_parts().0), ToApp::default()).await;
         if let Some(driver) = driver {
             driver.abort();
         }

@@ -26,6 +26,8 @@ pub struct KeptFile {
     pub plain: Kept,
     /// In the order in which they are looked for.
     pub copies: [Option<Kept>; 3],
+    /// What a page needs at once (`Link`).
+    pub link: Option<HeaderValue>,
 }
 
 /// The content of a file.
@@ -105,7 +107,7 @@ mod tests {
 
     fn file(len: usize) -> KeptFile {
         let kept = |len| Kept { content: vec![0; len].into(), tag: HeaderValue::from_static("\"a\"") };
-        KeptFile { plain: kept(len), copies: [None, Some(kept(len)), None] }
+        KeptFile { plain: kept(len), copies: [None, Some(kept(len)), None], link: None }
     }
 
     /// One test, as all of them share one count.

@@ -7,14 +7,15 @@
 //!
 //! A request passes through these files, in this order: `http1/` reads it from its connection and writes the answer
 //! (`framing.rs` judges heads and `chunked.rs` chunks; `guard.rs` lets only well-framed bytes through to hyper, where a
-//! WebSocket is asked for), or, for HTTP/2, `guard_http2.rs` ends connections that only
-//! cost (`frames.rs` follows frames, `manners.rs` judges them) and `semantics.rs` judges requests; `handle.rs` finds
-//! the site and the route (`table.rs`, and `clients.rs` for routes that want a certificate), `cache/` answers from what
-//! it keeps, `forward.rs` sends the request to an instance, over and over where that is safe (`upstream.rs` chooses,
-//! `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them), `compress.rs` packs what comes back, or `files.rs`
-//! answers from a folder (`kept.rs` keeps what is small); `headers.rs` adds what a browser should know, and
-//! `story.rs` writes the record. `explain.rs` goes the same way with a request that nobody makes, and
-//! `counters.rs` counts for who looks.
+//! WebSocket is asked for), or, for HTTP/2, `guard_http2.rs` ends connections that only cost (`frames.rs` follows
+//! frames, `manners.rs` judges them), for HTTP/3 `http3/`, and `semantics.rs` judges requests; `handle.rs` finds the site
+//! and the route (`table.rs`, and `mutual_tls.rs` for routes that want a certificate), `cache/` answers from what it
+//! keeps, `forward.rs` sends the request to an instance, over and over where that is safe (`asking.rs` says it as an app
+//! should get it, `upstream.rs` chooses, `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them),
+//! `compress.rs` packs what comes back, or `files.rs` answers from a folder (`kept.rs` keeps what is small); `images/`
+//! puts smaller images in place of large ones; `headers.rs` adds what a browser should know, and `story.rs` tells
+//! `records.rs` what became of it. `explain.rs` goes the same way with a request that nobody makes, and `counters.rs`
+//! counts for who looks.
 //!
 //! **Invariant:** a request never reaches an upstream that got weight 0 before it was picked: a lease is taken
 //! first, then the weight is read (both `SeqCst`), and the control thread does it the other way round.
@@ -22,11 +23,12 @@
 //! is held across a system call.
 
 mod answer;
+mod arrivals;
+mod asking;
 mod cache;
 mod challenge;
 mod chunked;
 mod client;
-mod clients;
 mod compress;
 mod control;
 mod counters;
@@ -44,12 +46,17 @@ mod headers;
 mod health;
 mod http1;
 mod http2;
+mod http3;
+mod images;
 mod kept;
 mod manners;
+mod mutual_tls;
 mod page;
 mod pool;
 mod proxy_protocol;
+mod records;
 mod sandbox;
+mod scratch;
 mod semantics;
 mod serve;
 mod story;

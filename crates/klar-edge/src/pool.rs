@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
-use http::request::Parts;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use klar_base::upstreams::AppProtocol;
 use tokio::net::TcpStream;
 
+use crate::asking::Asking;
+use crate::cache::key::ByNumber;
 use crate::client::{Link, Miss, Reply, Switched};
-use crate::forward::{self, ToApp};
+use crate::forward::ToApp;
+use crate::http1::alarm::Alarm;
 use crate::table::Table;
 use crate::upstream::UpstreamState;
 
@@ -38,10 +40,10 @@ impl Connection {
     ///
     /// # Errors
     /// What went wrong, and the body if nothing of the request was sent.
-    pub async fn exchange(self, parts: &Parts, body: ToApp) -> Result<Response<FromApp>, Miss> {
+    pub async fn exchange(self, asking: &Asking<'_>, body: ToApp) -> Result<Response<FromApp>, Miss> {
         match self {
-            Self::Http1(link) => Ok(link.exchange(parts, body).await?.map(FromApp::Http1)),
-            Self::Http2(mut shared) => match shared.try_send_request(forward::for_h2c(parts, body)).await {
+            Self::Http1(link) => Ok(link.exchange(asking.in_http1(), body).await?.map(FromApp::Http1)),
+            Self::Http2(mut shared) => match shared.try_send_request(asking.in_http2(body)).await {
                 Ok(response) => Ok(response.map(|incoming| FromApp::Http2 { incoming, _connection: shared })),
                 Err(mut error) => {
                     let unsent = error.take_message();
@@ -124,12 +126,15 @@ pub const IDLE: Duration = Duration::from_secs(4);
 /// The same for one that cannot: servers close idle connections, Node's after 5 s, and the shorter it idled the
 /// less likely it is that it is being closed right now.
 pub const IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
-/// Idle connections that are kept to one instance.
+/// Idle connections that are kept to one instance, and timers.
 const KEEP: usize = 64;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub struct Pool(RefCell<HashMap<u64, Vec<Idle>>>);
+pub struct Pool {
+    idle: RefCell<HashMap<u64, Vec<Idle>, ByNumber>>,
+    alarms: RefCell<Vec<Alarm>>,
+}
 
 #[derive(Debug)]
 struct Idle {
@@ -138,9 +143,22 @@ struct Idle {
 }
 
 impl Pool {
+    /// A timer, for as long as a request is at an instance. One that was used before costs less than a new one.
+    pub fn alarm(&self) -> Alarm {
+        self.alarms.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a timer for the next request.
+    pub fn keep_alarm(&self, alarm: Alarm) {
+        let mut alarms = self.alarms.borrow_mut();
+        if alarms.len() < KEEP {
+            alarms.push(alarm);
+        }
+    }
+
     /// An idle connection that was used within `idle`, the one used last first.
     pub fn take(&self, upstream: &UpstreamState, idle: Duration) -> Option<Connection> {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.idle.borrow_mut();
         let kept = all.get_mut(&upstream.serial)?;
         if let Some(Idle { connection: Connection::Http2(shared), .. }) = kept.last() {
             if !shared.is_closed() {
@@ -169,7 +187,7 @@ impl Pool {
     pub fn share(&self, upstream: &UpstreamState, connection: &Connection) {
         if let Connection::Http2(shared) = connection {
             let shared = Idle { connection: Connection::Http2(shared.clone()), since: Instant::now() };
-            self.0.borrow_mut().insert(upstream.serial, vec![shared]);
+            self.idle.borrow_mut().insert(upstream.serial, vec![shared]);
         }
     }
 
@@ -178,7 +196,7 @@ impl Pool {
         if upstream.weight() == 0 {
             return;
         }
-        let mut all = self.0.borrow_mut();
+        let mut all = self.idle.borrow_mut();
         let kept = all.entry(upstream.serial).or_default();
         if kept.len() < KEEP {
             kept.push(Idle { connection: Connection::Http1(link), since: Instant::now() });
@@ -213,7 +231,7 @@ impl Pool {
             .filter(|upstream| upstream.weight() > 0)
             .map(|upstream| upstream.serial)
             .collect();
-        self.0.borrow_mut().retain(|serial, kept| {
+        self.idle.borrow_mut().retain(|serial, kept| {
             kept.retain_mut(|idle| {
                 // An instance may end a connection over HTTP/2 at any time without loss (RFC 9113 section 6.8).
                 let is_shared = matches!(idle.connection, Connection::Http2(_));

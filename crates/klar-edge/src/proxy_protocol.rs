@@ -126,6 +126,10 @@ pub async fn read(stream: &mut TcpStream) -> io::Result<Option<Header>> {
 fn version_1(line: &[u8]) -> Result<Header, Malformed> {
     let line = line.strip_suffix(b"\r\n").filter(|_| line.len() <= LINE_MAX).ok_or(LINE)?;
     let line = std::str::from_utf8(line).map_err(|_| LINE)?;
+    // Whatever may follow `UNKNOWN`, somebody else might take half a line end for a whole one.
+    if line.contains(['\r', '\n']) {
+        return Err(LINE);
+    }
     let mut parts = line.split(' ');
     let mut part = || parts.next().ok_or(LINE);
     if part()? != "PROXY" {
@@ -231,6 +235,9 @@ fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -264,6 +271,8 @@ mod tests {
             ("PROXY TCP4 203.0.113.9 10.0.0.1 56324 443\n", Err(LINE)),
             ("PROXY UDP4 203.0.113.9 10.0.0.1 56324 443\r\n", Err(KIND)),
             ("PROXY\r\n", Err(LINE)),
+            ("PROXY UNKNOWN \n\r\n", Err(LINE)),
+            ("PROXY UNKNOWN\r \r\n", Err(LINE)),
             ("proxy UNKNOWN\r\n", Err(NONE)),
             (&long, Err(LINE)),
         ] {

@@ -31,6 +31,8 @@ const CALLS: &[i64] = &[
     libc::SYS_recvfrom,
     libc::SYS_sendmsg,
     libc::SYS_recvmsg,
+    // datagrams of HTTP/3, many at once
+    libc::SYS_recvmmsg,
     // files and descriptors
     libc::SYS_read,
     libc::SYS_readv,

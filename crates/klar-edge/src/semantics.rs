@@ -1,5 +1,5 @@
-//! Does this request of HTTP/2 mean one thing only, and the same to an app that speaks HTTP/1.1? (RFC 9113
-//! sections 8.2, 8.3 and 10.3.)
+//! Does this request of HTTP/2 or HTTP/3 mean one thing only, and the same to an app that speaks HTTP/1.1? (RFC 9113
+//! sections 8.2, 8.3 and 10.3; RFC 9114 sections 4.2, 4.3 and 10.3.)
 //!
 //! The HTTP library refuses with a reset what is malformed in itself: pseudo-header fields that are missing, twice
 //! or out of place, names in capitals, values with CR, LF or NUL, fields that belong to a connection, a body that
@@ -17,7 +17,7 @@ use crate::guard::HeadNote;
 
 const WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 /// Fields that belong to a connection (RFC 9113 section 8.2.2).
-const OF_CONNECTIONS: [HeaderName; 5] = [
+pub const OF_CONNECTIONS: [HeaderName; 5] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
@@ -152,6 +152,9 @@ fn websocket_key() -> HeaderValue {
     key.extend(b"==");
     HeaderValue::from_bytes(&key).unwrap_or(HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! A worker: one thread that accepts connections and serves them, sharing nothing on the way of a request.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use klar_base::Secret;
+use klar_base::datagrams::DatagramSpec;
 use klar_base::upstreams::ListenerSpec;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -20,8 +22,8 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
+use crate::arrivals::Arriving;
 use crate::challenge;
-use crate::clients::Shown;
 use crate::counters;
 use crate::front::{self, Peer};
 use crate::guard::{Clocks, Heads};
@@ -29,6 +31,8 @@ use crate::handle::Visit;
 use crate::health;
 use crate::http1;
 use crate::http2;
+use crate::http3;
+use crate::mutual_tls::Shown;
 use crate::pool::Pool;
 use crate::table::Shared;
 use crate::tls;
@@ -38,6 +42,8 @@ use crate::tls;
 pub enum Order {
     /// Serve one more socket, and say whether that can be.
     Listen(TcpListener, ListenerSpec, Reply<Result<(), String>>),
+    /// Serve one more socket of HTTP/3, and say whether that can be.
+    Datagrams(UdpSocket, DatagramSpec, Arc<Secret<Vec<u8>>>, Reply<Result<(), String>>),
     /// Accept nothing more, and end.
     End(End),
 }
@@ -111,8 +117,9 @@ impl Worker {
     }
 }
 
-struct Serving {
-    shared: Arc<Shared>,
+/// What a worker's connections share.
+pub struct Serving {
+    pub shared: Arc<Shared>,
     pool: Rc<Pool>,
     tls: TlsAcceptor,
     /// Set when connections should go elsewhere.
@@ -135,6 +142,15 @@ impl Serving {
                             Some(_) => Err("this edge is ending".to_owned()),
                         };
                         // Whoever asked may have lost patience.
+                        let _ = reply.send(heard);
+                    }
+                    Some(Order::Datagrams(socket, spec, secret, reply)) => {
+                        let heard = match end {
+                            None => http3::listen(&self, socket, &spec, secret.expose())
+                                .map(|accept| accepting.push(accept)),
+                            Some(_) => Err("this edge is ending".to_owned()),
+                        };
+                        // As above.
                         let _ = reply.send(heard);
                     }
                     Some(Order::End(how)) => {
@@ -184,14 +200,17 @@ impl Serving {
             match listener.accept().await {
                 Ok((stream, client)) => {
                     self.shared.doors.accepted.fetch_add(1, Ordering::Relaxed);
-                    let place = Place::take(&self.shared);
+                    // Who makes room is gone a moment later, and until then there is one too many.
+                    let place = Place::take(&self.shared)
+                        .or_else(|| self.shared.arrivals.make_room().then(|| Place::keep(&self.shared)));
                     if let Some(place) = place {
+                        let arriving = self.shared.arrivals.begin();
                         let serving = self.clone();
                         let ListenerSpec { address, tls, .. } = spec;
                         // From here on it is waited for, also while it has only begun to shake hands.
                         let here = self.stop.subscribe();
                         tokio::task::spawn_local(async move {
-                            serving.connection(stream, client, address.port(), tls).await;
+                            serving.connection(stream, arriving, client, address.port(), tls).await;
                             drop((place, here));
                         });
                     }
@@ -204,21 +223,35 @@ impl Serving {
         }
     }
 
-    async fn connection(&self, mut stream: TcpStream, from: SocketAddr, port: u16, tls: bool) {
+    async fn connection(
+        &self,
+        mut stream: TcpStream,
+        mut arriving: Arriving,
+        from: SocketAddr,
+        port: u16,
+        tls: bool,
+    ) {
         // Only a connection that is gone already refuses.
         let _ = stream.set_nodelay(true);
-        let Some(mut peer) = front::arrive(&self.shared, &mut stream, from, port, tls).await else { return };
+        let peer = arriving.unless_sent_away(front::arrive(&self.shared, &mut stream, from, port, tls)).await;
+        let Some(mut peer) = peer.flatten() else { return };
         if !tls {
             let clocks = self.shared.table.load().clocks(None);
-            return self.serve(stream, clocks, peer).await;
+            if arriving.unless_sent_away(self.first_byte(&stream, clocks.idle)).await == Some(true) {
+                drop(arriving);
+                self.serve(stream, clocks, peer).await;
+            }
+            return;
         }
         let patience = self.shared.table.load().clocks(None).head;
         let doors = &self.shared.doors;
-        let accepted = tokio::time::timeout(patience, self.shake_hands(stream)).await;
+        let handshake = tokio::time::timeout(patience, self.shake_hands(stream));
+        let accepted = arriving.unless_sent_away(handshake).await;
+        drop(arriving);
         let counter =
-            if matches!(accepted, Ok(Ok(_))) { &doors.handshakes } else { &doors.handshakes_failed };
+            if matches!(accepted, Some(Ok(Ok(_)))) { &doors.handshakes } else { &doors.handshakes_failed };
         counter.fetch_add(1, Ordering::Relaxed);
-        if let Ok(Ok(mut stream)) = accepted {
+        if let Some(Ok(Ok(mut stream))) = accepted {
             // The handshake was all that an authority wanted, and nothing else is served to one (RFC 8737, section 3).
             if stream.get_ref().1.alpn_protocol() == Some(challenge::ALPN) {
                 // One that is gone already has seen what it wanted.
@@ -235,6 +268,19 @@ impl Serving {
                 return Box::pin(http2::serve(stream, clocks, visit, self.drain.subscribe())).await;
             }
             self.serve(stream, clocks, peer).await;
+        }
+    }
+
+    /// Whether the connection is to be served: something came, or this worker stops, which is for whoever serves it.
+    async fn first_byte(&self, stream: &TcpStream, patience: Duration) -> bool {
+        let mut stop = self.stop.subscribe();
+        let mut byte = [0];
+        tokio::select! {
+            // Not `readable`, which may be over when nothing has come.
+            came = stream.peek(&mut byte) => came.is_ok(),
+            // Who sends the word is gone only when everything is.
+            _ = stop.wait_for(|stop| *stop) => true,
+            () = tokio::time::sleep(patience) => false,
         }
     }
 
@@ -256,11 +302,23 @@ impl Serving {
         begun.into_stream(config).await
     }
 
-    fn visit(&self, heads: Heads, peer: Peer) -> Visit {
+    /// Held by a connection for as long as it is waited for.
+    pub fn here(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    /// Tells a connection when it should go elsewhere.
+    pub fn drains(&self) -> watch::Receiver<bool> {
+        self.drain.subscribe()
+    }
+
+    /// What the requests of a connection are told of it.
+    pub fn visit(&self, heads: Heads, peer: Peer) -> Visit {
         Visit {
             shared: self.shared.clone(),
             pool: self.pool.clone(),
             heads,
+            codec: false,
             peer,
             drain: self.drain.subscribe(),
         }
@@ -273,7 +331,8 @@ impl Serving {
         let mut stop = self.stop.subscribe();
         let visit = |heads| self.visit(heads, peer.clone());
         let (stream, unread) = if http1::IS_ON {
-            match http1::serve(stream, clocks, &visit(Heads::default()), &mut stop).await {
+            let visit = Visit { codec: true, ..visit(Heads::default()) };
+            match http1::serve(stream, clocks, &visit, &mut stop).await {
                 http1::End::Closed => return,
                 http1::End::Unusual { stream, unread } => (stream, unread),
             }
@@ -290,7 +349,8 @@ impl Serving {
 pub struct Place(Arc<Shared>);
 
 impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
+    /// `None`: there are as many as there may be.
+    pub fn take(shared: &Arc<Shared>) -> Option<Self> {
         let open = shared.connections.fetch_add(1, Ordering::Relaxed);
         let place = Self(shared.clone());
         (open < shared.table.load().connections_max).then_some(place)

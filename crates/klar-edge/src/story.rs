@@ -1,42 +1,89 @@
 //! The record of one request, written when it is over, however it ends.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use klar_base::signal::{AccessRecord, CacheOutcome, DecidedBy};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
+use klar_base::signal::{CacheOutcome, DecidedBy, ImageOutcome};
 
 use crate::counters::RouteTotals;
 use crate::front::Visitor;
-use crate::table::{AppTotals, Shared};
+use crate::records::Record;
+use crate::table::{AppTotals, Shared, SiteTable};
+use crate::upstream::UpstreamState;
+
+/// The longest `user-agent` that is kept, in characters.
+const AGENT_MAX: usize = 256;
 
 /// Tells what became of a request, when it is dropped.
 #[derive(Debug)]
 pub struct Story {
-    pub record: AccessRecord,
+    pub record: Draft,
     pub totals: Option<Arc<AppTotals>>,
     pub route: Option<Arc<RouteTotals>>,
-    /// Bytes of the body that were read.
-    pub read: Arc<AtomicU64>,
+    /// Bytes of the body that were read, if it is counted.
+    pub read: Option<Arc<AtomicU64>>,
     begun: Instant,
     shared: Arc<Shared>,
 }
 
+/// A record that is being made, of what its request has at hand: a [`Record`] is read off it when it is over.
+#[derive(Debug)]
+pub struct Draft {
+    time_unix_ms: u64,
+    pub request_id: RequestId,
+    pub site: Option<Arc<SiteTable>>,
+    pub client: IpAddr,
+    pub protocol: &'static str,
+    pub tls: bool,
+    pub method: Option<Method>,
+    pub host: Arc<str>,
+    pub target: Option<PathAndQuery>,
+    pub route: Option<Arc<str>>,
+    pub status: u16,
+    pub decided_by: DecidedBy,
+    pub bytes_out: u64,
+    pub upstream: Option<Arc<UpstreamState>>,
+    pub attempts: u32,
+    pub error: Option<String>,
+    pub aborted: bool,
+    pub user_agent: Option<HeaderValue>,
+    pub cache: Option<CacheOutcome>,
+    pub image: Option<ImageOutcome>,
+}
+
 impl Story {
     /// Of a request whose first byte came at `begun`. Until it is told otherwise the visitor went away.
-    pub fn begin(shared: Arc<Shared>, begun: Instant, visitor: Visitor) -> Self {
+    pub fn begin(shared: Arc<Shared>, begun: Instant, visitor: Visitor) -> Box<Self> {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_unix_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let record = AccessRecord {
+        let record = Draft {
             time_unix_ms,
-            request_id: request_id(time_unix_ms),
-            protocol: "http/1.1".into(),
+            request_id: RequestId::new(time_unix_ms),
+            site: None,
+            client: visitor.address,
+            protocol: "http/1.1",
             tls: visitor.https,
+            method: None,
+            host: Arc::default(),
+            target: None,
+            route: None,
+            status: 0,
+            decided_by: DecidedBy::Edge,
+            bytes_out: 0,
+            upstream: None,
+            attempts: 0,
+            error: None,
             aborted: true,
-            ..blank(visitor.address)
+            user_agent: None,
+            cache: None,
+            image: None,
         };
-        Self { record, totals: None, route: None, read: Arc::default(), begun, shared }
+        Box::new(Self { record, totals: None, route: None, read: None, begun, shared })
     }
 
     /// It is known now whose request this is.
@@ -47,11 +94,38 @@ impl Story {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        let mut record = std::mem::replace(&mut self.record, blank(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-        record.bytes_in = self.read.load(Ordering::Relaxed);
-        record.duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let draft = &self.record;
+        let agent = draft.user_agent.as_ref().map(agent);
+        let record = Record {
+            time_unix_ms: draft.time_unix_ms,
+            request_id: draft.request_id.as_str(),
+            app: draft.site.as_ref().map(|site| &*site.name),
+            client: draft.client,
+            protocol: draft.protocol,
+            tls: draft.tls,
+            method: draft.method.as_ref().map_or("", Method::as_str),
+            host: &draft.host,
+            path: draft.target.as_ref().map_or("", PathAndQuery::path),
+            route: draft.route.as_deref(),
+            status: draft.status,
+            decided_by: draft.decided_by,
+            bytes_in: self.read.as_ref().map_or(0, |read| read.load(Ordering::Relaxed)),
+            bytes_out: draft.bytes_out,
+            duration_us: u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            upstream: draft.upstream.as_ref().map(|upstream| &*upstream.name),
+            attempts: draft.attempts,
+            error: draft.error.as_deref(),
+            aborted: draft.aborted,
+            user_agent: agent.as_deref(),
+            cache: draft.cache,
+            image: draft.image,
+        };
         let doors = &self.shared.doors;
-        let spoken = if record.protocol == "h2" { &doors.http2_requests } else { &doors.http1_requests };
+        let spoken = match record.protocol {
+            "h3" => &doors.http3_requests,
+            "h2" => &doors.http2_requests,
+            _ => &doors.http1_requests,
+        };
         // What the edge fetches by itself came through no door.
         if record.cache != Some(CacheOutcome::Refresh) {
             spoken.fetch_add(1, Ordering::Relaxed);
@@ -73,43 +147,42 @@ impl Drop for Story {
                 total.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.shared.record(record);
+        self.shared.record(&record);
     }
 }
 
-/// A record that says nothing yet, and takes no memory of its own.
-fn blank(client: IpAddr) -> AccessRecord {
-    AccessRecord {
-        time_unix_ms: 0,
-        request_id: String::new(),
-        app: None,
-        client,
-        protocol: String::new(),
-        tls: false,
-        method: String::new(),
-        host: String::new(),
-        path: String::new(),
-        route: None,
-        status: 0,
-        decided_by: DecidedBy::Edge,
-        bytes_in: 0,
-        bytes_out: 0,
-        duration_us: 0,
-        upstream: None,
-        attempts: 0,
-        error: None,
-        aborted: false,
-        user_agent: None,
-        cache: None,
+/// A `user-agent` as it is kept.
+fn agent(said: &HeaderValue) -> Cow<'_, str> {
+    match said.to_str() {
+        // Visible characters only, one byte each.
+        Ok(said) if said.len() <= AGENT_MAX && !said.contains('\t') => said.into(),
+        _ => {
+            let said = String::from_utf8_lossy(said.as_bytes());
+            said.chars().take(AGENT_MAX).filter(|char| !char.is_control()).collect()
+        }
     }
 }
 
 /// 32 hexadecimal digits: 12 of time, so that they sort, and 20 of chance.
-fn request_id(time_unix_ms: u64) -> String {
-    let (time, chance) = (u128::from(time_unix_ms & 0xffff_ffff_ffff), fastrand::u128(..) & ((1 << 80) - 1));
-    let id = time << 80 | chance;
-    let digit = |at: u32| char::from_digit((id >> (4 * (31 - at))) as u32 & 0xf, 16).unwrap_or('0');
-    (0..32).map(digit).collect()
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId([u8; 32]);
+
+impl RequestId {
+    fn new(time_unix_ms: u64) -> Self {
+        let (time, chance) =
+            (u128::from(time_unix_ms & 0xffff_ffff_ffff), fastrand::u128(..) & ((1 << 80) - 1));
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip((time << 80 | chance).to_be_bytes()) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 0xf)];
+        }
+        Self(digits)
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -119,13 +192,25 @@ mod tests {
     /// Those of a later millisecond sort behind, and two of the same one are not alike.
     #[test]
     fn request_ids() {
-        let (first, second, later) = (request_id(0x1_9a00), request_id(0x1_9a00), request_id(0x1_9a01));
-        assert_eq!((first.len(), &first[..12]), (32, "000000019a00"));
-        assert_eq!(&request_id(u64::MAX)[..12], "ffffffffffff");
-        assert!(first != second && first < later && second < later, "{first} {second} {later}");
-        assert!(
-            first.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)),
-            "{first}"
-        );
+        let [first, second, later] = [0x1_9a00, 0x1_9a00, 0x1_9a01].map(RequestId::new);
+        assert_eq!((first.as_str().len(), &first.as_str()[..12]), (32, "000000019a00"));
+        assert_eq!(&RequestId::new(u64::MAX).as_str()[..12], "ffffffffffff");
+        assert!(first != second && first < later && second < later, "{first:?} {second:?} {later:?}");
+        let is_digit = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
+        assert!(first.as_str().bytes().all(is_digit), "{first:?}");
+    }
+
+    #[test]
+    fn agents() {
+        let long = "x".repeat(AGENT_MAX + 1);
+        for (said, kept) in [
+            ("curl/8", "curl/8"),
+            ("", ""),
+            ("a\tb", "ab"),
+            ("blåbær", "blåbær"),
+            (&long, &long[..AGENT_MAX]),
+        ] {
+            assert_eq!(agent(&HeaderValue::from_bytes(said.as_bytes()).unwrap()), kept);
+        }
     }
 }

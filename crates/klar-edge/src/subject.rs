@@ -142,6 +142,9 @@ fn next<'a>(der: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};

@@ -3,29 +3,34 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use klar_base::images::ImageRules;
 use klar_base::look::{Counts, RouteCounts, SiteView};
-use klar_base::signal::{AccessRecord, Totals};
+use klar_base::signal::Totals;
 use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals};
 use klar_base::{AppKey, InstanceId, Network, ReleaseId, ServiceName};
 use rustls::DistinguishedName;
 use tokio::sync::watch;
 
+use crate::arrivals::Arrivals;
 use crate::cache::Cache;
 use crate::challenge::Challenges;
-use crate::clients::Authorities;
 use crate::counters::{Doors, RouteSums, RouteTotals};
 use crate::front::TurnedAway;
 use crate::guard::Clocks;
 use crate::headers;
+use crate::images::Images;
 use crate::kept::Shelf;
+use crate::mutual_tls::Authorities;
+use crate::records::{Record, Records};
 use crate::tls::Certificates;
 use crate::upstream::UpstreamState;
 
@@ -39,6 +44,8 @@ pub struct Table {
     pub connections_max: u32,
     /// Some host asks its visitors for certificates.
     pub asks_somewhere: bool,
+    /// Some host is served over HTTP/3.
+    pub http3: bool,
     /// By port.
     proxy_protocol: HashMap<u16, Arc<[Network]>>,
     hosts: HashMap<String, Arc<SiteTable>>,
@@ -49,11 +56,17 @@ pub struct Table {
 #[derive(Debug)]
 pub struct SiteTable {
     pub app: AppKey,
+    /// The same, as records say it.
+    pub name: Box<str>,
     pub limits: Limits,
     /// See [`crate::headers::policy`].
     pub csp: Option<(HeaderName, HeaderValue)>,
+    /// What [`headers::protect`] adds for a host without HTTPS or one that many things share, and for one with it.
+    protection: [Bytes; 2],
     pub front: Front,
     pub totals: Arc<AppTotals>,
+    /// What tells visitors that they may use HTTP/3. `None`: it is off, or a route wants a certificate of theirs.
+    pub http3: Option<HeaderValue>,
     pub services: BTreeMap<ServiceName, Arc<ServiceTable>>,
     pub first_host: String,
     /// Grows when the releases change that get requests: see [`crate::cache`].
@@ -65,7 +78,7 @@ pub struct SiteTable {
 /// One route.
 #[derive(Debug)]
 pub struct RouteTable {
-    pub pattern: String,
+    pub pattern: Arc<str>,
     pub target: Destination,
     pub idempotent: bool,
     pub cross_site: bool,
@@ -74,6 +87,8 @@ pub struct RouteTable {
     pub cache: CacheRules,
     /// Whose certificates let a visitor in; `None`: none is needed.
     pub clients: Option<Arc<Authorities>>,
+    /// How images are converted; `None`: they are not.
+    pub images: Option<ImageRules>,
     pub totals: Arc<RouteTotals>,
 }
 
@@ -91,7 +106,14 @@ impl RouteTable {
 #[derive(Debug)]
 pub enum Destination {
     Service(ServiceName),
-    Static { folder: Arc<OwnedFd>, release: ReleaseId, spa: bool, shelf: Shelf },
+    Static {
+        folder: Arc<OwnedFd>,
+        /// What was made of its files when it was released.
+        prepared: Option<Arc<OwnedFd>>,
+        release: ReleaseId,
+        spa: bool,
+        shelf: Shelf,
+    },
 }
 
 /// The instances of a service.
@@ -119,6 +141,7 @@ impl Table {
             challenges: Challenges::default(),
             connections_max: u32::MAX,
             asks_somewhere: false,
+            http3: false,
             proxy_protocol: HashMap::new(),
             hosts: HashMap::new(),
             apps: BTreeMap::new(),
@@ -180,7 +203,7 @@ impl Table {
             hosts.sort_by_key(|host| (*host != site.first_host, host.clone()));
             let routes = site.routes.iter().map(|route| {
                 let leads_to = route.service().map_or("files".into(), ToString::to_string);
-                (route.pattern.clone(), leads_to)
+                (route.pattern.to_string(), leads_to)
             });
             SiteView { app: app.clone(), hosts, routes: routes.collect() }
         };
@@ -214,6 +237,11 @@ impl Table {
 }
 
 impl SiteTable {
+    /// What [`headers::protect`] adds to an answer that says nothing of it, as HTTP/1.1 writes it.
+    pub fn protection(&self, host: &str, https: bool) -> &Bytes {
+        &self.protection[usize::from(https && host != "localhost")]
+    }
+
     /// The most specific route for a path.
     pub fn route(&self, path: &str) -> Option<&RouteTable> {
         self.routes.iter().find(|route| matches(&route.pattern, path))
@@ -257,28 +285,34 @@ impl AppTotals {
 /// For the thread that talks to the core.
 #[derive(Debug)]
 pub enum Note {
-    /// A request is over.
-    Record(Box<AccessRecord>),
+    /// Requests are over: see [`Shared::records`].
+    Records,
     /// An instance without weight lost its last lease.
     Drained,
+    /// There are images to convert, and no process that does.
+    WantsImages,
 }
 
 /// Notes that wait for the core; more are dropped and counted.
-pub const NOTES_MAX: usize = 65_536;
+pub const NOTES_MAX: usize = 1024;
 
 /// What all threads share.
 #[derive(Debug)]
 pub struct Shared {
     pub table: ArcSwap<Table>,
     pub connections: AtomicU32,
-    pub records_dropped: AtomicU64,
+    pub arrivals: Arc<Arrivals>,
+    pub records: Records,
     pub turned_away: TurnedAway,
     /// The thread that takes the notes.
     pub reporter: OnceLock<Thread>,
     pub cache: Arc<Cache>,
+    pub images: Images,
     /// Each WebSocket holds a receiver: they outlive the tasks of their connections.
     pub tunnels: watch::Sender<()>,
     pub doors: Doors,
+    /// There is a socket for HTTP/3.
+    pub serves_http3: AtomicBool,
     started: Instant,
     notes: SyncSender<Note>,
     changes: watch::Sender<()>,
@@ -319,15 +353,22 @@ impl Shared {
     /// Nothing to serve yet; and the notes for the core.
     pub fn with(cache: Cache) -> (Arc<Self>, Receiver<Note>) {
         let (notes, taken) = sync_channel(NOTES_MAX);
+        let cache = Arc::new(cache);
+        let asking = notes.clone();
+        // When the queue is full, the next order asks again.
+        let images = Images::new(cache.clone(), move || drop(asking.try_send(Note::WantsImages)));
         let shared = Self {
             table: ArcSwap::from_pointee(Table::empty()),
             connections: AtomicU32::new(0),
-            records_dropped: AtomicU64::new(0),
+            arrivals: Arc::default(),
+            records: Records::default(),
             turned_away: TurnedAway::default(),
             reporter: OnceLock::new(),
-            cache: Arc::new(cache),
+            cache,
+            images,
             tunnels: watch::Sender::new(()),
             doors: Doors::default(),
+            serves_http3: AtomicBool::new(false),
             started: Instant::now(),
             notes,
             changes: watch::Sender::new(()),
@@ -361,9 +402,10 @@ impl Shared {
     }
 
     /// Hands a record over, or counts it as dropped.
-    pub fn record(&self, record: AccessRecord) {
-        if let Err(TrySendError::Full(_)) = self.notes.try_send(Note::Record(Box::new(record))) {
-            self.records_dropped.fetch_add(1, Ordering::Relaxed);
+    pub fn record(&self, record: &Record<'_>) {
+        if self.records.add(record) {
+            // Where the queue is full somebody has been told already.
+            let _ = self.notes.try_send(Note::Records);
         }
     }
 
@@ -390,7 +432,7 @@ impl Shared {
                 route.totals.sums();
             RouteCounts {
                 app: site.app.clone(),
-                pattern: route.pattern.clone(),
+                pattern: route.pattern.to_string(),
                 service: route.service().cloned(),
                 requests,
                 errors,
@@ -407,11 +449,13 @@ impl Shared {
             uptime_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
             connections: self.connections.load(Ordering::Relaxed),
             http2_connections: self.doors.http2_open(),
+            http3_connections: self.doors.http3_open(),
             accepted: count(&self.doors.accepted),
             handshakes: count(&self.doors.handshakes),
             handshakes_failed: count(&self.doors.handshakes_failed),
             http1_requests: count(&self.doors.http1_requests),
             http2_requests: count(&self.doors.http2_requests),
+            http3_requests: count(&self.doors.http3_requests),
             cache_used: self.cache.used() as u64,
             cache_room: self.cache.room() as u64,
             routes: routes.collect(),
@@ -476,11 +520,14 @@ impl Shared {
                             route.pattern, site.app
                         ));
                     }
-                    Target::Static { folder, release, spa } => {
-                        let folder = folders.get(folder).ok_or_else(|| {
-                            format!("folder {folder} of route {} did not come along", route.pattern)
-                        })?;
-                        Destination::Static { folder: folder.clone(), release, spa, shelf: Shelf::default() }
+                    Target::Static { folder, release, spa, prepared } => {
+                        let find = |number: usize| {
+                            folders.get(number).cloned().ok_or_else(|| {
+                                format!("folder {number} of route {} did not come along", route.pattern)
+                            })
+                        };
+                        let (folder, prepared) = (find(folder)?, prepared.map(find).transpose()?);
+                        Destination::Static { folder, prepared, release, spa, shelf: Shelf::default() }
                     }
                 };
                 let clients = route.client_authorities.map(|pem| {
@@ -505,13 +552,15 @@ impl Shared {
                 let counted = memory.routes.entry((site.app.clone(), route.pattern.clone()));
                 routes.push(RouteTable {
                     totals: counted.or_default().clone(),
-                    pattern: route.pattern,
+                    pattern: route.pattern.into(),
                     target,
                     idempotent: route.idempotent,
                     cross_site: route.cross_site,
                     timeout: route.timeout.unwrap_or(site.limits.timeout),
                     body_bytes: route.body_bytes.unwrap_or(site.limits.body_bytes),
                     cache,
+                    // As with the cache, where what is made would be kept.
+                    images: route.images.filter(|_| clients.is_none()),
                     clients,
                 });
             }
@@ -525,12 +574,21 @@ impl Shared {
             }
             let epoch = epoch.number;
             self.cache.serve(&site.app, epoch, &serving);
+            let is_open = routes.iter().all(|route: &RouteTable| route.clients.is_none());
+            let http3 = (site.http3 && is_open).then(|| headers::http3_at(config.https_port));
             let table = Arc::new(SiteTable {
                 app: site.app.clone(),
+                name: site.app.to_string().into(),
                 limits: site.limits,
+                protection: ["localhost", ""].map(|host| {
+                    let mut all = HeaderMap::new();
+                    headers::protect(&mut all, headers::policy(&site.csp).as_ref(), host, true);
+                    headers::lines(&all)
+                }),
                 csp: headers::policy(&site.csp),
                 front: site.front,
                 totals,
+                http3: http3.flatten(),
                 services,
                 epoch,
                 first_host: site.hosts.first().cloned().unwrap_or_default(),
@@ -546,6 +604,7 @@ impl Shared {
             challenges,
             connections_max: config.connections_max,
             asks_somewhere: asks,
+            http3: apps.values().any(|site: &Arc<SiteTable>| site.http3.is_some()),
             proxy_protocol: config
                 .proxy_protocol
                 .into_iter()

@@ -13,7 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::challenge;
-use crate::clients::Asking;
+use crate::mutual_tls::Asking;
 use crate::table::Shared;
 
 /// The certificates of a configuration.
@@ -51,6 +51,9 @@ impl Certificates {
 
 /// HTTP/2 over TLS, as visitors and the edge agree on it (RFC 7301).
 pub const H2: &[u8] = b"h2";
+
+/// HTTP/3, which there is over QUIC alone (RFC 9114 section 3.1).
+pub const H3: &[u8] = b"h3";
 
 /// Reads a chain and its key, which must belong together.
 pub fn certified(certificate: &Certificate) -> Result<Arc<CertifiedKey>, String> {
@@ -96,6 +99,22 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
+/// As [`Resolver`], for the hosts that are served over HTTP/3 and those that nobody has named.
+#[derive(Debug)]
+struct OverQuic(Arc<Shared>);
+
+impl ResolvesServerCert for OverQuic {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let table = self.0.table.load();
+        let name = hello.server_name();
+        let site = name.and_then(|name| table.site(&name.to_ascii_lowercase()));
+        if site.is_some_and(|site| site.http3.is_none()) {
+            return None;
+        }
+        table.certificates.find(name)
+    }
+}
+
 /// TLS 1.3 and 1.2 with the suites of ring, resumption by tickets that one process can read.
 ///
 /// # Errors
@@ -106,7 +125,7 @@ pub fn config(shared: Arc<Shared>) -> Result<Arc<ServerConfig>, rustls::Error> {
     Ok(Arc::new(config))
 }
 
-/// As [`config`] for a host that asks for certificates: without resumption, see [`crate::clients`].
+/// As [`config`] for a host that asks for certificates: without resumption, see [`crate::mutual_tls`].
 ///
 /// # Errors
 /// None that [`config`] did not have.
@@ -118,6 +137,22 @@ pub fn asking(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// As [`config`] for QUIC: TLS 1.3 and HTTP/3 only, no data before the handshake is done, and nobody is asked for a
+/// certificate. Hosts that are not served over HTTP/3 have none to show.
+///
+/// # Errors
+/// When there is no randomness for the tickets.
+pub fn for_quic(shared: Arc<Shared>) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(OverQuic(shared)));
+    config.alpn_protocols = vec![H3.to_vec()];
+    config.ticketer = ring::Ticketer::new()?;
+    config.max_early_data_size = 0;
+    Ok(config)
 }
 
 fn with_clients(

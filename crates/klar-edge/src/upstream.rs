@@ -30,6 +30,8 @@ pub struct UpstreamState {
     /// Unlike that of any other since the edge started.
     pub serial: u64,
     pub id: InstanceId,
+    /// The same, as records say it.
+    pub name: Box<str>,
     pub address: SocketAddr,
     pub release: ReleaseId,
     pub protocol: AppProtocol,
@@ -54,6 +56,7 @@ impl UpstreamState {
         Self {
             serial,
             id: upstream.id.clone(),
+            name: upstream.id.to_string().into(),
             address: upstream.address,
             release: upstream.release.clone(),
             protocol,
@@ -248,6 +251,16 @@ pub async fn acquire(
             return Some(lease);
         }
     }
+    // Hardly any request comes here, and the others should not keep room for it.
+    Box::pin(wait(shared, find, wish, end)).await
+}
+
+async fn wait(
+    shared: &Arc<Shared>,
+    find: impl Fn(&crate::table::Table) -> Option<Arc<ServiceTable>>,
+    wish: &Wish,
+    end: impl Fn(&ServiceTable) -> Instant,
+) -> Option<Lease> {
     let mut changes = shared.changes();
     loop {
         changes.borrow_and_update();

@@ -211,7 +211,7 @@ fn a_bad_configuration_changes_nothing() {
         },
         |edge| {
             let release = "0123456789ab".parse().unwrap();
-            edge.site().routes[0].target = Target::Static { folder: 0, release, spa: false };
+            edge.site().routes[0].target = Target::Static { folder: 0, release, spa: false, prepared: None };
         },
     ];
     for (number, spoil) in (100..).zip(bad) {

@@ -65,7 +65,7 @@ fn site() -> Folder {
 
 fn files(pattern: &str, spa: bool) -> Route {
     let release = "0123456789ab".parse().unwrap();
-    Route { target: Target::Static { folder: 0, release, spa }, ..route(pattern) }
+    Route { target: Target::Static { folder: 0, release, spa, prepared: None }, ..route(pattern) }
 }
 
 fn hold(folder: &Folder, below: &str) -> OwnedFd {
@@ -347,7 +347,7 @@ fn a_new_release_has_new_files() {
     let old = edge.get("/digits.txt");
     edge.folders = vec![hold(&folder, "next")];
     edge.site().routes[0].target =
-        Target::Static { folder: 0, release: "ba9876543210".parse().unwrap(), spa: false };
+        Target::Static { folder: 0, release: "ba9876543210".parse().unwrap(), spa: false, prepared: None };
     edge.apply();
     let tag = old.header("etag").unwrap();
     let new = ask(&edge, "GET", "/digits.txt", &format!("if-none-match: {tag}\r\n"));

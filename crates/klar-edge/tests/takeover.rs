@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::living::{Bell, Living, app};
-use common::{App, Edge, Gate, HOST, PATIENCE, Then, Visitor, is_end, reply, upstream};
+use common::{App, Edge, Gate, HOST, PATIENCE, Then, Visitor, WORKERS, is_end, reply, upstream};
 use klar_base::upstreams::ToEdge;
 
 fn ask(path: &str) -> String {
@@ -160,6 +160,43 @@ fn the_queue_outlives_the_edge() {
         visitor.send(ask("/waited"));
         assert_eq!(visitor.answer().text(), "app: GET /waited");
     }
+}
+
+/// An edge that has its sockets before its settings, as one does that is started in the place of a dead one, turns
+/// nobody away: whoever comes waits in the queue.
+#[test]
+fn nobody_is_accepted_before_there_are_settings() {
+    let app = App::named("app");
+    let mut old = Edge::with(&[&app], |_| {});
+    let mut next = Edge::beside(&old);
+    old.core = None;
+    let mut core = common::Core::connect(&old.control);
+    let (listeners, sockets): (Vec<_>, Vec<_>) = core.listeners.drain(..).unzip();
+    old.core = Some(core);
+    drain(&old);
+    old.wait_end();
+    next.core().send(&ToEdge::Listen { listeners }, &sockets);
+    let ask_and_hear = |mut visitor: Visitor| {
+        thread::spawn(move || {
+            visitor.send(ask("/waited"));
+            visitor.answer()
+        })
+    };
+    let visitors: Vec<_> = (0..4).map(|_| ask_and_hear(next.visitor())).collect();
+    let moved: Vec<_> = (0..4).map(|_| ask_and_hear(next.plain_visitor())).collect();
+    // It has had the time to do something wrong: it tells how it is once a second.
+    next.core().wait("a second report", |heard| (heard.vitals.len() >= 2).then_some(()));
+    next.core().wait("nobody inside", |heard| {
+        heard.vitals.iter().all(|vitals| vitals.connections == 0).then_some(())
+    });
+    next.apply();
+    for visitor in visitors {
+        assert_eq!(visitor.join().unwrap().text(), "app: GET /waited");
+    }
+    for visitor in moved {
+        assert_eq!(visitor.join().unwrap().status, 308);
+    }
+    next.core().wait("all sockets", |heard| (heard.listening == 2 * WORKERS).then_some(()));
 }
 
 /// The edge that drains hears of deploys as well: its last requests go where requests go now.

@@ -306,6 +306,9 @@ fn parameters(mut text: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;

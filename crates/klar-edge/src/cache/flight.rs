@@ -14,14 +14,13 @@
 //! Those who say who they are (cookies, authorization) fly apart from those who do not.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::growing::Growing;
-use super::key::Key;
+use super::key::{ByNumber, Key};
 use super::store::{Stored, Ticket};
 
 const SHARDS: usize = 16;
@@ -71,15 +70,14 @@ pub struct Flight {
 #[derive(Debug, Default)]
 pub struct Flights {
     shards: [Mutex<Shard>; SHARDS],
-    hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    flying: HashMap<Key, Flight>,
+    flying: HashMap<Key, Flight, ByNumber>,
     /// By a digest of the key: keys can be long, and whom two share one with does not matter.
-    alone: HashMap<u64, Note>,
-    failing: HashMap<u64, Note>,
+    alone: HashMap<u64, Note, ByNumber>,
+    failing: HashMap<u64, Note, ByNumber>,
 }
 
 /// What is known of an address, and until when.
@@ -111,19 +109,16 @@ pub struct Lead {
 }
 
 impl Flights {
-    fn digest(&self, key: &Key) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[self.digest(key) as usize % SHARDS];
+        // Not by the bits that tables go by.
+        let shard = &self.shards[(key.number() >> 32) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Joins those who want what `key` says, or is the first.
     pub fn join(self: &Arc<Self>, key: &Key, now: Instant) -> Turn {
         let mut shard = self.shard(key);
-        if shard.alone.get(&self.digest(key)).is_some_and(|note| now < note.until) {
+        if shard.alone.get(&key.number()).is_some_and(|note| now < note.until) {
             return Turn::Alone;
         }
         if let Some(flight) = shard.flying.get(key) {
@@ -151,39 +146,34 @@ impl Flights {
 
     /// Notes that answers for `key` are for one visitor each, and why.
     pub fn part(&self, key: &Key, now: Instant, why: &'static str) {
-        note(&mut self.shard(key).alone, self.digest(key), now, Note { until: now + ALONE, why });
+        note(&mut self.shard(key).alone, key.number(), now, Note { until: now + ALONE, why });
     }
 
     /// Whether somebody asks for `key` now, and why the last answer for it could not be shared, if it could not.
     pub fn look(&self, key: &Key) -> (bool, Option<&'static str>) {
         let shard = self.shard(key);
-        (shard.flying.contains_key(key), shard.alone.get(&self.digest(key)).map(|note| note.why))
+        (shard.flying.contains_key(key), shard.alone.get(&key.number()).map(|note| note.why))
     }
 
     /// Notes that an answer for `key` could be shared.
     pub fn unite(&self, key: &Key) {
         let mut shard = self.shard(key);
-        shard.alone.remove(&self.digest(key));
-        shard.failing.remove(&self.digest(key));
+        shard.alone.remove(&key.number());
+        shard.failing.remove(&key.number());
     }
 
     /// Notes that the app could not be reached for `key`.
     pub fn fail(&self, key: &Key, now: Instant) {
-        note(
-            &mut self.shard(key).failing,
-            self.digest(key),
-            now,
-            Note { until: now + FAILING, why: "app-away" },
-        );
+        note(&mut self.shard(key).failing, key.number(), now, Note { until: now + FAILING, why: "app-away" });
     }
 
     /// Whether the app could not be reached for `key` just now.
     pub fn is_failing(&self, key: &Key, now: Instant) -> bool {
-        self.shard(key).failing.get(&self.digest(key)).is_some_and(|note| now < note.until)
+        self.shard(key).failing.get(&key.number()).is_some_and(|note| now < note.until)
     }
 }
 
-fn note(notes: &mut HashMap<u64, Note>, digest: u64, now: Instant, note: Note) {
+fn note(notes: &mut HashMap<u64, Note, ByNumber>, digest: u64, now: Instant, note: Note) {
     if notes.len() >= ALONE_MAX {
         notes.retain(|_, known| now < known.until);
     }

@@ -6,7 +6,7 @@
 //! brings a body to its visitors and into the store at once (`growing.rs`). `choose.rs` says what is to be done;
 //! `visit.rs` puts these around the way to the app, `invalidate.rs` forgets what a write has changed, `purge.rs` what it
 //! is told to, `status.rs` says in each answer what was done, and `explain.rs` what would be done with a request that
-//! nobody makes.
+//! nobody makes. `derived.rs` keeps what the edge has made of something, such as smaller images.
 //!
 //! **Releases.** A page of an old release must not outlive a deploy. So the key has an epoch of the app in it, which
 //! grows whenever the set of releases that get requests changes: when a new release gets its first ones, and again
@@ -20,6 +20,7 @@
 
 mod choose;
 pub mod dates;
+mod derived;
 mod directives;
 mod disk;
 pub mod explain;
@@ -27,7 +28,7 @@ pub mod fill;
 mod flight;
 mod growing;
 mod invalidate;
-mod key;
+pub mod key;
 mod policy;
 mod purge;
 mod status;
@@ -42,13 +43,16 @@ use std::sync::atomic::AtomicUsize;
 use http::header::HeaderMap;
 use klar_base::AppKey;
 
+pub use derived::Derived;
 pub use disk::Serving;
+pub use policy::{has_it, wants_part};
+pub use store::{Stored, Ticket};
 pub use visit::answer;
 
-use disk::Disk;
+use disk::{Disk, Place};
 use flight::Flights;
-use key::Key;
-use store::{Name, Store, Stored, Ticket};
+pub use key::Key;
+use store::{Name, Store};
 use tokio::sync::oneshot;
 
 /// What all workers share.
@@ -142,11 +146,15 @@ impl Cache {
         self.disk.as_ref()?.forget(key, name)
     }
 
-    /// Brings what is on disk for a request with these headers into memory.
-    async fn bring(&self, key: &Key, name: &Name, request: &HeaderMap) -> Option<Arc<Stored>> {
+    /// Where on disk there is an answer to such a request; and a ticket for it.
+    fn place(&self, key: &Key, app: &AppKey, request: &HeaderMap) -> Option<(Place, Ticket)> {
         let disk = self.disk.as_ref()?;
         let ticket = self.store.ticket(key);
-        let place = disk.find(key, &name.app, request)?;
-        disk.bring(place, key, ticket).await
+        Some((disk.find(key, app, request)?, ticket))
+    }
+
+    /// Brings what [`Cache::place`] found into memory.
+    async fn bring(&self, key: &Key, (place, ticket): (Place, Ticket)) -> Option<Arc<Stored>> {
+        self.disk.as_ref()?.bring(place, key, ticket).await
     }
 }

@@ -43,7 +43,7 @@ pub struct Asked {
 }
 
 /// Headers by which some frameworks make another request of a request than its first line says.
-const DISGUISES: [HeaderName; 5] = [
+static DISGUISES: [HeaderName; 5] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
@@ -51,7 +51,7 @@ const DISGUISES: [HeaderName; 5] = [
     HeaderName::from_static("x-rewrite-url"),
 ];
 
-const CONDITIONS: [HeaderName; 6] = [
+static CONDITIONS: [HeaderName; 6] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,
@@ -182,7 +182,8 @@ pub fn judge(
     }
     let is_stream = headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
+        .and_then(|kind| kind.as_bytes().get(..b"text/event-stream".len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
     if is_stream {
         return Err("stream");
     }
@@ -483,6 +484,9 @@ pub fn wants_part(request: &HeaderMap, answer: &HeaderMap) -> bool {
     let name = if is_strong_tag { header::ETAG } else { header::LAST_MODIFIED };
     answer.get(name).is_some_and(|value| value.as_bytes() == condition)
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests;

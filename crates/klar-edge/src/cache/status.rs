@@ -1,7 +1,5 @@
 //! `Cache-Status` (RFC 9211): what the cache did, for who looks at an answer; and the same in a word for the record.
 
-use std::fmt::Write;
-
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use klar_base::signal::CacheOutcome;
@@ -64,47 +62,55 @@ impl Status {
     pub fn tell(&self, headers: &mut HeaderMap) {
         // As long as most of them are, so that it does not grow piece by piece.
         let mut text = String::with_capacity(64);
-        let written = write!(text, "{self}");
-        if let (Ok(()), Ok(value)) = (written, HeaderValue::try_from(text)) {
+        self.write(&mut text);
+        if let Ok(value) = HeaderValue::try_from(text) {
             headers.append(CACHE_STATUS, value);
+        }
+    }
+
+    /// Without the machinery of formatting, which costs more than all of this.
+    fn write(&self, out: &mut String) {
+        let mut number = itoa::Buffer::new();
+        out.push_str("klar");
+        if self.hit {
+            out.push_str("; hit");
+        }
+        if let Some(why) = self.forwarded.filter(|_| !self.hit) {
+            out.push_str("; fwd=");
+            out.push_str(match why {
+                Forwarded::Bypass => "bypass",
+                Forwarded::Request => "request",
+                Forwarded::Miss => "uri-miss",
+                Forwarded::VaryMiss => "vary-miss",
+                Forwarded::Stale => "stale",
+            });
+            if let Some(status) = self.app_said {
+                out.push_str("; fwd-status=");
+                out.push_str(status.as_str());
+            }
+        }
+        if let Some(left) = self.left {
+            out.push_str("; ttl=");
+            out.push_str(number.format(left));
+        }
+        if self.stored {
+            out.push_str("; stored");
+        }
+        if self.collapsed {
+            out.push_str("; collapsed");
+        }
+        if let Some(detail) = self.detail {
+            out.push_str("; detail=");
+            out.push_str(detail);
         }
     }
 }
 
 impl std::fmt::Display for Status {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("klar")?;
-        if self.hit {
-            out.write_str("; hit")?;
-        }
-        if let Some(why) = self.forwarded.filter(|_| !self.hit) {
-            let why = match why {
-                Forwarded::Bypass => "bypass",
-                Forwarded::Request => "request",
-                Forwarded::Miss => "uri-miss",
-                Forwarded::VaryMiss => "vary-miss",
-                Forwarded::Stale => "stale",
-            };
-            out.write_str("; fwd=")?;
-            out.write_str(why)?;
-            if let Some(status) = self.app_said {
-                write!(out, "; fwd-status={}", status.as_u16())?;
-            }
-        }
-        if let Some(left) = self.left {
-            write!(out, "; ttl={left}")?;
-        }
-        if self.stored {
-            out.write_str("; stored")?;
-        }
-        if self.collapsed {
-            out.write_str("; collapsed")?;
-        }
-        if let Some(detail) = self.detail {
-            out.write_str("; detail=")?;
-            out.write_str(detail)?;
-        }
-        Ok(())
+        let mut text = String::new();
+        self.write(&mut text);
+        out.write_str(&text)
     }
 }
 

@@ -7,19 +7,18 @@
 //!
 //! Behind it stands a slower tier (`disk/`), which puts what it finds in here ([`Store::bring`]).
 
-use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue, StatusCode};
 use klar_base::AppKey;
 
-use super::key::{Key, Selector};
+use super::key::{ByNumber, Key, Selector};
 use super::policy::Facts;
+use crate::table::SiteTable;
 
 const SHARDS: usize = 16;
 /// The largest answer that is kept, in bytes, where there is room for eight of them.
@@ -46,6 +45,31 @@ pub struct Stored {
     pub facts: Facts,
     /// What the app calls it by, to be taken out by.
     pub tags: Vec<Box<str>>,
+    pub written: Written,
+}
+
+/// The headers of an answer with what the edge adds to all that a site gives, as they are written over HTTP/1.1: hits
+/// are many, and these lines the same in each.
+#[derive(Debug, Default)]
+pub struct Written(Mutex<Option<(Weak<SiteTable>, Bytes)>>);
+
+impl Written {
+    /// What was written for this state of a site; `write` writes it when there is nothing yet.
+    pub fn get(&self, site: &Arc<SiteTable>, write: impl FnOnce() -> Bytes) -> Bytes {
+        let mut known = lock(&self.0);
+        match &*known {
+            // An address is not used anew as long as this points to it.
+            Some((of, lines)) if std::ptr::eq(of.as_ptr(), Arc::as_ptr(site)) => lines.clone(),
+            _ => known.insert((Arc::downgrade(site), write())).1.clone(),
+        }
+    }
+}
+
+impl Clone for Written {
+    /// The headers of a copy may be changed.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Stored {
@@ -83,7 +107,6 @@ pub struct Ticket(u64, u64);
 #[derive(Debug)]
 pub struct Store {
     shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
     used: AtomicUsize,
     room: AtomicUsize,
     /// The shard that gives room next.
@@ -94,13 +117,13 @@ pub struct Store {
 
 #[derive(Debug, Default)]
 struct Shard {
-    slots: HashMap<Key, Slot>,
+    slots: HashMap<Key, Slot, ByNumber>,
     /// Keys with the serial of the slot: one that was replaced leaves a key behind that leads nowhere.
     small: VecDeque<(Key, u64)>,
     large: VecDeque<(Key, u64)>,
     small_len: usize,
     ghosts: VecDeque<u64>,
-    ghost_set: HashSet<u64>,
+    ghost_set: HashSet<u64, ByNumber>,
     serial: u64,
 }
 
@@ -120,7 +143,6 @@ impl Store {
     pub fn new(room: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
             used: AtomicUsize::new(0),
             room: AtomicUsize::new(room),
             hand: AtomicUsize::new(0),
@@ -145,37 +167,34 @@ impl Store {
         self.room.load(Ordering::Relaxed)
     }
 
-    fn hash(&self, key: &Key) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[hash as usize % SHARDS])
+        // Not by the bits that tables go by.
+        lock(&self.shards[(hash >> 40) as usize % SHARDS])
     }
 
     fn counter(&self, hash: u64) -> &AtomicU64 {
-        &self.cleared[(hash >> 32) as usize % CLEARED]
+        &self.cleared[(hash >> 20) as usize % CLEARED]
     }
 
     /// To be taken before an answer is asked for, and shown when it is put in.
     pub fn ticket(&self, key: &Key) -> Ticket {
-        Ticket(self.counter(self.hash(key)).load(Ordering::SeqCst), self.purged.load(Ordering::SeqCst))
+        Ticket(self.counter(key.number()).load(Ordering::SeqCst), self.purged.load(Ordering::SeqCst))
     }
 
-    /// The newest answer for a request with these headers, and whether there is one for others.
-    pub fn find(&self, key: &Key, request: &HeaderMap) -> (Option<Arc<Stored>>, Option<Selector>) {
-        let mut shard = self.shard(self.hash(key));
+    /// The newest answer for a request with these headers, and the newest one at all for this address.
+    pub fn find(&self, key: &Key, request: &HeaderMap) -> (Option<Arc<Stored>>, Option<Arc<Stored>>) {
+        let mut shard = self.shard(key.number());
         let Some(slot) = shard.slots.get_mut(key) else { return (None, None) };
         let found = slot.variants.iter().rev().find(|variant| variant.selector.suits(request)).cloned();
         if found.is_some() {
             slot.uses = (slot.uses + 1).min(3);
         }
-        (found, slot.variants.last().map(|variant| variant.selector.clone()))
+        (found, slot.variants.last().cloned())
     }
 
     /// As [`Store::find`], without counting as a use; and how many answers there are for this address.
     pub fn look(&self, key: &Key, request: &HeaderMap) -> (Option<Arc<Stored>>, Option<Selector>, usize) {
-        let shard = self.shard(self.hash(key));
+        let shard = self.shard(key.number());
         let Some(slot) = shard.slots.get(key) else { return (None, None, 0) };
         let found = slot.variants.iter().rev().find(|variant| variant.selector.suits(request)).cloned();
         (found, slot.variants.last().map(|variant| variant.selector.clone()), slot.variants.len())
@@ -205,7 +224,7 @@ impl Store {
         if stored.body.len() > self.object_max() || len > self.room() / 4 {
             return false;
         }
-        let hash = self.hash(key);
+        let hash = key.number();
         {
             let mut shard = self.shard(hash);
             // Under the lock: who clears counts first and takes out afterwards.
@@ -224,7 +243,7 @@ impl Store {
 
     /// Takes out what is kept for an address. What is on its way is not kept either.
     pub fn remove(&self, key: &Key) -> bool {
-        let hash = self.hash(key);
+        let hash = key.number();
         self.counter(hash).fetch_add(1, Ordering::SeqCst);
         let removed = self.shard(hash).remove(key);
         self.used.fetch_sub(removed, Ordering::Relaxed);
@@ -275,7 +294,7 @@ impl Store {
         while self.used() > self.room() && empty < SHARDS {
             let hand = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
             let small_max = self.room() / SHARDS * SMALL_PERCENT / 100;
-            match lock(&self.shards[hand]).evict(small_max, |key| self.hash(key)) {
+            match lock(&self.shards[hand]).evict(small_max, |key| key.number()) {
                 0 => empty += 1,
                 freed => {
                     empty = 0;

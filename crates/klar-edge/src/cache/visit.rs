@@ -1,5 +1,6 @@
 //! The way of a request through the cache: from the store, from somebody else's request, or from the app.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -22,12 +23,12 @@ use super::invalidate::invalidate;
 use super::key::{Key, Selector};
 use super::policy::{self, Asked, Decision, Times};
 use super::status::{Forwarded, Status};
-use super::store::{Name, Stored, Ticket, compact};
+use super::store::{Name, Stored, Ticket, Written, compact};
 use crate::answer::{Answer, Coming, Source};
 use crate::files::Range;
 use crate::forward::{Failure, Road, STICKY, forward};
 use crate::front::Visitor;
-use crate::headers::REQUEST_ID;
+use crate::headers::{self, REQUEST_ID};
 use crate::http1::body::VisitorBody;
 use crate::story::Story;
 use crate::table::RouteTable;
@@ -52,16 +53,19 @@ pub async fn answer(
     story: &mut Story,
 ) -> Result<Answer, Failure> {
     let cache = &road.shared.cache;
-    let authority =
-        request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    let (said_host, said_target) =
+        (request.headers().get(header::HOST).cloned(), request.uri().path_and_query().cloned());
+    let authority = said_host.as_ref().and_then(|host| host.to_str().ok());
+    let target = said_target.as_ref().map_or("/", |target| target.as_str());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let asked = choose::part(cache, route, road.upgrade, &request);
-    let (Ok(asked), Some(authority)) = (asked, &authority) else {
+    let (Ok(asked), Some(authority)) = (asked, authority) else {
         let is_safe = reads || matches!(*request.method(), Method::OPTIONS | Method::TRACE);
-        let mut answer = forward(road, route, service, request.map(Some), story).await?;
-        if !is_safe && let Some(authority) = &authority {
-            invalidate(cache, road, authority, host, &target, &answer).await;
+        let (mut parts, body) = request.into_parts();
+        let visitors_side = parts.extensions.remove().filter(|_| road.upgrade);
+        let mut answer = forward(road, route, service, &parts, Some(body), visitors_side, story).await?;
+        if !is_safe && let Some(authority) = authority {
+            Box::pin(invalidate(cache, road, authority, host, target, &answer)).await;
         }
         if reads && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             story.record.cache = Some(CacheOutcome::Bypass);
@@ -75,8 +79,8 @@ pub async fn answer(
         road,
         route,
         service,
-        key: key(road, authority, &target),
-        name: Name { app: road.site.app.clone(), host: host.to_owned(), target },
+        key: key(road, authority, target),
+        host,
         parts: request.into_parts().0,
         asked,
     };
@@ -100,12 +104,17 @@ struct Errand<'a> {
     parts: Parts,
     asked: Asked,
     key: Key,
-    name: Name,
+    host: &'a str,
 }
 
 impl Errand<'_> {
     fn cache(&self) -> &Arc<Cache> {
         &self.road.shared.cache
+    }
+
+    fn name(&self) -> Name {
+        let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        Name { app: self.road.site.app.clone(), host: self.host.to_owned(), target: target.to_owned() }
     }
 
     async fn run(&self, story: &mut Story) -> Result<Answer, Failure> {
@@ -116,15 +125,20 @@ impl Errand<'_> {
             let (mut found, mut others) = self.cache().store.find(&self.key, &self.parts.headers);
             if found.is_none()
                 && !std::mem::replace(&mut looked, true)
-                && let Some(brought) = self.cache().bring(&self.key, &self.name, &self.parts.headers).await
+                && let Some(place) = self.cache().place(&self.key, &self.road.site.app, &self.parts.headers)
+                // What few requests wait for is kept elsewhere than what all of them need: see `Visit`.
+                && let Some(brought) = Box::pin(self.cache().bring(&self.key, place)).await
             {
                 (found, others) = self.cache().store.find(&self.key, &self.parts.headers);
                 if found.is_none() {
-                    (found, others) = (Some(brought.clone()), Some(brought.selector.clone()));
+                    (found, others) = (Some(brought.clone()), Some(brought));
                 }
             }
             let now = Instant::now();
-            let flight = || flight_key(&self.key, &self.asked, others.as_ref(), &self.parts.headers);
+            let flight = || {
+                let selector = others.as_deref().map(|stored| &stored.selector);
+                flight_key(&self.key, &self.asked, selector, &self.parts.headers)
+            };
             let situation = Situation {
                 asked: &self.asked,
                 found: found.as_deref().map(|found| &found.facts),
@@ -136,7 +150,7 @@ impl Errand<'_> {
             let (why, usable) = match (choice, &found) {
                 (Choice::Give(status), Some(stored)) => return Ok(self.give(stored, status, story)),
                 (Choice::Refresh(status), Some(stored)) => {
-                    self.refresh(stored.clone(), flight(), story.record.client);
+                    self.refresh(stored.clone(), flight().into_owned(), story.record.client);
                     return Ok(self.give(stored, status, story));
                 }
                 (Choice::Refuse, _) => {
@@ -152,17 +166,19 @@ impl Errand<'_> {
             let flight = flight();
             let can_lead =
                 !self.asked.head && (!self.asked.partial || stored.as_deref().is_some_and(can_validate));
-            if alone || !can_lead || rounds >= ROUNDS {
-                return self.fetch(stored, None, why, flight, story).await;
-            }
-            match self.cache().flights.join(&flight, now) {
-                Turn::Lead(lead) => return self.fetch(stored, Some(lead), why, flight, story).await,
-                Turn::Alone => alone = true,
+            let turn = if alone || !can_lead || rounds >= ROUNDS {
+                Turn::Alone
+            } else {
+                self.cache().flights.join(&flight, now)
+            };
+            let lead = match turn {
+                Turn::Lead(lead) => Some(lead),
+                Turn::Alone => None,
                 Turn::Wait(mut other) => {
                     rounds += 1;
                     let patience = self.route.timeout.saturating_sub(begun.elapsed());
                     // A part is cut from the whole.
-                    match timeout(patience, other.landed(!self.asked.partial)).await {
+                    match Box::pin(timeout(patience, other.landed(!self.asked.partial))).await {
                         Ok(Landing::Shown) => match self.follow(&other, begun, story) {
                             Some(answer) => return Ok(answer),
                             // What comes does not suit this one.
@@ -177,8 +193,10 @@ impl Errand<'_> {
                         // If something may stand in, the next round finds it so.
                         Ok(Landing::Failed | Landing::Nothing | Landing::Flying) | Err(_) => alone = true,
                     }
+                    continue;
                 }
-            }
+            };
+            return self.fetch(stored, lead, why, &flight, story).await;
         }
     }
 
@@ -223,21 +241,21 @@ impl Errand<'_> {
         let mut asked = Asked { head: false, partial: false, ..self.asked.clone() };
         asked.demand = Default::default();
         let (road, service) = (self.road.clone(), self.service.clone());
-        let (key, name) = (self.key.clone(), self.name.clone());
+        let (key, host) = (self.key.clone(), self.host.to_owned());
         // It is nobody's request, so it is in the access log, and not among those that an app's totals count.
         let visitor = Visitor { address: client, https: self.road.https };
         let mut story = Story::begin(self.road.shared.clone(), Instant::now(), visitor);
-        story.record.app = Some(self.name.app.clone());
-        story.record.method = Method::GET.to_string();
-        story.record.host = self.name.host.clone();
-        story.record.path = self.parts.uri.path().to_owned();
+        story.record.site = Some(self.road.site.clone());
+        story.record.method = Some(Method::GET);
+        story.record.host = self.host.into();
+        story.record.target = self.parts.uri.path_and_query().cloned();
         story.record.route = Some(self.route.pattern.clone());
         tokio::task::spawn_local(async move {
             let site = road.site.clone();
             let Some(route) = site.route(parts.uri.path()) else { return };
-            let errand = Errand { road: &road, route, service: &service, parts, asked, key, name };
+            let errand = Errand { road: &road, route, service: &service, parts, asked, key, host: &host };
             // Whatever comes of it is in the store, or the stale answer goes on.
-            let outcome = errand.fetch(Some(stored), Some(lead), Forwarded::Stale, flight, &mut story).await;
+            let outcome = errand.fetch(Some(stored), Some(lead), Forwarded::Stale, &flight, &mut story).await;
             story.record.aborted = false;
             story.record.cache = Some(CacheOutcome::Refresh);
             match outcome {
@@ -258,17 +276,18 @@ impl Errand<'_> {
         mut stored: Option<Arc<Stored>>,
         mut lead: Option<Lead>,
         why: Forwarded,
-        flight: Key,
+        flight: &Key,
         story: &mut Story,
     ) -> Result<Answer, Failure> {
         let cache = self.cache();
         loop {
             let ticket = cache.store.ticket(&self.key);
             let validating = stored.clone().filter(|stored| can_validate(stored));
-            let request = self.request(validating.as_deref());
+            let conditional = validating.as_deref().map(|stored| self.conditional(stored));
+            let parts = conditional.as_ref().unwrap_or(&self.parts);
             let sent = Instant::now();
             story.record.decided_by = DecidedBy::App;
-            let outcome = forward(self.road, self.route, self.service, request, story).await;
+            let outcome = forward(self.road, self.route, self.service, parts, None, None, story).await;
             let times = Times { sent, received: Instant::now(), date: SystemTime::now() };
             let said = outcome.as_ref().ok().map(Response::status);
             // The app is away, or as good as.
@@ -283,7 +302,7 @@ impl Errand<'_> {
                 if let Err(failure) = outcome {
                     story.record.error = Some(failure.error);
                 }
-                cache.flights.fail(&flight, times.received);
+                cache.flights.fail(flight, times.received);
                 land(&mut lead, Landing::Failed);
                 let left = Some(stored.facts.left(times.received));
                 let status = Status { hit: true, left, detail: Some("app-away"), ..Status::default() };
@@ -303,42 +322,39 @@ impl Errand<'_> {
             {
                 if !policy::is_same_version(&known.headers, answer.headers()) {
                     // It speaks of another version than the one that is here.
-                    cache.remove(&self.key, &self.name);
+                    cache.remove(&self.key, &self.name());
                     stored = None;
                     continue;
                 }
                 let mut answer =
-                    self.validated(&known, answer.headers(), times, ticket, why, &flight, &mut lead, story);
+                    self.validated(&known, answer.headers(), times, ticket, why, flight, &mut lead, story);
                 add_cookies(answer.headers_mut(), own);
                 return Ok(answer);
             }
             if self.asked.head {
                 self.note_head(stored.as_deref(), &answer, times, ticket);
             }
-            let mut answer = self.keep(answer, times, ticket, why, stored.is_some(), &flight, lead, story);
+            let mut answer = self.keep(answer, times, ticket, why, stored.is_some(), flight, lead, story);
             add_cookies(answer.headers_mut(), own);
             return Ok(answer);
         }
     }
 
-    /// The request as it goes to the app.
-    fn request(&self, validating: Option<&Stored>) -> Request<Option<VisitorBody>> {
-        let mut request = Request::new(None);
-        *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = self.parts.uri.clone();
-        *request.headers_mut() = self.parts.headers.clone();
-        if let Some(stored) = validating {
-            let headers = request.headers_mut();
-            policy::unconditional(headers);
-            for (from, to) in
-                [(header::ETAG, header::IF_NONE_MATCH), (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE)]
-            {
-                if let Some(value) = stored.headers.get(from) {
-                    headers.insert(to, value.clone());
-                }
+    /// The request for something newer than what is kept.
+    fn conditional(&self, stored: &Stored) -> Parts {
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = self.parts.method.clone();
+        parts.uri = self.parts.uri.clone();
+        parts.headers = self.parts.headers.clone();
+        policy::unconditional(&mut parts.headers);
+        for (from, to) in
+            [(header::ETAG, header::IF_NONE_MATCH), (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE)]
+        {
+            if let Some(value) = stored.headers.get(from) {
+                parts.headers.insert(to, value.clone());
             }
         }
-        request
+        parts
     }
 
     /// What is kept is still good: the visitor gets it with what the app says anew.
@@ -366,7 +382,7 @@ impl Errand<'_> {
                 status.detail = Some(reason);
                 // A cookie for this visitor says nothing of the page.
                 if reason != "set-cookie" {
-                    self.cache().remove(&self.key, &self.name);
+                    self.cache().remove(&self.key, &self.name());
                 }
                 (known.facts.clone(), Selector::default(), false)
             }
@@ -376,13 +392,14 @@ impl Errand<'_> {
         let renewed = Arc::new(Stored {
             status: known.status,
             tags: tags(&merged),
+            written: Written::default(),
             headers: merged,
             body: known.body.clone(),
             selector,
             facts,
         });
         if keeps {
-            status.stored = self.cache().put(&self.key, &self.name, ticket, &renewed);
+            status.stored = self.cache().put(&self.key, &self.name(), ticket, &renewed);
             status.left = Some(renewed.facts.left(times.received));
         }
         if many && status.stored {
@@ -416,7 +433,7 @@ impl Errand<'_> {
         let length = match &source {
             Source::Full(bytes) => Some(bytes.len() as u64),
             Source::App(body) => body.length(),
-            Source::Compressed(_) | Source::Fill(_) | Source::File(_) => None,
+            Source::Compressed(_) | Source::Fill(_) | Source::Kept { .. } | Source::File(_) => None,
         };
         let judged = match &source {
             _ if self.asked.head => Err("head"),
@@ -425,8 +442,8 @@ impl Errand<'_> {
             _ if length.is_some_and(|length| length > cache.store.object_max() as u64) => Err("too-large"),
             _ => policy::judge(&self.asked, parts.status, &parts.headers, times, &self.route.cache),
         };
-        let selector = Selector::of(&parts.headers, &self.parts.headers).ok_or("vary");
-        let (facts, selector) = match judged.and_then(|facts| Ok((facts, selector?))) {
+        let selector = || Selector::of(&parts.headers, &self.parts.headers).ok_or("vary");
+        let (facts, selector) = match judged.and_then(|facts| Ok((facts, selector()?))) {
             Ok(kept) => kept,
             Err(reason) => {
                 if !self.asked.head && !parts.status.is_server_error() {
@@ -435,7 +452,7 @@ impl Errand<'_> {
                         && parts.status != StatusCode::NOT_MODIFIED
                     {
                         // What is here has been replaced by something that may not be kept.
-                        cache.remove(&self.key, &self.name);
+                        cache.remove(&self.key, &self.name());
                     }
                     if lead.is_some() {
                         cache.flights.part(flight, times.received, reason);
@@ -469,11 +486,12 @@ impl Errand<'_> {
         let keep = Keep {
             cache: cache.clone(),
             key: self.key.clone(),
-            name: self.name.clone(),
+            name: self.name(),
             ticket,
             stored: Stored {
                 status: parts.status,
                 tags: tags(&headers),
+                written: Written::default(),
                 headers,
                 body: Bytes::new(),
                 selector,
@@ -511,7 +529,7 @@ impl Errand<'_> {
             || !same_length
             || !policy::is_same_version(&stored.headers, answer.headers())
         {
-            self.cache().remove(&self.key, &self.name);
+            self.cache().remove(&self.key, &self.name());
             return;
         }
         let mut merged = policy::freshen(&stored.headers, &compact(answer.headers()));
@@ -523,12 +541,21 @@ impl Errand<'_> {
         let renewed = Stored {
             status: stored.status,
             tags: tags(&merged),
+            written: Written::default(),
             headers: merged,
             body: stored.body.clone(),
             selector,
             facts,
         };
-        self.cache().put(&self.key, &self.name, ticket, &Arc::new(renewed));
+        self.cache().put(&self.key, &self.name(), ticket, &Arc::new(renewed));
+    }
+
+    /// The headers of what is kept, and what the edge adds to all answers of the site.
+    fn lines(&self, stored: &Stored) -> Bytes {
+        let mut all = stored.headers.clone();
+        headers::protect(&mut all, self.road.site.csp.as_ref(), self.host, self.road.https);
+        all.remove(header::DATE);
+        headers::lines(&all)
     }
 
     /// Makes an answer of what is kept: all of it, a part, or only that it has not changed.
@@ -538,10 +565,21 @@ impl Errand<'_> {
         story.record.decided_by = DecidedBy::Edge;
         let mut answer = Response::new(Source::empty());
         *answer.status_mut() = stored.status;
-        *answer.headers_mut() = stored.headers.clone();
+        let is_usual = !self.asked.partial && !self.asked.head && self.road.codec;
+        if !is_usual {
+            *answer.headers_mut() = stored.headers.clone();
+        }
         let headers = answer.headers_mut();
         headers.insert(header::AGE, HeaderValue::from(stored.facts.age(now).as_secs()));
         status.tell(headers);
+        if is_usual {
+            if let Some(date) = stored.headers.get(header::DATE) {
+                headers.insert(header::DATE, date.clone());
+            }
+            let lines = stored.written.get(&self.road.site, || self.lines(stored));
+            *answer.body_mut() = Source::Kept { lines, body: stored.body.clone() };
+            return answer;
+        }
         if stored.status == StatusCode::OK && policy::has_it(request, &stored.headers, SystemTime::now()) {
             for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
                 headers.remove(name);
@@ -589,10 +627,18 @@ fn land(lead: &mut Option<Lead>, landing: Landing) {
 }
 
 /// What tells those apart who do not wait for each other.
-pub fn flight_key(key: &Key, asked: &Asked, selector: Option<&Selector>, headers: &HeaderMap) -> Key {
+pub fn flight_key<'a>(
+    key: &'a Key,
+    asked: &Asked,
+    selector: Option<&Selector>,
+    headers: &HeaderMap,
+) -> Cow<'a, Key> {
+    if !asked.is_somebodys() && selector.is_none_or(|selector| selector.parts().is_empty()) {
+        return Cow::Borrowed(key);
+    }
     let mut more = vec![u8::from(asked.authorization), u8::from(asked.cookie)];
     more.extend(selector.map(|selector| selector.sift(headers)).unwrap_or_default());
-    key.with(&more)
+    Cow::Owned(key.with(&more))
 }
 
 /// Whether the app can be asked if an answer is still good.

@@ -23,6 +23,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Fault, Link, Miss};
+use crate::asking::Asking;
 use crate::forward::ToApp;
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -131,6 +132,12 @@ struct Answer {
     reusable: bool,
 }
 
+/// What of the headers goes on. Ours leaves out at once what nearly all answers have.
+fn for_visitors(mut headers: HeaderMap) -> HeaderMap {
+    crate::headers::from_app(&mut headers);
+    headers
+}
+
 fn request(method: &Method) -> http::request::Parts {
     let mut parts = Request::new(()).into_parts().0;
     parts.method = method.clone();
@@ -145,7 +152,7 @@ fn ours(script: &Script, method: &Method) -> Outcome {
     };
     let parts = request(method);
     let link = Link::new(script.clone());
-    let mut response = match drive(link.exchange(&parts, ToApp::default())) {
+    let mut response = match drive(link.exchange(Asking::own(&parts).in_http1(), ToApp::default())) {
         None => return Outcome::Waits,
         Some(Err(Miss::Sent(error) | Miss::Unsent(error, _))) => return refused(error),
         Some(Ok(response)) => response,
@@ -166,7 +173,13 @@ fn ours(script: &Script, method: &Method) -> Outcome {
     // Some of these looks fall between two pieces.
     let looks = 2 * script.pieces.len() + 2;
     let reusable = reply.into_link().is_some_and(|mut link| (0..looks).all(|_| link.is_quiet()));
-    Outcome::Answer(Answer { status: head.status, headers: head.headers, body, trailers, reusable })
+    Outcome::Answer(Answer {
+        status: head.status,
+        headers: for_visitors(head.headers),
+        body,
+        trailers,
+        reusable,
+    })
 }
 
 fn hypers(script: &Script, method: &Method) -> Outcome {
@@ -205,7 +218,7 @@ fn hypers(script: &Script, method: &Method) -> Outcome {
     let reusable = sender.is_ready();
     Outcome::Answer(Answer {
         status: head.status,
-        headers: head.headers,
+        headers: for_visitors(head.headers),
         body: body.to_vec(),
         trailers,
         reusable,

@@ -1,14 +1,17 @@
 //! The head of an answer, judged: what it says, what follows it, and whether the connection lasts (RFC 9112 sections
 //! 4, 5, 6 and 9.3).
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use httparse::{EMPTY_HEADER, Response, Status};
+use httparse::{ParserConfig, Response, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::Fault;
 use crate::framing::decimal;
+use crate::headers;
 
 /// The largest head of an answer, in bytes.
 pub const HEAD_MAX: usize = 64 << 10;
@@ -55,9 +58,10 @@ pub fn read(
             _ => Fault::Broken("the answer is not HTTP"),
         });
     }
-    let mut lines = [EMPTY_HEADER; LINES_MAX];
-    let mut response = Response::new(&mut lines);
-    let length = match response.parse(bytes) {
+    let mut lines = [const { MaybeUninit::uninit() }; LINES_MAX];
+    let mut response = Response::new(&mut []);
+    let parser = ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut lines) {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) if bytes.len() >= HEAD_MAX => return Err(TOO_LARGE),
         Ok(Status::Partial) => return Ok(None),
@@ -92,7 +96,15 @@ pub fn read(
     let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
     let (mut lengths, mut codings) = (0, 0);
     let (mut close, mut keep_alive) = (false, false);
+    let goes_on = status != StatusCode::SWITCHING_PROTOCOLS;
     for line in response.headers.iter() {
+        if goes_on && ends_here(line) {
+            if line.name.eq_ignore_ascii_case("connection") {
+                close |= options(line.value).any(|option| option.eq_ignore_ascii_case(b"close"));
+                keep_alive |= options(line.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
+            }
+            continue;
+        }
         let name = HeaderName::from_bytes(line.name.as_bytes())
             .map_err(|_| Fault::Broken("a header of the answer has no valid name"))?;
         let start = at(line.value);
@@ -106,10 +118,8 @@ pub fn read(
         } else if name == header::TRANSFER_ENCODING {
             codings += 1;
         } else if name == header::CONNECTION {
-            for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                close |= option.eq_ignore_ascii_case(b"close");
-                keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            }
+            close |= options(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"close"));
+            keep_alive |= options(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
         }
         headers.append(name, value);
     }
@@ -122,6 +132,26 @@ pub fn read(
     let stays = status != StatusCode::SWITCHING_PROTOCOLS && framing != Framing::UntilClose;
     let lasts = stays && !close && (is_http_11 || keep_alive);
     Ok(Some((Head { status, reason, headers, framing, lasts }, all.slice(length..))))
+}
+
+/// Whether nobody needs to hear a line: what runs there, or that the connection lasts as connections do. Most answers
+/// have them, and to leave a line out costs less than to take it out.
+fn ends_here(line: &httparse::Header<'_>) -> bool {
+    let is = |name: &str| line.name.eq_ignore_ascii_case(name);
+    match line.name.len() {
+        6 => is("server"),
+        10 if is("connection") => {
+            options(line.value).all(|option| std::str::from_utf8(option).is_ok_and(headers::is_usual_option))
+        }
+        10 => is("keep-alive"),
+        12 => is("x-powered-by"),
+        _ => false,
+    }
+}
+
+/// What `Connection` says, one by one.
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 const TOO_LARGE: Fault = Fault::Broken("the head of the answer is larger than 64 KiB");

@@ -6,7 +6,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -14,11 +13,10 @@ use tokio::net::TcpStream;
 use super::Fault;
 use super::head::{self, Head};
 use super::reply::Reply;
-use super::request::{Sending, Stuck};
+use super::request::{self, Sending, Stuck};
 use crate::forward::ToApp;
+use crate::scratch::{self, poll_read};
 
-/// How much is read at once, in bytes.
-const READ: usize = 64 << 10;
 /// Heads with a status of 1xx before the answer itself; more are refused.
 const INTERIM_MAX: u32 = 32;
 
@@ -66,14 +64,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     ///
     /// # Errors
     /// Why there is no answer, and whether the request can have been seen.
-    pub async fn exchange(mut self, parts: &Parts, body: ToApp) -> Result<Response<Reply<S>>, Miss> {
-        let mut sending = Sending::new(parts, body);
+    pub async fn exchange(mut self, asked: &request::Head, body: ToApp) -> Result<Response<Reply<S>>, Miss> {
+        let mut sending = Sending::new(asked, body);
         if let Err(error) = std::future::poll_fn(|cx| sending.poll_write(&mut self.stream, cx)).await {
             return Err(Miss::Unsent(error, sending.take_back()));
         }
         let mut waiting = Waiting {
             link: self,
-            method: &parts.method,
+            method: &asked.method,
             sending: Some(sending),
             unsendable: None,
             came: Vec::new(),
@@ -120,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Waiting<'_, S> {
         }
         loop {
             let Self { link, method, came, interim, unsendable, .. } = self;
-            let found = ready!(poll_read(&mut link.stream, cx, |new| {
+            let found = ready!(poll_read(&mut link.stream, cx, scratch::MOST, |new| {
                 if new.is_empty() {
                     return Err(unsendable.take().unwrap_or_else(|| ENDED.into()));
                 }
@@ -173,22 +171,4 @@ fn answer(
         }
     }
     Err(Fault::Broken("the app says 1xx over and over, and no answer comes"))
-}
-
-/// Reads what is there, up to [`READ`] bytes, and has `take` look at it; none of it is the end of the stream.
-///
-/// All connections of a worker read into the same memory: one that waits holds none.
-pub(super) fn poll_read<T>(
-    stream: &mut (impl AsyncRead + Unpin),
-    cx: &mut Context<'_>,
-    take: impl FnOnce(&[u8]) -> T,
-) -> Poll<io::Result<T>> {
-    thread_local! {
-        static MEMORY: std::cell::RefCell<Box<[u8]>> = std::cell::RefCell::new(vec![0; READ].into());
-    }
-    MEMORY.with_borrow_mut(|memory| {
-        let mut read = ReadBuf::new(memory);
-        ready!(Pin::new(stream).poll_read(cx, &mut read))?;
-        Poll::Ready(Ok(take(read.filled())))
-    })
 }

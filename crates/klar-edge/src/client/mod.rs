@@ -21,6 +21,7 @@ mod request;
 
 pub use link::{Link, Miss, Switched};
 pub use reply::Reply;
+pub use request::Head;
 
 /// Why an answer cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use super::Fault;
 use super::chunks::{Chunks, Piece};
 use super::head::Framing;
-use super::link::{Link, Switched, poll_read};
+use super::link::{Link, Switched};
 use super::request::{Sending, Stuck};
+use crate::scratch::{self, poll_read};
 
 /// How long an app that has answered may take to read the rest of a request.
 const AFTERMATH: Duration = Duration::from_secs(30);
@@ -88,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reply<S> {
                 Ok(None) => {}
                 Err(fault) => return Poll::Ready(Some(Err(fault.into()))),
             }
-            match ready!(poll_read(&mut self.stream, cx, Bytes::copy_from_slice)) {
+            match ready!(poll_read(&mut self.stream, cx, scratch::MOST, Bytes::copy_from_slice)) {
                 Ok(came) if !came.is_empty() => self.input = came,
                 Ok(_) if matches!(self.rest, Rest::UntilClose) => self.rest = Rest::Over,
                 Ok(_) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),

@@ -6,8 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
-use http::header::{self, HeaderMap};
-use http::request::Parts;
+use http::header::{self, HeaderName, HeaderValue};
 use hyper::body::Body;
 use tokio::io::AsyncWrite;
 
@@ -40,27 +39,50 @@ pub enum Stuck {
     Body(io::Error),
 }
 
+/// The head of a request without its end, which is as the body is.
+#[derive(Debug)]
+pub struct Head {
+    pub method: Method,
+    text: Vec<u8>,
+}
+
+impl Head {
+    /// Without any header yet; about so many will come.
+    pub fn new(method: &Method, target: &str, lines: usize) -> Self {
+        let mut text = Vec::with_capacity(target.len() + 256 + 48 * lines);
+        for piece in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            text.extend_from_slice(piece.as_bytes());
+        }
+        Self { method: method.clone(), text }
+    }
+
+    /// Adds a header. How the body ends is said by who sends it, and only there.
+    pub fn line(&mut self, name: &HeaderName, value: &HeaderValue) {
+        if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+            for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                self.text.extend_from_slice(piece);
+            }
+        }
+    }
+
+    /// What it says.
+    #[cfg(test)]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap()
+    }
+}
+
 impl Sending {
-    /// Nothing of it has been sent. Of the target the path counts; how the body ends is worked out from `body`.
-    pub fn new(parts: &Parts, body: ToApp) -> Self {
+    /// Nothing of it has been sent. How the body ends is worked out from `body`.
+    pub fn new(head: &Head, body: ToApp) -> Self {
         let length = body.size_hint().exact();
         let framing = length.map_or(Framing::Chunked, Framing::Length);
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let mut head = BytesMut::with_capacity(size(&parts.headers) + target.len() + 128);
-        for piece in [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
-            head.extend_from_slice(piece.as_bytes());
-        }
-        // How the body ends is said below, and only there.
-        let is_framing = |name| name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING;
-        for (name, value) in parts.headers.iter().filter(|(name, _)| !is_framing(*name)) {
-            head.extend_from_slice(name.as_str().as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
+        let Head { method, text } = head;
+        let mut head = BytesMut::with_capacity(text.len() + 64);
+        head.extend_from_slice(text);
         match framing {
             // RFC 9110 section 8.6: a method that usually has a body says that there is none.
-            Framing::Length(0) if !matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) => {}
+            Framing::Length(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {}
             Framing::Length(length) => put(&mut head, format_args!("content-length: {length}\r\n")),
             Framing::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         }
@@ -166,20 +188,16 @@ fn put(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
     }
 }
 
-/// How long the lines of the headers are, in bytes.
-fn size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
 
     use super::*;
+    use crate::asking::Asking;
 
     fn sending(request: Request<ToApp>) -> Sending {
         let (parts, body) = request.into_parts();
-        Sending::new(&parts, body)
+        Sending::new(Asking::own(&parts).in_http1(), body)
     }
 
     fn head(request: Request<ToApp>) -> String {

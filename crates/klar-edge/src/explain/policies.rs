@@ -42,7 +42,13 @@ pub fn on_the_way(
     let open = shared.connections.load(std::sync::atomic::Ordering::Relaxed);
     let table = shared.table.load();
     let most = table.connections_max;
+    let protocols = match (&site.http3, shared.serves_http3.load(std::sync::atomic::Ordering::Relaxed)) {
+        (Some(_), true) => "HTTP/1.1, HTTP/2 and HTTP/3",
+        (Some(_), false) => "HTTP/1.1 and HTTP/2; no socket for HTTP/3 could be bound",
+        (None, _) => "HTTP/1.1 and HTTP/2",
+    };
     let mut all = vec![
+        set("edge.http3", "protocols", protocols, None),
         set("edge.connections", "connections", format!("{most} at once"), Some(format!("{open} are open"))),
         set("edge.headers_timeout", "time for the head", time(limits.header_timeout), None),
     ];
@@ -133,6 +139,11 @@ fn certificate(route: &RouteTable, peer: &Peer) -> Option<Policy> {
         Some(_) => "the one that is shown is not of them, or not valid now".into(),
     };
     Some(set("routes.*.client_ca", "certificate of the visitor", value, Some(here)))
+}
+
+/// What becomes of an image, on a route that converts images.
+pub fn image(what: String) -> Policy {
+    set("routes.*.images", "image", what, None)
 }
 
 /// Those of a route that leads to a service.

@@ -45,6 +45,7 @@ fn route(pattern: &str, service: &str) -> Route {
         body_bytes: None,
         cache: CacheRules::default(),
         client_authorities: None,
+        images: None,
     }
 }
 
@@ -67,7 +68,8 @@ fn shop_with(change: impl FnOnce(&mut Site)) -> (Arc<Shared>, Folder) {
     let folder = Folder::new();
     let upstreams =
         |upstreams| Upstreams { upstreams, hold: Duration::from_secs(10), ..Upstreams::default() };
-    let files = Target::Static { folder: 0, release: "ba9876543210".parse().unwrap(), spa: false };
+    let files =
+        Target::Static { folder: 0, release: "ba9876543210".parse().unwrap(), spa: false, prepared: None };
     let mut site = Site {
         app: "shop.prod".parse().unwrap(),
         hosts: vec!["shop.test".into(), "www.shop.test".into()],
@@ -96,6 +98,7 @@ fn shop_with(change: impl FnOnce(&mut Site)) -> (Arc<Shared>, Folder) {
         },
         csp: Csp { mode: CspMode::Enforce, policy: "default-src 'self'".into() },
         front: Front::default(),
+        http3: false,
     };
     change(&mut site);
     let proof = Challenge::Http { host: "shop.test".into(), token: "token".into(), answer: "proof".into() };
@@ -257,6 +260,7 @@ fn settings() {
     };
     let of_post = all("POST", "/hook");
     for wanted in [
+        "edge.http3 | protocols: HTTP/1.1 and HTTP/2",
         "edge.connections | connections: 100 at once (0 are open)",
         "routes.*.body | size of the body: 1MiB",
         "routes.*.cross_site | writes of other sites: let in",

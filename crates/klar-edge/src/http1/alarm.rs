@@ -1,7 +1,7 @@
-//! The one timer of a connection.
+//! The one timer of a connection, and of who forwards a request.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -15,6 +15,16 @@ use tokio::time::Sleep;
 pub struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
+    /// What comes of `future`, unless `moment` comes first.
+    pub async fn before<T>(&mut self, moment: Instant, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => self.poll(cx, moment).map(|()| None),
+        })
+        .await
+    }
+
     /// Ready when `moment` has come.
     pub fn poll(&mut self, cx: &mut Context<'_>, moment: Instant) -> Poll<()> {
         let end = moment.into();
@@ -37,6 +47,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_late_is_left() {
+        let mut alarm = Alarm::default();
+        // The second has less time than the timer was set for.
+        let in_ms = |ms| Instant::now() + Duration::from_millis(ms);
+        assert_eq!(alarm.before(in_ms(60_000), async { 1 }).await, Some(1));
+        assert_eq!(alarm.before(in_ms(60_000), tokio::time::sleep(Duration::from_millis(1))).await, Some(()));
+        assert_eq!(alarm.before(in_ms(20), std::future::pending::<()>()).await, None);
+        assert_eq!(alarm.before(in_ms(60_000), tokio::task::yield_now()).await, Some(()));
+    }
 
     /// In real time: a paused clock needs a feature of tokio that nothing else does.
     #[tokio::test]

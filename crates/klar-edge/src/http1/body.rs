@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use crate::http3;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub enum VisitorBody {
@@ -21,6 +23,8 @@ pub enum VisitorBody {
     Coming(Coming),
     /// As hyper reads it: over HTTP/2, or behind the guard.
     Hyper(Incoming),
+    /// As it comes, over HTTP/3.
+    Http3(Box<http3::Body>),
 }
 
 impl VisitorBody {
@@ -44,6 +48,7 @@ impl Body for VisitorBody {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Coming(coming) => coming.poll(cx),
+            Self::Http3(body) => body.poll(cx).map_ok(Frame::data),
             Self::Hyper(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
                 let late = std::error::Error::source(&error)
                     .and_then(|source| source.downcast_ref::<io::Error>())
@@ -58,6 +63,7 @@ impl Body for VisitorBody {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Coming(coming) => coming.0.borrow().is_over(),
             Self::Hyper(incoming) => incoming.is_end_stream(),
+            Self::Http3(body) => body.is_over(),
         }
     }
 
@@ -68,6 +74,7 @@ impl Body for VisitorBody {
                 coming.0.borrow().left.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Self::Hyper(incoming) => incoming.size_hint(),
+            Self::Http3(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

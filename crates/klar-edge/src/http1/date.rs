@@ -3,10 +3,17 @@
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use http::header::HeaderValue;
+
 use crate::cache::dates;
 
 thread_local! {
     static NOW: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
+/// The value alone.
+pub fn value() -> Option<HeaderValue> {
+    HeaderValue::try_from(dates::write(SystemTime::now())).ok()
 }
 
 /// Writes the line, with its CR LF.

@@ -44,6 +44,8 @@ pub enum After {
 /// See the [module](self).
 struct Exchange<F, B> {
     answer: Answer<F, B>,
+    /// See [`Service::write_lines`].
+    lines: fn(&B, &mut Vec<u8>),
     asked: Asked,
     /// The visitor may ask again.
     keep_alive: bool,
@@ -86,6 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         };
         let mut exchange = Exchange {
             answer: Answer::Awaited(Box::pin(service.answer(note, request))),
+            lines: V::write_lines,
             asked,
             keep_alive: asked.keep_alive,
             feed,
@@ -322,7 +325,8 @@ where
             let ended = body.is_end_stream();
             let length = if ended { Some(0) } else { body.size_hint().exact() };
             let asked = Asked { keep_alive: self.asked.keep_alive && !*stop.borrow(), ..self.asked };
-            let promise = response::write(out.gathered(), &parts, asked, length);
+            let promise =
+                response::write(out.gathered(), &parts, |out| (self.lines)(&body, out), asked, length);
             self.keep_alive = promise.keep_alive;
             self.answer = match promise.ending {
                 Ending::Bodiless | Ending::Length(0) => Answer::Sent,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::chunked::{Chunks, Piece};
 use crate::framing::{self, HEADERS_MAX, Refusal};
+use crate::scratch::poll_read;
 
-/// How much is read at once: while a head is waited for, and in a body.
+/// How much is read at once, in bytes: while a head is waited for, and in a body.
 const HEAD_READ: usize = 8 * 1024;
 const BODY_READ: usize = 32 * 1024;
 /// Less room than this in the buffer is not worth reading into.
@@ -136,10 +137,18 @@ impl Inbound {
         io: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.unread.capacity() - self.unread.len() < ROOM {
-            self.unread.reserve(if matches!(self.rest, Rest::Head) { HEAD_READ } else { BODY_READ });
-        }
-        let read = std::task::ready!(pin!(io.read_buf(&mut self.unread)).poll(cx))?;
+        // A head is short, and most of the time it is waited for; a body is read to where it stays.
+        let read = if matches!(self.rest, Rest::Head) {
+            ready!(poll_read(io, cx, HEAD_READ, |came| {
+                self.unread.extend_from_slice(came);
+                came.len()
+            }))?
+        } else {
+            if self.unread.capacity() - self.unread.len() < ROOM {
+                self.unread.reserve(BODY_READ);
+            }
+            ready!(pin!(io.read_buf(&mut self.unread)).poll(cx))?
+        };
         self.ended |= read == 0;
         Poll::Ready(Ok(read))
     }
@@ -155,7 +164,7 @@ impl Inbound {
     pub fn discard(&mut self, io: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<()> {
         let mut thrown_away = [0; 4096];
         let mut read = tokio::io::ReadBuf::new(&mut thrown_away);
-        match std::task::ready!(Pin::new(io).poll_read(cx, &mut read)) {
+        match ready!(Pin::new(io).poll_read(cx, &mut read)) {
             Ok(()) if !read.filled().is_empty() => {
                 // Others wait for their turn.
                 cx.waker().wake_by_ref();

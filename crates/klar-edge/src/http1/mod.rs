@@ -14,11 +14,11 @@
 //! ends.
 //! **Invariant:** a visitor that is late with a head, a body or with reading is let go (see [`Clocks`]).
 
-mod alarm;
+pub mod alarm;
 pub mod body;
 #[cfg(test)]
 mod cost;
-mod date;
+pub mod date;
 #[cfg(test)]
 mod differential;
 mod exchange;
@@ -64,6 +64,9 @@ pub trait Service {
         note: HeadNote,
         request: Request<VisitorBody>,
     ) -> impl Future<Output = Response<Self::Body>>;
+
+    /// Writes lines of the head that are not among the headers of the answer.
+    fn write_lines(_: &Self::Body, _: &mut Vec<u8>) {}
 }
 
 /// How a connection has ended.
@@ -173,7 +176,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     fn take_head(&mut self, length: usize) -> Next {
-        let bytes = self.inbound.unread.split_to(length).freeze();
+        let unread = &mut self.inbound.unread;
+        // Nothing behind it: the memory need not be shared.
+        let bytes = if length == unread.len() { std::mem::take(unread) } else { unread.split_to(length) };
+        let bytes = bytes.freeze();
         let head = match request::read(&bytes) {
             Ok(head) => head,
             Err(refusal) => return self.refuse(refusal, Some(length)),

@@ -32,11 +32,17 @@ pub struct Promise {
 }
 
 /// What a head without its headers takes, in bytes, and each header beside its name and value.
-const FRAME: usize = 160;
+const FRAME: usize = 1024;
 const LINE: usize = 4;
 
-/// Writes a head. `length` is that of the body, when it is known.
-pub fn write(out: &mut Vec<u8>, parts: &Parts, asked: Asked, length: Option<u64>) -> Promise {
+/// Writes a head. `lines` writes some of it, not the date; `length` is that of the body, when it is known.
+pub fn write(
+    out: &mut Vec<u8>,
+    parts: &Parts,
+    lines: impl FnOnce(&mut Vec<u8>),
+    asked: Asked,
+    length: Option<u64>,
+) -> Promise {
     let size: usize =
         parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE).sum();
     out.reserve(FRAME + size);
@@ -47,6 +53,7 @@ pub fn write(out: &mut Vec<u8>, parts: &Parts, asked: Asked, length: Option<u64>
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
 
+    lines(out);
     let (mut has_date, mut must_close) = (false, false);
     for (name, value) in &parts.headers {
         // Framing is this connection's business.
@@ -203,7 +210,7 @@ mod tests {
             }
             response.headers_mut().insert(header::DATE, "now".parse().unwrap());
             let mut out = Vec::new();
-            let promise = write(&mut out, &response.into_parts().0, asked, body);
+            let promise = write(&mut out, &response.into_parts().0, |_| (), asked, body);
             let out = String::from_utf8(out).unwrap().replace("date: now\r\n", "");
             assert_eq!(out, format!("{}\r\n\r\n", lines.replace('|', "\r\n")), "{asked:?}");
             assert_eq!(promise, Promise { ending, keep_alive }, "{lines}");
@@ -213,7 +220,7 @@ mod tests {
     #[test]
     fn every_answer_has_a_date() {
         let mut out = Vec::new();
-        write(&mut out, &Response::new(()).into_parts().0, NEW, Some(0));
+        write(&mut out, &Response::new(()).into_parts().0, |_| (), NEW, Some(0));
         let out = String::from_utf8(out).unwrap();
         let date = out.lines().find_map(|line| line.strip_prefix("date: ")).unwrap();
         assert!(crate::cache::dates::read(date, std::time::SystemTime::now()).is_some(), "{date}");

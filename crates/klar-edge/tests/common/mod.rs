@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 pub mod http2;
+pub mod http3;
 pub mod living;
 
 use std::collections::BTreeMap;
@@ -67,14 +68,20 @@ pub struct Heard {
     pub purged: Vec<(u64, u64)>,
     /// By the number of the question.
     pub told: Vec<(u64, Told)>,
+    /// How often a process was asked for that converts images.
+    pub wants_images: usize,
 }
 
 type Ears = Arc<(Mutex<Heard>, Condvar)>;
+/// Makes the socket to a process that converts images, if there is to be one.
+pub type ImageStarter = Box<dyn Fn() -> Option<OwnedFd> + Send>;
 
 /// A connection of a core to the edge.
 pub struct Core {
     stream: Arc<UnixStream>,
     ears: Ears,
+    /// What an edge gets that asks for such a process.
+    pub images: Arc<Mutex<Option<ImageStarter>>>,
     /// From `Hello`.
     pub pid: u32,
     /// From `Hello`.
@@ -104,6 +111,8 @@ impl Core {
         let stream = Arc::new(stream);
         let ears = Ears::default();
         let (reader, heard) = (stream.clone(), ears.clone());
+        let images = Arc::<Mutex<Option<ImageStarter>>>::default();
+        let starter = images.clone();
         let ears_thread = thread::Builder::new().name("ears".into());
         let reading = ears_thread.spawn(move || {
             while let Ok(Some((message, _))) = wire::receive::<FromEdge>(&reader) {
@@ -122,7 +131,15 @@ impl Core {
                         assert_eq!(failed, Vec::<String>::new());
                         ears.listening = count;
                     }
+                    FromEdge::WantsImages => {
+                        ears.wants_images += 1;
+                        let socket = starter.lock().unwrap().as_ref().and_then(|start| start());
+                        let sockets: Vec<OwnedFd> = socket.into_iter().collect();
+                        // An edge that was killed meanwhile needs none.
+                        let _ = wire::send(&reader, &ToEdge::Images, &wire::borrow(&sockets));
+                    }
                     FromEdge::Unknown => panic!("a message that nobody knows"),
+                    FromEdge::Datagrams(_) => {}
                     FromEdge::Hello { .. } => panic!("a second hello"),
                 }
                 heard.1.notify_all();
@@ -132,6 +149,7 @@ impl Core {
         Self {
             stream,
             ears,
+            images,
             pid,
             generation,
             draining,
@@ -388,6 +406,7 @@ pub fn route(pattern: &str) -> Route {
         body_bytes: None,
         cache: CacheRules::default(),
         client_authorities: None,
+        images: None,
     }
 }
 
@@ -407,6 +426,7 @@ pub fn config(https_port: u16) -> EdgeConfig {
         },
         csp: Csp { mode: CspMode::Report, policy: "default-src 'self'".into() },
         front: Front::default(),
+        http3: false,
     };
     let certificate = Certificate {
         hosts: vec![HOST.into(), "other.test".into()],

@@ -76,6 +76,11 @@ impl Index {
         (now < found.end).then_some(found.place)
     }
 
+    /// Whether there is nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// Whether there is anything under this key.
     pub fn has(&self, key: &KeyDigest) -> bool {
         self.slots.contains_key(key)

@@ -35,7 +35,8 @@ use super::purge::matches;
 use super::store::{Name, Store, Stored, Ticket};
 pub use epochs::Serving;
 use epochs::{Epochs, Turn};
-use index::{Index, Place};
+use index::Index;
+pub use index::Place;
 use record::KeyDigest;
 pub use record::Meta;
 use writer::Writer;
@@ -281,6 +282,9 @@ impl Disk {
         }
         let now = now_ms();
         let state = lock(&self.state);
+        if state.index.is_empty() {
+            return None;
+        }
         let epoch = state.epochs.number(app, key.epoch())?;
         state.index.find(&key.digest(epoch), request, now)
     }

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::key::Selector;
 use super::super::policy::Facts;
-use super::super::store::{Name, Stored};
+use super::super::store::{Name, Stored, Written};
 
 /// The length of the fixed part, in bytes.
 pub const FIXED: usize = 120;
@@ -239,7 +239,7 @@ pub fn read_answer(record: &Bytes, store: u64, serial: u64, key: &KeyDigest) -> 
     }
     // A copy of its own, which is as long as the store counts it.
     let body = Bytes::copy_from_slice(&body);
-    Some((name, Stored { status, headers, body, selector, facts, tags }))
+    Some((name, Stored { status, headers, body, selector, facts, tags, written: Written::default() }))
 }
 
 fn write_number(out: &mut Vec<u8>, number: u64) {
@@ -279,3 +279,6 @@ impl<'a> Reader<'a> {
         String::from_utf8(self.part()?.to_vec()).ok()
     }
 }
+
+#[cfg(test)]
+mod fuzz;

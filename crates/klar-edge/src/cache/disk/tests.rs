@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::super::key::Selector;
 use super::super::policy::{Asked, Times, judge};
+use super::super::store::Written;
 use super::*;
 
 const ROOM: u64 = 8 << 20;
@@ -151,6 +152,7 @@ fn answer(body: impl Into<Bytes>, headers: &[(&'static str, &str)], request: &He
         headers: all,
         body: body.into(),
         tags: vec!["goods".into()],
+        written: Written::default(),
     }
 }
 

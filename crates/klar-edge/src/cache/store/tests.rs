@@ -37,6 +37,7 @@ fn stored(len: usize, vary: &'static str, request: &[(&'static str, &'static str
         headers: answer,
         body: vec![b'x'; len].into(),
         tags: vec!["all".into()],
+        written: Written::default(),
     })
 }
 
