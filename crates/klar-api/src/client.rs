@@ -175,6 +175,11 @@ impl Client {
         self.operate(&format!("/v1/apps/{key}/scale"), Some(&wanted), "scaling", tell).await
     }
 
+    /// Renews the certificates of an app's names now.
+    pub async fn renew(&self, key: &AppKey, tell: impl FnMut(&Event)) -> Result<Receipt, ClientError> {
+        self.operate(&format!("/v1/apps/{key}/renew"), None::<&()>, "renewing certificates", tell).await
+    }
+
     /// Stops an app; `purge` also removes all that it left.
     pub async fn down(
         &self,

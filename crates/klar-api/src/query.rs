@@ -82,6 +82,40 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_asked_is_understood_or_refused() {
+        klar_fuzz::Fuzz {
+            name: "queries for logs",
+            seeds: &[
+                b"service=web&lines=5&follow=true&access=0",
+                b"instance=api.7",
+                b"lines=99999999999999999999",
+                b"&&=&x",
+            ],
+            words: &[
+                b"service=",
+                b"instance=",
+                b"lines=",
+                b"follow=",
+                b"true",
+                b"&",
+                b"=",
+                b"-1",
+                b"%20",
+                b"../",
+            ],
+            longest: 100,
+        }
+        .run(|input| {
+            let Ok(query) = std::str::from_utf8(input) else { return };
+            let Ok(wanted) = logs(query) else { return };
+            assert!(wanted.lines <= LINES_MAX);
+            // It becomes part of the name of a file.
+            assert!(wanted.instance.iter().all(|name| !name.contains('/') && name.is_ascii()));
+            assert_eq!(logs(&of_logs(&wanted)).map(|again| of_logs(&again)), Ok(of_logs(&wanted)));
+        });
+    }
+
+    #[test]
     fn what_is_not_understood_is_said() {
         for (query, expected) in [
             ("line=2", "`line` is unknown; there are service, instance, lines, follow, access"),

@@ -24,6 +24,8 @@ pub enum Action {
     Restart,
     /// Changes how many there are.
     Scale,
+    /// Renews certificates.
+    Renew,
     /// Stops an app.
     Down,
     /// Has the cache forget.
@@ -109,7 +111,7 @@ const fn operation(
 }
 
 /// All routes.
-pub static ROUTES: [Route; 17] = [
+pub static ROUTES: [Route; 18] = [
     get("/v1/status", Action::Status, Media::Json, "HostStatus", "Everything at a glance."),
     get("/v1/doctor", Action::Doctor, Media::Json, "Findings", "What this host can and cannot do."),
     get(
@@ -152,6 +154,7 @@ pub static ROUTES: [Route; 17] = [
         Some("Scale"),
         "Sets the number of instances of a service.",
     ),
+    operation("/v1/apps/{app}/renew", Action::Renew, None, "Renews the certificates of an app's names."),
     operation("/v1/apps/{app}/down", Action::Down, Some("Down"), "Stops an app."),
     Route {
         method: Method::POST,

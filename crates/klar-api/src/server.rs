@@ -270,6 +270,7 @@ async fn for_app<C: Control + 'static>(
             let wanted: Scale = read_json(request, limit).await?;
             operate(async move { control.scale(key, wanted.service, wanted.instances).await }).await
         }
+        Action::Renew => operate(async move { control.renew(key).await }).await,
         Action::Down => {
             let wanted: Down = read_json_or_default(request, limit).await?;
             operate(async move { control.down(key, wanted.purge).await }).await

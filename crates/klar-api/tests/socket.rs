@@ -138,6 +138,10 @@ impl Control for Double {
         self.note(format!("scale {key} {service}={instances}"));
         self.finish("scale", &key)
     }
+    async fn renew(&self, key: AppKey) -> Events {
+        self.note(format!("renew {key}"));
+        self.finish("renew", &key)
+    }
     async fn down(&self, key: AppKey, purge: bool) -> Events {
         self.note(format!("down {key} purge={purge}"));
         self.finish("down", &key)
@@ -304,6 +308,7 @@ fn every_question_reaches_the_core_and_comes_back() {
         client.restart(&key, None, |_| {}).await.unwrap();
         client.restart(&key, Some("api".parse().unwrap()), |_| {}).await.unwrap();
         client.scale(&key, "api".parse().unwrap(), 3, |_| {}).await.unwrap();
+        client.renew(&key, |_| {}).await.unwrap();
         let purged = client.purge(&key, &Purge::Tag("goods".into())).await.unwrap();
         assert_eq!(purged.dropped, 3);
         client.down(&key, true, |_| {}).await.unwrap();
@@ -319,6 +324,7 @@ fn every_question_reaches_the_core_and_comes_back() {
                 "restart shop.staging None",
                 "restart shop.staging Some(ServiceName(\"api\"))",
                 "scale shop.staging api=3",
+                "renew shop.staging",
                 "purge shop.staging Tag(\"goods\")",
                 "down shop.staging purge=true",
                 "upgrade to 10.0.0 rollback=false",

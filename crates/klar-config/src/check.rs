@@ -254,6 +254,7 @@ pub(crate) fn check_edge(root: &Table, cx: &mut Reader<'_>) {
         }
     }
     check_proxies(edge, cx);
+    check_widths(edge, cx);
     if let (Some(https), Some(http)) = (edge.get("https_port"), edge.get("http_port"))
         && let (Data::Integer(one), Data::Integer(two)) = (&https.data, &http.data)
         && one == two
@@ -262,6 +263,20 @@ pub(crate) fn check_edge(root: &Table, cx: &mut Reader<'_>) {
             .at(https.span.clone(), "HTTPS")
             .and(http.span.clone(), "HTTP")
             .hint("remove one of the two lines");
+        cx.fault(fault);
+    }
+}
+
+/// Widths of images: each may be a copy of each image.
+const WIDTHS_MAX: usize = 16;
+
+fn check_widths(edge: &Table, cx: &mut Reader<'_>) {
+    let Some(entry) = edge.entry("image_widths") else { return };
+    let Data::List(widths) = &entry.node.data else { return };
+    if widths.len() > WIDTHS_MAX {
+        let fault = Fault::new(format!("`edge.image_widths` has more than {WIDTHS_MAX} widths"))
+            .at(entry.key_span.clone(), format!("{} of them", widths.len()))
+            .hint("leave some out: browsers choose the next larger one");
         cx.fault(fault);
     }
 }

@@ -16,7 +16,7 @@ use crate::tree::{Node, Table, toml_string};
 use crate::values::{
     Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
     HeaderField, HostName, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script,
-    ServiceKind, ServiceProtocol, UrlPath, VarName,
+    ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName,
 };
 
 /// A table at the top of the file.
@@ -303,6 +303,32 @@ section! {
         only: STATIC,
         aliases: &["fallback", "single_page"],
     };
+
+    /// Whether style sheets, pages, drawings (SVG) and JSON are made smaller at the release: comments and white space
+    /// that means nothing go. Scripts are not touched, which is the work of a bundler. What has a source map or a
+    /// compressed copy beside it, or whose digest stands in a file of the folder (`integrity`), stays as it is.
+    minify as "minify": bool = fixed("false") {
+        example: "minify = true",
+        only: STATIC,
+        aliases: &["minified", "minification"],
+    };
+
+    /// Whether pages are sent with a `Link` header for the scripts, style sheets and preloads that their head names,
+    /// which browsers, and what stands in front of klar, act on before the page itself is read.
+    early_hints as "early_hints": bool = fixed("true") {
+        example: "early_hints = false",
+        only: STATIC,
+        aliases: &["preload", "hints", "link_header"],
+    };
+
+    /// Whether klar makes a service worker for the folder, at `klar-worker.js`, that shows `index.html` and its files
+    /// without a network. A page has the browser use it with `<script src="/klar-worker-register.js" defer></script>`.
+    /// `"off"` takes it out of the browsers that have it.
+    service_worker as "service_worker": ServiceWorker = fixed("false") {
+        example: "service_worker = true",
+        only: STATIC,
+        aliases: &["worker", "pwa", "offline"],
+    };
 }
 
 /// How many instances of a service run. Both are 0 for a service that has none (cron, static).
@@ -404,6 +430,17 @@ section! {
         example: r#"stale_while_revalidate = "1m""#,
         max: Some("365d"),
         aliases: &["swr", "grace", "stale"],
+    };
+
+    /// Whether klar gives images (JPEG, PNG, GIF, WebP) in the size and format that a visitor can use: `?w=640` at most 640
+    /// pixels wide (of `edge.image_widths` the next one, and never wider than the image is), as WebP to those who name it
+    /// in `Accept`. Files of a static service, and answers of a service once the cache has them for everybody. What is made
+    /// is kept in the cache, by a process that has no keys, no files and no network; what cannot be made, or takes too
+    /// long, is answered with the image as it is. What is converted loses its metadata: place, camera, author. Nothing is
+    /// converted on a route with `client_ca`.
+    images as "images": bool = fixed("false") {
+        example: "images = true",
+        aliases: &["image", "image_optimization", "optimize_images", "resize", "webp", "avif"],
     };
 }
 
@@ -533,6 +570,15 @@ section! {
         aliases: &["allow_http", "https_redirect", "redirect_http", "force_https"],
     };
 
+    /// Whether browsers may use HTTP/3. It goes over UDP, at the same port as `https_port`: a firewall has to let that
+    /// through. Answers over HTTP/2 and HTTP/1.1 then say so (`Alt-Svc`), but for those to proxies; whoever cannot come
+    /// over UDP stays where it is. Hosts with a route that wants certificates of visitors (`client_ca`) are not served
+    /// over it, and WebSockets are not either.
+    http3 as "http3": bool = fixed("false") {
+        example: "http3 = true",
+        aliases: &["quic", "h3"],
+    };
+
     /// What klar does with the Content-Security-Policy header, which tells browsers what a page may load. A policy
     /// that the app sends itself always wins.
     csp as "csp": Csp = fixed("\"report\"") {
@@ -584,7 +630,8 @@ section! {
         aliases: &["queue_timeout", "wait"],
     };
 
-    /// How many connections a host name takes at once.
+    /// How many connections a host name takes at once. When so many are open, the oldest that has not shaken hands yet
+    /// makes room for the next.
     connections as "connections": u32 = fixed("10000") {
         example: "connections = 50000",
         min: Some("1"),
@@ -607,6 +654,16 @@ section! {
         example: r#"cache_disk = "10GiB""#,
         max: Some("1TiB"),
         aliases: &["disk", "disk_cache"],
+    };
+
+    /// The widths, in pixels, in which images can be had on routes with `images`. Another width that is asked for is
+    /// rounded up to the next one, and beyond the last one images keep their own: so a stranger can have only so many
+    /// copies made of an image.
+    image_widths as "image_widths": Vec<u32> = fixed("[160, 320, 480, 640, 960, 1280, 1920, 2560]") {
+        example: "image_widths = [400, 800, 1600]",
+        min: Some("16"),
+        max: Some("4096"),
+        aliases: &["image_sizes", "device_sizes", "widths"],
     };
 }
 

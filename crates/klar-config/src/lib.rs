@@ -49,5 +49,5 @@ pub use secret::{SecretRef, SecretRefError};
 pub use values::{
     Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader, HostName,
     Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind,
-    ServiceProtocol, UrlPath, VarName,
+    ServiceProtocol, ServiceWorker, UrlPath, VarName, WorkerOff,
 };

@@ -45,10 +45,19 @@ pub(crate) fn quote(name: &str) -> String {
 }
 
 fn printable(c: char) -> impl Iterator<Item = char> {
-    let escape = c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let (plain, escaped) = if escape { (None, Some(c.escape_unicode())) } else { (Some(c), None) };
+    let (plain, escaped) = if is_hidden(c) { (None, Some(c.escape_unicode())) } else { (Some(c), None) };
     plain.into_iter().chain(escaped.into_iter().flatten())
+}
+
+/// What does something to a terminal, or to the order of what is shown, instead of being seen.
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A piece of TOML as it can be shown and copied: what cannot be seen is escaped as TOML does it.
+pub(crate) fn shown_toml(toml: &str) -> String {
+    let escape = |c: char| if is_hidden(c) { format!("\\u{:04X}", u32::from(c)) } else { c.to_string() };
+    toml.chars().map(escape).collect()
 }
 
 /// `a`, `b` or `c`.

@@ -287,6 +287,35 @@ choice! {
     }
 }
 
+choice! {
+    /// How a service worker of klar's ends.
+    pub enum WorkerOff {
+        /// It takes itself, and what it kept, out of the browsers that have it.
+        Off = "off",
+    }
+}
+
+/// Whether a static folder has a service worker of klar's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ServiceWorker {
+    /// Whether there is one.
+    Switch(bool),
+    /// There was one.
+    Leaving(WorkerOff),
+}
+
+impl Value for ServiceWorker {
+    const KIND: Kind = Kind::Either(&[Kind::Bool, <WorkerOff as Value>::KIND]);
+
+    fn read(node: &Node, key: &'static Key, cx: &mut Reader<'_>) -> Option<Self> {
+        match node.data {
+            Data::Bool(switch) => Some(Self::Switch(switch)),
+            _ => WorkerOff::read(node, key, cx).map(Self::Leaving),
+        }
+    }
+}
+
 /// What the cache of the edge does on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -1197,7 +1226,7 @@ fn read_env_value(name: &str, node: &Node, cx: &mut Reader<'_>) -> Option<EnvVal
                 .at(node.span.clone(), "`file:` reads a secret from a file")
                 .hint(format!(
                     "to pass the address of a SQLite database on, write `{name} = {{ plain = {} }}`",
-                    node.to_toml()
+                    crate::suggest::shown_toml(&node.to_toml())
                 ));
             cx.fault(fault);
             return None;

@@ -16,6 +16,7 @@ use rcgen::{
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
 
+use crate::acme::shelf;
 use crate::durable;
 
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 86_400);
@@ -68,20 +69,65 @@ impl Authority {
     /// # Errors
     /// When it cannot be made or kept.
     pub fn certificate(&self, host: &str) -> io::Result<Certificate> {
-        let (chain, key) = (self.folder.join(format!("{host}.pem")), self.folder.join(format!("{host}.key")));
+        let (chain, key) = self.files(host);
         let age =
             fs::metadata(&chain).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
         if !key.exists() || age.is_none_or(|age| age + LEAF_RENEWAL > LEAF_LIFE) {
-            let pair = KeyPair::generate().map_err(io::Error::other)?;
-            let certificate = leaf_params(host)?.signed_by(&pair, &self.issuer).map_err(io::Error::other)?;
-            durable::write(&key, pair.serialize_pem().as_bytes())?;
-            durable::write(&chain, (certificate.pem() + &self.chain_pem).as_bytes())?;
+            self.renew(host)?;
         }
+        let kept = self.kept(host)?;
+        // A renewal that was killed between its two files has left a key of another certificate.
+        if shelf::check(&kept.chain_pem, &kept.key_pem, Some(host)).is_ok() {
+            return Ok(kept);
+        }
+        self.renew(host)?;
+        self.kept(host)
+    }
+
+    /// Makes a new certificate for a host name, whatever the one of now is good for; gives that one, if there is one.
+    ///
+    /// # Errors
+    /// When the new one cannot be made or kept: then the one before is still there.
+    pub fn renew(&self, host: &str) -> io::Result<Option<Certificate>> {
+        let before = self.kept(host).ok();
+        let pair = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = leaf_params(host)?.signed_by(&pair, &self.issuer).map_err(io::Error::other)?;
+        let new = self.keep(host, &(certificate.pem() + &self.chain_pem), &pair.serialize_pem());
+        if let (Err(_), Some(before)) = (&new, &before) {
+            self.keep(host, &before.chain_pem, before.key_pem.expose())?;
+        }
+        new.map(|()| before)
+    }
+
+    /// Puts a certificate back that [`Authority::renew`] gave.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn put_back(&self, host: &str, before: Option<Certificate>) -> io::Result<()> {
+        match before {
+            Some(before) => self.keep(host, &before.chain_pem, before.key_pem.expose()),
+            None => Ok(()),
+        }
+    }
+
+    fn files(&self, host: &str) -> (PathBuf, PathBuf) {
+        (self.folder.join(format!("{host}.pem")), self.folder.join(format!("{host}.key")))
+    }
+
+    fn kept(&self, host: &str) -> io::Result<Certificate> {
+        let (chain, key) = self.files(host);
         Ok(Certificate {
             hosts: vec![host.into()],
             chain_pem: fs::read_to_string(chain)?,
             key_pem: Secret::new(fs::read_to_string(key)?),
         })
+    }
+
+    fn keep(&self, host: &str, chain_pem: &str, key_pem: &str) -> io::Result<()> {
+        let (chain, key) = self.files(host);
+        // Either half alone is no pair, and another one is made then.
+        durable::write(&chain, chain_pem.as_bytes())?;
+        durable::write(&key, key_pem.as_bytes())
     }
 }
 
@@ -130,6 +176,35 @@ fn leaf_params(host: &str) -> io::Result<CertificateParams> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_renewal_that_fails_leaves_the_one_before() {
+        let folder = std::env::temp_dir().join(format!("klar-certs-renewed-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let authority = Authority::open(&folder).unwrap();
+        let first = authority.certificate("localhost").unwrap();
+        let before = authority.renew("localhost").unwrap().unwrap();
+        assert_eq!(before.chain_pem, first.chain_pem);
+        let second = authority.certificate("localhost").unwrap();
+        assert_ne!(second.chain_pem, first.chain_pem);
+        authority.put_back("localhost", Some(before)).unwrap();
+        assert_eq!(authority.certificate("localhost").unwrap().chain_pem, first.chain_pem);
+        // The chain cannot be written where a folder with something in it has its name.
+        let chain = folder.join("localhost.pem");
+        let text = fs::read(&chain).unwrap();
+        fs::remove_file(&chain).unwrap();
+        fs::create_dir_all(chain.join("x")).unwrap();
+        assert!(authority.renew("localhost").is_err());
+        fs::remove_dir_all(&chain).unwrap();
+        fs::write(&chain, text).unwrap();
+        assert_eq!(authority.certificate("localhost").unwrap().chain_pem, first.chain_pem);
+        // What a kill in the middle leaves: a key that is not that of the certificate. Another pair is made.
+        fs::write(folder.join("localhost.key"), second.key_pem.expose()).unwrap();
+        let third = authority.certificate("localhost").unwrap();
+        assert!(third.chain_pem != first.chain_pem && third.chain_pem != second.chain_pem);
+        assert!(shelf::check(&third.chain_pem, &third.key_pem, Some("localhost")).is_ok());
+        fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn openssl_believes_a_leaf_and_only_for_local_names() {

@@ -95,6 +95,8 @@ pub trait Control {
     async fn restart(&self, key: AppKey, service: Option<ServiceName>) -> Events;
     /// Sets the number of instances, until the next change of `klar.toml`.
     async fn scale(&self, key: AppKey, service: ServiceName, instances: u32) -> Events;
+    /// Renews the certificates of an app's names now. Those before serve on until then, and when it fails.
+    async fn renew(&self, key: AppKey) -> Events;
     /// Stops an app; `purge` also removes its releases, logs, folders and databases.
     async fn down(&self, key: AppKey, purge: bool) -> Events;
     /// Has the cache of the edge forget answers of an app, and says how many there were.

@@ -12,7 +12,7 @@
 //! STATE/cache/                         answers that the edge keeps; its own
 //! STATE/run/klar.sock, edge.sock       control sockets; edge.next.sock, edge.PID.sock: edges before and after
 //! STATE/run/i/HASH.{json,sock}         one pair for each running shim: enough to find it again
-//! STATE/apps/APP.ENV/releases/ID/      files/ (read-only), release.json (written last: the release is whole)
+//! STATE/apps/APP.ENV/releases/ID/      files/ (read-only), assets/ (made of static files), release.json (written last: the release is whole)
 //! STATE/apps/APP.ENV/writable/NAME     the declared folders, which outlive releases
 //! STATE/apps/APP.ENV/logs/SERVICE/     output of instances
 //! STATE/apps/APP.ENV/home, tmp/N       caches of builds; a private tmp for each instance

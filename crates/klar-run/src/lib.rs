@@ -6,6 +6,7 @@
 //! from the state folder alone.
 
 pub mod acme;
+pub mod assets;
 pub mod certs;
 pub mod control;
 pub mod core;

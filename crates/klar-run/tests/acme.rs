@@ -16,6 +16,7 @@ use klar_run::acme::order::{Point, Stage, Way, obtain, window};
 use klar_run::acme::shelf::{Kept, Shelf};
 use klar_run::acme::trouble::{Kind, Trouble};
 use klar_run::acme::{Authority, account};
+use pebble::small::{account_made, directory, http, small_authority};
 use pebble::{Pebble, folder, free_port};
 
 const NAME: &str = "shop.klar.example";
@@ -244,65 +245,6 @@ fn an_authority_that_is_down_leaves_the_old_certificate_and_its_account() {
     std::fs::remove_dir_all(state).unwrap();
 }
 
-/// An authority of a few lines, which says what the real one will not say here.
-fn small_authority(root: &Path, answer: impl Fn(&str, &str) -> String + Send + 'static) -> u16 {
-    use rustls_pki_types::pem::PemObject;
-    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-    let own = klar_run::certs::Authority::open(root).unwrap().certificate("localhost").unwrap();
-    let chain =
-        CertificateDer::pem_slice_iter(own.chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_slice(own.key_pem.expose().as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let config = Arc::new(config);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let session = rustls::ServerConnection::new(config.clone()).unwrap();
-            let mut stream = BufReader::new(rustls::StreamOwned::new(session, stream.unwrap()));
-            let (mut head, mut length) = (String::new(), 0);
-            while stream.read_line(&mut head).is_ok_and(|read| read > 2) {
-                let line = head.lines().last().unwrap().to_ascii_lowercase();
-                length = line.strip_prefix("content-length: ").map_or(length, |text| text.parse().unwrap());
-            }
-            let mut body = vec![0; length];
-            std::io::Read::read_exact(&mut stream, &mut body).unwrap();
-            let path = head.split(' ').nth(1).unwrap_or_default();
-            let base = format!("https://localhost:{port}");
-            let _ = stream.get_mut().write_all(answer(path, &base).as_bytes());
-            stream.get_mut().conn.send_close_notify();
-            let _ = stream.get_mut().flush();
-        }
-    });
-    port
-}
-
-fn http(status: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nreplay-nonce: n0\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
-    )
-}
-
-fn directory(base: &str) -> String {
-    let all = serde_json::json!({
-        "newNonce": format!("{base}/nonce"), "newAccount": format!("{base}/account"),
-        "newOrder": format!("{base}/order"), "renewalInfo": format!("{base}/info"),
-        "revokeCert": format!("{base}/revoke"), "keyChange": format!("{base}/key"),
-    });
-    http("200 OK", "", &all.to_string())
-}
-
-fn account_made(base: &str) -> String {
-    http("201 Created", &format!("location: {base}/account/1\r\n"), r#"{"status":"valid"}"#)
-}
-
 fn asked(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Trouble {
     let state = folder("acme-small");
     let port = small_authority(&state, answer);
@@ -355,5 +297,31 @@ fn the_window_of_a_renewal_is_asked_for() {
     let (said, again) = said.unwrap();
     assert_eq!((said.start, said.end), (1_800_000_000, 1_800_086_400));
     assert!(again <= Duration::from_secs(21_600) && again > Duration::from_secs(21_000), "{again:?}");
+    std::fs::remove_dir_all(state).unwrap();
+}
+
+/// The key of an account is all that proves that the account is klar's: one that cannot be read is left as it is, and
+/// nothing is asked for in its place. Where it is mended, the account goes on.
+#[test]
+fn a_damaged_key_of_the_account_is_never_replaced() {
+    let (http, tls) = (free_port(), free_port());
+    let pebble = Pebble::start(http, tls, &[]);
+    let (stage, state) = (Shows::at(http), folder("acme-key"));
+    let (shelf, authority) = (Shelf::new(state.clone()), authority(pebble.directory(), pebble.root()));
+    let first = run(obtain(NAME, &authority, &shelf, WAYS, None, &stage)).unwrap();
+    let known = account_of(&state, &authority);
+    let key_file = account::folder(&shelf.accounts(), &authority).join("account.key");
+    for damaged in ["", "-----BEGIN PRIVATE KEY-----\n", &known.0[..known.0.len() / 2]] {
+        std::fs::write(&key_file, damaged).unwrap();
+        let trouble = run(obtain(NAME, &authority, &shelf, WAYS, Some(&first.facts), &stage)).unwrap_err();
+        assert_eq!(trouble.kind, Kind::Machine, "{trouble:?}");
+        assert!(trouble.what.contains("the key of the account"), "{trouble:?}");
+        assert_eq!(std::fs::read_to_string(&key_file).unwrap(), damaged, "it stays for somebody to mend");
+        assert_eq!(shelf.kept(NAME).len(), 1, "the certificate serves on");
+    }
+    std::fs::write(&key_file, &known.0).unwrap();
+    run(obtain(NAME, &authority, &shelf, WAYS, Some(&first.facts), &stage)).unwrap();
+    assert_eq!(account_of(&state, &authority), known);
+    assert!(!pebble.log().contains("There are now 2 accounts"), "{}", pebble.log());
     std::fs::remove_dir_all(state).unwrap();
 }

@@ -68,6 +68,11 @@ impl Control for Rc<Core> {
         operation(|progress| async move { core.scale_now(&key, &service, instances, &progress).await })
     }
 
+    async fn renew(&self, key: AppKey) -> Events {
+        let core = self.clone();
+        operation(|progress| async move { core.renew_now(&key, &progress).await })
+    }
+
     async fn down(&self, key: AppKey, purge: bool) -> Events {
         let core = self.clone();
         operation(|progress| async move { core.down_now(&key, purge, &progress).await })
@@ -127,7 +132,7 @@ const EDGE_PATIENCE: Duration = Duration::from_secs(5);
 const EDGE_OVERDUE: Duration = Duration::from_secs(5);
 
 impl Core {
-    fn known(&self, key: &AppKey) -> Result<(), Failure> {
+    pub(super) fn known(&self, key: &AppKey) -> Result<(), Failure> {
         if self.host.borrow().apps.contains_key(key) {
             return Ok(());
         }

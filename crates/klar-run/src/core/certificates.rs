@@ -5,6 +5,8 @@
 //! gave (`edge.acme`), and one of klar's own authority, with which a public name is at least reachable. The task
 //! does one name after the other and waits for nobody but the authority; it never stops anything else.
 
+mod renewal;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -54,6 +56,8 @@ struct Name {
     kept: Vec<Kept>,
     record: Record,
     asking: bool,
+    /// Somebody has asked for a new one, whatever the one of now is good for.
+    wanted_now: bool,
     /// What the edge shows to the authority.
     shown: Vec<Challenge>,
     alarm: Option<(Alarm, i64)>,
@@ -174,8 +178,15 @@ impl Core {
                 }
                 None => {
                     let (kept, record) = (shelf.kept(&name), shelf.record(&name).unwrap_or_default());
-                    let fresh =
-                        Name { authority, kept, record, asking: false, shown: Vec::new(), alarm: None };
+                    let fresh = Name {
+                        authority,
+                        kept,
+                        record,
+                        asking: false,
+                        wanted_now: false,
+                        shown: Vec::new(),
+                        alarm: None,
+                    };
                     names.insert(name, fresh);
                 }
             }
@@ -349,8 +360,9 @@ impl Core {
 
     fn due_name(&self) -> Option<String> {
         let (names, now) = (self.certificates.names.borrow(), now());
-        let due =
-            names.iter().filter(|(host, name)| name.authority.is_some() && name.due(host, now) == Due::Now);
+        let due = names.iter().filter(|(host, name)| {
+            name.authority.is_some() && (name.wanted_now || name.due(host, now) == Due::Now)
+        });
         // Those without any first.
         due.min_by_key(|(_, name)| name.newest().map(|facts| facts.not_after)).map(|(host, _)| host.clone())
     }
@@ -370,6 +382,7 @@ impl Core {
     async fn attempt(self: &Rc<Self>, host: &str) {
         let begun = self.certificates.with(host, |name| {
             name.asking = true;
+            name.wanted_now = false;
             (name.authority.clone(), name.newest().cloned())
         });
         let Some((Some(authority), newest)) = begun else { return };

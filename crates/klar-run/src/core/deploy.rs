@@ -397,6 +397,7 @@ impl Core {
         }
         self.spawner.tell(Request::Freeze { path: files.clone() }).await.map_err(problem)?;
         self.reopen_writable(key, release).await.map_err(problem)?;
+        self.prepare_assets(key, release, progress).await;
         let (folder, kept) = (place.clone(), Release::clone(release));
         tokio::task::spawn_blocking(move || {
             // One flush for the whole tree, then the file that says that the tree is whole.

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use klar_base::Secret;
+use klar_base::datagrams::{self, DatagramSpec};
 use klar_base::look::{Question, Told};
-use klar_base::upstreams::{EdgeConfig, FromEdge, ListenerSpec, PROTOCOL, Purge, ToEdge};
+use klar_base::upstreams::{Datagrams, EdgeConfig, FromEdge, ListenerSpec, PROTOCOL, Purge, ToEdge};
 use klar_base::{AppKey, wire};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -42,6 +44,10 @@ struct Peer {
     draining: bool,
     /// It understands questions; one of an older klar does not.
     answers: bool,
+    /// It understands sockets for datagrams; one of an older klar would not.
+    takes_datagrams: bool,
+    /// The lane that it serves, or will.
+    lane: u16,
     waiting: Waiting,
 }
 
@@ -77,6 +83,12 @@ pub struct EdgeLink {
     /// Those before.
     draining: Vec<Peer>,
     listeners: BTreeMap<ListenerSpec, OwnedFd>,
+    /// Of HTTP/3; they stay with all edges, of which each serves its lane.
+    rows: BTreeMap<DatagramSpec, OwnedFd>,
+    /// See [`Datagrams::secret`].
+    secret: Option<Secret<String>>,
+    /// That of the edge that serves, or served last.
+    lane: u16,
     state: watch::Sender<EdgeState>,
     /// Everything that the edge says, and `None` when the connection is gone.
     messages: mpsc::UnboundedSender<(u64, Option<FromEdge>)>,
@@ -116,6 +128,9 @@ impl EdgeLink {
             next: None,
             draining: Vec::new(),
             listeners: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            secret: None,
+            lane: 0,
             state,
             messages,
             connections: 0,
@@ -181,6 +196,8 @@ impl EdgeLink {
             .filter(|spec| spec.worker == 0)
             .map(|spec| format!("{} {}", if spec.tls { "https" } else { "http" }, spec.address))
             .collect();
+        let rows = self.rows.keys().filter(|spec| spec.slot == 0);
+        all.extend(rows.map(|spec| format!("http3 {}", spec.address)));
         all.dedup();
         all
     }
@@ -301,12 +318,25 @@ impl EdgeLink {
                 program,
                 draining,
                 answers,
+                datagrams,
             },
             sockets,
         )) = greeting
         else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the edge did not greet"));
         };
+        let mut lane = None;
+        for _ in 0..datagrams.unwrap_or_default() {
+            let Some((FromEdge::Datagrams(row), sockets)) = wire::receive::<FromEdge>(&stream)? else {
+                let what = "the edge did not hand over its sockets of HTTP/3";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            };
+            lane = Some(row.lane);
+            self.secret.get_or_insert(row.secret);
+            for (spec, socket) in row.sockets.into_iter().zip(sockets) {
+                self.rows.entry(spec).or_insert(socket);
+            }
+        }
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let serves = generation > 0 && !listeners.is_empty();
@@ -323,6 +353,9 @@ impl EdgeLink {
             pid,
             draining,
             answers,
+            takes_datagrams: datagrams.is_some(),
+            // One that dies leaves its lane to the next, which takes back what it does not know.
+            lane: lane.unwrap_or(self.lane),
             waiting: Waiting::default(),
         };
         Ok((peer, Hello { version, generation, sandbox, draining, serves }))
@@ -368,7 +401,9 @@ impl EdgeLink {
             };
         });
         self.listen_to(&peer)?;
+        self.lane = peer.lane;
         self.serving = Some(peer);
+        self.steer();
         self.hand_over()
     }
 
@@ -377,6 +412,15 @@ impl EdgeLink {
     }
 
     fn hand_over_to(&self, peer: &Peer) -> io::Result<()> {
+        if let Some(secret) = self.secret.as_ref().filter(|_| peer.takes_datagrams) {
+            let rows: Vec<_> = self.rows.iter().collect();
+            for row in rows.chunk_by(|(one, _), (next, _)| one.address == next.address) {
+                let sockets = row.iter().map(|(spec, _)| (*spec).clone()).collect();
+                let message = Datagrams { sockets, lane: peer.lane, secret: secret.clone() };
+                let descriptors: Vec<_> = row.iter().map(|(_, socket)| socket.as_fd()).collect();
+                wire::send(&peer.stream, &ToEdge::Datagrams(message), &descriptors)?;
+            }
+        }
         if self.listeners.is_empty() {
             return Ok(());
         }
@@ -393,7 +437,8 @@ impl EdgeLink {
     /// # Errors
     /// When it cannot be started, or does not answer.
     pub fn start_next(&mut self) -> io::Result<u64> {
-        let (peer, hello) = self.spawn(&self.layout.edge_socket_next())?;
+        let (mut peer, hello) = self.spawn(&self.layout.edge_socket_next())?;
+        peer.lane = (self.lane + 1) % datagrams::LANES;
         let number = peer.number;
         if !peer.is_ours() || peer.program != self.program {
             peer.say(&ToEdge::Stop { patience: Duration::ZERO })?;
@@ -437,7 +482,18 @@ impl EdgeLink {
         } else {
             move_socket(&mut next.socket, self.layout.edge_socket());
         }
+        self.lane = next.lane;
         self.serving = Some(next);
+        self.steer();
+    }
+
+    /// Has what begins at the sockets of HTTP/3 go to the edge that serves.
+    fn steer(&self) {
+        for (spec, socket) in self.rows.iter().filter(|(spec, _)| spec.slot == 0) {
+            if let Err(error) = datagrams::steer(socket, self.lane, spec.workers) {
+                eprintln!("klar core: HTTP/3 at {} goes astray: {error}", spec.address);
+            }
+        }
     }
 
     /// Gives the next edge up; what it has accepted meanwhile it serves to the end.
@@ -484,16 +540,58 @@ impl EdgeLink {
         self.hand_over()
     }
 
+    /// Takes datagrams of HTTP/3 at `address` too, when that is not done already.
+    ///
+    /// # Errors
+    /// As [`EdgeLink::listen`]; and when the kernel takes no program that says whose a datagram is.
+    pub fn listen_for_datagrams(&mut self, address: SocketAddr) -> io::Result<()> {
+        if self.rows.keys().any(|spec| spec.address == address) {
+            return Ok(());
+        }
+        if self.secret.is_none() {
+            self.secret = Some(Secret::new(chance()?));
+        }
+        let workers = u16::try_from(self.workers).unwrap_or(u16::MAX);
+        let specs: Vec<_> = DatagramSpec::row(address, workers).collect();
+        let count = specs.len() as u16;
+        let sockets = match spawn::bind_datagrams(address, count) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let (_, sockets) =
+                    self.spawner.ask_blocking(Request::BindDatagrams { address, count }, &[])?;
+                sockets
+            }
+            other => other?,
+        };
+        let (Some(first), Some(spec)) =
+            (sockets.first(), specs.first().filter(|_| sockets.len() == specs.len()))
+        else {
+            return Err(io::Error::other("the spawner sent too few sockets"));
+        };
+        datagrams::steer(first, self.lane, spec.workers)?;
+        self.rows.extend(specs.into_iter().zip(sockets));
+        self.hand_over()
+    }
+
     /// Gives ports back that nobody serves: a visitor is better refused than kept waiting.
     pub fn forget_listeners(&mut self) {
         if !self.is_connected() {
             self.listeners.clear();
+            self.rows.clear();
         }
     }
 
     /// Listens at all of these, as far as it can; what it cannot is tried again the next time.
-    pub fn keep_listening(&mut self, addresses: &[(SocketAddr, bool)]) {
+    pub fn keep_listening(&mut self, addresses: &[(SocketAddr, bool)], datagrams: &[SocketAddr]) {
         let mut trouble = Vec::new();
+        for &address in datagrams {
+            match self.listen_for_datagrams(address) {
+                // As below.
+                Err(error) if !(address.is_ipv6() && error.kind() == io::ErrorKind::AddrNotAvailable) => {
+                    trouble.push(format!("{address} (UDP): {error}"));
+                }
+                _ => {}
+            }
+        }
         for &(address, tls) in addresses {
             match self.listen(address, tls) {
                 // A machine without IPv6 is served over IPv4.
@@ -566,6 +664,16 @@ impl EdgeLink {
         Ok(answer)
     }
 
+    /// Hands an edge the socket to a process that converts images, or says that there is none.
+    ///
+    /// # Errors
+    /// When that edge is gone.
+    pub fn give_images(&self, connection: u64, socket: Option<&UnixStream>) -> io::Result<()> {
+        let peer = self.peers().find(|peer| peer.number == connection).ok_or(io::ErrorKind::NotConnected)?;
+        let sockets: Vec<_> = socket.into_iter().map(AsFd::as_fd).collect();
+        wire::send(&peer.stream, &ToEdge::Images, &sockets)
+    }
+
     /// Tells all edges to finish and end.
     pub fn stop(&self, patience: Duration) {
         for peer in self.peers() {
@@ -634,6 +742,19 @@ fn probe_free(address: SocketAddr) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         other => other,
     }
+}
+
+/// 32 bytes of chance, in hexadecimal.
+fn chance() -> io::Result<String> {
+    use std::fmt::Write;
+    use std::io::Read;
+    let mut bytes = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        // A string takes all that is written.
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -7,6 +7,7 @@
 
 mod access;
 mod api;
+mod assets;
 mod certificates;
 mod clients;
 mod deploy;
@@ -14,6 +15,7 @@ mod doctor;
 pub mod edge_link;
 pub mod edge_state;
 mod given;
+mod images;
 pub mod instance;
 mod jobs;
 mod logs;
@@ -112,6 +114,8 @@ pub struct Core {
     generation: Cell<u64>,
     /// Purges of the cache so far.
     purges: Cell<u64>,
+    /// The processes that convert images: their ids, and when they were started.
+    images: RefCell<Vec<(i32, u64)>>,
     access: access::AccessLogs,
     started: Instant,
     uploads: std::path::PathBuf,
@@ -260,6 +264,7 @@ impl Core {
             // Above every generation that an edge may have from an earlier core.
             generation: Cell::new(state::unix_ms()),
             purges: Cell::new(0),
+            images: RefCell::default(),
             started: Instant::now(),
             uploads,
             ports,
@@ -536,6 +541,9 @@ impl Core {
             Some(FromEdge::Records { records, .. }) => self.access.write(&records),
             Some(FromEdge::Rejected { reason, .. }) => {
                 eprintln!("klar core: the edge refused its settings: {reason}")
+            }
+            Some(FromEdge::WantsImages) => {
+                tokio::task::spawn_local(self.clone().serve_images(connection));
             }
             Some(_) => self.changed(),
             None => {

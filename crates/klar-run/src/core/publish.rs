@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use klar_base::images::ImageRules;
 use klar_base::look::{Counts, Explained, Question, Told, Wanted};
 use klar_base::upstreams::{
     self, CacheRules, EdgeConfig, Limits, ProxyProtocol, Purge, Route, Site, Target, Upstream, Upstreams,
@@ -38,7 +39,7 @@ impl Core {
             return;
         }
         if edge.is_connected() {
-            edge.keep_listening(&addresses);
+            edge.keep_listening(&addresses, &self.datagram_addresses());
             return;
         }
         // One that is about to take over takes over from nobody, too.
@@ -51,7 +52,7 @@ impl Core {
             _ => edge.start(),
         };
         match result {
-            Ok(()) => edge.keep_listening(&addresses),
+            Ok(()) => edge.keep_listening(&addresses, &self.datagram_addresses()),
             Err(error) => eprintln!("klar core: the edge could not be started: {error}"),
         }
         edge.forget_published();
@@ -64,6 +65,24 @@ impl Core {
 
     /// Where the apps that are up want to be reached.
     fn wanted_addresses(&self) -> Vec<(SocketAddr, bool)> {
+        self.of_wanted(|key, release| self.addresses(key, release))
+    }
+
+    /// Where they want to be reached over HTTP/3: as over TLS.
+    fn datagram_addresses(&self) -> Vec<SocketAddr> {
+        self.of_wanted(|key, release| {
+            let mut addresses = self.addresses(key, release);
+            addresses.retain(|(_, tls)| *tls && self.serves_http3(&release.config.edge));
+            addresses.into_iter().map(|(address, _)| address).collect()
+        })
+    }
+
+    /// What stands in front of an app and speaks the PROXY protocol does so in TCP.
+    fn serves_http3(&self, edge: &Edge) -> bool {
+        edge.http3 && (!edge.proxy_protocol || self.ports.is_some())
+    }
+
+    fn of_wanted<T>(&self, look: impl Fn(&AppKey, &Release) -> Vec<T>) -> Vec<T> {
         let host = self.host.borrow();
         let apps = self.apps.borrow();
         let wanted = host.apps.iter().filter(|(_, app)| app.wanted);
@@ -71,7 +90,7 @@ impl Core {
             let release = apps.get(key)?.releases.get(app.current.as_ref()?)?;
             Some((key, release))
         });
-        releases.flat_map(|(key, release)| self.addresses(key, release)).collect()
+        releases.flat_map(|(key, release)| look(key, release)).collect()
     }
 
     /// Tells the edge what to serve, when that has changed.
@@ -292,13 +311,18 @@ impl Core {
             let Some(service) = release.config.services.get(&policy.to) else { continue };
             let target = match &service.static_dir {
                 Some(folder) => {
-                    let path = self.layout.release(key, &release.id).join("files").join(folder.as_path());
+                    let place = self.layout.release(key, &release.id);
+                    let path = place.join("files").join(folder.as_path());
                     folders.push(instance::open_folder(&path)?);
-                    Target::Static {
-                        folder: folders.len() - 1,
-                        release: release.id.clone(),
-                        spa: service.spa,
-                    }
+                    let folder = folders.len() - 1;
+                    let prepared = match super::assets::prepared(&place, policy.to.as_str()) {
+                        Some(path) => {
+                            folders.push(instance::open_folder(&path)?);
+                            Some(folders.len() - 1)
+                        }
+                        None => None,
+                    };
+                    Target::Static { folder, release: release.id.clone(), spa: service.spa, prepared }
                 }
                 None => Target::Service { service: policy.to.clone() },
             };
@@ -313,6 +337,7 @@ impl Core {
                     .map(|file| self.client_authorities(key, release, file)),
                 timeout: Some(policy.timeout.0),
                 body_bytes: Some(policy.body.0),
+                images: policy.images.then(|| ImageRules { widths: in_order(&edge.image_widths) }),
                 cache: CacheRules {
                     enabled: policy.cache != RouteCache::Switch(false),
                     lifetime: match policy.cache {
@@ -350,6 +375,7 @@ impl Core {
                 idle_timeout: Duration::from_secs(60),
             },
             front: settings::front(edge),
+            http3: self.serves_http3(edge),
             csp: upstreams::Csp {
                 mode: settings::csp_mode(edge.csp),
                 policy: edge.csp_policy.clone().unwrap_or_else(|| CSP.into()),
@@ -361,6 +387,11 @@ impl Core {
     pub(super) fn totals(&self, key: &AppKey) -> klar_base::signal::Totals {
         self.edge_now().totals(key)
     }
+}
+
+/// Growing, each once.
+fn in_order(widths: &[u32]) -> Vec<u32> {
+    widths.iter().copied().collect::<BTreeSet<u32>>().into_iter().collect()
 }
 
 fn is_local(host: &str) -> bool {

@@ -63,6 +63,13 @@ pub enum Request {
         /// Where.
         address: SocketAddr,
     },
+    /// Bind so many sockets for datagrams that share the port; they come back as descriptors, in order.
+    BindDatagrams {
+        /// Where.
+        address: SocketAddr,
+        /// How many.
+        count: u16,
+    },
     /// Send a signal to a process that belongs to this host, and is still the one that was started then.
     Signal {
         /// The process.
@@ -232,6 +239,9 @@ impl Privileged {
                 Answer::Done
             }
             Request::Bind { address } => return Ok((Answer::Done, vec![bind(address)?.into()])),
+            Request::BindDatagrams { address, count } => {
+                return Ok((Answer::Done, bind_datagrams(address, count)?));
+            }
             Request::Signal { pid, started_ticks, signal } => {
                 self.signal(pid, started_ticks, signal)?;
                 Answer::Done
@@ -292,6 +302,40 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.listen(4096)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Binds `count` sockets for datagrams with `SO_REUSEPORT`, one after the other: their order is what the kernel counts
+/// them by ([`klar_base::datagrams`]).
+///
+/// # Errors
+/// `AddrInUse` also when a stranger's socket would share the port.
+pub fn bind_datagrams(address: SocketAddr, count: u16) -> io::Result<Vec<OwnedFd>> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    if usize::from(count) > klar_base::wire::DESCRIPTORS_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many sockets at once"));
+    }
+    // What comes between two datagrams of a visitor that sends as fast as it may, at each socket.
+    const ROOM: usize = 1 << 20;
+    let open = |shared| {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_port(shared)?;
+        socket.bind(&address.into())?;
+        Ok::<_, io::Error>(socket)
+    };
+    // One that shares nothing is refused where anybody is.
+    drop(open(false)?);
+    let bound = (0..count).map(|_| {
+        let socket = open(true)?;
+        // The kernel gives less where less is allowed.
+        let _ = socket.set_recv_buffer_size(ROOM);
+        let _ = socket.set_send_buffer_size(ROOM);
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    });
+    bound.collect()
 }
 
 /// When a process was started, in clock ticks since boot: with the process id it names a process for good.

@@ -1,6 +1,6 @@
 //! klar's own system users, and what belongs to them.
 //!
-//! As root: `klar` (core), `klar-edge`, one for each app and environment, and one for its databases. They are
+//! As root: `klar` (core), `klar-edge`, `klar-images`, one for each app and environment, and one for its databases. They are
 //! ordinary system users, so `ps`, `ls -l` and programs that look themselves up (PostgreSQL's `initdb`, Node's
 //! `os.userInfo`) see names. Without root there is one user, and ownership is left alone.
 
@@ -25,6 +25,8 @@ pub enum Identity {
     Core,
     /// The edge.
     Edge,
+    /// What converts images.
+    Images,
     /// The instances and builds of an app.
     App {
         /// Which.
@@ -46,6 +48,7 @@ impl Identity {
         let (role, key) = match self {
             Self::Core => return PREFIX.into(),
             Self::Edge => return format!("{PREFIX}-edge"),
+            Self::Images => return format!("{PREFIX}-images"),
             Self::App { key } => ("a", key),
             Self::Data { key } => ("d", key),
         };

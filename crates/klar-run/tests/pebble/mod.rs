@@ -1,6 +1,8 @@
 //! A certificate authority for tests: Pebble, with a DNS server in which every name leads to this machine.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod small;
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -35,12 +35,14 @@ impl Played {
                 draining,
                 // As those of number 1 do.
                 answers: protocol > 1,
+                datagrams: (protocol == PROTOCOL).then_some(0),
             };
             wire::send(&stream, &hello, &wire::borrow(&sockets)).unwrap();
             while let Ok(Some((message, _))) = wire::receive::<ToEdge>(&stream) {
                 said.lock().unwrap().push(match message {
                     ToEdge::Listen { .. } => "listen",
                     ToEdge::Config(_) => "config",
+                    ToEdge::Datagrams(_) => "datagrams",
                     ToEdge::Drain { .. } => "drain",
                     ToEdge::Stop { .. } => "stop",
                     ToEdge::Ask { number, .. } => {
@@ -227,4 +229,26 @@ fn questions_go_to_the_edge_that_serves() {
     let _old = Played::at(&world.path("edge.sock"), 100, 5, false, 1);
     assert!(world.link.adopt().unwrap());
     assert_eq!(world.link.ask(Question::Counts).unwrap_err().kind(), io::ErrorKind::Unsupported);
+}
+
+/// An edge of an older klar would take the sockets of HTTP/3 for something else.
+#[test]
+fn sockets_for_datagrams_go_to_who_knows_them() {
+    let wanted: [(u32, &[&str]); 2] =
+        [(1, &["listen", "listen", "stop"]), (PROTOCOL, &["listen", "datagrams", "listen", "stop"])];
+    for (protocol, wanted) in wanted {
+        let mut world = World::new("datagrams");
+        let edge = Played::at(&world.path("edge.sock"), 100, 5, false, protocol);
+        assert!(world.link.adopt().unwrap());
+        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = stranger.local_addr().unwrap();
+        let taken = world.link.listen_for_datagrams(address).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse, "protocol {protocol}");
+        drop(stranger);
+        world.link.listen_for_datagrams(address).unwrap();
+        world.link.listen_for_datagrams(address).unwrap();
+        assert_eq!(world.link.listens().last(), Some(&format!("http3 {address}")));
+        world.link.stop(Duration::ZERO);
+        assert_eq!(edge.heard_until("stop"), wanted, "protocol {protocol}");
+    }
 }
