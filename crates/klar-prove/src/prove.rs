@@ -159,6 +159,7 @@ pub fn foil_world(foil: &Foil) -> World {
     world.authority = Some(foil.authority.clone());
     world.may = crate::check::Disturbs::Stops;
     world.is_foil = true;
+    world.caching = Some(foil.policy());
     world.miscounts = foil.has("miscounts");
     world.klar = Some(Rc::new(foil.hands()));
     world.accounts = Some(Accounts {

@@ -74,6 +74,7 @@ pub async fn restore(world: &World) {
         for (store, _) in klar.stores().await.unwrap_or_default() {
             let _ = klar.give_back(&store).await;
         }
+        let _ = klar.resume().await;
     }
     undo(world).await;
 }

@@ -128,6 +128,12 @@ pub enum Verb {
         after_help = "Examples:\n  klar cache purge /prices    forget an address of the app"
     )]
     Cache(Cache),
+    /// The certificates of the app's names
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  klar cert renew    new ones, now; the ones before serve on until then"
+    )]
+    Cert(Cert),
     /// Look into the edge: its traffic as it goes by, and what it would do with a request
     #[command(
         arg_required_else_help = true,
@@ -239,6 +245,18 @@ pub enum Verb {
     },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
     Shim { id: String },
+    #[command(hide = true, after_help = "Examples: started by `klar core`")]
+    Assets { out: PathBuf },
+    /// Converts images, one after the other, in a sandbox.
+    #[command(hide = true, after_help = "Examples: started by `klar core`")]
+    Images {
+        /// The memory that one image may take, in bytes
+        #[arg(long)]
+        memory: Option<u64>,
+        /// The time that one image may take, in milliseconds
+        #[arg(long)]
+        time: Option<u64>,
+    },
 }
 
 /// `klar upgrade`.
@@ -289,6 +307,9 @@ pub struct Check {
     /// Also run what attacks, kills and stops against the target itself
     #[arg(long)]
     pub disruptive: bool,
+    /// With --full: how long the load goes on under which memory is watched; what asks for a soak wants 30m
+    #[arg(long, value_name = "TIME", requires = "full", value_parser = parse_soak)]
+    pub soak: Option<std::time::Duration>,
     /// Run what disturbs nobody and whose evidence has half aged, keep the result, and say nothing
     #[arg(long, hide = true)]
     pub due: bool,
@@ -443,6 +464,14 @@ pub enum Cache {
     Purge(PurgeArgs),
 }
 
+/// `klar cert`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Cert {
+    /// Renew them now, though klar does so in time by itself: of its own authority, or of the one that `edge.acme` names
+    #[command(after_help = "Examples:\n  klar cert renew\n  klar --env staging cert renew")]
+    Renew,
+}
+
 /// `klar cache purge`.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -459,6 +488,15 @@ pub struct PurgeArgs {
     /// All answers of the app
     #[arg(long)]
     pub all: bool,
+}
+
+fn parse_soak(text: &str) -> Result<std::time::Duration, String> {
+    const LONGEST: std::time::Duration = std::time::Duration::from_secs(3600);
+    let period: klar_base::Period = text.parse().map_err(|why: klar_base::QuantityError| why.to_string())?;
+    if period.0.is_zero() || period.0 > LONGEST {
+        return Err("it is at most an hour, and not nothing: 30m".into());
+    }
+    Ok(period.0)
 }
 
 fn parse_address(text: &str) -> Result<String, String> {

@@ -3,8 +3,10 @@
 use std::rc::Rc;
 
 use klar_api::Client;
+use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
 use klar_config::FILE_NAME;
+use klar_prove::world::usage::{self, Usage};
 use klar_prove::world::{Doing, Instance, Klar};
 use klar_run::control::LogQuery;
 use klar_run::report::AppStatus;
@@ -39,6 +41,14 @@ impl Hands {
         let host = self.client.status().await.map_err(|why| why.to_string())?;
         let mut apps = host.apps.into_iter();
         apps.find(|app| app.key == self.key).ok_or_else(|| format!("{} is not up", self.key))
+    }
+
+    /// The shims and processes of all instances.
+    async fn processes(&self) -> Result<Vec<(i32, i32)>, String> {
+        let app = self.app().await?;
+        let instances = app.services.iter().flat_map(|service| &service.instances);
+        let both = instances.filter_map(|instance| Some((pid(instance.shim_pid?)?, pid(instance.pid?)?)));
+        Ok(both.collect())
     }
 
     async fn store(&self, name: &str) -> Result<(i32, i32), String> {
@@ -124,6 +134,55 @@ impl Klar for Hands {
         Box::pin(async move {
             let pid = instance.pid.ok_or_else(|| format!("{} has no process", instance.name))?;
             signal(pid, Signal::SIGKILL)
+        })
+    }
+
+    fn usage<'a>(&'a self, instance: &'a Instance) -> Doing<'a, Option<Usage>> {
+        Box::pin(async move { Ok(instance.pid.and_then(usage::of)) })
+    }
+
+    fn scale<'a>(&'a self, service: &'a str, instances: u32) -> Doing<'a, ()> {
+        Box::pin(async move {
+            let service = ServiceName::new(service).map_err(|why| why.to_string())?;
+            let scaled = self.client.scale(&self.key, service, instances, |_| {}).await;
+            scaled.map(drop).map_err(|why| why.to_string())
+        })
+    }
+
+    fn halt(&self) -> Doing<'_, ()> {
+        // Shims that stand still cannot tell that their instances have died, so nobody starts others.
+        Box::pin(async {
+            for (shim, instance) in self.processes().await? {
+                signal(shim, Signal::SIGSTOP)?;
+                signal(instance, Signal::SIGKILL)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn resume(&self) -> Doing<'_, ()> {
+        Box::pin(async {
+            let app = self.app().await?;
+            let instances = app.services.iter().flat_map(|service| &service.instances);
+            for shim in instances.filter_map(|instance| pid(instance.shim_pid?)) {
+                // One that is gone needs no waking.
+                let _ = signal(shim, Signal::SIGCONT);
+            }
+            Ok(())
+        })
+    }
+
+    fn purge<'a>(&'a self, path: &'a str) -> Doing<'a, ()> {
+        Box::pin(async move {
+            let purged = self.client.purge(&self.key, &Purge::Url(path.to_owned())).await;
+            purged.map(drop).map_err(|why| why.to_string())
+        })
+    }
+
+    fn renew(&self) -> Doing<'_, ()> {
+        Box::pin(async {
+            let renewed = self.client.renew(&self.key, |_| {}).await;
+            renewed.map(drop).map_err(|why| why.to_string())
         })
     }
 

@@ -11,7 +11,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cache, Cli, Look, Verb};
+use cli::{Cache, Cert, Cli, Look, Verb};
 use context::{Context, Trouble};
 use verbs::{check, edge, fix, host, learn, ledger, operate, see, service, trust, up, upgrade};
 
@@ -46,6 +46,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Restart { service }) => operate::restart(context, service),
         Some(Verb::Scale { wanted: (service, number) }) => operate::scale(context, service, number),
         Some(Verb::Cache(Cache::Purge(wanted))) => operate::purge(context, &wanted),
+        Some(Verb::Cert(Cert::Renew)) => operate::renew(context),
         Some(Verb::Down(wanted)) => operate::down(context, &wanted),
         Some(Verb::Check(wanted)) => check::check(context, &wanted),
         Some(Verb::Attest(wanted)) => ledger::attest(context, &wanted),
@@ -76,5 +77,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         }
         Some(Verb::Edge { .. }) => Err(edge::nothing_wanted()),
         Some(Verb::Shim { .. }) => host::shim(),
+        Some(Verb::Assets { out }) => host::assets(&out),
+        Some(Verb::Images { memory, time }) => host::images(memory, time),
     }
 }

@@ -8,20 +8,31 @@ mod common;
 mod pebble;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{App, Host};
-use pebble::{Pebble, free_port};
+use pebble::small::{account_made, directory, http, small_authority};
+use pebble::{Pebble, folder, free_port};
 use serde_json::Value;
 
 const NAME: &str = "shop.klar.example";
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// An app for [`NAME`] whose klar listens at its own port for HTTPS, and at `http`.
 fn app<'a>(host: &'a Host, http: u16, pebble: &Pebble) -> App<'a> {
+    app_of(host, http, &pebble.directory(), &pebble.root())
+}
+
+/// The same for any authority.
+fn app_of<'a>(host: &'a Host, http: u16, directory: &str, root: &Path) -> App<'a> {
     let toml =
         format!("[app]\nname = \"shop\"\ndomains = [\"{NAME}\"]\n[services.web]\nstatic = \"public\"\n",);
     let app = host.app("shop", &[("klar.toml", &toml), ("public/index.html", "hello\n")]);
-    app.append(&format!("acme = \"{}\"\nacme_root = \"{}\"\n", pebble.directory(), pebble.root().display()));
+    app.append(&format!("acme = \"{directory}\"\nacme_root = \"{}\"\n", root.display()));
     std::fs::create_dir_all(&host.state).unwrap();
     std::fs::write(host.state.join("ports.json"), format!("[{}, {http}]", app.https)).unwrap();
     app
@@ -72,14 +83,7 @@ fn a_name_gets_a_certificate_over_http_which_survives_a_killed_core() {
     let said = app.klar(&["status"]);
     assert!(said.contains(&format!("{NAME}: Pebble")), "{said}");
 
-    let core = |app: &App<'_>| app.json(&["status"])["core_pid"].as_i64().unwrap();
-    let killed = core(&app);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed as i32), nix::sys::signal::SIGKILL).unwrap();
-    app.until("another core", || {
-        let output = app.run(&["status", "--json"]);
-        let said: Value = serde_json::from_slice(&output.stdout).ok()?;
-        (said["core_pid"].as_i64()? != killed).then_some(())
-    });
+    kill_core(&app);
     assert_eq!(certificate(&app)["not_after_unix_ms"], signed["not_after_unix_ms"], "the same certificate");
     assert!(issuer(&app).contains("Pebble"));
     assert_eq!(pebble.log().matches("Issued certificate").count(), 1, "and no second one");
@@ -124,21 +128,36 @@ fn while_the_authority_is_down_the_site_is_reachable_and_a_deploy_tries_again() 
     drop(pebble);
 }
 
-/// A certificate of another authority that ends in ten days, put where a core finds its own.
-fn ends_soon(host: &Host) {
-    use std::os::unix::fs::{MetadataExt, chown};
-    let folder = host.state.join("acme/certificates");
+/// A certificate of another authority that ends in so many days and a half, put where a core finds its own.
+fn ends_in(host: &Host, days: i32) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()]).unwrap();
     params.distinguished_name.push(rcgen::DnType::CommonName, "the old one");
-    let (now, day) = (std::time::SystemTime::now(), std::time::Duration::from_secs(86_400));
-    params.not_before = (now - 80 * day).into();
-    params.not_after = (now + 10 * day + day / 2).into();
+    let (begin, day) = (SystemTime::now() - 80 * DAY, DAY);
+    params.not_before = begin.into();
+    params.not_after = (begin + u32::try_from(80 + days).unwrap() * day + day / 2).into();
     let made = params.self_signed(&key).unwrap();
-    let file = folder.join(format!("{NAME}.pem"));
-    std::fs::write(&file, key.serialize_pem() + &made.pem()).unwrap();
+    put(host, ".pem", &(key.serialize_pem() + &made.pem()));
+}
+
+/// Puts a file beside the certificates of a core, for the next core to find.
+fn put(host: &Host, ending: &str, text: &str) {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let folder = host.state.join("acme/certificates");
+    let file = folder.join(format!("{NAME}{ending}"));
+    std::fs::write(&file, text).unwrap();
     let owner = std::fs::metadata(&folder).unwrap();
     chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+}
+
+/// Kills the core, and waits for the next one.
+fn kill_core(app: &App<'_>) {
+    let killed = app.json(&["status"])["core_pid"].as_i64().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed as i32), nix::sys::signal::SIGKILL).unwrap();
+    app.until("another core", || {
+        let said: Value = serde_json::from_slice(&app.run(&["status", "--json"]).stdout).ok()?;
+        (said["core_pid"].as_i64()? != killed).then_some(())
+    });
 }
 
 #[test]
@@ -149,9 +168,8 @@ fn the_old_certificate_serves_with_an_alarm_until_it_can_be_renewed() {
     let app = app(&host, http, &pebble);
     app.klar(&["up"]);
     app.until("a failure", || certificate(&app)["last_error"].is_string().then_some(()));
-    ends_soon(&host);
-    let core = app.json(&["status"])["core_pid"].as_i64().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(core as i32), nix::sys::signal::SIGKILL).unwrap();
+    ends_in(&host, 10);
+    kill_core(&app);
     app.until("the old one serves", || issuer(&app).contains("the old one").then_some(()));
     let old = certificate(&app);
     assert_eq!(
@@ -168,6 +186,110 @@ fn the_old_certificate_serves_with_an_alarm_until_it_can_be_renewed() {
     app.until("the new one serves", || issuer(&app).contains("Pebble").then_some(()));
     let new = certificate(&app);
     assert!(new["alarm"].is_null() && new["last_error"].is_null(), "{new}");
+    drop(pebble);
+}
+
+/// 14 days before the end there is an alarm, and not a day before that: what klar is to be asked about is all that
+/// stands in `status`.
+#[test]
+fn the_alarm_begins_fourteen_days_before_the_end() {
+    let host = Host::new();
+    let pebble = Pebble::prepare();
+    let app = app(&host, free_port(), &pebble);
+    app.klar(&["up"]);
+    app.until("a failure", || certificate(&app)["last_error"].is_string().then_some(()));
+    for (days, alarm) in
+        [(14, Value::Null), (13, "soon".into()), (6, "urgent".into()), (1, "critical".into())]
+    {
+        ends_in(&host, days);
+        kill_core(&app);
+        let seen = app.until("this certificate", || {
+            let seen = certificate(&app);
+            (seen["days_left"] == days).then_some(seen)
+        });
+        assert_eq!(seen["alarm"], alarm, "{days} days: {seen}");
+        let problems = app.status()["problems"].to_string();
+        let is_said = problems.contains(&format!("the certificate of {NAME} ends in "));
+        assert_eq!(is_said, !alarm.is_null(), "{days} days: {problems}");
+    }
+}
+
+/// What an authority asks for holds over deploys and over the death of the core; the site is there meanwhile.
+#[test]
+fn an_authority_that_wants_to_be_left_alone_is_left_alone() {
+    let host = Host::new();
+    let root = folder("acme-limited");
+    let orders = Arc::new(AtomicU32::new(0));
+    let counted = orders.clone();
+    let limited = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates"}"#;
+    let port = small_authority(&root, move |path, base| match path {
+        "/dir" => directory(base),
+        "/nonce" => http("200 OK", "", ""),
+        "/order" => {
+            counted.fetch_add(1, Ordering::SeqCst);
+            http("429 Too Many Requests", "retry-after: 7200\r\n", limited)
+        }
+        _ => account_made(base),
+    });
+    // A klar that was started by root reads it as a user of its own.
+    let vouches = host.folder.join("root.pem");
+    std::fs::copy(root.join("authority.pem"), &vouches).unwrap();
+    std::fs::set_permissions(&vouches, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let app = app_of(&host, free_port(), &format!("https://localhost:{port}/dir"), &vouches);
+    app.klar(&["up"]);
+    let told = app.until("a refusal", || {
+        let certificate = certificate(&app);
+        certificate["last_error"].is_string().then_some(certificate)
+    });
+    assert!(told["last_error"].as_str().unwrap().contains("too many certificates"), "{told}");
+    assert!(issuer(&app).contains("klar local authority"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let next = told["next_try_unix_ms"].as_u64().unwrap();
+    assert!(next > now + 6_000_000 && next <= now + 7_200_000, "in two hours: {told}");
+    for (what, disturb) in [
+        ("a deploy", &(|| drop(app.klar(&["deploy"]))) as &dyn Fn()),
+        ("the death of the core", &|| kill_core(&app)),
+        ("a deploy after it", &|| drop(app.klar(&["deploy"]))),
+    ] {
+        disturb();
+        let after = certificate(&app);
+        assert_eq!((&after["next_try_unix_ms"], &after["failures"]), (&next.into(), &1.into()), "{what}");
+        assert_eq!(orders.load(Ordering::SeqCst), 1, "{what}");
+    }
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+/// A clock that was far ahead has noted failures of a time to come, and one that jumps ahead finds its certificate
+/// ended: both cost one request more, and never the certificate.
+#[test]
+fn a_clock_that_jumps_keeps_nobody_from_asking() {
+    let host = Host::new();
+    let http = free_port();
+    let pebble = Pebble::prepare();
+    let app = app(&host, http, &pebble);
+    app.klar(&["up"]);
+    app.until("a failure", || certificate(&app)["last_error"].is_string().then_some(()));
+    // Forwards: all that there is seems to have ended.
+    ends_in(&host, -10);
+    kill_core(&app);
+    let ended = app.until("the one that has ended", || {
+        let seen = certificate(&app);
+        (seen["alarm"] == "expired").then_some(seen)
+    });
+    assert_eq!(ended["source"], "acme");
+    app.until("it serves: the clocks of visitors may be right", || {
+        issuer(&app).contains("the old one").then_some(())
+    });
+    // Backwards: what is noted lies ahead.
+    let later = (SystemTime::now() + 4000 * DAY).duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let failures = serde_json::json!({ "count": 5, "last": later, "told": later + 3600 });
+    let record = serde_json::json!({ "failures": failures, "window_due": later });
+    put(&host, ".json", &record.to_string());
+    let pebble = pebble.look_at(http, app.https);
+    kill_core(&app);
+    app.until("the new one serves", || issuer(&app).contains("Pebble").then_some(()));
+    let new = certificate(&app);
+    assert!(new["alarm"].is_null() && new["failures"] == 0, "{new}");
     drop(pebble);
 }
 

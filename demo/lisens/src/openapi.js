@@ -96,8 +96,11 @@ function describe({ id: operationId, method, path, who, summary, query = {}, par
   return described;
 }
 
+// Changes with a release only, which begins with an empty cache: whoever asks meanwhile may get the old one.
+const LIFETIME = 'public, max-age=10, stale-while-revalidate=60, stale-if-error=86400';
+
 /** GET /openapi.json. */
 export function showOpenApi(operations, info) {
   const text = JSON.stringify(openApi(operations, info));
-  return async () => ({ headers: { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-cache' }, body: text });
+  return async () => ({ headers: { 'content-type': 'application/json; charset=utf-8', 'cache-control': LIFETIME }, body: text });
 }

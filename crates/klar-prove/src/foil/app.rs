@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use super::front;
+use super::shelf::{self, Shelf};
 use super::shop::Shop;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -143,6 +144,21 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("dead-links", "follows no link after a part of its page has failed"),
     ("open-instance", "has an instance that listens on every address"),
     ("open-database", "has a database that listens on every address"),
+    ("keeps-nothing", "asks its app anew for each image"),
+    ("stampedes", "asks its app once for each of those who want the same image at the same time"),
+    ("deaf-to-purge", "keeps what it was told to forget"),
+    ("no-stale", "answers 502 for an old image while its app is away"),
+    ("unwritten-class", "has written down for its pages only how long they are kept"),
+    ("forgets-who-asks", "shows everybody the session of whoever asked first"),
+    ("stale-session", "does not see that somebody has signed in"),
+    ("slow-route", "takes a quarter of a second for its items"),
+    ("closes-connections", "ends the connection after each answer"),
+    ("busy", "keeps a processor core busy"),
+    ("leaks", "takes a megabyte more each time somebody looks"),
+    ("near-its-limit", "takes nearly all the memory that it may have"),
+    ("never-renews", "shows the same certificate after it was to be renewed"),
+    ("drops-on-renewal", "answers 502 once its certificate was to be renewed"),
+    ("heavy-page", "has a page that fetches two megabytes"),
 ];
 
 /// How a request came in.
@@ -188,6 +204,16 @@ pub(super) struct State {
     /// What each of three instances was asked.
     pub(super) requests: Cell<[u64; 3]>,
     pub(super) log: RefCell<Vec<String>>,
+    /// How often somebody has looked at what it takes of the machine.
+    pub(super) looks: Cell<u64>,
+    /// Whether no instance is there.
+    pub(super) halted: Cell<bool>,
+    pub(super) shelf: Shelf,
+    /// How often its certificate was renewed, and whether that was asked for.
+    pub(super) certificate: Cell<usize>,
+    pub(super) renewed: Cell<bool>,
+    /// What it said first to somebody who asked for a session.
+    first_session: RefCell<Option<String>>,
 }
 
 impl App {
@@ -223,7 +249,28 @@ impl App {
         if head.uri.path() == "/" && self.shop.refuses(self, &head, &body) {
             return self.harden(self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words."));
         }
-        self.count();
+        if let Some(answer) = shelf::halted(self, &head) {
+            return answer;
+        }
+        if via == Via::Front
+            && head.method == Method::GET
+            && let Some(answer) = shelf::answer(self, &head).await
+        {
+            return self.harden(answer);
+        }
+        // Its front door serves these by itself.
+        if !head.uri.path().starts_with("/assets/") {
+            self.count();
+        }
+        if let Some(answer) = self.remembered(&head).await {
+            return answer;
+        }
+        if self.has("drops-on-renewal") && self.state.renewed.get() && head.uri.path().starts_with("/api/") {
+            return self.error(&head, StatusCode::BAD_GATEWAY, "Try again.");
+        }
+        if self.has("slow-route") && head.uri.path() == "/api/items" {
+            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        }
         if let Some(answer) = front::answer(self, &head) {
             return if via == Via::Plain { answer } else { self.harden(answer) };
         }
@@ -281,8 +328,31 @@ impl App {
             || self.has("never-back-cache") && state.cache_was_away.get() && !state.cache_away.get()
     }
 
+    /// A session as a cache shows it that looks at the address alone.
+    async fn remembered(&self, head: &Parts) -> Option<Answer> {
+        let (mixes, stale) = (self.has("forgets-who-asks"), self.has("stale-session"));
+        if head.uri.path() != "/api/session" || head.method != Method::GET || !(mixes || stale) {
+            return None;
+        }
+        if stale {
+            return Some(plain(StatusCode::OK, "application/json", "{\"user\":null}"));
+        }
+        let first = self.state.first_session.borrow().clone();
+        if first.is_some() {
+            return first.map(|first| plain(StatusCode::OK, "application/json", &first));
+        }
+        let answer = self.shop.answer(self, head, &Bytes::new()).await?;
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.ok()?.to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        // Nobody is nobody's content.
+        if !text.contains("null") {
+            *self.state.first_session.borrow_mut() = Some(text.clone());
+        }
+        Some(plain(StatusCode::OK, "application/json", &text))
+    }
+
     /// As if each request went to one of three instances.
-    fn count(&self) {
+    pub(super) fn count(&self) {
         let mut requests = self.state.requests.get();
         let all: u64 = requests.iter().sum();
         let turn = if self.has("favourite-instance") && !all.is_multiple_of(4) { 0 } else { all % 3 };
@@ -459,6 +529,9 @@ impl App {
             if !self.has(switch) {
                 answer = with(answer, name, value);
             }
+        }
+        if self.has("closes-connections") {
+            answer = with(answer, "connection", "close");
         }
         answer
     }

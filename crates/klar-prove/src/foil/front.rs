@@ -9,6 +9,7 @@ use http_body_util::Full;
 
 use super::app::{Answer, App, with};
 use super::gzip::gzip;
+use super::shelf::LIFETIME;
 
 const INDEX: &str = include_str!("front/index.html");
 const APP: &str = include_str!("front/app.js");
@@ -77,10 +78,13 @@ pub(super) fn answer(app: &App, head: &Parts) -> Option<Answer> {
         "/assets/style-1a2b3c4d5e6f7a8b.css" => {
             (if app.has("wrong-type") { "text/html" } else { "text/css" }, hashed, text(app, STYLE))
         }
+        "/assets/ballast-00112233445566aa.bin" if app.has("heavy-page") => {
+            ("image/x-ballast", hashed, vec![7; 2 << 20])
+        }
         "/sw.js" => ("text/javascript", TO_REVALIDATE, text(app, WORKER)),
-        "/images/hero.png" | "/images/field.png" => ("image/png", TO_REVALIDATE, padded(PNG, 20_000)),
+        "/images/hero.png" | "/images/field.png" => ("image/png", LIFETIME, padded(PNG, 20_000)),
         "/images/hero.webp" | "/images/field.webp" => {
-            ("image/webp", TO_REVALIDATE, padded(WEBP, if app.has("large-images") { 18_000 } else { 9_000 }))
+            ("image/webp", LIFETIME, padded(WEBP, if app.has("large-images") { 18_000 } else { 9_000 }))
         }
         _ => return None,
     };
@@ -133,6 +137,9 @@ fn entry(app: &App) -> String {
     let mut script = APP.to_owned();
     if app.has("one-script") {
         script = script.replace("await import('/assets/list-9f8e7d6c5b4a3f2e.js')", "{ rows: () => {} }");
+    }
+    if app.has("heavy-page") {
+        script.push_str("fetch('/assets/ballast-00112233445566aa.bin').then((all) => all.arrayBuffer());\n");
     }
     if app.has("heavy-entry") {
         // What no compression makes small: numbers without an order.

@@ -4,6 +4,37 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+use http::request::Parts;
+use http_body_util::{BodyExt, Full};
+
+use super::app::{Answer, with};
+
+/// Nobody gains from packing less than this.
+const SMALL: usize = 1024;
+
+/// Whether who asks takes gzip.
+pub(super) fn is_taken(head: &Parts) -> bool {
+    let accepts = head.headers.get("accept-encoding").and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|accepts| accepts.contains("gzip"))
+}
+
+/// Packs an answer of data that is not packed yet and large enough.
+pub(super) async fn packed(answer: Answer) -> Answer {
+    let is_data = answer.headers().get("content-type").is_some_and(|kind| kind == "application/json");
+    if !is_data || answer.headers().contains_key("content-encoding") {
+        return answer;
+    }
+    let (head, body) = answer.into_parts();
+    // It lies in memory: collecting it cannot fail.
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    if body.len() < SMALL {
+        return Answer::from_parts(head, Full::new(body));
+    }
+    let answer = Answer::from_parts(head, Full::new(Bytes::from(gzip(&body))));
+    with(with(answer, "content-encoding", "gzip"), "vary", "accept-encoding")
+}
+
 struct Bits {
     bytes: Vec<u8>,
     held: u32,

@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
 use super::App;
+use crate::world::usage::Usage;
 use crate::world::{Doing, Instance, Klar};
 
 /// See [`super::Foil::hands`].
@@ -127,6 +128,51 @@ impl Klar for Hands {
         let state = &self.0.state;
         state.number.set(state.number.get() + 1);
         state.gone.set(self.0.has("never-restarted"));
+        done(())
+    }
+
+    fn usage<'a>(&'a self, _: &'a Instance) -> Doing<'a, Option<Usage>> {
+        let state = &self.0.state;
+        // Each look is a second later than the one before, whatever the clock says.
+        let looks = state.looks.get() + 1;
+        state.looks.set(looks);
+        let leaked = if self.0.has("leaks") { looks << 20 } else { 0 };
+        done(Some(Usage {
+            cpu_ms: looks * if self.0.has("busy") { 3_000 } else { 100 },
+            memory: (50 << 20) + leaked + if self.0.has("near-its-limit") { 45 << 20 } else { 0 },
+            memory_limit: Some(100 << 20),
+            cores: 1.0,
+            throttled: 0,
+        }))
+    }
+
+    fn scale<'a>(&'a self, _: &'a str, _: u32) -> Doing<'a, ()> {
+        done(())
+    }
+
+    fn halt(&self) -> Doing<'_, ()> {
+        self.0.state.halted.set(true);
+        done(())
+    }
+
+    fn resume(&self) -> Doing<'_, ()> {
+        self.0.state.halted.set(false);
+        done(())
+    }
+
+    fn purge<'a>(&'a self, path: &'a str) -> Doing<'a, ()> {
+        if !self.0.has("deaf-to-purge") {
+            self.0.state.shelf.forget(path);
+        }
+        done(())
+    }
+
+    fn renew(&self) -> Doing<'_, ()> {
+        let state = &self.0.state;
+        if !self.0.has("never-renews") {
+            state.certificate.set(state.certificate.get() + 1);
+        }
+        state.renewed.set(true);
         done(())
     }
 

@@ -28,6 +28,7 @@ mod front;
 mod gzip;
 mod hands;
 pub mod postgres;
+mod shelf;
 mod shop;
 mod sql;
 
@@ -71,7 +72,7 @@ impl Foil {
             ));
         }
         let faults: BTreeSet<String> = faults.iter().map(|fault| (*fault).to_owned()).collect();
-        let (tls, authority) = certificate(&faults).map_err(io::Error::other)?;
+        let (certificates, authority) = certificates(&faults).map_err(io::Error::other)?;
         let https = TcpListener::bind("127.0.0.1:0").await?;
         let http = TcpListener::bind("127.0.0.1:0").await?;
         let behind = |open: bool| TcpListener::bind(if open { "0.0.0.0:0" } else { "127.0.0.1:0" });
@@ -89,11 +90,17 @@ impl Foil {
             let _ = app.state.database.set(client);
             let _ = app.state.database_at.set(url.to_owned());
         }
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let doors = [(https, Door::Tls(acceptor)), (http, Door::Plain), (inside, Door::Inside)];
+        let acceptors = certificates.map(|tls| TlsAcceptor::from(Arc::new(tls)));
+        let doors = [(https, Door::Tls(acceptors)), (http, Door::Plain), (inside, Door::Inside)];
         let tasks =
             doors.map(|(door, kind)| tokio::task::spawn_local(listen(door, Rc::clone(&app), kind))).into();
         Ok(Self { https: https_at, http: http_at, authority, app, _database: behind, tasks })
+    }
+
+    /// What its team has written about its caches.
+    #[must_use]
+    pub fn policy(&self) -> String {
+        shelf::policy(&self.app)
     }
 
     /// Whether a switch is on.
@@ -125,8 +132,8 @@ impl Drop for Foil {
 /// Ways to reach it.
 #[derive(Clone)]
 enum Door {
-    /// The front door.
-    Tls(TlsAcceptor),
+    /// The front door, with the certificate of now and that of after the next renewal.
+    Tls([TlsAcceptor; 2]),
     /// Where visitors are sent to the front door.
     Plain,
     /// Where a front door would find the app itself.
@@ -145,6 +152,7 @@ async fn listen(listener: TcpListener, app: Rc<App>, door: Door) {
                     if app.has("old-tls") && speaks_old_tls(&stream).await {
                         return pretend_old_tls(stream).await;
                     }
+                    let tls = &tls[app.state.certificate.get() % 2];
                     if let Ok(stream) = tls.accept(stream).await {
                         serve(stream, app, peer, Via::Front).await;
                     }
@@ -165,7 +173,11 @@ where
             let (head, body) = request.into_parts();
             let limit = app.body_limit();
             let answer = match Limited::new(body, limit).collect().await {
-                Ok(body) => app.answer(Request::from_parts(head, body.to_bytes()), peer, via).await,
+                Ok(body) => {
+                    let packs = via == Via::Front && !app.has("not-compressed") && gzip::is_taken(&head);
+                    let answer = app.answer(Request::from_parts(head, body.to_bytes()), peer, via).await;
+                    if packs { gzip::packed(answer).await } else { answer }
+                }
                 Err(_) => app.too_large(&head),
             };
             Ok::<Response<Full<Bytes>>, Infallible>(answer)
@@ -207,9 +219,9 @@ async fn pretend_old_tls(mut stream: TcpStream) {
     let _ = stream.shutdown().await;
 }
 
-fn certificate(
+fn certificates(
     faults: &BTreeSet<String>,
-) -> Result<(ServerConfig, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<([ServerConfig; 2], Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
     let authority_key = KeyPair::generate()?;
     let mut authority = CertificateParams::new(Vec::<String>::new())?;
@@ -231,14 +243,17 @@ fn certificate(
     };
     params.not_before = date(-2);
     params.not_after = date(days);
-    let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
-    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    Ok((config, authority_certificate.der().to_vec()))
+    let issuer = Issuer::from_params(&authority, &authority_key);
+    let one = || -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &issuer)?;
+        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?)
+    };
+    Ok(([one()?, one()?], authority_certificate.der().to_vec()))
 }

@@ -21,6 +21,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+mod held;
+
+pub use held::Held;
+
 /// No answer is read further than this.
 const LONGEST_BODY: usize = 4 << 20;
 const CONNECT: Duration = Duration::from_secs(5);

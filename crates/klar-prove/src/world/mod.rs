@@ -17,11 +17,13 @@ pub mod cache;
 pub mod crawl;
 pub mod database;
 pub mod http;
+pub mod usage;
 
 use self::api::Api;
 use self::crawl::Crawl;
 use self::database::Database;
 use self::http::{Answer, Ask, Client, Origin, Silence};
+use self::usage::Usage;
 use crate::check::{Disturbs, Need, Unable};
 use crate::evidence::Place;
 use crate::words;
@@ -59,6 +61,10 @@ pub struct World {
     pub variables: Vec<(String, String)>,
     /// The command that runs the app's tests, where `klar.toml` names one.
     pub tests: Option<String>,
+    /// A written policy for caches, where it does not lie in the source folder.
+    pub caching: Option<String>,
+    /// How long the checks that get better with time may take, where more was granted than they take by themselves.
+    pub soak: Option<Duration>,
     /// An OpenAPI document that was given; otherwise the usual places are tried.
     pub api_file: Option<PathBuf>,
     /// How to sign in, and as whom.
@@ -142,6 +148,18 @@ pub trait Klar {
     fn stores(&self) -> Doing<'_, Vec<(String, String)>>;
     /// Kills an instance.
     fn kill<'a>(&'a self, instance: &'a Instance) -> Doing<'a, ()>;
+    /// What an instance takes of the machine now; `None` when it is gone.
+    fn usage<'a>(&'a self, instance: &'a Instance) -> Doing<'a, Option<Usage>>;
+    /// Sets how many instances of a service run, and waits until they serve.
+    fn scale<'a>(&'a self, service: &'a str, instances: u32) -> Doing<'a, ()>;
+    /// Kills all instances, so that nobody answers behind the edge, until [`Klar::resume`].
+    fn halt(&self) -> Doing<'_, ()>;
+    /// Lets the instances come back. Does nothing to those that run.
+    fn resume(&self) -> Doing<'_, ()>;
+    /// Has the edge's cache forget what it keeps for a path, with its query.
+    fn purge<'a>(&'a self, path: &'a str) -> Doing<'a, ()>;
+    /// Has klar renew the certificates of the app's names now.
+    fn renew(&self) -> Doing<'_, ()>;
     /// Ships a new release, one that works or one that cannot start; gives whether it serves. Only in a rig.
     fn ship(&self, broken: bool) -> Doing<'_, bool>;
     /// Goes back to the release before.
@@ -182,6 +200,8 @@ impl World {
             cache: None,
             variables: Vec::new(),
             tests: None,
+            caching: None,
+            soak: None,
             api_file: None,
             accounts: None,
             authority: None,

@@ -146,6 +146,7 @@ fn past(step: &str) -> &str {
         "migrate" => "migrated",
         "pack" => "packed",
         "purge" => "purged",
+        "renew" => "renewed",
         "restart" => "restarted",
         "scale" => "scaled",
         "start" => "started",

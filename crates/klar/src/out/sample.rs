@@ -12,11 +12,14 @@ pub struct Sample {
     pub connections: u32,
     /// Of these: they speak HTTP/2.
     pub http2_connections: u32,
+    /// And these HTTP/3.
+    pub http3_connections: u32,
     pub accepted_per_s: f64,
     pub handshakes_per_s: f64,
     pub handshakes_failed_per_s: f64,
     pub http1_requests_per_s: f64,
     pub http2_requests_per_s: f64,
+    pub http3_requests_per_s: f64,
     /// In bytes.
     pub cache_used: u64,
     /// In bytes.
@@ -67,11 +70,13 @@ impl Sample {
             seconds,
             connections: after.connections,
             http2_connections: after.http2_connections,
+            http3_connections: after.http3_connections,
             accepted_per_s: rate(before.accepted, after.accepted),
             handshakes_per_s: rate(before.handshakes, after.handshakes),
             handshakes_failed_per_s: rate(before.handshakes_failed, after.handshakes_failed),
             http1_requests_per_s: rate(before.http1_requests, after.http1_requests),
             http2_requests_per_s: rate(before.http2_requests, after.http2_requests),
+            http3_requests_per_s: rate(before.http3_requests, after.http3_requests),
             cache_used: after.cache_used,
             cache_room: after.cache_room,
             routes: after.routes.iter().map(|route| route_between(before, route, &rate)).collect(),

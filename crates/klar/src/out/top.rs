@@ -122,15 +122,17 @@ fn doors(sample: &Sample) -> [String; 3] {
     }
     [
         format!(
-            "connections {} (HTTP/2: {})   new {}   {handshakes}",
+            "connections {} (h2: {}, h3: {})   new {}   {handshakes}",
             sample.connections,
             sample.http2_connections,
+            sample.http3_connections,
             rate(sample.accepted_per_s),
         ),
         format!(
-            "requests    HTTP/1.1 {}   HTTP/2 {}",
+            "requests    HTTP/1.1 {}   HTTP/2 {}   HTTP/3 {}",
             rate(sample.http1_requests_per_s),
-            rate(sample.http2_requests_per_s)
+            rate(sample.http2_requests_per_s),
+            rate(sample.http3_requests_per_s)
         ),
         format!("cache       {} of {}", words::bytes(sample.cache_used), words::bytes(sample.cache_room)),
     ]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use klar_config::{FILE_NAME, Place};
@@ -102,7 +102,7 @@ async fn checked(
     if wanted.full && !told.interrupted {
         let disturbing: Vec<Check> =
             chosen.iter().filter(|check| check.about.disturbs >= Disturbs::Attacks).copied().collect();
-        in_rig(context, &disturbing, world, ledger, &mut told).await?;
+        in_rig(context, &disturbing, world, wanted.soak, ledger, &mut told).await?;
     }
     let report = told.report(&world.target, world.release.as_deref(), Timestamp::now());
     if wanted.url.is_none() {
@@ -241,6 +241,7 @@ async fn in_rig(
     context: &Context,
     disturbing: &[Check],
     target: &World,
+    soak: Option<Duration>,
     ledger: &Ledger,
     told: &mut Told,
 ) -> Result<(), Trouble> {
@@ -267,6 +268,7 @@ async fn in_rig(
     world.target.clone_from(&target.target);
     world.place = evidence::Place::Rig;
     world.may = Disturbs::Stops;
+    world.soak = soak;
     let world = Rc::new(world);
     look(context, disturbing, &world, ledger, told).await
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -161,6 +162,31 @@ pub fn edge(core_uid: u32, static_roots: Vec<PathBuf>, cache_folder: Option<Path
 /// The shim of an instance.
 pub fn shim() -> Result<(), Trouble> {
     klar_run::shim::run(inherited(3)?, inherited(4)?).map_err(broken)
+}
+
+/// Makes the static files of a release ready: the plan comes in, what was done goes out, and nothing but `out` is
+/// written to.
+pub fn assets(out: &Path) -> Result<(), Trouble> {
+    klar_run::assets::serve(out, std::io::stdin().lock(), std::io::stdout().lock())
+        .map_err(Trouble::system("preparing the static files"))
+}
+
+/// What converts images. How much memory it takes must not depend on what an allocator lays by for later: it becomes
+/// itself again, with an allocator that lays nothing by.
+pub fn images(memory: Option<u64>, time_ms: Option<u64>) -> Result<(), Trouble> {
+    const LAID_BY: &str = "MIMALLOC_ARENA_RESERVE";
+    if std::env::var_os(LAID_BY).is_none() {
+        let mut args = std::env::args_os();
+        let name = args.next().unwrap_or_default();
+        let error = Command::new("/proc/self/exe").arg0(name).args(args).env(LAID_BY, "0").exec();
+        return Err(Trouble::system("starting klar's own program again")(error));
+    }
+    let usual = klar_image::worker::Limits::default();
+    let limits = klar_image::worker::Limits {
+        memory: memory.unwrap_or(usual.memory),
+        time: time_ms.map_or(usual.time, Duration::from_millis),
+    };
+    klar_image::worker::run(UnixStream::from(inherited(3)?), limits).map_err(broken)
 }
 
 /// A descriptor that the parent left open; a copy, so that its number does not matter to whoever uses it.

@@ -58,6 +58,12 @@ pub fn scale(context: &Context, service: ServiceName, number: u32) -> Result<(),
     operate(context, async |tell| context.client().scale(&key, service, number, tell).await)
 }
 
+/// `klar cert renew`.
+pub fn renew(context: &Context) -> Result<(), Trouble> {
+    let key = context.key()?;
+    operate(context, async |tell| context.client().renew(&key, tell).await)
+}
+
 /// `klar cache purge`.
 pub fn purge(context: &Context, wanted: &PurgeArgs) -> Result<(), Trouble> {
     let key = context.key()?;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use klar_api::ClientError;
-use klar_base::signal::{AccessRecord, CacheOutcome};
+use klar_base::signal::{AccessRecord, CacheOutcome, ImageOutcome};
 use klar_run::control::LogQuery;
 use klar_run::report::{AppStatus, Failure, Grade, HostStatus, LogLine};
 
@@ -129,9 +129,16 @@ fn access(text: &str) -> String {
         Some(CacheOutcome::Revalidated) => "cache: revalidated  ",
         Some(CacheOutcome::Refresh) => "cache: refresh, for the next visitor  ",
     };
+    let image = match record.image {
+        None => "",
+        Some(ImageOutcome::Kept) => "image: kept  ",
+        Some(ImageOutcome::Made) => "image: made  ",
+        Some(ImageOutcome::Later) => "image: later, the original for now  ",
+        Some(ImageOutcome::Original) => "image: original  ",
+    };
     let error = record.error.map(|error| format!("  {error}")).unwrap_or_default();
     format!(
-        "{} {} {} {:<6} {:<40} {:>8.1} ms  {cache}{more}{error}",
+        "{} {} {} {:<6} {:<40} {:>8.1} ms  {cache}{image}{more}{error}",
         paint(QUIET, time_of_day(record.time_unix_ms)),
         paint(style, record.status),
         paint(QUIET, format_args!("{:<8}", words::tame(&record.protocol))),

@@ -29,12 +29,17 @@ pub struct Seen {
     tbt_ms: f64,
     /// Thousandths.
     cls: f64,
+    /// All that the first visit fetched, as it came over the wire, in bytes.
+    bytes: f64,
 }
 
 const ROW: &str = "perf.frontend";
 const LCP_MS: f64 = 2500.0;
 const TBT_MS: f64 = 200.0;
 const CLS: f64 = 0.1;
+/// What a slow 3G network brings while a page becomes usable in 10 s: the total that Lighthouse's audit
+/// `total-byte-weight` asks pages to stay below.
+const MOST_BYTES: f64 = 1600.0 * 1024.0;
 /// Fewer runs show nothing against a page: the machine may have been busy.
 const LEAST: usize = 2;
 /// No run goes on when the check's time is up but for this.
@@ -70,7 +75,9 @@ pub(super) const TOLD: &str = r"(() => {
         cls = Math.max(cls, sum);
     }
     const after = tasks.filter(([at, time]) => at + time > (fcp ?? 0));
-    return { runs: 1, lcp_ms: lcp, tbt_ms: after.reduce((all, [, time]) => all + Math.max(0, time - 50), 0), cls };
+    const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));
+    const bytes = entries.reduce((all, entry) => all + (entry.transferSize ?? 0), 0);
+    return { bytes, runs: 1, lcp_ms: lcp, tbt_ms: after.reduce((all, [, time]) => all + Math.max(0, time - 50), 0), cls };
 })()";
 
 impl Probe for PageLoads {
@@ -78,10 +85,10 @@ impl Probe for PageLoads {
 
     const ABOUT: About = About {
         id: "page-loads",
-        version: 2,
+        version: 3,
         question: "Is the first page quick and steady on a slow phone?",
-        does: "Opens the first page in Chromium with the processor four times slower and a slow 4G network, up to three times, and takes the best values.",
-        shows: &[(ROW, "lcp"), (ROW, "cls"), (ROW, "tbt")],
+        does: "Opens the first page in Chromium with the processor four times slower and a slow 4G network, up to three times, takes the best values, and adds up what came over the wire.",
+        shows: &[(ROW, "lcp"), (ROW, "cls"), (ROW, "tbt"), (ROW, "bytes"), (ROW, "real-users")],
         needs: &[Need::Site, Need::Browser],
         disturbs: Disturbs::Nothing,
         good_for: Duration::from_secs(24 * 3600),
@@ -90,6 +97,7 @@ impl Probe for PageLoads {
             Fault::Foil("slow-paint", (ROW, "lcp")),
             Fault::Foil("layout-shift", (ROW, "cls")),
             Fault::Foil("long-task", (ROW, "tbt")),
+            Fault::Foil("heavy-page", (ROW, "bytes")),
         ],
     };
 
@@ -133,11 +141,34 @@ impl Probe for PageLoads {
             lcp,
             judged(cls <= CLS, (ROW, "cls"), Words::same(format!("CLS {cls:.3}")).and(&of)),
             judged(tbt <= TBT_MS, (ROW, "tbt"), Words::same(format!("TBT {tbt:.0} ms")).and(&of)),
+            seen.weight(),
+            Finding::unseen(
+                (ROW, "real-users"),
+                words!(
+                    "klar does not measure visitors' browsers yet, so nothing is known of real visits",
+                    "klar måler ikke nettleserne til besøkende ennå, så ingenting er kjent om virkelige besøk",
+                    "klar mäter inte besökarnas webbläsare än, så inget är känt om verkliga besök"
+                ),
+            ),
         ]
     }
 }
 
 impl Seen {
+    /// What a page weighs does not depend on how busy the machine is: one run is enough.
+    fn weight(&self) -> Finding {
+        let (kib, most) = (self.bytes / 1024.0, MOST_BYTES / 1024.0);
+        let told = words!(
+            "{kib:.0} KiB on the first visit; {most:.0} KiB are enough",
+            "{kib:.0} KiB ved første besøk; {most:.0} KiB er nok",
+            "{kib:.0} KiB vid första besöket; {most:.0} KiB räcker"
+        );
+        if self.bytes <= 0.0 {
+            return Finding::unseen((ROW, "bytes"), told);
+        }
+        Finding::when(self.bytes <= MOST_BYTES, (ROW, "bytes"), told)
+    }
+
     fn is_good(&self) -> bool {
         self.is_painted_in_time() && self.tbt_ms <= TBT_MS && self.cls <= CLS
     }
@@ -155,6 +186,7 @@ impl Seen {
             },
             tbt_ms: self.tbt_ms.min(other.tbt_ms),
             cls: self.cls.min(other.cls),
+            bytes: self.bytes.max(other.bytes),
         }
     }
 }
@@ -166,8 +198,10 @@ async fn measure(world: &World, url: &str) -> Result<Seen, Unable> {
     // Foils are measured while many other things are proved: what they do wrong shows at half the speed, too.
     let slower = if world.is_foil { 2 } else { 4 };
     page.call("Emulation.setCPUThrottlingRate", json!({"rate": slower})).await?;
+    // What a foil does wrong is not how much it sends, but for one fault: that need not take its time.
+    let throughput = if world.is_foil { 1_843_200 } else { 184_320 };
     let network = json!({
-        "offline": false, "latency": 562.5, "downloadThroughput": 184_320, "uploadThroughput": 84_375,
+        "offline": false, "latency": 562.5, "downloadThroughput": throughput, "uploadThroughput": 84_375,
     });
     page.call("Network.emulateNetworkConditions", network).await?;
     page.before_all(MEASURE).await?;
@@ -186,7 +220,7 @@ mod tests {
     #[test]
     fn one_run_is_blamed_for_nothing() {
         let saw = |runs| {
-            let seen = Seen { runs, lcp_ms: Some(4000.0), tbt_ms: 900.0, cls: 0.01 };
+            let seen = Seen { runs, lcp_ms: Some(4000.0), tbt_ms: 900.0, cls: 0.01, bytes: 1.0 };
             let found = PageLoads::judge(&seen);
             [found[0].saw, found[1].saw, found[2].saw]
         };
@@ -195,10 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn bytes_have_a_budget() {
+        for (bytes, saw) in [(0.0, Saw::Unseen), (MOST_BYTES, Saw::Held), (MOST_BYTES + 1.0, Saw::Broken)] {
+            let seen = Seen { runs: 1, lcp_ms: Some(1.0), tbt_ms: 0.0, cls: 0.0, bytes };
+            assert_eq!(PageLoads::judge(&seen)[3].saw, saw, "{bytes}");
+        }
+    }
+
+    #[test]
     fn the_best_of_runs_counts() {
-        let one = Seen { runs: 1, lcp_ms: None, tbt_ms: 500.0, cls: 0.0 };
-        let two = Seen { runs: 1, lcp_ms: Some(3000.0), tbt_ms: 100.0, cls: 0.2 };
+        let one = Seen { runs: 1, lcp_ms: None, tbt_ms: 500.0, cls: 0.0, bytes: 9.0 };
+        let two = Seen { runs: 1, lcp_ms: Some(3000.0), tbt_ms: 100.0, cls: 0.2, bytes: 8.0 };
         let both = one.and(&two);
+        assert_eq!(both.bytes, 9.0);
         assert_eq!((both.runs, both.lcp_ms, both.tbt_ms, both.cls), (2, Some(3000.0), 100.0, 0.0));
     }
 }

@@ -12,7 +12,7 @@ use super::{anybody, good_reads};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
-use crate::world::{Klar, World, until};
+use crate::world::{Klar, Session, World, until};
 
 /// The shares of the instances.
 pub struct Balance;
@@ -32,15 +32,18 @@ const RATE: u32 = 100;
 const BACK: Duration = Duration::from_secs(60);
 /// Fewer say nothing about shares.
 const ENOUGH: u64 = 200;
+/// So many instances the row asks for.
+const ASKED: u32 = 3;
+const TOLD: Duration = Duration::from_millis(2500);
 
 impl Probe for Balance {
     type Seen = Seen;
 
     const ABOUT: About = About {
         id: "balance",
-        version: 1,
+        version: 2,
         question: "Do all instances get equal shares, and does one that comes back get requests again?",
-        does: "Reads at 100 requests/s in the rig, compares what klar counted for each instance, kills one, and reads again until the one that comes in its place is asked too.",
+        does: "Has klar run three instances in the rig, reads at 100 requests/s, compares what klar counted for each instance, kills one, and reads again until the one that comes in its place is asked too.",
         shows: &[("edge.load-balancer", "spread"), ("edge.load-balancer", "rejoins")],
         needs: &[Need::Site, Need::Klar],
         disturbs: Disturbs::Stops,
@@ -63,24 +66,17 @@ impl Probe for Balance {
             return Err(Unable(words!("no instance runs", "ingen instans kjører", "ingen instans körs")));
         };
         let service = victim.service.clone();
-        let rate = if world.is_foil { 2_000 } else { RATE };
-        let pace = Pace { rate, run: world.patience(RUN), enough: Rc::default(), paths };
-        let before = counts(&*klar, &service).await.map_err(cannot)?;
-        pace.run(Rc::clone(&world), session.clone()).await;
-        let after = counts(&*klar, &service).await.map_err(cannot)?;
-        let shares = after
-            .iter()
-            .filter_map(|(name, count)| Some((name.clone(), count.saturating_sub(*before.get(name)?))))
-            .collect();
-        klar.kill(&victim).await.map_err(cannot)?;
-        let again = Pace { run: world.patience(Duration::from_secs(1)), ..pace };
-        let joined = || async {
-            let load = again.run(Rc::clone(&world), session.clone()).await;
-            let now = counts(&*klar, &service).await.ok()?;
-            let fresh = now.into_iter().find(|(name, count)| !after.contains_key(name) && *count > 0);
-            fresh.filter(|_| load.sent > 0)
-        };
-        Ok(Seen { joined: until(world.patience(BACK), joined).await, service, shares })
+        let status = klar.status().await.map_err(cannot)?;
+        let usual = wanted(&status, &service).unwrap_or(ASKED);
+        if usual < ASKED {
+            // A service of which there can be only one is looked at as it is.
+            let _ = klar.scale(&service, ASKED).await;
+        }
+        let seen = measured(&world, &*klar, service.clone(), session, paths).await;
+        if usual < ASKED {
+            let _ = klar.scale(&service, usual).await;
+        }
+        seen.map_err(cannot)
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
@@ -138,6 +134,45 @@ impl Probe for Balance {
             },
         ]
     }
+}
+
+/// How many instances of a service there should be.
+fn wanted(status: &Value, service: &str) -> Option<u32> {
+    let mut services = status.get("services").and_then(Value::as_array).into_iter().flatten();
+    let found = services.find(|each| each.get("name").and_then(Value::as_str) == Some(service))?;
+    found.get("wanted")?.as_u64()?.try_into().ok()
+}
+
+/// Reads, compares, kills one, and reads again.
+async fn measured(
+    world: &Rc<World>,
+    klar: &dyn Klar,
+    service: String,
+    session: Option<Session>,
+    paths: Vec<String>,
+) -> Result<Seen, String> {
+    let rate = if world.is_foil { 2_000 } else { RATE };
+    let pace = Pace { rate, run: world.patience(RUN), enough: Rc::default(), paths };
+    let before = counts(klar, &service).await?;
+    pace.run(Rc::clone(world), session.clone()).await;
+    // What the edge has counted is known a moment later.
+    tokio::time::sleep(world.patience(TOLD)).await;
+    let after = counts(klar, &service).await?;
+    let shares = after
+        .iter()
+        .filter_map(|(name, count)| Some((name.clone(), count.saturating_sub(*before.get(name)?))))
+        .collect();
+    let instances = klar.instances().await?;
+    let victim = instances.into_iter().find(|instance| instance.service == service && instance.pid.is_some());
+    klar.kill(&victim.ok_or("no instance runs")?).await?;
+    let again = Pace { run: world.patience(Duration::from_secs(1)), ..pace };
+    let joined = || async {
+        let load = again.run(Rc::clone(world), session.clone()).await;
+        let now = counts(klar, &service).await.ok()?;
+        let fresh = now.into_iter().find(|(name, count)| !after.contains_key(name) && *count > 0);
+        fresh.filter(|_| load.sent > 0)
+    };
+    Ok(Seen { joined: until(world.patience(BACK), joined).await, service, shares })
 }
 
 /// What klar has counted for each instance of a service, by name and process: a new process begins anew.

@@ -3,6 +3,8 @@
 pub mod balance;
 pub mod broken_schema;
 pub mod cache_away;
+pub mod cache_policy;
+pub mod cdn;
 pub mod database_away;
 pub mod environment;
 pub mod health_speed;
@@ -11,8 +13,11 @@ pub mod local_start;
 pub mod logs;
 pub mod metrics;
 pub mod pace;
+mod promises;
 pub mod releases;
 pub mod rollouts;
+mod shared;
+pub mod steady_load;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,6 +1,7 @@
 //! Requests at a steady pace, sent whether or not the ones before were answered.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,13 +44,23 @@ pub struct Tally {
     pub slowest_ms: u64,
 }
 
+/// How long the good answers of each path took, in milliseconds.
+pub type Times = BTreeMap<String, Vec<u64>>;
+
 /// A server that answers nothing must not make the probe keep everything.
 const MOST_AT_ONCE: usize = 512;
 
 impl Pace {
     /// Sends, waits for the last answer, and counts.
     pub async fn run(&self, world: Rc<World>, session: Option<Session>) -> Tally {
+        self.run_timed(world, session).await.0
+    }
+
+    /// The same; and the times of all good answers of each path, in milliseconds, in no order. A time begins when the
+    /// request is due, so that one which waits for a connection waits in it.
+    pub async fn run_timed(&self, world: Rc<World>, session: Option<Session>) -> (Tally, Times) {
         let tally = Rc::new(RefCell::new(Tally::default()));
+        let times = Rc::new(RefCell::new(Times::new()));
         let mut running = JoinSet::new();
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / self.rate.max(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -68,14 +79,15 @@ impl Pace {
             }
             let ask = Ask::get(path).with("accept", "application/json, text/html;q=0.5");
             let ask = session.as_ref().map_or(ask.clone(), |session| session.on(ask));
-            running.spawn_local(one(Rc::clone(&world), ask, Rc::clone(&tally)));
+            let due = Instant::now();
+            running.spawn_local(one(Rc::clone(&world), ask, due, Rc::clone(&tally), Rc::clone(&times)));
         }
         while running.join_next().await.is_some() {}
-        tally.take()
+        (tally.take(), times.take())
     }
 }
 
-async fn one(world: Rc<World>, ask: Ask, tally: Rc<RefCell<Tally>>) {
+async fn one(world: Rc<World>, ask: Ask, due: Instant, tally: Rc<RefCell<Tally>>, times: Rc<RefCell<Times>>) {
     let Some(site) = &world.site else { return };
     let path = ask.path.clone();
     let answer = site.ask(ask).await;
@@ -89,6 +101,8 @@ async fn one(world: Rc<World>, ask: Ask, tally: Rc<RefCell<Tally>>) {
         Ok(answer) if answer.status.is_success() || answer.status.is_redirection() => {
             let ms = u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX);
             tally.slowest_ms = tally.slowest_ms.max(ms);
+            let waited = u64::try_from(due.elapsed().as_millis()).unwrap_or(u64::MAX);
+            times.borrow_mut().entry(path).or_default().push(waited);
             return;
         }
         Ok(answer) => format!("{path}: {}", answer.status),

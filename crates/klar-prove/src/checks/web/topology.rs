@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
@@ -25,8 +26,12 @@ pub struct Seen {
     /// Ports by what listens there: whether one got through on the loopback, and from outside.
     backends: BTreeMap<String, (bool, bool)>,
     stores: BTreeMap<String, (bool, bool)>,
+    /// Databases that others can reach and that do not take up TLS.
+    #[serde(default)]
+    plain: Vec<String>,
 }
 
+const BACKENDS: (&str, &str) = ("edge.tls", "backends");
 const CLOSED: (&str, &str) = ("infra.topology", "closed");
 const STORES: (&str, &str) = ("infra.vpc", "outside-closed");
 const EDGE: (&str, &str) = ("deploy.env.prod", "edge-only");
@@ -37,10 +42,10 @@ impl Probe for Topology {
 
     const ABOUT: About = About {
         id: "topology",
-        version: 2,
+        version: 3,
         question: "Can the app, its database and its cache be reached past the edge?",
-        does: "Connects to their ports, and to all others on which the app's processes listen for more than this machine, by each address of this machine that others can reach.",
-        shows: &[CLOSED, STORES, EDGE],
+        does: "Connects to their ports, and to all others on which the app's processes listen for more than this machine, by each address of this machine that others can reach; asks databases that answer there for TLS.",
+        shows: &[CLOSED, STORES, EDGE, BACKENDS],
         needs: &[Need::Klar],
         disturbs: Disturbs::Nothing,
         good_for: Duration::from_secs(24 * 3600),
@@ -49,6 +54,7 @@ impl Probe for Topology {
             Fault::Foil("open-instance", CLOSED),
             Fault::Foil("open-instance", EDGE),
             Fault::Foil("open-database", STORES),
+            Fault::Foil("open-database", BACKENDS),
         ],
     };
 
@@ -60,7 +66,12 @@ impl Probe for Topology {
             // There may be no network where checks are proved; what listens everywhere listens here, too.
             outside = BTreeSet::from([IpAddr::from([127, 0, 0, 2])]);
         }
-        let mut seen = Seen { addresses: outside.len(), backends: BTreeMap::new(), stores: BTreeMap::new() };
+        let mut seen = Seen {
+            addresses: outside.len(),
+            backends: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            plain: Vec::new(),
+        };
         for instance in klar.instances().await.map_err(cannot)? {
             let Some(address) = instance.address else { continue };
             seen.backends.insert(instance.name.clone(), reach(address, &outside).await);
@@ -73,7 +84,11 @@ impl Probe for Topology {
         }
         for (name, kind, port) in stores(&klar.status().await.map_err(cannot)?) {
             let loopback = SocketAddr::from(([127, 0, 0, 1], port));
-            seen.stores.insert(format!("{kind} {name}"), reach(loopback, &outside).await);
+            let reached = reach(loopback, &outside).await;
+            if reached.1 && !takes_up_tls(loopback).await {
+                seen.plain.push(format!("{kind} {name}"));
+            }
+            seen.stores.insert(format!("{kind} {name}"), reached);
         }
         Ok(seen)
     }
@@ -84,11 +99,56 @@ impl Probe for Topology {
             seen.closed(CLOSED, both, !seen.backends.is_empty() && !seen.stores.is_empty()),
             seen.closed(STORES, seen.stores.iter().collect(), !seen.stores.is_empty()),
             seen.closed(EDGE, seen.backends.iter().collect(), !seen.backends.is_empty()),
+            seen.links(),
         ]
     }
 }
 
 impl Seen {
+    /// Whether what the app says to its databases can be read on the way.
+    fn links(&self) -> Finding {
+        let count = self.stores.len();
+        if !self.plain.is_empty() {
+            let plain = self.plain.join(", ");
+            return Finding::broken(
+                BACKENDS,
+                words!(
+                    "reached from outside, and without TLS: {plain}",
+                    "nås utenfra, og uten TLS: {plain}",
+                    "nås utifrån, och utan TLS: {plain}"
+                ),
+            );
+        }
+        if count == 0 || self.addresses == 0 || !self.stores.values().all(|(inside, _)| *inside) {
+            return Finding::unseen(
+                BACKENDS,
+                words!(
+                    "klar runs no database of this app that could be looked at",
+                    "klar kjører ingen database for denne appen som kunne undersøkes",
+                    "klar kör ingen databas för den här appen som kunde undersökas"
+                ),
+            );
+        }
+        if self.stores.values().any(|(_, out)| *out) {
+            return Finding::held(
+                BACKENDS,
+                words!(
+                    "{count} databases; those that others can reach take up TLS",
+                    "{count} databaser; de som andre kan nå, tar i bruk TLS",
+                    "{count} databaser; de som andra kan nå använder TLS"
+                ),
+            );
+        }
+        Finding::inapplicable(
+            BACKENDS,
+            words!(
+                "all {count} answer on the loopback of this machine only: nothing of it is on any way",
+                "alle {count} svarer bare på maskinens egen loopback: ingenting er underveis noe sted",
+                "alla {count} svarar bara på maskinens egen loopback: inget är på väg någonstans"
+            ),
+        )
+    }
+
     fn closed(
         &self,
         place: (&'static str, &'static str),
@@ -160,6 +220,17 @@ async fn reach(at: SocketAddr, outside: &BTreeSet<IpAddr>) -> (bool, bool) {
     (connects(at).await, open)
 }
 
+/// Whether a PostgreSQL goes on with TLS when it is asked to: one byte, `S` (frontend/backend protocol, SSLRequest).
+async fn takes_up_tls(at: SocketAddr) -> bool {
+    let asked = async {
+        let mut stream = TcpStream::connect(at).await.ok()?;
+        let (length, code) = (8_u32.to_be_bytes(), 80_877_103_u32.to_be_bytes());
+        stream.write_all(&[length, code].concat()).await.ok()?;
+        stream.read_u8().await.ok()
+    };
+    tokio::time::timeout(CONNECT, asked).await == Ok(Some(b'S'))
+}
+
 /// The ports on which a process listens at more than the loopback.
 fn open_ports(pid: i32) -> BTreeSet<u16> {
     let sockets: BTreeSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
@@ -203,6 +274,23 @@ fn stores(status: &serde_json::Value) -> Vec<(String, String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_leaves_the_machine_is_asked_for_tls() {
+        use crate::check::Saw;
+        let saw = |out, plain: &[&str]| {
+            let seen = Seen {
+                addresses: 1,
+                backends: BTreeMap::new(),
+                stores: [("postgres db".to_owned(), (true, out))].into(),
+                plain: plain.iter().map(|name| (*name).to_owned()).collect(),
+            };
+            seen.links().saw
+        };
+        assert_eq!(saw(false, &[]), Saw::Inapplicable);
+        assert_eq!(saw(true, &[]), Saw::Held);
+        assert_eq!(saw(true, &["postgres db"]), Saw::Broken);
+    }
 
     #[test]
     fn doors_of_a_process_are_known() {
