@@ -18,7 +18,7 @@ count() { # CASE REQUESTS: instructions of the edge's threads
     valgrind --quiet --tool=callgrind --separate-threads=yes --callgrind-out-file="$out/$1.$2" "$drive" "$1" "$2"
     for thread in "$out/$1.$2"-*; do
         # What the workers and the thread that sends records are known by, inlined or not.
-        if grep -qE 'klar_edge::(serve::Serving|control::Link::(report|hang_up))' "$thread"; then
+        if grep -qE "klar_edge::(serve|records|control)" "$thread"; then
             sed -n 's/^\(summary\|totals\): //p' "$thread" | head -1
             mv "$thread" "$thread.edge"
         fi

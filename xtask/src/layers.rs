@@ -1,9 +1,10 @@
 //! Crates use what is below them, never what is beside or above: read from their manifests.
 
 /// From the ground up; crates on one line do not know each other.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
+    &["klar-fuzz"],
     &["klar-base"],
-    &["klar-config", "klar-store"],
+    &["klar-config", "klar-image", "klar-store"],
     &["klar-edge", "klar-run"],
     &["klar-api"],
     &["klar-prove"],
@@ -15,8 +16,9 @@ const PICTURE: &str = "
             klar-prove  checks, evidence, score
             klar-api    the control API and its client
             klar-run    klar-edge       these two do not know each other
-            klar-config klar-store      nor do these
+            klar-config klar-image  klar-store    nor do these
     ground  klar-base
+    beneath klar-fuzz        for tests alone
 ";
 
 #[test]

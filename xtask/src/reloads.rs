@@ -112,9 +112,12 @@ pub fn reloads(requests: u64, reloads: u32, upgrades: u32, debug: bool, dry_run:
     ensure!(failed == 0 && cut == 0, "{line}");
     draining?;
     if !dry_run {
+        let processors = std::thread::available_parallelism()?;
+        let (option, how) = if debug { (" --debug", "not optimised") } else { ("", "optimised") };
         let text = format!(
-            "# Reloads\n\nWhat `cargo xtask reloads --requests {requests} --reloads {reloads} --upgrades {upgrades}` \
-             did and saw, last time it was run in full.\n\n- {line}.\n- {VISITORS} visitors asked without a pause over \
+            "# Reloads\n\nWhat `cargo xtask reloads --requests {requests} --reloads {reloads} --upgrades {upgrades}{option}` \
+             did and saw, last time it was run in full.\n\n- {line}.\n- Load, klar ({how}) and apps shared a machine with \
+             {processors} processors.\n- {VISITORS} visitors asked without a pause over \
              TLS, each request once; every {FRESH}th on a new connection, every {CHANGING}th at the app that is \
              reloaded. The WebSockets were open from the first reload to the last, and said something every {} ms.\n\
              - A reload is a deploy with other routes and limits, a restart or another number of instances, in turn. \
