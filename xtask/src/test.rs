@@ -1,8 +1,9 @@
 //! `cargo xtask test`: the one test command.
 
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::shell::{Beside, cargo, has, run, say};
 use crate::{faults, install, shop, tour, world};
@@ -11,6 +12,7 @@ use crate::{faults, install, shop, tour, world};
 /// klar's.
 pub fn test(fast: bool) -> Result<()> {
     let begun = Instant::now();
+    room_for_all()?;
     install::ensure("The tests", true)?;
     say("formatting");
     run(cargo().args(["fmt", "--all", "--check"]))?;
@@ -37,5 +39,22 @@ pub fn test(fast: bool) -> Result<()> {
         found?;
     }
     say(format!("all good ({} s)", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+/// A linker that runs out of disk says "Bus error"; this says it before.
+fn room_for_all() -> Result<()> {
+    const NEEDED_GB: u64 = 4;
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+    if Path::new(&target).join("debug").exists() {
+        return Ok(());
+    }
+    let free = nix::sys::statvfs::statvfs(".")?;
+    let free_gb = free.blocks_available() * free.fragment_size() / 1_000_000_000;
+    say(format!("{free_gb} GB of disk are free"));
+    ensure!(
+        free_gb >= NEEDED_GB,
+        "a first build and the demo take {NEEDED_GB} GB of disk; {free_gb} GB are free"
+    );
     Ok(())
 }

@@ -3,7 +3,7 @@
 //!     drive (proxy | hit | file | page) COUNT
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/suite/common/mod.rs"]
 mod common;
 
 use std::fs::File;

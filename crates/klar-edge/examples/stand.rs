@@ -10,7 +10,7 @@
 //! answers to the host `shop.test`, and ends with its standard input. Its clocks are short, so that scripts are.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/suite/common/mod.rs"]
 mod common;
 
 use std::io::{Read, Write, stdin};

@@ -1,7 +1,7 @@
 //! What the runtime asks of `klar.toml`, in the runtime's own words.
 
-use klar_base::ServiceName;
 use klar_base::upstreams::{self, AppProtocol, CspMode};
+use klar_base::{ByteSize, ServiceName};
 use klar_config::{
     Config, Csp, Edge, Engine, ForwardedHeader, Place, PlainHttp, Role, Service, ServiceProtocol,
 };
@@ -47,11 +47,16 @@ impl ServiceSettings for Service {
 
     fn limits(&self) -> Limits {
         Limits {
-            memory: self.memory,
+            memory: self.memory.or_else(half_of_the_machine),
             cpu: self.cpu.map(|cores| f64::from(cores.millis) / 1000.0),
             pids: Some(self.pids),
         }
     }
+}
+
+/// What an instance may use that has no limit of its own: one that leaks must not take its neighbours with it.
+fn half_of_the_machine() -> Option<ByteSize> {
+    nix::sys::sysinfo::sysinfo().ok().map(|machine| ByteSize(machine.ram_total() / 2))
 }
 
 /// A command line for `/bin/sh`.

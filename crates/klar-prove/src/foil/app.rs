@@ -334,8 +334,11 @@ impl App {
         if head.uri.path() != "/api/session" || head.method != Method::GET || !(mixes || stale) {
             return None;
         }
-        if stale {
+        if stale && head.uri.query().is_none() {
             return Some(plain(StatusCode::OK, "application/json", "{\"user\":null}"));
+        }
+        if !mixes {
+            return None;
         }
         let first = self.state.first_session.borrow().clone();
         if first.is_some() {

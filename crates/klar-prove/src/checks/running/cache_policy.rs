@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::promises::{Policy, Promise};
 use super::shared::{Did, asked, candidates};
@@ -13,7 +14,7 @@ use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
 use crate::world::http::{Answer, Ask};
-use crate::world::{Session, World};
+use crate::world::{Account, Session, World};
 
 /// Promises about caches, and what is seen of them.
 pub struct CachePolicy;
@@ -178,23 +179,25 @@ impl Seen {
         let mut sessions = Vec::new();
         for account in accounts.list.iter().take(2) {
             if let Ok(session) = world.sign_in(account).await {
-                sessions.push((session, account.name.clone()));
+                sessions.push((session, account));
             }
         }
-        let [(first, name), (second, other)] = sessions.as_slice() else { return };
+        let [(first, account), (second, other)] = sessions.as_slice() else { return };
+        let mut marks = Marks::of(account, first);
+        let others = Marks::of(other, second);
+        marks.only(&others);
         let own = [accounts.path.clone()];
         for path in own.iter().chain(paths) {
             let Ok(mine) = twice(world, Some(first), path).await else { continue };
             let (theirs, nobodys) = (read(world, Some(second), path).await, read(world, None, path).await);
-            let names = |answer: &Answer, name: &str| answer.text().contains(name);
-            let is_personal = names(&mine, name) && !names(&mine, other);
+            let is_personal = marks.are_in(&mine);
             let mut wrong = is_personal && Did::of(&mine).is_kept();
             // Where one asks who one is, the name of anybody else is wrong, whoever that is.
-            let anybody_else = || accounts.list.iter().any(|each| names(&mine, &each.name));
-            wrong |= *path == accounts.path && !names(&mine, name) && anybody_else();
-            for answer in [&theirs, &nobodys].into_iter().flatten() {
+            let anybody_else = || accounts.list.iter().any(|each| mine.text().contains(&each.name));
+            wrong |= *path == accounts.path && !is_personal && anybody_else();
+            for answer in [&theirs, &nobodys].into_iter().flatten().filter(|_| is_personal) {
                 self.compared += 1;
-                wrong |= is_personal && answer.status.is_success() && answer.body == mine.body;
+                wrong |= answer.status.is_success() && answer.body == mine.body;
             }
             if wrong {
                 self.mixed.push(path.clone());
@@ -316,9 +319,9 @@ impl Seen {
             None if compared == 0 => Finding::unseen(
                 place,
                 words!(
-                    "two accounts are needed to tell",
-                    "det trengs to kontoer for å si det",
-                    "det behövs två konton för att säga det"
+                    "two accounts are needed to tell, and an answer that shows who asks",
+                    "det trengs to kontoer for å si det, og et svar som viser hvem som spør",
+                    "det behövs två konton för att säga det, och ett svar som visar vem som frågar"
                 ),
             ),
             None => Finding::held(
@@ -357,19 +360,65 @@ fn overdue(path: &str, answer: &Answer) -> Option<String> {
     (age > lifetime + 1 && !stale).then(|| format!("{path}: Age {age}, max-age {lifetime}"))
 }
 
+/// What an answer for somebody has in it: the name of the account, and what its sign-in said.
+struct Marks(BTreeSet<String>);
+
+/// Shorter words are found in any answer.
+const SHORTEST_MARK: usize = 6;
+
+impl Marks {
+    fn of(account: &Account, session: &Session) -> Self {
+        let mut marks = BTreeSet::new();
+        leaves(&session.said, &mut marks);
+        marks.retain(|mark| mark.len() >= SHORTEST_MARK);
+        marks.insert(account.name.clone());
+        Self(marks)
+    }
+
+    /// Leaves out what is said of others too.
+    fn only(&mut self, others: &Self) {
+        self.0.retain(|mark| !others.0.contains(mark));
+    }
+
+    fn are_in(&self, answer: &Answer) -> bool {
+        let text = answer.text();
+        self.0.iter().any(|mark| text.contains(mark.as_str()))
+    }
+}
+
+/// Each text and each number of a document.
+fn leaves(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => drop(found.insert(text.clone())),
+        Value::Number(number) => drop(found.insert(number.to_string())),
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, found)),
+        Value::Object(fields) => fields.values().for_each(|field| leaves(field, found)),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
 /// Signing in is a write that every app with accounts has. `None` where its address does not tell who is signed in.
 async fn sees_the_sign_in(world: &Rc<World>) -> Option<bool> {
     let accounts = world.accounts.as_ref()?;
     let account = accounts.list.first()?;
     let before = world.ask(Ask::get(&accounts.path)).await.ok()?;
     let session = world.sign_in(account).await.ok()?;
-    let after = world.ask(session.on(Ask::get(&accounts.path))).await.ok()?;
-    let again = world.ask(session.on(Ask::get(&accounts.path))).await.ok()?;
+    let ask = |path: &str| world.ask(session.on(Ask::get(path)));
+    let (after, again) = (ask(&accounts.path).await.ok()?, ask(&accounts.path).await.ok()?);
     if !after.status.is_success() || before.status.is_server_error() {
         return None;
     }
-    let knows = |answer: &Answer| answer.text().contains(&account.name);
-    Some(!knows(&before) && knows(&after) && knows(&again))
+    let marks = Marks::of(account, &session);
+    if marks.are_in(&before) {
+        return Some(false);
+    }
+    if marks.are_in(&after) && marks.are_in(&again) {
+        return Some(true);
+    }
+    // An address that nobody has asked for yet is in no cache.
+    let new = format!("{}?klar={:x}", accounts.path, fastrand::u64(..));
+    let unkept = ask(&new).await.ok()?;
+    (unkept.status.is_success() && marks.are_in(&unkept)).then_some(false)
 }
 
 #[cfg(test)]
