@@ -1,0 +1,5 @@
+//! Reads SecLang.
+
+mod ast;
+
+pub use ast::*;

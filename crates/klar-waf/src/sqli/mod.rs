@@ -1,0 +1,1 @@
+//! Does a value carry SQL that breaks out of its place?

@@ -1,0 +1,1 @@
+//! Does a value carry HTML that runs?
