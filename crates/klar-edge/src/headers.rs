@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use klar_base::upstreams::{Csp, CspMode};
 
+use crate::fields::{self, Fields};
+
 /// Whether a header is of one connection only (RFC 9110 section 7.6.1), or one that nobody should forward.
 pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
@@ -46,8 +48,7 @@ fn is_ours(name: &str) -> bool {
 
 /// Whether a visitor's header goes on to the app. Where the body ends is said anew, and who waits to be told to send it
 /// has been told.
-pub fn is_for_app(name: &HeaderName) -> bool {
-    let name = name.as_str();
+pub fn is_for_app(name: &str) -> bool {
     !is_hop_by_hop(name) && !is_ours(name) && !matches!(name, "content-length" | "expect")
 }
 
@@ -67,14 +68,10 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The headers that `Connection` names, which end where it ends.
-pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    if !headers.contains_key(header::CONNECTION) {
-        return Vec::new();
-    }
+pub fn named_by_connection(headers: &impl Fields) -> Vec<HeaderName> {
     headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
+        .all(&header::CONNECTION)
+        .filter_map(fields::text)
         .flat_map(|value| value.split(',').map(str::trim))
         .filter(|option| !is_usual_option(option))
         .filter_map(|name| name.parse().ok())
@@ -136,12 +133,17 @@ impl Address {
 /// Makes the headers of an app's answer those that a visitor should get.
 pub fn from_app(headers: &mut HeaderMap) {
     // What runs here is of use only to who attacks it.
-    let unwanted = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || is_boast(name.as_str());
+    let unwanted = |name: &&HeaderName| !is_for_visitor(name.as_str());
     let mut found: Vec<HeaderName> = headers.keys().filter(unwanted).cloned().collect();
     if found.contains(&header::CONNECTION) {
         found.extend(named_by_connection(headers));
     }
     found.into_iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Whether a header of an app's answer, its name in small letters, goes on to the visitor.
+pub fn is_for_visitor(name: &str) -> bool {
+    !is_hop_by_hop(name) && !is_boast(name)
 }
 
 /// Whether a header says only what runs here.
@@ -160,9 +162,14 @@ pub fn http3_at(port: u16) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok()
 }
 
+/// Whether an answer is a stream of events, which comes for as long as it likes.
+pub fn is_event_stream(headers: &impl Fields) -> bool {
+    headers.first(&header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+}
+
 /// Whether a message is part of a call of gRPC.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+pub fn is_grpc(headers: &impl Fields) -> bool {
+    headers.first(&header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// The header that says which sources a page may load from; `None`: nothing is said.
@@ -177,8 +184,23 @@ pub fn policy(csp: &Csp) -> Option<(HeaderName, HeaderValue)> {
 
 /// Adds what protects a visitor's browser, where the app says nothing itself. `policy`: as [`policy`] gives it.
 pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue)>, host: &str, https: bool) {
+    for (name, value) in missing(headers, policy, host, https) {
+        headers.insert(name, value);
+    }
+}
+
+/// What [`protect`] adds to these headers.
+pub fn missing(
+    headers: &impl Fields,
+    policy: Option<&(HeaderName, HeaderValue)>,
+    host: &str,
+    https: bool,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut all = Vec::with_capacity(7);
     let mut add = |name: HeaderName, value: HeaderValue| {
-        headers.entry(name).or_insert(value);
+        if !headers.has(&name) {
+            all.push((name, value));
+        }
     };
     // `localhost` is shared with everything else that a developer runs; HTTPS for all of that was not asked for.
     if https && host != "localhost" {
@@ -192,29 +214,33 @@ pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue
         HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     );
     add(OPENER, HeaderValue::from_static("same-origin"));
-    let has_one = headers.contains_key(header::CONTENT_SECURITY_POLICY)
-        || headers.contains_key(header::CONTENT_SECURITY_POLICY_REPORT_ONLY);
+    let has_one = headers.has(&header::CONTENT_SECURITY_POLICY)
+        || headers.has(&header::CONTENT_SECURITY_POLICY_REPORT_ONLY);
     if let (false, Some((name, policy))) = (has_one, policy) {
-        headers.insert(name, policy.clone());
+        all.push((name.clone(), policy.clone()));
     }
+    all
 }
 
 /// Whether an answer says something of what [`protect`] would add, or names the request.
 pub fn says_own(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| {
-        matches!(
-            name.as_str(),
-            "strict-transport-security"
-                | "x-content-type-options"
-                | "x-frame-options"
-                | "referrer-policy"
-                | "permissions-policy"
-                | "cross-origin-opener-policy"
-                | "content-security-policy"
-                | "content-security-policy-report-only"
-                | "x-request-id"
-        )
-    })
+    headers.keys().any(|name| is_said_by_us(name.as_str()))
+}
+
+/// Whether a header, its name in small letters, is one that [`protect`] would add, or the request's name.
+pub fn is_said_by_us(name: &str) -> bool {
+    matches!(
+        name,
+        "strict-transport-security"
+            | "x-content-type-options"
+            | "x-frame-options"
+            | "referrer-policy"
+            | "permissions-policy"
+            | "cross-origin-opener-policy"
+            | "content-security-policy"
+            | "content-security-policy-report-only"
+            | "x-request-id"
+    )
 }
 
 /// Headers as HTTP/1.1 writes them.
@@ -226,11 +252,10 @@ pub fn lines(headers: &HeaderMap) -> Bytes {
 }
 
 /// The value of a cookie of a request.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub fn cookie<'a>(headers: &'a impl Fields, name: &str) -> Option<&'a str> {
     headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
+        .all(&header::COOKIE)
+        .filter_map(fields::text)
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find_map(|(key, value)| (key == name).then_some(value))

@@ -78,6 +78,8 @@ pub struct SiteTable {
 /// One route.
 #[derive(Debug)]
 pub struct RouteTable {
+    /// Its place among those of its site.
+    pub place: usize,
     pub pattern: Arc<str>,
     pub target: Destination,
     pub idempotent: bool,
@@ -240,6 +242,11 @@ impl SiteTable {
     /// What [`headers::protect`] adds to an answer that says nothing of it, as HTTP/1.1 writes it.
     pub fn protection(&self, host: &str, https: bool) -> &Bytes {
         &self.protection[usize::from(https && host != "localhost")]
+    }
+
+    /// The route at this place.
+    pub fn route_at(&self, place: usize) -> Option<&RouteTable> {
+        self.routes.get(place)
     }
 
     /// The most specific route for a path.
@@ -551,6 +558,7 @@ impl Shared {
                 };
                 let counted = memory.routes.entry((site.app.clone(), route.pattern.clone()));
                 routes.push(RouteTable {
+                    place: 0,
                     totals: counted.or_default().clone(),
                     pattern: route.pattern.into(),
                     target,
@@ -566,6 +574,7 @@ impl Shared {
             }
             // Exact patterns first, then by length: the first that matches is the most specific.
             routes.sort_by_key(|route| (route.pattern.ends_with("/*"), usize::MAX - route.pattern.len()));
+            (0..).zip(&mut routes).for_each(|(place, route)| route.place = place);
             let totals = memory.totals.entry(site.app.clone()).or_default().clone();
             // If this configuration is refused after all, that costs a few hits.
             let epoch = memory.epochs.entry(site.app.clone()).or_default();

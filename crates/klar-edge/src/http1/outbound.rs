@@ -49,6 +49,15 @@ impl Outbound {
         }
     }
 
+    /// The same, of bytes that are somebody else's.
+    pub fn push_copy(&mut self, piece: &[u8]) {
+        if piece.len() <= FULL {
+            self.gathered.extend_from_slice(piece);
+        } else {
+            self.piece = Bytes::copy_from_slice(piece);
+        }
+    }
+
     /// Adds a piece of a body as a chunk (RFC 9112 section 7.1). Only while there is room.
     pub fn push_chunk(&mut self, piece: Bytes) {
         // The chunk of size 0 is the last.

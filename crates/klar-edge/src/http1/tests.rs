@@ -57,6 +57,7 @@ impl Drop for Open {
 
 impl Service for Site {
     type Body = Pieces;
+    type Waiting = std::convert::Infallible;
 
     async fn answer(&self, note: HeadNote, request: Request<VisitorBody>) -> Response<Pieces> {
         self.open.set(self.open.get() + 1);
