@@ -64,11 +64,11 @@ pub fn write(
     for piece in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(piece.as_bytes());
     }
-    for line in lines.0 {
+    for line in lines.all {
         let from = out.len();
         out.extend_from_slice(line.name.as_bytes());
         out[from..].make_ascii_lowercase();
-        if std::str::from_utf8(&out[from..]).is_ok_and(headers::is_for_app) {
+        if headers::is_for_app(&out[from..]) {
             for piece in [b": ", line.value, b"\r\n"] {
                 out.extend_from_slice(piece);
             }
@@ -142,7 +142,7 @@ impl<'a> Asking<'a> {
         };
         let named = headers::named_by_connection(all);
         for (name, value) in all {
-            if headers::is_for_app(name.as_str()) && !named.contains(name) {
+            if headers::is_for_app(name.as_str().as_bytes()) && !named.contains(name) {
                 give(name, value);
             }
         }

@@ -149,13 +149,14 @@ pub fn is_worth_it(status: StatusCode, headers: &impl Fields, here: Option<u64>)
     let length = headers.text(&header::CONTENT_LENGTH).and_then(|value| value.parse().ok()).or(here);
     let bodiless =
         status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+    // What is known at once comes first.
     !bodiless
         && status != StatusCode::PARTIAL_CONTENT
+        && length.is_none_or(|length| length >= WORTH_IT)
+        && headers.text(&header::CONTENT_TYPE).is_some_and(is_text)
         && !headers.has(&header::CONTENT_ENCODING)
         && !headers.has(&header::CONTENT_RANGE)
         && !says(&header::CACHE_CONTROL, "no-transform")
-        && length.is_none_or(|length| length >= WORTH_IT)
-        && headers.text(&header::CONTENT_TYPE).is_some_and(is_text)
 }
 
 /// Files that were compressed, by entity tag.
@@ -438,8 +439,7 @@ mod tests {
         ];
         for (headers, status, wanted) in table {
             let status = StatusCode::from_u16(status).unwrap();
-            let source = Source::Full(Bytes::from(vec![b'x'; 2000]));
-            assert_eq!(is_worth_it(status, &map(headers), &source), wanted, "{status} {headers:?}");
+            assert_eq!(is_worth_it(status, &map(headers), Some(2000)), wanted, "{status} {headers:?}");
         }
     }
 

@@ -11,45 +11,45 @@ use klar_base::upstreams::{Csp, CspMode};
 use crate::fields::{self, Fields};
 
 /// Whether a header is of one connection only (RFC 9110 section 7.6.1), or one that nobody should forward.
-pub fn is_hop_by_hop(name: &str) -> bool {
+pub fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
         name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
     )
 }
 
 /// Whether only the edge may say this to an app: a visitor's word for it is not worth anything.
-fn is_ours(name: &str) -> bool {
+fn is_ours(name: &[u8]) -> bool {
     matches!(
         name,
-        "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-request-id"
-            | "forwarded"
-            | "x-client-subject"
+        b"x-forwarded-for"
+            | b"x-forwarded-host"
+            | b"x-forwarded-proto"
+            | b"x-request-id"
+            | b"forwarded"
+            | b"x-client-subject"
             // RFC 9440, which other proxies speak.
-            | "client-cert"
-            | "client-cert-chain"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-            | "x-forwarded-server"
-            | "x-real-ip"
+            | b"client-cert"
+            | b"client-cert-chain"
+            | b"x-forwarded-port"
+            | b"x-forwarded-prefix"
+            | b"x-forwarded-server"
+            | b"x-real-ip"
     )
 }
 
 /// Whether a visitor's header goes on to the app. Where the body ends is said anew, and who waits to be told to send it
 /// has been told.
-pub fn is_for_app(name: &str) -> bool {
-    !is_hop_by_hop(name) && !is_ours(name) && !matches!(name, "content-length" | "expect")
+pub fn is_for_app(name: &[u8]) -> bool {
+    !is_hop_by_hop(name) && !is_ours(name) && !matches!(name, b"content-length" | b"expect")
 }
 
 /// Who asks.
@@ -73,7 +73,7 @@ pub fn named_by_connection(headers: &impl Fields) -> Vec<HeaderName> {
         .all(&header::CONNECTION)
         .filter_map(fields::text)
         .flat_map(|value| value.split(',').map(str::trim))
-        .filter(|option| !is_usual_option(option))
+        .filter(|option| !is_usual_option(option.as_bytes()))
         .filter_map(|name| name.parse().ok())
         // Taken for connection headers these would change what the request means.
         .filter(|name| {
@@ -83,8 +83,14 @@ pub fn named_by_connection(headers: &impl Fields) -> Vec<HeaderName> {
 }
 
 /// What nearly all that `Connection` says is: none of it is another header that would not go anyway.
-pub fn is_usual_option(option: &str) -> bool {
-    ["keep-alive", "close", "upgrade"].iter().any(|usual| option.eq_ignore_ascii_case(usual))
+pub fn is_usual_option(option: &[u8]) -> bool {
+    let usual: &[u8] = match option.len() {
+        10 => b"keep-alive",
+        5 => b"close",
+        7 => b"upgrade",
+        _ => return false,
+    };
+    option.eq_ignore_ascii_case(usual)
 }
 
 /// An address in words.
@@ -133,7 +139,7 @@ impl Address {
 /// Makes the headers of an app's answer those that a visitor should get.
 pub fn from_app(headers: &mut HeaderMap) {
     // What runs here is of use only to who attacks it.
-    let unwanted = |name: &&HeaderName| !is_for_visitor(name.as_str());
+    let unwanted = |name: &&HeaderName| !is_for_visitor(name.as_str().as_bytes());
     let mut found: Vec<HeaderName> = headers.keys().filter(unwanted).cloned().collect();
     if found.contains(&header::CONNECTION) {
         found.extend(named_by_connection(headers));
@@ -142,13 +148,13 @@ pub fn from_app(headers: &mut HeaderMap) {
 }
 
 /// Whether a header of an app's answer, its name in small letters, goes on to the visitor.
-pub fn is_for_visitor(name: &str) -> bool {
+pub fn is_for_visitor(name: &[u8]) -> bool {
     !is_hop_by_hop(name) && !is_boast(name)
 }
 
 /// Whether a header says only what runs here.
-pub fn is_boast(name: &str) -> bool {
-    matches!(name, "server" | "x-powered-by")
+pub fn is_boast(name: &[u8]) -> bool {
+    matches!(name, b"server" | b"x-powered-by")
 }
 
 /// The same for its trailers, which must not say anew where the answer ends (RFC 9110 section 6.5.1).
@@ -224,22 +230,22 @@ pub fn missing(
 
 /// Whether an answer says something of what [`protect`] would add, or names the request.
 pub fn says_own(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| is_said_by_us(name.as_str()))
+    headers.keys().any(|name| is_said_by_us(name.as_str().as_bytes()))
 }
 
 /// Whether a header, its name in small letters, is one that [`protect`] would add, or the request's name.
-pub fn is_said_by_us(name: &str) -> bool {
+pub fn is_said_by_us(name: &[u8]) -> bool {
     matches!(
         name,
-        "strict-transport-security"
-            | "x-content-type-options"
-            | "x-frame-options"
-            | "referrer-policy"
-            | "permissions-policy"
-            | "cross-origin-opener-policy"
-            | "content-security-policy"
-            | "content-security-policy-report-only"
-            | "x-request-id"
+        b"strict-transport-security"
+            | b"x-content-type-options"
+            | b"x-frame-options"
+            | b"referrer-policy"
+            | b"permissions-policy"
+            | b"cross-origin-opener-policy"
+            | b"content-security-policy"
+            | b"content-security-policy-report-only"
+            | b"x-request-id"
     )
 }
 

@@ -63,6 +63,8 @@ pub struct Underway {
     came: Vec<u8>,
     since: Instant,
     need: usize,
+    /// Nobody has listened yet, and who sent it is woken when there is something to hear.
+    is_fresh: bool,
 }
 
 /// What is known of a request.
@@ -103,7 +105,11 @@ struct Outcome {
 
 /// What was done with what an instance has said.
 enum Heard {
-    Answered { outcome: Outcome, keep_alive: bool, lasts: bool },
+    Answered {
+        outcome: Outcome,
+        keep_alive: bool,
+        lasts: bool,
+    },
     /// This many bytes have to come.
     More(usize),
     General,
@@ -127,7 +133,8 @@ impl Facts {
 
     /// Writes the record.
     fn tell(&self, shared: &Shared, head: &[u8], upstream: Option<&str>, outcome: Outcome) {
-        let agent = self.agent.as_ref().map(|range| story::agent(head.get(range.clone()).unwrap_or_default()));
+        let agent =
+            self.agent.as_ref().map(|range| story::agent(head.get(range.clone()).unwrap_or_default()));
         let route = self.route();
         let record = Record {
             time_unix_ms: self.time_unix_ms,
@@ -182,7 +189,7 @@ impl Visit {
         };
         let target = parsed.path.filter(|target| is_plain(target))?;
         let path = target.split_once('?').map_or(target, |(path, _)| path);
-        let lines = Lines(parsed.headers);
+        let lines = Lines::new(parsed.headers);
         let authority = lines.text(&header::HOST)?;
         let host = host_of(authority);
         let table = self.shared.table.load();
@@ -267,6 +274,7 @@ impl Visit {
             came: Vec::new(),
             since: now,
             need: 0,
+            is_fresh: true,
         }))
     }
 
@@ -289,7 +297,7 @@ impl Visit {
         let length = stored.body.len() as u64;
         let mut end = End::new(stored.status, asked, Some(length));
         if let Some(date) = stored.headers.first(&header::DATE)
-            && end.heeds("date", date)
+            && end.heeds(b"date", date)
         {
             response::line(text, b"date", date);
         }
@@ -335,9 +343,13 @@ impl Visit {
         alarm: &mut Alarm,
         out: &mut Outbound,
     ) -> Poll<Option<bool>> {
-        let Underway { facts, sent, link, unsent, came, since, need, broken, .. } = way;
+        let Underway { facts, sent, link, unsent, came, since, need, broken, is_fresh, .. } = way;
         let route = facts.route().filter(|_| unsent.is_empty());
         let (Some(route), Some(app)) = (route, link.as_mut()) else { return Poll::Ready(None) };
+        if std::mem::take(is_fresh) {
+            let is_late = alarm.poll(cx, *sent + route.timeout).is_ready();
+            return if is_late { Poll::Ready(None) } else { Poll::Pending };
+        }
         loop {
             let heard = app.poll_hear(cx, |new| {
                 if new.is_empty() {
@@ -395,9 +407,11 @@ impl Visit {
         out: &mut Outbound,
     ) -> Heard {
         let mut room = answers::room();
-        let Ok(Some(parsed)) = answers::parse(bytes, &facts.method(), &mut room) else { return Heard::General };
+        let Ok(Some(parsed)) = answers::parse(bytes, &facts.method(), &mut room) else {
+            return Heard::General;
+        };
         let Parsed { status, lines: all, framing, lasts, length: begins, .. } = parsed;
-        let lines = Lines(all);
+        let lines = Lines::new(all);
         let Framing::Length(length) = framing else { return Heard::General };
         let is_usual = (200..500).contains(&status.as_u16()) && status != StatusCode::NOT_MODIFIED;
         if !is_usual || length > HELD_MAX as u64 || is_stream(&lines) || all.iter().any(names_others) {
@@ -417,7 +431,7 @@ impl Visit {
         if is_worth_it && let Some(codings) = &facts.codings {
             let value = head.get(codings.clone()).unwrap_or_default();
             let codings = [Header { name: header::ACCEPT_ENCODING.as_str(), value }];
-            if Coding::choose(&Lines(&codings)).is_some() {
+            if Coding::choose(&Lines::new(&codings)).is_some() {
                 return Heard::General;
             }
         }
@@ -437,9 +451,9 @@ impl Visit {
             text.extend_from_slice(line.name.as_bytes());
             let name = &mut text[from..];
             name.make_ascii_lowercase();
-            let name = std::str::from_utf8(name).unwrap_or_default();
             says_own |= headers::is_said_by_us(name);
-            let goes = headers::is_for_visitor(name) && name != headers::REQUEST_ID && end.heeds(name, line.value);
+            let goes =
+                headers::is_for_visitor(name) && *name != *b"x-request-id" && end.heeds(name, line.value);
             if goes {
                 for piece in [b": ", line.value, b"\r\n"] {
                     text.extend_from_slice(piece);
@@ -542,11 +556,7 @@ fn is_plain(target: &str) -> bool {
 /// See [`host_in`].
 fn host_of(authority: &str) -> Cow<'_, str> {
     let is_plain = !authority.bytes().any(|byte| byte.is_ascii_uppercase() || matches!(byte, b'[' | b']'));
-    if is_plain {
-        authority.split(':').next().unwrap_or_default().into()
-    } else {
-        host_in(authority).into()
-    }
+    if is_plain { authority.split(':').next().unwrap_or_default().into() } else { host_in(authority).into() }
 }
 
 /// Where a part of a head stands in it. Of what is empty it does not matter.

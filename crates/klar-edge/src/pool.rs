@@ -162,12 +162,7 @@ impl Pool {
     }
 
     /// The same, for who speaks HTTP/1.1 and runs in `cx`: what the app says on it wakes that.
-    pub fn take_link(
-        &self,
-        upstream: &UpstreamState,
-        idle: Duration,
-        cx: &mut Context<'_>,
-    ) -> Option<Link> {
+    pub fn take_link(&self, upstream: &UpstreamState, idle: Duration, cx: &mut Context<'_>) -> Option<Link> {
         let is_ready = |connection: &mut Connection| match connection {
             Connection::Http1(link) => link.is_quiet_for(cx),
             Connection::Http2(_) => false,

@@ -136,12 +136,7 @@ impl Drop for Story {
 }
 
 /// Counts a request that is over, and hands its record over.
-pub fn count(
-    shared: &Shared,
-    record: &Record<'_>,
-    route: Option<&RouteTotals>,
-    totals: Option<&AppTotals>,
-) {
+pub fn count(shared: &Shared, record: &Record<'_>, route: Option<&RouteTotals>, totals: Option<&AppTotals>) {
     let doors = &shared.doors;
     let spoken = match record.protocol {
         "h3" => &doors.http3_requests,

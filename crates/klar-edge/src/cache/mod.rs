@@ -47,8 +47,8 @@ use crate::fields::Fields;
 pub use derived::Derived;
 pub use disk::Serving;
 pub use policy::{Asked, Times, has_it, wants_part};
-pub use store::{Stored, Ticket};
 pub use status::{NAME as STATUS, Status};
+pub use store::{Stored, Ticket};
 pub use visit::{Glance, answer, glance, lines, passes};
 
 use disk::{Disk, Place};

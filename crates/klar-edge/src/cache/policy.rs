@@ -82,9 +82,7 @@ impl Asked {
             });
         }
         let demand = Demand::of(headers);
-        let pairs = headers
-            .all(&header::COOKIE)
-            .flat_map(|line| line.split(|byte| *byte == b';'));
+        let pairs = headers.all(&header::COOKIE).flat_map(|line| line.split(|byte| *byte == b';'));
         let cookie = pairs.map(<[u8]>::trim_ascii).any(|pair| {
             let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
             !pair.is_empty() && name != own.as_bytes()

@@ -180,14 +180,12 @@ pub fn read(
 /// Whether nobody needs to hear a line: what runs there, or that the connection lasts as connections do. Most answers
 /// have them, and to leave a line out costs less than to take it out.
 pub fn ends_here(line: &Header<'_>) -> bool {
-    let is = |name: &str| line.name.eq_ignore_ascii_case(name);
-    match line.name.len() {
-        6 => is("server"),
-        10 if is("connection") => {
-            options(line.value).all(|option| std::str::from_utf8(option).is_ok_and(headers::is_usual_option))
-        }
-        10 => is("keep-alive"),
-        12 => is("x-powered-by"),
+    let name = line.name;
+    match name.len() {
+        6 => name.eq_ignore_ascii_case("server"),
+        10 if name.eq_ignore_ascii_case("connection") => options(line.value).all(headers::is_usual_option),
+        10 => name.eq_ignore_ascii_case("keep-alive"),
+        12 => name.eq_ignore_ascii_case("x-powered-by"),
         _ => false,
     }
 }

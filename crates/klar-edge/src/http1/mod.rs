@@ -51,8 +51,8 @@ use exchange::After;
 use inbound::{Inbound, Rest};
 use outbound::Outbound;
 use request::{Asked, Head};
-pub use straight::{Said, Waiting, Way};
 use straight::Waits;
+pub use straight::{Said, Waiting, Way};
 use word::Word;
 
 /// Whether the codec serves visitors, or hyper behind the guard. Not for users: what they see is the same.

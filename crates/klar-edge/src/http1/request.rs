@@ -109,8 +109,7 @@ pub fn request(bytes: &Bytes, parsed: &httparse::Request<'_, '_>) -> Result<Requ
 
 /// Whether a list has a token, in whatever case. One that is not ASCII has none, as `headers.rs` reads it too.
 pub fn has_token(list: &[u8], token: &str) -> bool {
-    fields::text(list)
-        .is_some_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+    fields::text(list).is_some_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
 }
 
 #[cfg(test)]

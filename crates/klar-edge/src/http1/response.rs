@@ -48,7 +48,7 @@ pub fn write(
     lines(out);
     let mut end = End::new(parts.status, asked, length);
     for (name, value) in &parts.headers {
-        if end.heeds(name.as_str(), value.as_bytes()) {
+        if end.heeds(name.as_str().as_bytes(), value.as_bytes()) {
             line(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -93,12 +93,12 @@ impl End {
 
     /// Takes note of a header, its name in small letters, and says whether it is to be written: framing is this
     /// connection's business.
-    pub fn heeds(&mut self, name: &str, value: &[u8]) -> bool {
+    pub fn heeds(&mut self, name: &[u8], value: &[u8]) -> bool {
         match name {
-            "content-length" => self.declared = (framing::decimal(value), self.declared.1 + 1),
-            "transfer-encoding" => {}
-            "connection" => self.must_close |= request::has_token(value, "close"),
-            "date" => {
+            b"content-length" => self.declared = (framing::decimal(value), self.declared.1 + 1),
+            b"transfer-encoding" => {}
+            b"connection" => self.must_close |= request::has_token(value, "close"),
+            b"date" => {
                 self.has_date = true;
                 return true;
             }

@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,6 +17,9 @@ use crate::guard::HeadNote;
 use super::exchange::After;
 use super::request::{self, Asked, Head};
 use super::{Service, Wire};
+
+/// So long an app may take before it is looked whether the visitor still waits.
+const SOON: Duration = Duration::from_millis(500);
 
 /// A request without a body, whose framing is beyond doubt.
 #[derive(Debug)]
@@ -88,6 +91,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         waits: &mut Waits<V::Waiting>,
         stop: &watch::Receiver<bool>,
     ) -> io::Result<Option<bool>> {
+        // Most answers come so soon that nobody has left, and to listen for it costs as much as to read a request.
+        let soon = Instant::now() + SOON;
+        let mut is_soon = true;
         let answered = poll_fn(|cx| {
             let Waits { head, asked, waiting: Some(waiting), .. } = waits else {
                 return Poll::Ready(Ok(None));
@@ -97,7 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if let Poll::Ready(answered) = gone_on {
                 return Poll::Ready(Ok(answered));
             }
-            self.watch_visitor(cx)
+            is_soon = is_soon && self.alarm.poll(cx, soon).is_pending();
+            if is_soon { Poll::Pending } else { self.watch_visitor(cx) }
         });
         let answered = answered.await?;
         if answered.is_some() {

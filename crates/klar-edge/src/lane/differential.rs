@@ -16,8 +16,8 @@ use std::time::Duration;
 use http::Response;
 use klar_base::signal::AccessRecord;
 use klar_base::upstreams::{
-    CacheRules, Csp, CspMode, EdgeConfig, ForwardedHeader, FromEdge, Front, Limits, Route, Site, Target, Upstream,
-    Upstreams,
+    CacheRules, Csp, CspMode, EdgeConfig, ForwardedHeader, FromEdge, Front, Limits, Route, Site, Target,
+    Upstream, Upstreams,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -119,7 +119,7 @@ struct Outcomes {
 struct Message {
     line: String,
     headers: BTreeMap<String, Vec<String>>,
-    body: Vec<u8>,
+    body: String,
 }
 
 fn app(script: Script, got: Arc<Mutex<Vec<Vec<u8>>>>) -> std::net::SocketAddr {
@@ -278,10 +278,14 @@ fn messages(mut bytes: &[u8], is_bodiless: bool) -> Vec<Message> {
         let mut lines = head.split("\r\n");
         let line = lines.next().unwrap().to_owned();
         let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut id = String::new();
         for header in lines {
             let (name, value) = header.split_once(": ").unwrap_or_else(|| panic!("{header:?}"));
             let value = match name {
-                "x-request-id" => "of this request",
+                "x-request-id" => {
+                    value.clone_into(&mut id);
+                    "of this request"
+                }
                 "age" => "some seconds",
                 "date" if !value.contains("1994") => "now",
                 _ => value,
@@ -297,19 +301,39 @@ fn messages(mut bytes: &[u8], is_bodiless: bool) -> Vec<Message> {
         }
         let is_empty = is_bodiless || line.contains(" 204 ") || line.contains(" 304 ");
         let length = headers.get("content-length").and_then(|length| length[0].parse().ok());
-        let length = match length {
-            _ if is_empty => 0,
-            Some(length) => length,
-            None if headers.contains_key("transfer-encoding") => {
-                bytes.windows(5).position(|five| five == b"0\r\n\r\n").map_or(bytes.len(), |at| at + 5)
-            }
-            None => bytes.len(),
+        let body = if is_empty {
+            Vec::new()
+        } else if headers.contains_key("transfer-encoding") {
+            chunks(&mut bytes)
+        } else {
+            let length = usize::min(length.unwrap_or(bytes.len()), bytes.len());
+            let (body, rest) = bytes.split_at(length);
+            bytes = rest;
+            body.to_vec()
         };
-        let (body, rest) = bytes.split_at(usize::min(length, bytes.len()));
-        bytes = rest;
-        all.push(Message { line, headers, body: body.to_vec() });
+        // Where the edge answers itself, it says the name again.
+        let is_long = body.len() > 200 && body.iter().all(|byte| *byte == b'x');
+        let body = if is_long { format!("{} times x", body.len()) } else { body.escape_ascii().to_string() };
+        let body = if id.is_empty() { body } else { body.replace(&id, "id") };
+        all.push(Message { line, headers, body });
     }
     assert!(bytes.is_empty(), "{:?} is no message", bytes.escape_ascii().to_string());
+    all
+}
+
+/// What is in the chunks that `bytes` begin with: how they are cut says nothing.
+fn chunks(bytes: &mut &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
+        let data = &bytes[end + 2..];
+        let here = usize::min(size, data.len());
+        all.extend_from_slice(&data[..here]);
+        *bytes = &data[usize::min(here + 2, data.len())..];
+        if size == 0 {
+            break;
+        }
+    }
     all
 }
 
@@ -399,13 +423,13 @@ prop_compose! {
         ],
         host in prop_oneof![8 => Just("shop.test"), 1 => Just("Shop.test:8443"), 1 => Just("other.test")],
         from in prop_oneof![2 => Just("198.51.100.1"), 1 => Just("10.0.0.1")],
-        asked in prop::collection::vec(prop::sample::select(&ASKED[..]), 0..5),
+        asked in prop::collection::vec(prop::sample::select(&ASKED[..]), 0..4),
         status in prop_oneof![
             8 => Just("200 OK"), 1 => Just("404 Not Found"), 1 => Just("204 No Content"), 1 => Just("304 Not Modified"),
             1 => Just("500 Sorry"), 1 => Just("301 Elsewhere"), 1 => Just("206 Partial Content")
         ],
-        said in prop::collection::vec(prop::sample::select(&SAID[..]), 0..6),
-        body in prop_oneof![1 => Just(0_usize), 4 => 1..2000_usize, 1 => Just(20_000), 1 => Just(70_000)],
+        said in prop::collection::vec(prop::sample::select(&SAID[..]), 0..5),
+        body in prop_oneof![1 => Just(0_usize), 8 => 1..2000_usize, 1 => Just(20_000), 1 => Just(70_000)],
         ending in prop_oneof![8 => Just(0_u8), 1 => Just(1), 1 => Just(2), 1 => Just(3)],
         cut in prop::option::weighted(0.3, 1..400_usize),
     ) -> Case {
@@ -418,7 +442,8 @@ impl Case {
     fn sent(&self, number: u32) -> Vec<u8> {
         let Self { method, path, host, asked, .. } = self;
         let lines: String = asked.iter().map(|line| format!("{line}\r\n")).collect();
-        let one = |more: &str| format!("{method} {path}?n={number} HTTP/1.1\r\nHost: {host}\r\n{lines}{more}\r\n");
+        let one =
+            |more: &str| format!("{method} {path}?n={number} HTTP/1.1\r\nHost: {host}\r\n{lines}{more}\r\n");
         [one(""), one(""), one("connection: close\r\n")].concat().into_bytes()
     }
 
@@ -437,7 +462,8 @@ impl Case {
             let body = vec![b'x'; *body];
             match ending {
                 1 if body.is_empty() => bytes.extend(b"0\r\n\r\n"),
-                1 => bytes.extend([format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat()),
+                1 => bytes
+                    .extend([format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat()),
                 _ => bytes.extend(body),
             }
         }
@@ -460,9 +486,9 @@ fn compare(cases: u32) -> u32 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         let rules = CacheRules::default();
-        let lifetime = CacheRules { lifetime: Some(LONG), ..rules };
+        let lifetime = CacheRules { lifetime: Some(LONG), ..rules.clone() };
         let worlds = [(CspMode::Report, rules), (CspMode::Off, lifetime)];
-        let worlds = worlds.map(|(csp, rules)| (World::new(csp, rules), World::new(csp, rules)));
+        let worlds = worlds.map(|(csp, rules)| (World::new(csp, rules.clone()), World::new(csp, rules)));
         let mut straight = 0;
         let mut runner = TestRunner::new(Config { cases, ..Config::default() });
         for number in 0..cases {
@@ -485,8 +511,8 @@ fn compare(cases: u32) -> u32 {
 
 #[test]
 fn both_ways_come_to_the_same() {
-    let straight = compare(400);
-    assert!(straight > 300, "only {straight} answers went straight");
+    let straight = compare(150);
+    assert!(straight > 60, "only {straight} answers went straight");
 }
 
 #[test]
