@@ -446,7 +446,7 @@ impl Visit {
         response::begin(text, status, asked);
         let mut end = End::new(status, asked, Some(length as u64));
         let mut says_own = false;
-        for line in all.iter().filter(|line| !answers::ends_here(line)) {
+        for line in all {
             let from = text.len();
             text.extend_from_slice(line.name.as_bytes());
             let name = &mut text[from..];

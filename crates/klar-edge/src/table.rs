@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::arrivals::Arrivals;
 use crate::cache::Cache;
+use crate::cache::key::ByNumber;
 use crate::challenge::Challenges;
 use crate::counters::{Doors, RouteSums, RouteTotals};
 use crate::front::TurnedAway;
@@ -48,7 +49,8 @@ pub struct Table {
     pub http3: bool,
     /// By port.
     proxy_protocol: HashMap<u16, Arc<[Network]>>,
-    hosts: HashMap<String, Arc<SiteTable>>,
+    /// Visitors look for what they like, and put nothing in: no secret need be in its hashes.
+    hosts: HashMap<String, Arc<SiteTable>, ByNumber>,
     apps: BTreeMap<AppKey, Arc<SiteTable>>,
 }
 
@@ -145,7 +147,7 @@ impl Table {
             asks_somewhere: false,
             http3: false,
             proxy_protocol: HashMap::new(),
-            hosts: HashMap::new(),
+            hosts: HashMap::default(),
             apps: BTreeMap::new(),
         }
     }
@@ -480,7 +482,7 @@ impl Shared {
         let challenges = Challenges::new(config.challenges)?;
         let folders: Vec<Arc<OwnedFd>> = folders.into_iter().map(Arc::new).collect();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut hosts, mut apps, mut kept) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut hosts, mut apps, mut kept) = (HashMap::default(), BTreeMap::new(), BTreeMap::new());
         let mut weights = Vec::new();
         let mut changed = Vec::new();
         let mut asks = false;
