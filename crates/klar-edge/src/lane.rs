@@ -35,7 +35,7 @@ use crate::front::Visitor;
 use crate::handle::{Decided, Saying, Visit, host_in};
 use crate::headers;
 use crate::http1::alarm::Alarm;
-use crate::http1::outbound::Outbound;
+use crate::http1::outbound::{COPY_MAX, Outbound};
 use crate::http1::request::Asked;
 use crate::http1::response::{self, End, Ending};
 use crate::http1::{Said, Waiting, Way};
@@ -288,11 +288,12 @@ impl Visit {
         asked: Asked,
         out: &mut Outbound,
     ) -> (Outcome, bool) {
+        let lines = cache::lines(stored, &facts.site, host, facts.visitor.https);
         let text = out.gathered();
+        text.reserve(lines.len() + MORE + if stored.body.len() <= COPY_MAX { stored.body.len() } else { 0 });
         response::begin(text, stored.status, asked);
-        text.extend_from_slice(&cache::lines(stored, &facts.site, host, facts.visitor.https));
-        let age = itoa::Buffer::new().format(stored.facts.age(now).as_secs()).to_owned();
-        response::line(text, b"age", age.as_bytes());
+        text.extend_from_slice(&lines);
+        response::line(text, b"age", itoa::Buffer::new().format(stored.facts.age(now).as_secs()).as_bytes());
         tell_status(text, status);
         let length = stored.body.len() as u64;
         let mut end = End::new(stored.status, asked, Some(length));

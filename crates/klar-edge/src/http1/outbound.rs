@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
 /// Pieces up to this size, in bytes, are copied beside what is there.
-const COPY_MAX: usize = 4 * 1024;
+pub const COPY_MAX: usize = 4 * 1024;
 /// When so much is gathered it is time to write.
 const FULL: usize = 16 * 1024;
 
