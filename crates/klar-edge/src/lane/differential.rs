@@ -301,7 +301,10 @@ fn messages(mut bytes: &[u8], is_bodiless: bool) -> Vec<Message> {
         }
         let is_empty = is_bodiless || line.contains(" 204 ") || line.contains(" 304 ");
         let length = headers.get("content-length").and_then(|length| length[0].parse().ok());
-        let body = if is_empty {
+        let body = if is_bodiless && line.contains(" 400 ") {
+            // Who is refused before the method is known hears why, and nothing comes after it.
+            std::mem::take(&mut bytes).to_vec()
+        } else if is_empty {
             Vec::new()
         } else if headers.contains_key("transfer-encoding") {
             chunks(&mut bytes)
@@ -472,7 +475,10 @@ impl Case {
             bytes.extend(b"HTTP/1.1 ");
         }
         let mut pieces = match cut {
-            Some(cut) if *cut < bytes.len() => vec![bytes[..*cut].to_vec(), bytes[*cut..].to_vec()],
+            // What comes unasked comes at once, or it would depend on who is faster.
+            Some(cut) if *cut < bytes.len() && *ending != 3 => {
+                vec![bytes[..*cut].to_vec(), bytes[*cut..].to_vec()]
+            }
             _ => vec![bytes],
         };
         if *ending == 2 {
