@@ -66,7 +66,8 @@ impl IpSet {
         match address {
             IpAddr::V4(address) => self.contains_v4(address),
             IpAddr::V6(address) => {
-                self.contains_v6(address) || address.to_ipv4_mapped().is_some_and(|address| self.contains_v4(address))
+                self.contains_v6(address)
+                    || address.to_ipv4_mapped().is_some_and(|address| self.contains_v4(address))
             }
         }
     }
@@ -74,7 +75,10 @@ impl IpSet {
     /// Whether a value is an address that is in it. A value that is no address is not.
     #[must_use]
     pub fn contains_text(&self, value: &[u8]) -> bool {
-        str::from_utf8(value).ok().and_then(|value| value.parse().ok()).is_some_and(|address| self.contains(address))
+        str::from_utf8(value)
+            .ok()
+            .and_then(|value| value.parse().ok())
+            .is_some_and(|address| self.contains(address))
     }
 
     fn contains_v4(&self, address: Ipv4Addr) -> bool {
@@ -115,7 +119,9 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let set = IpSet::parse("127.0.0.1, 10.0.0.0/8,::1\n# a comment\n2001:db8::/32 # another\n\n192.0.2.77/24").unwrap();
+        let set =
+            IpSet::parse("127.0.0.1, 10.0.0.0/8,::1\n# a comment\n2001:db8::/32 # another\n\n192.0.2.77/24")
+                .unwrap();
         for (value, is_in) in [
             ("127.0.0.1", true),
             ("127.0.0.2", false),

@@ -53,7 +53,8 @@ fn small(number: i64) -> i32 {
 }
 
 fn number(text: &[u8]) -> i64 {
-    let text = text.iter().position(|byte| !matches!(byte, b'\t'..=b'\r' | b' ')).and_then(|at| text.get(at..));
+    let text =
+        text.iter().position(|byte| !matches!(byte, b'\t'..=b'\r' | b' ')).and_then(|at| text.get(at..));
     let (is_negative, digits) = match text {
         Some([b'-', digits @ ..]) => (true, digits),
         Some([b'+', digits @ ..]) => (false, digits),
@@ -99,7 +100,11 @@ mod tests {
             (Comparison::AtMost, "-1", "0", true),
             (Comparison::Less, "9", "10", true),
         ] {
-            assert_eq!(comparison.holds(value.as_bytes(), argument.as_bytes()), holds, "{comparison:?} {value} {argument}");
+            assert_eq!(
+                comparison.holds(value.as_bytes(), argument.as_bytes()),
+                holds,
+                "{comparison:?} {value} {argument}"
+            );
         }
         assert_eq!(Comparison::of(OperatorKind::Ge), Some(Comparison::AtLeast));
         assert_eq!(Comparison::of(OperatorKind::Rx), None);

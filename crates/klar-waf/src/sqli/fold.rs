@@ -179,11 +179,9 @@ impl Folder<'_> {
                 self.left += 1;
             }
         }
-        if self.next < TOKENS_MAX {
-            if let Some(comment) = self.comment {
-                self.tokens[self.next] = comment;
-                return self.next + 1;
-            }
+        if let Some(comment) = self.comment.filter(|_| self.next < TOKENS_MAX) {
+            self.tokens[self.next] = comment;
+            return self.next + 1;
         }
         self.next.min(TOKENS_MAX)
     }
@@ -192,7 +190,9 @@ impl Folder<'_> {
     /// comes behind.
     fn skip_opening(&mut self) -> bool {
         while let Some(token) = self.scanner.next() {
-            if !matches!(token.kind, Kind::Comment | Kind::LeftParen | Kind::SqlType) && !self.text.is_unary(&token) {
+            if !matches!(token.kind, Kind::Comment | Kind::LeftParen | Kind::SqlType)
+                && !self.text.is_unary(&token)
+            {
                 self.tokens[0] = token;
                 self.next = 1;
                 return true;
@@ -279,7 +279,9 @@ impl Folder<'_> {
             (Semicolon, Function) if matches!(self.text.of(&second), [b'I' | b'i', b'F' | b'f', ..]) => {
                 self.set_kind(1, Tsql);
             }
-            (Bareword | Variable, LeftParen) if self.text.is(&first, &FUNCTIONS) => self.set_kind(0, Function),
+            (Bareword | Variable, LeftParen) if self.text.is(&first, &FUNCTIONS) => {
+                self.set_kind(0, Function)
+            }
             (Keyword, _) if self.text.is(&first, &[b"IN", b"NOT IN"]) => {
                 self.set_kind(0, if second.kind == LeftParen { Operator } else { Bareword });
             }
@@ -353,7 +355,9 @@ impl Folder<'_> {
             (Logic, _, Logic) => self.drop_last(2),
             (Variable, Operator, Variable | Number | Bareword) => self.drop_last(2),
             (Bareword | Number, Operator, Number | Bareword) => self.drop_last(2),
-            (value, Operator, SqlType) if VALUES.has(value) && self.text.of(&second) == b"::" => self.drop_last(2),
+            (value, Operator, SqlType) if VALUES.has(value) && self.text.of(&second) == b"::" => {
+                self.drop_last(2)
+            }
             (value, Comma, other) if VALUES.has(value) && VALUES.has(other) => self.drop_last(2),
             (Expression | Group | Comma, Operator, LeftParen) if self.text.is_unary(&second) => {
                 self.set(1, third);

@@ -36,7 +36,10 @@ impl Fingerprint {
     /// Its letters, one to five of ASCII.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.letters.get(..usize::from(self.len)).and_then(|letters| str::from_utf8(letters).ok()).unwrap_or_default()
+        self.letters
+            .get(..usize::from(self.len))
+            .and_then(|letters| str::from_utf8(letters).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -108,7 +111,10 @@ fn verdict(value: &[u8], folded: &Folded<'_>, words: &Words) -> Option<Fingerpri
         len = 1;
     }
     let kinds = kinds.get(..len)?;
-    if kinds.is_empty() || !words.is_attack(number(kinds.iter().copied())) || is_harmless(value, kinds, folded) {
+    if kinds.is_empty()
+        || !words.is_attack(number(kinds.iter().copied()))
+        || is_harmless(value, kinds, folded)
+    {
         return None;
     }
     let mut letters = [0; TOKENS_MAX];
@@ -121,7 +127,10 @@ fn verdict(value: &[u8], folded: &Folded<'_>, words: &Words) -> Option<Fingerpri
 /// Short fingerprints that people write, too: what else tells them from attacks.
 fn is_harmless(value: &[u8], kinds: &[Kind], folded: &Folded<'_>) -> bool {
     // SQL Server leaves out of its log what has this in it.
-    if kinds.len() > 1 && kinds.last() == Some(&Kind::Comment) && memmem::find(value, b"sp_password").is_some() {
+    if kinds.len() > 1
+        && kinds.last() == Some(&Kind::Comment)
+        && memmem::find(value, b"sp_password").is_some()
+    {
         return false;
     }
     match kinds {
@@ -144,11 +153,10 @@ fn is_harmless_pair(value: &[u8], first: Kind, second: Kind, folded: &Folded<'_>
         (Kind::Number, Kind::Comment) if folded.read > 2 => false,
         (Kind::Number, Kind::Comment) => {
             let behind = usize::from(folded.tokens[0].len);
-            match (value.get(behind), value.get(behind + 1)) {
-                (None | Some(0..=b' ' | 0x80..), _) => false,
-                (Some(b'/'), Some(b'*')) | (Some(b'-'), Some(b'-')) => false,
-                _ => true,
-            }
+            !matches!(
+                (value.get(behind), value.get(behind + 1)),
+                (None | Some(0..=b' ' | 0x80..), _) | (Some(b'/'), Some(b'*')) | (Some(b'-'), Some(b'-'))
+            )
         }
         // A dash in text, where an attack would end with it.
         _ => text.len() > 2 && begin == Some(&b'-'),
@@ -160,11 +168,13 @@ fn is_harmless_triple(kinds: [Kind; 3], folded: &Folded<'_>) -> bool {
     let [first, second, third, ..] = &folded.tokens;
     match kinds {
         // foo' + 'bar: open at both ends, the same quote within.
-        [String, Operator | Logic, String] => !(first.open == 0 && third.close == 0 && first.close == third.open),
-        // "sexy and 17", where "sexy and 17<18" has been folded.
-        [String, Logic, Bareword] | [Bareword, Logic, Number] | [Number, Logic, Number | Variable | String] => {
-            folded.read == 3
+        [String, Operator | Logic, String] => {
+            !(first.open == 0 && third.close == 0 && first.close == third.open)
         }
+        // "sexy and 17", where "sexy and 17<18" has been folded.
+        [String, Logic, Bareword]
+        | [Bareword, Logic, Number]
+        | [Number, Logic, Number | Variable | String] => folded.read == 3,
         // INTO OUTFILE and INTO DUMPFILE write files.
         [_, Keyword, _] => {
             let text = folded.text(second);

@@ -437,7 +437,9 @@ impl<'a> Scanner<'a> {
         let at = self.at + if self.peek(1) == Some(b'@') { 2 } else { 1 };
         match self.input.get(at) {
             Some(b'`') => Token { kind: Kind::Variable, ..self.tick(at) },
-            Some(quote @ (b'\'' | b'"')) => Token { kind: Kind::Variable, ..self.string(at + 1, *quote, *quote) },
+            Some(quote @ (b'\'' | b'"')) => {
+                Token { kind: Kind::Variable, ..self.string(at + 1, *quote, *quote) }
+            }
             _ => {
                 let name = self.rest(at);
                 let is_end = |byte: &u8| MARKS[usize::from(*byte)] & ENDS_VARIABLE != 0;

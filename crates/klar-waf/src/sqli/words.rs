@@ -207,7 +207,9 @@ mod tests {
         for entry in SQL_KEYWORDS {
             let text = entry.word.as_bytes();
             if entry.token_type == FINGERPRINT {
-                assert!(tables.is_attack(number(text[1..].iter().map(|letter| of_capital(*letter).unwrap()))));
+                assert!(
+                    tables.is_attack(number(text[1..].iter().map(|letter| of_capital(*letter).unwrap())))
+                );
                 attacks += 1;
             } else {
                 let id = tables.find(&text.to_ascii_lowercase());
@@ -224,9 +226,11 @@ mod tests {
     #[test]
     fn a_phrase_is_found_however_it_was_put_together() {
         let tables = Words::get();
-        for (first, second, phrase) in
-            [("union", "all", "UNION ALL"), ("UNION ALL", "distinct", "UNION ALL DISTINCT"), ("not", "in", "NOT IN")]
-        {
+        for (first, second, phrase) in [
+            ("union", "all", "UNION ALL"),
+            ("UNION ALL", "distinct", "UNION ALL DISTINCT"),
+            ("not", "in", "NOT IN"),
+        ] {
             let (first, second) = (tables.find(first.as_bytes()), tables.find(second.as_bytes()));
             let id = tables.phrase(first, second).unwrap();
             assert_eq!(tables.word(id).text, phrase.as_bytes());

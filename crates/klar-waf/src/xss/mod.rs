@@ -91,7 +91,8 @@ fn has_scheme(mut address: &[u8], scheme: &[u8]) -> bool {
         }
         is_begun = true;
         // Higher ones are cut to a byte.
-        let byte = u8::try_from(character).map_or(character.to_le_bytes()[0], |byte| byte.to_ascii_uppercase());
+        let byte =
+            u8::try_from(character).map_or(character.to_le_bytes()[0], |byte| byte.to_ascii_uppercase());
         if byte != *letter {
             return false;
         }

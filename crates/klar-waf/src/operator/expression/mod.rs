@@ -13,10 +13,10 @@ mod tests;
 
 use std::ops::Range;
 
-use regex_automata::{Input, PatternID};
 use regex_automata::meta::{Config, Regex};
-use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::nfa::thompson::WhichCaptures;
+use regex_automata::util::primitives::NonMaxUsize;
+use regex_automata::{Input, PatternID};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, Look};
 
@@ -95,7 +95,8 @@ impl Expression {
             .build_from_hir(&pattern)
             .map_err(|error| Refusal::TooLarge(error.to_string()))?;
         let properties = pattern.properties();
-        let can_be_behind = properties.minimum_len() == Some(0) && properties.look_set().contains(Look::StartLF);
+        let can_be_behind =
+            properties.minimum_len() == Some(0) && properties.look_set().contains(Look::StartLF);
         Ok(Self { screen: required::screen(&pattern), can_be_behind, pattern, regex })
     }
 
@@ -139,10 +140,7 @@ impl Expression {
     /// Where it matches first, and where its groups do. Says whether it matches; `groups` is overwritten if so.
     pub fn groups(&self, value: &[u8], groups: &mut [Option<Range<usize>>; GROUPS_MAX]) -> bool {
         let mut slots: [Option<NonMaxUsize>; GROUPS_MAX * 2] = [None; GROUPS_MAX * 2];
-        // More slots than it has groups make it look behind the end of its table.
-        let count = slots.len().min(self.regex.group_info().slot_len());
-        let own = slots.get_mut(..count).unwrap_or_default();
-        if self.regex.search_slots(&Input::new(value), own).is_none() {
+        if self.regex.search_slots(&Input::new(value), &mut slots).is_none() {
             return false;
         }
         let mut found: [Option<Range<usize>>; GROUPS_MAX] = Default::default();

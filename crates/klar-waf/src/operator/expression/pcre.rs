@@ -144,8 +144,12 @@ impl Translator<'_> {
     fn counted(&mut self) -> bool {
         let rest = self.rest();
         let Some(len) = memchr::memchr(b'}', rest) else { return false };
-        let Some(inside) = rest.get(..len).and_then(|inside| str::from_utf8(inside).ok()) else { return false };
-        let is_number = |text: &str| !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let Some(inside) = rest.get(..len).and_then(|inside| str::from_utf8(inside).ok()) else {
+            return false;
+        };
+        let is_number = |text: &str| {
+            !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
         let is_count = match inside.split_once(',') {
             None => is_number(inside),
             Some((min, max)) => is_number(min) && (max.is_empty() || is_number(max)),
@@ -204,7 +208,9 @@ impl Translator<'_> {
         }
         if self.eat(b"#") {
             let rest = self.rest();
-            let Some(len) = memchr::memchr(b')', rest) else { return self.refuse("a comment without its end") };
+            let Some(len) = memchr::memchr(b')', rest) else {
+                return self.refuse("a comment without its end");
+            };
             self.at += len + 1;
             return Ok(());
         }
@@ -219,7 +225,9 @@ impl Translator<'_> {
         }
         for (open, close) in [(&b"P<"[..], b'>'), (b"<", b'>'), (b"'", b'\'')] {
             if self.eat(open) {
-                let Some(len) = memchr::memchr(close, self.rest()) else { return self.refuse("a name without its end") };
+                let Some(len) = memchr::memchr(close, self.rest()) else {
+                    return self.refuse("a name without its end");
+                };
                 self.at += len + 1;
                 self.out.push('(');
                 return self.opened(begin);
@@ -327,7 +335,9 @@ impl Translator<'_> {
                 Escape::Byte(value)
             }
             b'1'..=b'9' | b'g' | b'k' => return self.refuse("a back-reference"),
-            b'd' | b'D' | b'w' | b'W' | b's' | b'S' | b'h' | b'H' | b'v' | b'V' => Escape::Set(Box::new(shorthand(byte))),
+            b'd' | b'D' | b'w' | b'W' | b's' | b'S' | b'h' | b'H' | b'v' | b'V' => {
+                Escape::Set(Box::new(shorthand(byte)))
+            }
             b'N' if !in_class => Escape::Set(Box::new(set_of(|byte| byte != b'\n'))),
             b'R' if !in_class => Escape::Text(r"(?:\x0D\x0A|[\x0A-\x0D\x85])"),
             b'C' if !in_class => Escape::Text("(?s:.)"),

@@ -49,7 +49,9 @@ fn find_marks(hir: &Hir, marks: &mut Vec<u32>) {
             find_marks(&capture.sub, marks);
         }
         HirKind::Repetition(repetition) => find_marks(&repetition.sub, marks),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().for_each(|part| find_marks(part, marks)),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().for_each(|part| find_marks(part, marks))
+        }
         HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => {}
     }
 }
@@ -64,7 +66,8 @@ fn without(hir: &Hir, behind: Behind, marks: &[u32]) -> Result<Hir, Refusal> {
             without(&capture.sub, behind, marks)?
         }
         HirKind::Capture(capture) => {
-            let before = u32::try_from(marks.partition_point(|mark| *mark < capture.index)).unwrap_or_default();
+            let before =
+                u32::try_from(marks.partition_point(|mark| *mark < capture.index)).unwrap_or_default();
             Hir::capture(Capture {
                 index: capture.index - before,
                 name: None,
@@ -72,7 +75,8 @@ fn without(hir: &Hir, behind: Behind, marks: &[u32]) -> Result<Hir, Refusal> {
             })
         }
         HirKind::Repetition(repetition) => {
-            let again = if repetition.max == Some(1) { behind } else { behind.or(needs(&repetition.sub, behind)) };
+            let again =
+                if repetition.max == Some(1) { behind } else { behind.or(needs(&repetition.sub, behind)) };
             Hir::repetition(Repetition {
                 sub: Box::new(without(&repetition.sub, again, marks)?),
                 ..repetition.clone()
@@ -83,20 +87,23 @@ fn without(hir: &Hir, behind: Behind, marks: &[u32]) -> Result<Hir, Refusal> {
         }
         HirKind::Concat(parts) => {
             let (mut behind, mut settled) = (behind, Vec::with_capacity(parts.len()));
+            let mut behind_next = behind;
             for part in parts.iter().rev() {
                 let taken = match part.kind() {
                     HirKind::Capture(mark) if mark.name.is_some() => gives_back(&mark.sub, behind),
                     _ => None,
                 };
-                let now = match (part.kind(), taken) {
+                let part_without = match (part.kind(), taken) {
                     (HirKind::Capture(mark), Some(Some(taken))) => {
-                        let next = settled.pop().and_then(|next| not_beginning_with(&next, &taken));
+                        let next =
+                            settled.pop().and_then(|next| not_beginning_with(&next, &taken, behind_next));
                         settled.push(next.ok_or(Refusal::Possessive)?);
                         without(&mark.sub, Behind::default(), marks)?
                     }
                     _ => without(part, behind, marks)?,
                 };
-                settled.push(now);
+                settled.push(part_without);
+                behind_next = behind;
                 behind = needs(part, behind);
             }
             settled.reverse();
@@ -127,7 +134,9 @@ fn needs(hir: &Hir, behind: Behind) -> Behind {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(Look::End | Look::EndLF) => behind,
         HirKind::Look(_) => Behind { asserts: true, ..behind },
-        HirKind::Literal(literal) => literal.0.first().map_or(behind, |byte| first(Presence::all_of(&[*byte]))),
+        HirKind::Literal(literal) => {
+            literal.0.first().map_or(behind, |byte| first(Presence::all_of(&[*byte])))
+        }
         HirKind::Class(_) => bytes_of(hir).map_or(Behind { asserts: true, ..behind }, first),
         HirKind::Capture(capture) => needs(&capture.sub, behind),
         HirKind::Concat(parts) => parts.iter().rev().fold(behind, |behind, part| needs(part, behind)),
@@ -146,13 +155,35 @@ fn needs(hir: &Hir, behind: Behind) -> Behind {
     }
 }
 
-/// A part that begins with a byte, once or more often, less what begins with one of a set.
-fn not_beginning_with(hir: &Hir, bytes: &Presence) -> Option<Hir> {
+/// A part less what begins with a byte of a set; `None` where that cannot be said. `behind` is what comes behind it.
+fn not_beginning_with(hir: &Hir, bytes: &Presence, behind: Behind) -> Option<Hir> {
+    let needs = needs(hir, behind);
+    if needs.asserts {
+        return None;
+    }
+    if !needs.needed.meets(bytes) {
+        return Some(hir.clone());
+    }
     match hir.kind() {
         HirKind::Class(_) => Some(class_without(&bytes_of(hir)?, bytes)),
-        HirKind::Literal(literal) => {
-            let first = literal.0.first()?;
-            Some(if bytes.has(*first) { Hir::fail() } else { hir.clone() })
+        // Its first byte is needed, and is in the set.
+        HirKind::Literal(_) => Some(Hir::fail()),
+        HirKind::Capture(capture) => Some(Hir::capture(Capture {
+            sub: Box::new(not_beginning_with(&capture.sub, bytes, behind)?),
+            ..capture.clone()
+        })),
+        HirKind::Alternation(parts) => {
+            let parts: Option<Vec<Hir>> =
+                parts.iter().map(|part| not_beginning_with(part, bytes, behind)).collect();
+            Some(Hir::alternation(parts?))
+        }
+        HirKind::Concat(parts) => {
+            let (first, others) = parts.split_first()?;
+            if first.properties().minimum_len() == Some(0) {
+                return None;
+            }
+            let first = not_beginning_with(first, bytes, Behind::default())?;
+            Some(Hir::concat([&[first], others].concat()))
         }
         HirKind::Repetition(repetition) if repetition.min > 0 => {
             let first = class_without(&bytes_of(&repetition.sub)?, bytes);
@@ -182,10 +213,13 @@ pub(super) fn bytes_of(hir: &Hir) -> Option<Presence> {
         }
         HirKind::Class(Class::Unicode(class)) if class.is_ascii() => {
             let bytes = class.iter().flat_map(|range| range.start()..=range.end());
-            Some(bytes.filter_map(|byte| u8::try_from(byte).ok()).fold(Presence::default(), |mut all, byte| {
-                all.insert(byte);
-                all
-            }))
+            Some(bytes.filter_map(|byte| u8::try_from(byte).ok()).fold(
+                Presence::default(),
+                |mut all, byte| {
+                    all.insert(byte);
+                    all
+                },
+            ))
         }
         _ => None,
     }
