@@ -30,7 +30,7 @@ import targets
 try:
     import yaml
 except ImportError:
-    sys.exit("PyYAML is not there: python3 -m venv .venv && .venv/bin/pip install pyyaml, then run this with .venv/bin/python")
+    targets.stop("PyYAML is not there: python3 -m venv .venv && .venv/bin/pip install pyyaml, then run this with .venv/bin/python")
 
 HERE = Path(__file__).parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -111,9 +111,9 @@ def raw_request(given):
 def stage_of(given, where, family):
     for kind, known in (("input", INPUT), ("output", OUTPUT)):
         if unknown := set(given[kind]) - known:
-            sys.exit(f"{where}: {kind} has {', '.join(sorted(unknown))}, which this runner does not know")
+            targets.stop(f"{where}: {kind} has {', '.join(sorted(unknown))}, which this runner does not know")
     if unknown := set(given["output"].get("log") or {}) - LOG:
-        sys.exit(f"{where}: log has {', '.join(sorted(unknown))}, which this runner does not know")
+        targets.stop(f"{where}: log has {', '.join(sorted(unknown))}, which this runner does not know")
     raw = raw_request(given["input"])
     method, uri = given["input"].get("method", "GET"), given["input"].get("uri", "/")
     # Rules that read responses need one; for all others whatever an app says makes no difference.
@@ -126,7 +126,7 @@ def stage_of(given, where, family):
 def read_tests(crs, wanted):
     folder = crs / "tests" / "regression" / "tests"
     if not folder.is_dir():
-        sys.exit(f"{folder} is not there: KLAR_CRS_DIR has to name a checkout of the Core Rule Set with its tests")
+        targets.stop(f"{folder} is not there: KLAR_CRS_DIR has to name a checkout of the Core Rule Set with its tests")
     tests = []
     for file in sorted(folder.glob("**/*.yaml")):
         known = yaml.load(file.read_text(), Loader=LOADER)
@@ -210,7 +210,7 @@ def main():
     given = parser.parse_args()
 
     if not os.environ.get("KLAR_CRS_DIR"):
-        sys.exit("KLAR_CRS_DIR is not set: it names a checkout of the Core Rule Set, whose tests these are")
+        targets.stop("KLAR_CRS_DIR is not set: it names a checkout of the Core Rule Set, whose tests these are")
     crs = Path(os.environ["KLAR_CRS_DIR"]).resolve()
     tests = read_tests(crs, given.only)
     if given.target == "modsecurity":

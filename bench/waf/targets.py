@@ -32,6 +32,12 @@ REFUSED = (400, 405, 411, 413, 414, 421, 431, 501, 505)
 TOO_HIGH = {949110, 949111, 959100, 959101}
 
 
+def stop(why):
+    """Ends with the code that says: nothing is proven either way."""
+    print(why, file=sys.stderr)
+    sys.exit(2)
+
+
 @dataclass
 class Verdict:
     """What a firewall made of one request."""
@@ -150,14 +156,14 @@ class ModSecurity:
         for _ in range(600):
             if self.process.poll() is not None:
                 said = self.process.stderr.read().decode() + (self.folder / "error.log").read_text()
-                sys.exit(f"nginx did not start: {said}")
+                stop(f"nginx did not start: {said}")
             try:
                 self.marking = socket.create_connection(("127.0.0.1", self.marker), 10)
                 break
             except OSError:
                 time.sleep(0.05)
         else:
-            sys.exit("nginx does not listen")
+            stop("nginx does not listen")
         self.log = (self.folder / "error.log").open("rb")
         return self
 
@@ -191,7 +197,13 @@ class ModSecurity:
 
 
 class Program:
-    """A program that reads a JSON line for each request on stdin and answers a line for each on stdout, in order."""
+    """A program that reads a JSON line for each request on stdin and answers a line for each on stdout, in order.
+
+        {"n": 1, "request": "<base64 of all bytes>", "response": "<base64 of all bytes, or no such key>"}
+        {"n": 1, "matched": [942100], "status": 403 or null, "error": null or "why the request could not be read"}
+
+    It may answer late, as long as it answers all once its stdin has ended.
+    """
 
     def __init__(self, command, crs=None, level=None, detect=True):
         self.command = shlex.split(command)
@@ -228,10 +240,10 @@ class Program:
         for number in range(1, len(pairs) + 1):
             line = self.process.stdout.readline()
             if not line:
-                sys.exit(f"the program ended before it answered request {number} of {len(pairs)}")
+                stop(f"the program ended before it answered request {number} of {len(pairs)}")
             said = json.loads(line)
             if said["n"] != number:
-                sys.exit(f"the program answered request {said['n']} where {number} was due")
+                stop(f"the program answered request {said['n']} where {number} was due")
             yield Verdict(said["matched"], said.get("status"), said.get("error"))
 
 

@@ -103,10 +103,10 @@ def digest(text, length=8):
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:length]
 
 
-def normal(method, path, body):
+def normal(path, body):
     """What two requests share that differ in numbers and spaces only."""
     text = unquote_to_bytes(path).lower() + b"\n" + re.sub(rb"(?m)^--.*boundary\w*.*$", b"", body.lower())
-    return method, re.sub(rb"\s+", b" ", re.sub(rb"\d+", b"0", text))
+    return re.sub(rb"\s+", b" ", re.sub(rb"\d+", b"0", text))
 
 
 class Corpus:
@@ -136,7 +136,7 @@ class Corpus:
         if more:
             key = method, path, str(headers), body
         else:
-            key = normal(method, path, body)
+            key = normal(path, body)
         if key in self.seen:
             raise ValueError(f"{one['id']} is {self.seen[key]} again: {path}")
         self.seen[key] = one["id"]

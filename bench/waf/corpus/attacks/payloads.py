@@ -100,6 +100,8 @@ def put(corpus, kind, payload, place, written, sent, field=None, note=None):
     name = stem(kind, payload)
     lot = corpus.lot(name)
     text = WRITTEN[written](payload)
+    if kind == "crlf":
+        text = text.replace("\n", "\r\n")
     field = field or lot.choice(FIELDS)
     more = {"class": kind, "placement": place, "encoding": f"{written}, {sent}", "expect": "block"}
     note = note or f"{kind} in {place}: {written}, {sent}"
@@ -150,7 +152,7 @@ CLASSES = {
     "nosql": ("nosql-values.txt", 3, ["as it is"], SENT, ["form", "json", "query", "cookie"], ["username", "filter", "where", "q"]),
     "ldap": ("ldap.txt", 3, ["as it is"], ["as needed", "every byte"], ["form", "json", "query"], ["user", "uid", "cn", "search"]),
     "log4shell": ("log4shell.txt", 5, ["as it is", "after a harmless word"], ["as needed", "every byte"], ["form", "json", "cookie", "header", "header", "path", "query"], None),
-    "crlf": ("crlf.txt", 4, ["as it is"], ["as needed", "every byte", "twice"], ["form", "query", "path", "cookie"], ["redirect", "lang", "next", "email", "to"]),
+    "crlf": ("crlf.txt", 4, ["as it is"], ["as needed", "every byte", "twice"], ["form", "query", "cookie"], ["redirect", "lang", "next", "email", "to"]),
 }
 
 
