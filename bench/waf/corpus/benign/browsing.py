@@ -10,12 +10,12 @@ from corpus.benign.words import slug, stem
 
 PATHS = [
     "/blog/2024/05/17/hurra-for-17-mai", "/sv/om-oss/jobba-hos-oss", "/produkter/sko/herre/løpesko", "/wiki/C++", "/wiki/Rock_'n'_Roll", "/wiki/AC/DC",
-    "/artikler/«sitat»-og-annet", "/kategori/mat & drikke", "/tag/c#", "/@kari/post/7", "/~lars/notater.html", "/a/b/../c/side".replace("../", ""), "/fil/rapport (1).pdf",
+    "/artikler/«sitat»-og-annet", "/kategori/mat & drikke", "/tag/c#", "/@kari/post/7", "/~lars/notater.html", "/a/b/c/side", "/fil/rapport (1).pdf",
     "/img/hero@2x.jpg", "/assets/index-4f2a91c3.js", "/assets/vendor~main.8b1f.chunk.css", "/fonts/inter-v13-latin-regular.woff2", "/media/2024-05/film;v=2.mp4",
     "/.well-known/security.txt", "/.well-known/openid-configuration", "/.well-known/acme-challenge/3kq_9Zx-aa", "/.well-known/assetlinks.json", "/robots.txt", "/sitemap-index.xml",
     "/favicon.ico", "/apple-touch-icon-precomposed.png", "/manifest.webmanifest", "/sw.js", "/feed/atom/", "/index.php/om-oss", "/default.aspx", "/no/søk/avansert",
     "/butikk/størrelse:42/farge:blå", "/map/59.9139,10.7522,14z", "/kalender/2024-W21", "/calc/1+1=2", "/pris/100-500", "/users/o'brien", "/kunde/d’angelo", "/r/union-select",
-    "/docs/select-from-where", "/docs/api/v2/#/orders".replace("#/", ""), "/hjelp/hva-er-null", "/hjelp/feil-500", "/kurs/sql-for-alle/leksjon-3-drop-table", "/kurs/html/script-taggen",
+    "/docs/select-from-where", "/docs/api/v2/orders", "/hjelp/hva-er-null", "/hjelp/feil-500", "/kurs/sql-for-alle/leksjon-3-drop-table", "/kurs/html/script-taggen",
     "/forum/traad/hvorfor-er-1=1-sant", "/oppskrift/kjøttkaker-i-brun-saus", "/recept/köttbullar", "/emoji/😀", "/日本語/ページ", "/search/label/exec", "/arkiv/etc/diverse", "/bin/søppel",
     "/_next/data/Xy12-abC/no/index.json", "/_nuxt/entry.5c1f.js", "/__webpack_hmr", "/api/trpc/post.byId,user.me", "/socket.io/", "/v/%C3%B8l", "/pakke/react@18.2.0/umd",
     "/node/71/edit", "/system/files/styles/large/public/2024-05/bilde.jpg", "/wp-content/uploads/2024/05/sommer-300x200.jpg", "/wp-json/wp/v2/posts", "/admin/konto/innstillinger",
@@ -54,7 +54,7 @@ def long_cookie(lot, name):
     parts = [
         f"_ga=GA1.1.{lot.randrange(10**9)}.{lot.randrange(10**10)}", f"_ga_{build.digest(name, 10).upper()}=GS1.1.1715{lot.randrange(10**6)}.3.1.1715{lot.randrange(10**6)}.60.0.0",
         f"_gcl_au=1.1.{lot.randrange(10**9)}.1715000000", f"_fbp=fb.1.1715000000000.{lot.randrange(10**9)}", f"__stripe_mid={uuid(lot)}{build.digest(name, 6)}",
-        f"OptanonConsent=isGpcEnabled=0&datestamp=Fri+May+17+2024+10%3A00%3A00+GMT%2B0200+(sentraleuropeisk+sommertid)&version=202403.1.0&groups=C0001%3A1%2CC0002%3A0&AwaitingReconsent=false",
+        "OptanonConsent=isGpcEnabled=0&datestamp=Fri+May+17+2024+10%3A00%3A00+GMT%2B0200+(sentraleuropeisk+sommertid)&version=202403.1.0&groups=C0001%3A1%2CC0002%3A0&AwaitingReconsent=false",
         "CookieConsent={stamp:%27" + base64.b64encode(name.encode()).decode() + "==%27%2Cnecessary:true%2Cpreferences:false%2Cver:1%2Cregion:%27no%27}",
         f"token={token(lot)}", f"ajs_anonymous_id=%22{uuid(lot)}%22", f"connect.sid=s%3A{build.digest(name, 32)}.{quote(base64.b64encode(bytes(lot.randrange(256) for _ in range(32))).decode(), safe='')}",
         f"XSRF-TOKEN={quote(base64.b64encode(json.dumps({'iv': build.digest(name, 16), 'value': build.digest(name + 'v', 40)}).encode()).decode(), safe='')}", f"laravel_session={build.digest(name, 40)}", f"PHPSESSID={build.digest(name, 26)}",
@@ -73,7 +73,7 @@ def pages(corpus):
     for path in PATHS:
         name = stem("page", path)
         lot = corpus.lot(name)
-        address = quote(path, safe="/%:@!$'()*,;=~-._+&") if "#" not in path else quote(path, safe="/")
+        address = quote(path, safe="/%:@!$'()*,;=~-._+&")
         corpus.get(name, "a page, with what a visitor has collected", address, cookie=long_cookie(lot, name),
                    referer=lot.choice(["https://www.google.com/", "https://duckduckgo.com/?q=" + quote("it's here"), "https://www.eksempel.no/sok?q=select+from&side=2", "android-app://com.google.android.gm/"]))
         corpus.get(name, "the same in a frame, with tracking", f"{address}?utm_source={slug(name, 9)}&ts={lot.randrange(10**9)}&{lot.choice(['v', '_', 'ver', 'cb', 'r'])}=0.{lot.randrange(10**9)}",
@@ -121,7 +121,7 @@ def special(corpus):
         lot = corpus.lot(name)
         key = base64.b64encode(bytes(lot.randrange(256) for _ in range(16))).decode()
         host = lot.choice(build.HOSTS)
-        corpus.add(name, "a WebSocket handshake", "GET", encoded(path).replace("«", quote("«")).replace("»", quote("»")),
+        corpus.add(name, "a WebSocket handshake", "GET", encoded(path),
                    [("Host", host), ("Connection", lot.choice(["Upgrade", "keep-alive, Upgrade"])), ("Pragma", "no-cache"), ("Cache-Control", "no-cache"), ("User-Agent", lot.choice(build.BROWSERS).agent), ("Accept", "*/*"),
                     ("Upgrade", "websocket"), ("Origin", f"https://{host}"), ("Sec-WebSocket-Version", "13"), ("Accept-Encoding", "gzip, deflate, br"), ("Accept-Language", lot.choice(build.LANGUAGES)),
                     ("Sec-WebSocket-Key", key), ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"), *([("Sec-WebSocket-Protocol", "graphql-transport-ws, graphql-ws")] if "graphql" in path else [])])
