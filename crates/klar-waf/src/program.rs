@@ -122,6 +122,8 @@ pub(crate) enum Disruptive {
 pub(crate) struct Link {
     /// What it looks at; `None` for `SecAction`.
     pub view: Option<u32>,
+    /// The one variable that it looks at and nothing else, and whether what counts is that it is there.
+    pub slot: Option<(u32, bool)>,
     pub operator: Operator,
     pub negated: bool,
     pub capture: bool,
@@ -203,6 +205,8 @@ pub(crate) struct Chain {
 pub(crate) struct View {
     pub selection: u32,
     pub chain: u32,
+    /// The same selection through no transformation; [`NONE`] for one that is that already.
+    pub plain: u32,
 }
 
 /// Text with variables in it.

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 
 use crate::operator::{ByteRange, Comparison, Expression, IpSet, Phrases};
 use crate::program::{
-    Change, Chain, Control, Disruptive, Link, Name, NONE, Operator, Piece, Program, Rule, Selection, SetVar, Settings,
-    Template, Variable, Verify, View,
+    Chain, Change, Control, Disruptive, Key, Link, NONE, Name, Operator, Pick, Piece, Program, Rule,
+    Selection, SetVar, Settings, Template, Variable, Verify, View,
 };
-use crate::seclang::{self, Action, Collection, Ctl, Item, Mode, OperatorKind, Place, Refused, RuleSet, Text, Which};
+use crate::seclang::{
+    self, Action, Collection, Ctl, Item, Mode, OperatorKind, Place, Refused, RuleSet, Text, Which,
+};
 
 /// Gives the contents of a file that a rule names: the file the rule stands in, and the name as the rule has it.
 pub type Files<'a> = &'a dyn Fn(&str, &str) -> Option<Vec<u8>>;
@@ -69,7 +71,8 @@ pub(crate) fn compile(set: &RuleSet, files: Files<'_>) -> Compiled {
 
 fn settings(said: &seclang::Settings) -> Settings {
     let usual = Settings::default();
-    let bytes = |said: Option<u64>, usual| said.map_or(usual, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let bytes =
+        |said: Option<u64>, usual| said.map_or(usual, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     Settings {
         mode: said.engine.unwrap_or(Mode::On),
         request_body_limit: bytes(said.request_body_limit, usual.request_body_limit),
@@ -157,9 +160,12 @@ impl Compiler<'_> {
         }
         let mut skip = None;
         let (mut tags, mut msg) = (Vec::new(), None);
-        for (number, action) in rule.links.iter().enumerate().flat_map(|(number, link)| {
-            link.actions.iter().map(move |action| (number, action))
-        }) {
+        for (number, action) in rule
+            .links
+            .iter()
+            .enumerate()
+            .flat_map(|(number, link)| link.actions.iter().map(move |action| (number, action)))
+        {
             match action {
                 Action::Disruptive(disruptive) if number == 0 => {
                     made.disruptive = self.disruptive(disruptive).map_err(|reason| (at.clone(), reason))?;
@@ -169,11 +175,11 @@ impl Compiler<'_> {
                 Action::Severity(severity) => made.severity = Some(*severity),
                 Action::Msg(text) => {
                     msg = Some(text.to_string());
-                    made.msg = Some(self.template(text));
+                    made.msg = Some(self.words(text));
                 }
                 Action::Tag(tag) => {
                     tags.push(tag.to_string());
-                    let tag = self.template(tag);
+                    let tag = self.words(tag);
                     made.tags.push(tag);
                 }
                 Action::SkipAfter(mark) => skip = Some(Skip::After(mark.clone())),
@@ -200,14 +206,17 @@ impl Compiler<'_> {
             seclang::Disruptive::Deny => Disruptive::Deny,
             seclang::Disruptive::Drop => Disruptive::Drop,
             seclang::Disruptive::Allow(allow) => Disruptive::Allow(*allow),
-            seclang::Disruptive::Redirect(to) => Disruptive::Redirect(self.template(to)),
-            seclang::Disruptive::Proxy(_) => return Err("`proxy` is not supported; write a route instead".into()),
+            seclang::Disruptive::Redirect(to) => Disruptive::Redirect(self.words(to)),
+            seclang::Disruptive::Proxy(_) => {
+                return Err("`proxy` is not supported; write a route instead".into());
+            }
         })
     }
 
     fn link(&mut self, link: &seclang::Link) -> Result<Link, String> {
         let mut made = Link {
             view: None,
+            slot: None,
             operator: Operator::Unconditional,
             negated: link.operator.negated,
             capture: link.actions.contains(&Action::Capture),
@@ -229,6 +238,9 @@ impl Compiler<'_> {
                 }
             }
             made.view = Some(self.view(selection, chain));
+            if chain == 0 && matches!(made.operator, Operator::Compare(..)) {
+                made.slot = self.only_slot(selection);
+            }
             if link.actions.contains(&Action::MultiMatch) {
                 made.each = chains.into_iter().map(|chain| self.view(selection, chain)).collect();
             }
@@ -239,7 +251,7 @@ impl Compiler<'_> {
                     let set = self.set(set);
                     made.sets.push(set);
                 }
-                Action::LogData(text) => made.log_data = Some(self.template(text)),
+                Action::LogData(text) => made.log_data = Some(self.words(text)),
                 _ => {}
             }
         }
@@ -247,13 +259,28 @@ impl Compiler<'_> {
     }
 
     fn view(&mut self, selection: u32, chain: u32) -> u32 {
-        intern(&mut self.views, &mut self.program.views, View { selection, chain })
+        let plain = View { selection, chain: 0, plain: NONE };
+        let plain_at = intern(&mut self.views, &mut self.program.views, plain);
+        if chain == 0 {
+            return plain_at;
+        }
+        intern(&mut self.views, &mut self.program.views, View { selection, chain, plain: plain_at })
+    }
+
+    /// Whether a selection is one variable and nothing else.
+    fn only_slot(&self, selection: u32) -> Option<(u32, bool)> {
+        let selection = self.program.selections.get(selection as usize)?;
+        match (selection.picks.as_slice(), selection.excepts.as_slice()) {
+            ([Pick { key: Key::Slot(slot), count, .. }], []) => Some((*slot, *count)),
+            _ => None,
+        }
     }
 
     fn operator(&mut self, link: &seclang::Link) -> Result<Operator, String> {
         let operator = &link.operator;
         let constant = || operator.argument.as_plain();
-        let must_be_plain = || constant().ok_or_else(|| "its argument may not have variables in it".to_owned());
+        let must_be_plain =
+            || constant().ok_or_else(|| "its argument may not have variables in it".to_owned());
         if let Some(comparison) = Comparison::of(operator.kind) {
             return Ok(Operator::Compare(comparison, self.template(&operator.argument)));
         }
@@ -263,8 +290,10 @@ impl Compiler<'_> {
             OperatorKind::Rx => {
                 let captures = link.actions.contains(&Action::Capture);
                 Operator::Expression(self.expression(&must_be_plain()?, captures)?)
-            },
-            OperatorKind::Pm => self.phrases(Phrases::from_argument(&must_be_plain()?).map_err(|error| error.to_string())?),
+            }
+            OperatorKind::Pm => {
+                self.phrases(Phrases::from_argument(&must_be_plain()?).map_err(|error| error.to_string())?)
+            }
             OperatorKind::PmFromFile => {
                 let names = must_be_plain()?;
                 let text = self.read(link, &names)?;
@@ -279,7 +308,8 @@ impl Compiler<'_> {
                 let names = must_be_plain()?;
                 let text = self.read(link, &names)?;
                 let text = String::from_utf8_lossy(&text);
-                let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+                let lines: Vec<&str> =
+                    text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
                 let set = IpSet::parse(&lines.join(",")).map_err(|error| error.to_string())?;
                 self.program.addresses.push(set);
                 Operator::Address(place(self.program.addresses.len() - 1))
@@ -295,14 +325,24 @@ impl Compiler<'_> {
             OperatorKind::ValidateUtf8Encoding => Operator::Utf8,
             OperatorKind::BeginsWith => Operator::BeginsWith(self.template(&operator.argument)),
             OperatorKind::EndsWith => Operator::EndsWith(self.template(&operator.argument)),
-            OperatorKind::Contains | OperatorKind::StrMatch => Operator::Contains(self.template(&operator.argument)),
+            OperatorKind::Contains | OperatorKind::StrMatch => {
+                Operator::Contains(self.template(&operator.argument))
+            }
             OperatorKind::ContainsWord => Operator::ContainsWord(self.template(&operator.argument)),
             OperatorKind::StrEq => Operator::StrEq(self.template(&operator.argument)),
             OperatorKind::Within => Operator::Within(self.template(&operator.argument)),
-            OperatorKind::VerifyCc => Operator::Verify(self.expression(&must_be_plain()?, false)?, Verify::Cc),
-            OperatorKind::VerifyCpf => Operator::Verify(self.expression(&must_be_plain()?, false)?, Verify::Cpf),
-            OperatorKind::VerifySsn => Operator::Verify(self.expression(&must_be_plain()?, false)?, Verify::Ssn),
-            OperatorKind::VerifySvnr => Operator::Verify(self.expression(&must_be_plain()?, false)?, Verify::Svnr),
+            OperatorKind::VerifyCc => {
+                Operator::Verify(self.expression(&must_be_plain()?, false)?, Verify::Cc)
+            }
+            OperatorKind::VerifyCpf => {
+                Operator::Verify(self.expression(&must_be_plain()?, false)?, Verify::Cpf)
+            }
+            OperatorKind::VerifySsn => {
+                Operator::Verify(self.expression(&must_be_plain()?, false)?, Verify::Ssn)
+            }
+            OperatorKind::VerifySvnr => {
+                Operator::Verify(self.expression(&must_be_plain()?, false)?, Verify::Svnr)
+            }
             other => return Err(format!("the operator {other:?} is not supported")),
         })
     }
@@ -316,7 +356,8 @@ impl Compiler<'_> {
     fn read(&self, link: &seclang::Link, names: &str) -> Result<Vec<u8>, String> {
         let mut all = Vec::new();
         for name in names.split_whitespace() {
-            let text = (self.files)(&link.place.file, name).ok_or_else(|| format!("there is no file {name}"))?;
+            let text =
+                (self.files)(&link.place.file, name).ok_or_else(|| format!("there is no file {name}"))?;
             all.extend_from_slice(&text);
             all.push(b'\n');
         }
@@ -344,10 +385,12 @@ impl Compiler<'_> {
         let change = match &set.change {
             seclang::Change::Unset => Change::Unset,
             // Only what is written as a number writes itself is kept as one.
-            seclang::Change::To(text) => match number(text).filter(|number| Some(number.to_string()) == text.as_plain()) {
-                Some(number) => Change::ToNumber(number),
-                None => Change::To(self.template(text)),
-            },
+            seclang::Change::To(text) => {
+                match number(text).filter(|number| Some(number.to_string()) == text.as_plain()) {
+                    Some(number) => Change::ToNumber(number),
+                    None => Change::To(self.template(text)),
+                }
+            }
             seclang::Change::Add(text) => match number(text) {
                 Some(number) => Change::AddNumber(number),
                 None => Change::Add(self.template(text)),
@@ -420,12 +463,15 @@ impl Compiler<'_> {
                 .map(|(at, _)| at)
                 .collect(),
             Which::Tag(pattern) => {
-                let pattern = Expression::new(pattern.as_bytes(), false).map_err(|error| error.to_string())?;
-                let has = |at: u32| self.tags[at as usize].0.iter().any(|tag| pattern.is_match(tag.as_bytes()));
+                let pattern =
+                    Expression::new(pattern.as_bytes(), false).map_err(|error| error.to_string())?;
+                let has =
+                    |at: u32| self.tags[at as usize].0.iter().any(|tag| pattern.is_match(tag.as_bytes()));
                 numbered().map(|(at, _)| at).filter(|at| has(*at)).collect()
             }
             Which::Msg(pattern) => {
-                let pattern = Expression::new(pattern.as_bytes(), false).map_err(|error| error.to_string())?;
+                let pattern =
+                    Expression::new(pattern.as_bytes(), false).map_err(|error| error.to_string())?;
                 let has = |at: u32| {
                     self.tags[at as usize].1.as_ref().is_some_and(|msg| pattern.is_match(msg.as_bytes()))
                 };
@@ -439,6 +485,12 @@ impl Compiler<'_> {
             Some(plain) => Template::Constant(self.constant(plain.as_bytes())),
             None => Template::Mixed(text.0.iter().map(|piece| self.piece(piece)).collect()),
         };
+        intern(&mut self.templates, &mut self.program.templates, template)
+    }
+
+    /// A text that is only ever said: it is no constant, for those are copied for each request.
+    fn words(&mut self, text: &Text) -> u32 {
+        let template = Template::Mixed(text.0.iter().map(|piece| self.piece(piece)).collect());
         intern(&mut self.templates, &mut self.program.templates, template)
     }
 

@@ -56,7 +56,9 @@ impl Compiler<'_> {
                 }
             }
             // Names are compared whatever the case of their letters.
-            seclang::Key::Matching(pattern) => Key::Matching(self.expression(&format!("(?i){pattern}"), false)?),
+            seclang::Key::Matching(pattern) => {
+                Key::Matching(self.expression(&format!("(?i){pattern}"), false)?)
+            }
         };
         Ok(Pick { collection: target.collection, key, count: target.count })
     }

@@ -58,6 +58,7 @@ pub(crate) enum Kept {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hit {
     pub rule: u32,
+    /// From 0, the head of its chain.
     pub link: u32,
     pub item: Item,
     /// What the rule says of it, put together at that moment.

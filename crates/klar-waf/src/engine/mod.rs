@@ -44,6 +44,8 @@ pub struct Interruption {
 pub struct Matched<'a> {
     /// Its number.
     pub rule: u32,
+    /// Which condition of its chain, from 0.
+    pub link: u32,
     /// Its phase, from 1 to 5.
     pub phase: u8,
     /// The file it stands in, and its line.
@@ -179,6 +181,7 @@ impl Transaction<'_> {
             let rule = program.rules.get(hit.rule as usize)?;
             Some(Matched {
                 rule: rule.id,
+                link: hit.link,
                 phase: rule.phase,
                 place: (&rule.file, rule.line),
                 severity: rule.severity,

@@ -21,9 +21,12 @@ const FORM: Into = Into {
     values: &[Collection::ArgsPost, Collection::Args],
     names: &[Collection::ArgsPostNames, Collection::ArgsNames],
 };
-const COOKIES: Into = Into { values: &[Collection::RequestCookies], names: &[Collection::RequestCookiesNames] };
-const HEADERS: Into = Into { values: &[Collection::RequestHeaders], names: &[Collection::RequestHeadersNames] };
-const ANSWER: Into = Into { values: &[Collection::ResponseHeaders], names: &[Collection::ResponseHeadersNames] };
+const COOKIES: Into =
+    Into { values: &[Collection::RequestCookies], names: &[Collection::RequestCookiesNames] };
+const HEADERS: Into =
+    Into { values: &[Collection::RequestHeaders], names: &[Collection::RequestHeadersNames] };
+const ANSWER: Into =
+    Into { values: &[Collection::ResponseHeaders], names: &[Collection::ResponseHeadersNames] };
 const FILES: Into = Into { values: &[Collection::Files], names: &[Collection::FilesNames] };
 const PARTS: Into = Into { values: &[Collection::MultipartPartHeaders], names: &[] };
 const PART_NAMES: Into = Into { values: &[Collection::MultipartName], names: &[] };
@@ -206,8 +209,10 @@ impl Transaction<'_> {
             }
         }
         if !body.is_empty() {
-            // What was read into values is looked at there: a tag of XML is no attack by itself.
-            if self.forces_body || matches!(self.processor, None | Some(BodyProcessor::UrlEncoded)) {
+            // The names of elements and the contents of files are no attack by themselves.
+            if self.forces_body
+                || !matches!(self.processor, Some(BodyProcessor::Xml | BodyProcessor::Multipart))
+            {
                 memory.set(Collection::RequestBody, &body);
             }
             memory.set_number(Collection::RequestBodyLength, self.body_len);
@@ -311,7 +316,9 @@ fn said<F: std::fmt::Display>(format: &str, outcome: &Outcome<F>) -> Option<Stri
 
 fn number(memory: &Memory, collection: Collection) -> u64 {
     let value = memory.list(collection).first().map_or(&b""[..], |entry| memory.cell(entry.cell));
-    value.iter().fold(0, |sum: u64, digit| sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0'))))
+    value
+        .iter()
+        .fold(0, |sum: u64, digit| sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0'))))
 }
 
 fn header<'m>(memory: &'m Memory, name: &[u8]) -> &'m [u8] {

@@ -7,7 +7,8 @@ use crate::bytes::Presence;
 use crate::compile::is_kept;
 use crate::operator::{self, GROUPS_MAX};
 use crate::program::{
-    Change, Control, Disruptive, Key, Link, NONE, Name, Operator, Pick, Piece, Program, Rule, Template, Verify,
+    Change, Control, Disruptive, Key, Link, NONE, Name, Operator, Pick, Piece, Program, Rule, Template,
+    Verify,
 };
 use crate::seclang::{Allow, Collection, Mode};
 
@@ -17,7 +18,8 @@ const HITS_MAX: usize = 4096;
 impl Transaction<'_> {
     /// Runs one phase, from 1 to 5.
     pub(super) fn run(&mut self, caches: &Caches, phase: u8) {
-        if self.mode == Mode::Off || (self.is_allowed && phase < 5) || (self.is_request_allowed && phase < 3) {
+        if self.mode == Mode::Off || (self.is_allowed && phase < 5) || (self.is_request_allowed && phase < 3)
+        {
             return;
         }
         // What was looked at in the phase before may be more by now.
@@ -27,7 +29,12 @@ impl Transaction<'_> {
         let mut at = 0;
         while let Some(place) = rules.get(at) {
             at += 1;
-            if self.memory.removed.get(*place as usize / 64).is_some_and(|bits| bits & (1 << (place % 64)) != 0) {
+            if self
+                .memory
+                .removed
+                .get(*place as usize / 64)
+                .is_some_and(|bits| bits & (1 << (place % 64)) != 0)
+            {
                 continue;
             }
             let Some(rule) = program.rules.get(*place as usize) else { continue };
@@ -116,7 +123,16 @@ impl Transaction<'_> {
             self.found(program, rule, place, number, link, nothing);
             return true;
         };
-        let untargeted = self.memory.has_untargeted.get(place as usize / 64).is_some_and(|bits| bits & (1 << (place % 64)) != 0);
+        if let Some(quick) = self.compares(program, link) {
+            if !quick {
+                return false;
+            }
+        }
+        let untargeted = self
+            .memory
+            .has_untargeted
+            .get(place as usize / 64)
+            .is_some_and(|bits| bits & (1 << (place % 64)) != 0);
         let temporary = self.memory.items.len();
         let mut is_found = false;
         let last = std::slice::from_ref(&view);
@@ -152,6 +168,32 @@ impl Transaction<'_> {
         is_found
     }
 
+    /// What a link says that compares the number of one variable with a number; `None` for any other.
+    fn compares(&self, program: &Program, link: &Link) -> Option<bool> {
+        let (Some((slot, counts)), Operator::Compare(comparison, template)) = (link.slot, link.operator)
+        else {
+            return None;
+        };
+        let kept = self.memory.slots.get(slot as usize).copied().unwrap_or_default();
+        let value = match (counts, kept) {
+            (true, kept) => i64::from(kept != Kept::Unset),
+            // What is not there is not compared, and so no rule's negation either.
+            (false, Kept::Unset) => return Some(false),
+            (false, kept) => number_of(&self.memory, kept),
+        };
+        let argument = match program.templates.get(template as usize)? {
+            Template::Constant(cell) => integer(self.memory.cell(*cell)),
+            Template::Mixed(pieces) => match pieces.as_slice() {
+                [Piece::Slot(slot)] => number_of(
+                    &self.memory,
+                    self.memory.slots.get(*slot as usize).copied().unwrap_or_default(),
+                ),
+                _ => return None,
+            },
+        };
+        Some(comparison.compare(value, argument) != link.negated)
+    }
+
     fn changes(&self, program: &Program, selection: u32) -> bool {
         program.selections.get(selection as usize).is_none_or(|selection| selection.changes)
     }
@@ -176,18 +218,38 @@ impl Transaction<'_> {
 
     /// What a view shows now.
     fn look(&mut self, program: &Program, view: u32) -> Looked {
-        let (Some(known), Some(shown)) = (self.memory.looked.get(view as usize), program.views.get(view as usize)) else {
+        let (Some(known), Some(shown)) =
+            (self.memory.looked.get(view as usize), program.views.get(view as usize))
+        else {
             return Looked::default();
         };
         if known.generation == self.memory.generation {
             return *known;
         }
-        let Some(selection) = program.selections.get(shown.selection as usize) else { return Looked::default() };
+        let Some(selection) = program.selections.get(shown.selection as usize) else {
+            return Looked::default();
+        };
+        if shown.plain != NONE && !selection.changes {
+            // Where no value has a byte that a transformation minds, all are as they came.
+            let plain = self.look(program, shown.plain);
+            if !may_change(program, shown.chain, &plain.presence) {
+                if let Some(known) = self.memory.looked.get_mut(view as usize) {
+                    *known = plain;
+                }
+                return plain;
+            }
+            return self.look_through(program, view, shown.chain, plain);
+        }
         let first = number(self.memory.items.len());
         for pick in &selection.picks {
             self.select(program, pick, &selection.excepts);
         }
-        let mut looked = Looked { generation: self.memory.generation, first, end: number(self.memory.items.len()), ..Looked::default() };
+        let mut looked = Looked {
+            generation: self.memory.generation,
+            first,
+            end: number(self.memory.items.len()),
+            ..Looked::default()
+        };
         for at in looked.first..looked.end {
             let Some(raw) = self.memory.items.get(at as usize).map(|item| item.raw) else { break };
             let cell = self.memory.through(program, raw, shown.chain);
@@ -202,6 +264,26 @@ impl Transaction<'_> {
         if !selection.changes
             && let Some(known) = self.memory.looked.get_mut(view as usize)
         {
+            *known = looked;
+        }
+        looked
+    }
+
+    /// The items of another view through a chain.
+    fn look_through(&mut self, program: &Program, view: u32, chain: u32, plain: Looked) -> Looked {
+        let first = number(self.memory.items.len());
+        let mut looked = Looked { generation: plain.generation, first, end: first, ..Looked::default() };
+        for at in plain.first..plain.end {
+            let Some(item) = self.memory.items.get(at as usize).copied() else { break };
+            let cell = self.memory.through(program, item.raw, chain);
+            if let Some(cell) = self.memory.cells.get(cell as usize) {
+                looked.presence = looked.presence.or(&cell.presence);
+                looked.longest = looked.longest.max(cell.len);
+            }
+            self.memory.items.push(Item { cell, ..item });
+        }
+        looked.end = number(self.memory.items.len());
+        if let Some(known) = self.memory.looked.get_mut(view as usize) {
             *known = looked;
         }
         looked
@@ -242,14 +324,16 @@ impl Transaction<'_> {
         let item = |name, cell| Item { collection, name, raw: cell, cell };
         match collection {
             Collection::MatchedVar | Collection::MatchedVars => {
-                let last = (collection == Collection::MatchedVar).then(|| memory.matched.len().saturating_sub(1));
+                let last =
+                    (collection == Collection::MatchedVar).then(|| memory.matched.len().saturating_sub(1));
                 for at in last.unwrap_or(0)..memory.matched.len() {
                     let Some(matched) = memory.matched.get(at).copied() else { break };
                     memory.items.push(Item { raw: matched.cell, ..matched });
                 }
             }
             Collection::MatchedVarName | Collection::MatchedVarsNames => {
-                let last = (collection == Collection::MatchedVarName).then(|| memory.matched.len().saturating_sub(1));
+                let last = (collection == Collection::MatchedVarName)
+                    .then(|| memory.matched.len().saturating_sub(1));
                 for at in last.unwrap_or(0)..memory.matched.len() {
                     let Some(matched) = memory.matched.get(at).copied() else { break };
                     let cell = name_of(memory, &matched);
@@ -273,7 +357,9 @@ impl Transaction<'_> {
             }
             _ if is_kept(collection) => {
                 for (at, (of, name)) in program.slots.iter().enumerate() {
-                    let Some(kept) = memory.slots.get(at).copied().filter(|kept| *kept != Kept::Unset) else { continue };
+                    let Some(kept) = memory.slots.get(at).copied().filter(|kept| *kept != Kept::Unset) else {
+                        continue;
+                    };
                     if *of == collection && takes(program, &pick.key, name) {
                         let name = memory.keep(name);
                         let cell = cell_of(memory, kept);
@@ -282,7 +368,8 @@ impl Transaction<'_> {
                 }
                 for at in 0..memory.others.len() {
                     let Some((of, name, kept)) = memory.others.get(at).copied() else { break };
-                    if of == collection && kept != Kept::Unset && takes(program, &pick.key, memory.span(name)) {
+                    if of == collection && kept != Kept::Unset && takes(program, &pick.key, memory.span(name))
+                    {
                         let cell = cell_of(memory, kept);
                         memory.items.push(item(name, cell));
                     }
@@ -312,7 +399,14 @@ impl Transaction<'_> {
         answer
     }
 
-    fn asks_with(&mut self, program: &Program, caches: &Caches, link: &Link, item: &Item, argument: &mut Vec<u8>) -> bool {
+    fn asks_with(
+        &mut self,
+        program: &Program,
+        caches: &Caches,
+        link: &Link,
+        item: &Item,
+        argument: &mut Vec<u8>,
+    ) -> bool {
         let simple = match link.operator {
             Operator::Compare(_, template)
             | Operator::BeginsWith(template)
@@ -345,11 +439,9 @@ impl Transaction<'_> {
             Operator::Within(_) => operator::within(value, argument),
             Operator::UrlEncoding => operator::url_encoding(value) != operator::UrlEncoding::Valid,
             Operator::Utf8 => operator::utf8(value) != operator::Utf8::Valid,
-            Operator::ByteRange(at) => {
-                program.ranges.get(at as usize).is_some_and(|range| {
-                    memory.cells.get(item.cell as usize).is_some_and(|cell| range.matches(&cell.presence))
-                })
-            }
+            Operator::ByteRange(at) => program.ranges.get(at as usize).is_some_and(|range| {
+                memory.cells.get(item.cell as usize).is_some_and(|cell| range.matches(&cell.presence))
+            }),
             Operator::Address(at) => {
                 program.addresses.get(at as usize).is_some_and(|addresses| addresses.contains_text(value))
             }
@@ -363,19 +455,21 @@ impl Transaction<'_> {
                 }
                 None => false,
             },
-            Operator::Phrases(at) => match program.phrases.get(at as usize).and_then(|phrases| phrases.find(value)) {
-                Some(found) => {
-                    if link.capture {
-                        let found = memory.cells.get(item.cell as usize).map(|cell| Span {
-                            start: cell.start + number(found.start),
-                            len: number(found.len()),
-                        });
-                        self.capture_span(0, found.unwrap_or_default());
+            Operator::Phrases(at) => {
+                match program.phrases.get(at as usize).and_then(|phrases| phrases.find(value)) {
+                    Some(found) => {
+                        if link.capture {
+                            let found = memory.cells.get(item.cell as usize).map(|cell| Span {
+                                start: cell.start + number(found.start),
+                                len: number(found.len()),
+                            });
+                            self.capture_span(0, found.unwrap_or_default());
+                        }
+                        true
                     }
-                    true
+                    None => false,
                 }
-                None => false,
-            },
+            }
             Operator::Expression(at) => {
                 let Some(expression) = program.expressions.get(at as usize) else { return false };
                 let cache = caches.of(at, expression);
@@ -389,7 +483,10 @@ impl Transaction<'_> {
                 let start = memory.cells.get(item.cell as usize).map_or(0, |cell| cell.start);
                 for (at, found) in groups.iter().enumerate() {
                     if let Some(found) = found {
-                        self.capture_span(at, Span { start: start + number(found.start), len: number(found.len()) });
+                        self.capture_span(
+                            at,
+                            Span { start: start + number(found.start), len: number(found.len()) },
+                        );
                     }
                 }
                 true
@@ -447,7 +544,7 @@ impl Transaction<'_> {
                 data = self.memory.keep(&text);
                 self.memory.text = text;
             }
-            self.memory.hits.push(Hit { rule: place, link: number, item, data });
+            self.memory.hits.push(Hit { rule: place, link: number - rule.links.start, item, data });
         }
     }
 
@@ -541,7 +638,8 @@ impl Transaction<'_> {
 
     fn other(&mut self, collection: Collection, name: &[u8]) -> Place {
         let memory = &mut *self.memory;
-        let known = memory.others.iter().position(|(of, known, _)| *of == collection && memory.span(*known) == name);
+        let known =
+            memory.others.iter().position(|(of, known, _)| *of == collection && memory.span(*known) == name);
         Place::Other(known.unwrap_or_else(|| {
             let name = memory.keep(name);
             memory.others.push((collection, name, Kept::Unset));
@@ -575,7 +673,9 @@ impl Transaction<'_> {
                             let kept = self.memory.slots.get(*slot as usize).copied().unwrap_or_default();
                             write(&self.memory, kept, out);
                         }
-                        Piece::Value(collection, name) => self.expand_value(*collection, name.as_deref(), out),
+                        Piece::Value(collection, name) => {
+                            self.expand_value(*collection, name.as_deref(), out)
+                        }
                     }
                 }
             }
@@ -595,7 +695,9 @@ impl Transaction<'_> {
                 let entries = memory.list(collection);
                 let found = match name {
                     None => entries.first(),
-                    Some(name) => entries.iter().find(|entry| memory.span(entry.name).eq_ignore_ascii_case(name)),
+                    Some(name) => {
+                        entries.iter().find(|entry| memory.span(entry.name).eq_ignore_ascii_case(name))
+                    }
                 };
                 if let Some(entry) = found {
                     out.extend_from_slice(memory.cell(entry.cell));
@@ -653,10 +755,25 @@ fn has_one(collection: Collection) -> bool {
     )
 }
 
+/// Whether a chain can change a value whose bytes are all in `presence`.
+fn may_change(program: &Program, chain: u32, presence: &Presence) -> bool {
+    let mut at = chain;
+    while let Some(step) = program.chains.get(at as usize) {
+        let Some(last) = step.last else { return false };
+        if last.may_change(presence) {
+            return true;
+        }
+        at = step.before;
+    }
+    true
+}
+
 fn takes(program: &Program, key: &Key, name: &[u8]) -> bool {
     match key {
         Key::All => true,
-        Key::Slot(slot) => program.slots.get(*slot as usize).is_some_and(|(_, wanted)| name.eq_ignore_ascii_case(wanted)),
+        Key::Slot(slot) => {
+            program.slots.get(*slot as usize).is_some_and(|(_, wanted)| name.eq_ignore_ascii_case(wanted))
+        }
         Key::Name(wanted) => name.eq_ignore_ascii_case(wanted),
         Key::Matching(at) => program.expressions.get(*at as usize).is_some_and(|one| one.is_match(name)),
     }
@@ -718,6 +835,7 @@ fn integer(text: &[u8]) -> i64 {
         digits => (false, digits),
     };
     let digits = digits.iter().take_while(|digit| digit.is_ascii_digit());
-    let value = digits.fold(0_i64, |value, digit| value.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
+    let value =
+        digits.fold(0_i64, |value, digit| value.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
     if is_negative { -value } else { value }
 }

@@ -37,7 +37,12 @@ impl Comparison {
     /// too large is the largest, but for `@eq`, where it is 0 already from 2^31.
     #[must_use]
     pub fn holds(self, value: &[u8], argument: &[u8]) -> bool {
-        let (value, argument) = (number(value), number(argument));
+        self.compare(number(value), number(argument))
+    }
+
+    /// Whether it holds for numbers that were read already.
+    #[must_use]
+    pub fn compare(self, value: i64, argument: i64) -> bool {
         match self {
             Self::Equal => small(value) == small(argument),
             Self::AtLeast => value >= argument,

@@ -140,7 +140,10 @@ impl Expression {
     /// Where it matches first, and where its groups do. Says whether it matches; `groups` is overwritten if so.
     pub fn groups(&self, value: &[u8], groups: &mut [Option<Range<usize>>; GROUPS_MAX]) -> bool {
         let mut slots: [Option<NonMaxUsize>; GROUPS_MAX * 2] = [None; GROUPS_MAX * 2];
-        if self.regex.search_slots(&Input::new(value), &mut slots).is_none() {
+        // More slots than it has groups make it look behind the end of its table.
+        let count = slots.len().min(self.regex.group_info().slot_len());
+        let own = slots.get_mut(..count).unwrap_or_default();
+        if self.regex.search_slots(&Input::new(value), own).is_none() {
             return false;
         }
         let mut found: [Option<Range<usize>>; GROUPS_MAX] = Default::default();
