@@ -81,6 +81,21 @@ fn debians_rules_are_read_whole() {
 }
 
 #[test]
+fn the_settings_beside_them_are_read_whole() {
+    // Of the package libnginx-mod-http-modsecurity.
+    let file = Path::new("/etc/nginx/modsecurity.conf");
+    match fs::read_to_string(file) {
+        Ok(text) => {
+            let parsed = parse(&Source { name: "modsecurity.conf", text: &text });
+            assert_eq!(parsed.refused, []);
+            let there = text.lines().filter(|line| line.starts_with("Sec")).count();
+            assert!(there > 10 && parsed.directives.len() == there);
+        }
+        Err(_) => println!("skipped: {} is not there", file.display()),
+    }
+}
+
+#[test]
 fn the_rules_of_a_folder_are_read_whole() {
     match std::env::var_os("KLAR_CRS_DIR").map(PathBuf::from) {
         Some(folder) => check(&folder.join("crs-setup.conf.example"), &folder.join("rules")),

@@ -103,6 +103,7 @@ fn targets_are_added_and_excepted() {
             "SecRuleUpdateTargetById 1-99 !ARGS:a|FILES",
             [&[except("a"), more.clone()], &[], &[except("a"), more]],
         ),
+        ("SecRuleUpdateTargetById \"5-15 10 8-12\" !ARGS:a", [&[except("a")], &[], &[]]),
         ("SecRuleUpdateTargetByTag t !ARGS:a", [&[except("a")], &[], &[]]),
         ("SecRuleUpdateTargetByMsg m !ARGS:a", [&[except("a")], &[], &[]]),
         (
@@ -199,7 +200,7 @@ fn rules_take_what_is_said_by_default() {
 fn transformations_are_those_after_none() {
     use Transformation::{Length, Lowercase, Trim};
     let set = set(concat!(
-        "SecDefaultAction \"phase:2,pass,t:trim\"\n",
+        "SecDefaultAction \"phase:2,pass,log,t:trim\"\n",
         "SecRule ARGS a \"id:1,t:lowercase,chain\"\n",
         "SecRule ARGS a \"t:none,t:length\"\n",
         "SecAction \"id:2,t:lowercase,t:none,t:length,t:length\"\n",
@@ -218,6 +219,8 @@ fn transformations_are_those_after_none() {
         })
         .collect();
     assert_eq!(done, [vec![Trim, Lowercase], vec![Length], vec![Length, Length], vec![]]);
+    // All else that is said by default is said by the first link.
+    assert_eq!(rules(&set)[0].links[1].actions, [Action::Transform(Length)]);
 }
 
 #[test]
