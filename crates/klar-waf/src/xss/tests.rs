@@ -22,6 +22,7 @@ const ATTACKS: &[&[u8]] = &[
     b"<a href=javascript:alert(1)>",
     b"<a href=\"&#106;avascript:alert(1)\">",
     b"<a href=' \x01java&#x0a;script:alert(1)'>",
+    b"<a href=`javascript:alert(1)`>",
     b"<svg/onload=alert(1)>",
     b"<svg><set attributename=href to=javascript:alert(1)>",
     b"<iframe srcdoc=x>",
