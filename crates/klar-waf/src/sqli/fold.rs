@@ -166,6 +166,13 @@ impl Folder<'_> {
                 self.left = self.next;
                 continue;
             }
+            // Two names that are in no phrase, as in text: no rule is about them, whatever follows.
+            let (first, second) = (self.at(0), self.at(1));
+            let is_text = first.kind == Kind::Bareword && second.kind == Kind::Bareword && first.word == 0;
+            if is_text && self.fill(3) {
+                self.left += 1;
+                continue;
+            }
             match self.fold_two() {
                 Step::Again => continue,
                 Step::End => return self.left + 2,

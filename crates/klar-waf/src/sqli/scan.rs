@@ -3,7 +3,7 @@
 use memchr::{memchr, memmem};
 
 use super::kind::Kind;
-use super::words::{Hash, TEXT_MAX, WordId, Words};
+use super::words::{TEXT_MAX, WordId, Words};
 
 /// A token. Offsets and lengths are in bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -403,33 +403,32 @@ impl<'a> Scanner<'a> {
     }
 
     fn word(&mut self) -> Token {
-        let (start, mut hash, mut end) = (self.at, Hash::new(), self.at);
-        for byte in self.rest(start) {
+        let (rest, mut seen) = (self.rest(self.at), 0);
+        let is_end = |byte: &u8| {
             let mark = MARKS[usize::from(*byte)];
-            if mark & (ENDS_WORD | PARTS_WORD) != 0 {
-                if mark & ENDS_WORD != 0 {
-                    break;
-                }
-                if end - start < TEXT_MAX {
-                    // `SELECT.1` and ``SELECT`column` ``
-                    let part = self.input.get(start..end).unwrap_or_default();
-                    let word = self.words.find_hashed(part, hash);
-                    let kind = self.words.word(word).kind;
-                    if kind != Kind::None && kind != Kind::Bareword {
-                        return Token { word, ..self.take(kind, end - start) };
-                    }
+            seen |= mark;
+            mark & ENDS_WORD != 0
+        };
+        let len = rest.iter().position(is_end).unwrap_or(rest.len());
+        let text = rest.get(..len).unwrap_or_default();
+        if seen & PARTS_WORD != 0 {
+            // `SELECT.1` and ``SELECT`column` ``
+            for part in (1..len.min(TEXT_MAX))
+                .filter(|at| text.get(*at).is_some_and(|byte| matches!(byte, b'.' | b'`')))
+            {
+                let word = self.words.find(text.get(..part).unwrap_or_default());
+                let kind = self.words.word(word).kind;
+                if kind != Kind::None && kind != Kind::Bareword {
+                    return Token { word, ..self.take(kind, part) };
                 }
             }
-            hash = hash.with(*byte);
-            end += 1;
         }
-        let text = self.input.get(start..end).unwrap_or_default();
-        let word = if text.len() <= TEXT_MAX { self.words.find_hashed(text, hash) } else { 0 };
+        let word = self.words.find(text);
         let kind = match self.words.word(word).kind {
             Kind::None => Kind::Bareword,
             kind => kind,
         };
-        Token { word, ..self.take(kind, end - start) }
+        Token { word, ..self.take(kind, len) }
     }
 
     /// `@name`, `@@name`, and both with quotes.

@@ -149,9 +149,10 @@ const WORDS: &[&[u8]] = &[
 fn is_of_the_port(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
     let has = |word: &str| memmem::find(&value, word.as_bytes()).is_some();
-    // It looks for this word whatever the case of its letters, and in text that is UTF-8 only. It does not put phrases
-    // together that are barewords.
+    // It looks for this word whatever the case of its letters, and in text that is UTF-8 only. It does not end the
+    // names of variables at zero bytes, and does not put phrases together that are barewords.
     has("sp_password")
+        || value.contains(&0)
         || [
             ("at", "time"),
             ("create", "or"),

@@ -37,6 +37,10 @@ pub(super) struct Word {
 /// The tables.
 pub(super) struct Words {
     words: Vec<Word>,
+    /// Which lengths words have that begin with a byte, and that end with one, a bit for each: most words of other
+    /// languages than SQL go no further.
+    begins: Box<[u32; 256]>,
+    ends: Box<[u32; 256]>,
     /// Open addressing: the upper half of the hash, then the number of the word.
     slots: Vec<(u16, WordId)>,
     /// Which two words, one behind the other, are a phrase; in order.
@@ -45,26 +49,17 @@ pub(super) struct Words {
     attacks: Vec<u32>,
 }
 
-/// A hash that grows with its word, the same for small letters and capitals (FNV-1a).
-#[derive(Clone, Copy)]
-pub(super) struct Hash(u32);
+/// The same for small letters and capitals (FNV-1a).
+fn hash(text: &[u8]) -> u32 {
+    text.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte | 0x20)).wrapping_mul(0x0100_0193))
+}
 
-impl Hash {
-    pub(super) const fn new() -> Self {
-        Self(0x811c_9dc5)
-    }
+const fn word_slot(hash: u32) -> usize {
+    (hash ^ hash >> 15) as usize % WORD_SLOTS
+}
 
-    pub(super) const fn with(self, byte: u8) -> Self {
-        Self((self.0 ^ (byte | 0x20) as u32).wrapping_mul(0x0100_0193))
-    }
-
-    const fn slot(self) -> usize {
-        (self.0 ^ self.0 >> 15) as usize
-    }
-
-    const fn tag(self) -> u16 {
-        (self.0 >> 16) as u16
-    }
+const fn tag(hash: u32) -> u16 {
+    (hash >> 16) as u16
 }
 
 impl Words {
@@ -77,6 +72,8 @@ impl Words {
     fn build() -> Self {
         let mut tables = Self {
             words: vec![Word { text: b"", kind: Kind::None, begins: false, ends: false }],
+            begins: Box::new([0; 256]),
+            ends: Box::new([0; 256]),
             slots: vec![(0, 0); WORD_SLOTS],
             phrases: Vec::new(),
             attacks: vec![0; ATTACK_SLOTS],
@@ -117,12 +114,17 @@ impl Words {
             return known;
         }
         let Ok(id) = WordId::try_from(self.words.len()) else { return 0 };
-        let hash = text.iter().fold(Hash::new(), |hash, byte| hash.with(*byte));
-        let mut slot = hash.slot() % WORD_SLOTS;
+        let hash = hash(text);
+        let mut slot = word_slot(hash);
         while self.slots[slot].1 != 0 {
             slot = (slot + 1) % WORD_SLOTS;
         }
-        self.slots[slot] = (hash.tag(), id);
+        self.slots[slot] = (tag(hash), id);
+        for (lengths, byte) in [(&mut self.begins, text.first()), (&mut self.ends, text.last())] {
+            let byte = byte.copied().unwrap_or_default();
+            lengths[usize::from(byte)] |= 1 << text.len();
+            lengths[usize::from(byte.to_ascii_lowercase())] |= 1 << text.len();
+        }
         self.words.push(Word { text, kind: Kind::None, begins: false, ends: false });
         id
     }
@@ -147,12 +149,12 @@ impl Words {
 
     /// Which entry a word is, whatever the case of its letters.
     pub(super) fn find(&self, text: &[u8]) -> WordId {
-        self.find_hashed(text, text.iter().fold(Hash::new(), |hash, byte| hash.with(*byte)))
-    }
-
-    /// The same for a word whose hash is known.
-    pub(super) fn find_hashed(&self, text: &[u8], hash: Hash) -> WordId {
-        let (mut slot, tag) = (hash.slot() % WORD_SLOTS, hash.tag());
+        let ([first, ..], [.., last], 1..=TEXT_MAX) = (text, text, text.len()) else { return 0 };
+        if self.begins[usize::from(*first)] & self.ends[usize::from(*last)] & 1 << text.len() == 0 {
+            return 0;
+        }
+        let hash = hash(text);
+        let (mut slot, tag) = (word_slot(hash), tag(hash));
         loop {
             let (other, id) = self.slots[slot];
             if id == 0 || (other == tag && self.word(id).text.eq_ignore_ascii_case(text)) {

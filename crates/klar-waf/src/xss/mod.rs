@@ -8,6 +8,9 @@
 //! - A closing tag ends: `</a ><script>` and `</><script>` open a tag that libinjection takes for a closed one.
 //! - The byte 255 is a byte like any other; libinjection stops there when it comes behind white space in a tag.
 //! - There are events that are newer than its list, and some that are older.
+//!
+//! libinjection before 3.10, which libmodsecurity 3.0.9 has, takes every attribute that begins with `on` for a handler
+//! of an event, `online=` and `once=` among them; here as in newer versions the event has to be one.
 
 mod html;
 mod names;

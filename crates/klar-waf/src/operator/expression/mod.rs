@@ -28,8 +28,9 @@ use super::Screen;
 pub const GROUPS_MAX: usize = 10;
 /// An automaton that would take more bytes is refused.
 const AUTOMATON_MAX: usize = 16 << 20;
-/// Room for what an automaton learns as it runs, in bytes, for each thread that runs it.
-const CACHE_MAX: usize = 2 << 20;
+/// Room for what an automaton learns as it runs, in bytes, for each thread that runs it and each of both directions:
+/// hostile values can fill it for every expression of a rule set.
+const CACHE_MAX: usize = 512 << 10;
 /// Groups in groups are refused beyond this depth.
 const DEPTH_MAX: u32 = 200;
 
