@@ -16,3 +16,6 @@ pub mod seclang;
 pub mod sqli;
 pub mod transform;
 pub mod xss;
+
+#[cfg(test)]
+mod tests;
