@@ -22,3 +22,6 @@ pub mod engine;
 mod program;
 
 pub use program::Settings;
+
+#[cfg(test)]
+mod tests;

@@ -44,8 +44,9 @@ pub fn read(text: &[u8], separator: u8, limits: &Limits, pairs: &mut Pairs) -> F
 /// # Errors
 /// There are more than `limits` lets pass; those before are in `pairs`.
 pub fn cookies(header: &[u8], limits: &Limits, pairs: &mut Pairs) -> Result<(), Limit> {
-    // White space at the end belongs to the last cookie, unless a semicolon ends it.
-    for piece in pieces(trimmed_right(header), b';') {
+    // What stands behind the last semicolon is the last cookie, unless it is nothing.
+    let header = trimmed_right(header.strip_suffix(b";").unwrap_or(header));
+    for piece in pieces(header, b';') {
         let (name, value) = split(piece);
         let name = trimmed_left(name);
         if !name.is_empty() {

@@ -123,10 +123,8 @@ impl Transaction<'_> {
             self.found(program, rule, place, number, link, nothing);
             return true;
         };
-        if let Some(quick) = self.compares(program, link) {
-            if !quick {
-                return false;
-            }
+        if self.compares(program, link) == Some(false) {
+            return false;
         }
         let untargeted = self
             .memory

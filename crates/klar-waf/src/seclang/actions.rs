@@ -1,11 +1,11 @@
 //! What a rule does: `id:1,phase:2,deny,msg:'Not here, \'please\'',setvar:tx.seen=+1`.
 
 use super::ctl::ctl;
-use super::names;
 use super::text::text;
 use super::variables::{expire, init, set};
 use super::words::{BLANKS, Span, Trouble, closing, is_quote, shown};
 use super::{Action, Allow, Disruptive};
+use crate::transform::Transformation;
 
 /// Actions of one rule at most.
 const ACTIONS_MAX: usize = 1000;
@@ -212,7 +212,7 @@ fn transformation(value: Span<'_>) -> Result<Action, Trouble> {
     if value.is("none") {
         return Ok(Action::NoTransformation);
     }
-    names::transformation(value.text)
+    Transformation::named(value.text)
         .map(Action::Transform)
         .ok_or_else(|| value.trouble(format!("the transformation {} is not known", shown(value.text))))
 }

@@ -1,7 +1,6 @@
 //! The names of the language.
 
 use super::{Collection, OperatorKind};
-use crate::transform::Transformation;
 
 /// Each collection, in the order of the enum, and whether it has members with names of their own.
 const COLLECTIONS: &[(&str, Collection, bool)] = &[
@@ -152,46 +151,6 @@ const OPERATORS: &[(&str, OperatorKind, bool)] = &[
     ("pmf", OperatorKind::PmFromFile, true),
 ];
 
-const TRANSFORMATIONS: &[(&str, Transformation)] = &[
-    ("base64Decode", Transformation::Base64Decode),
-    ("base64DecodeExt", Transformation::Base64DecodeExt),
-    ("base64Encode", Transformation::Base64Encode),
-    ("cmdLine", Transformation::CmdLine),
-    ("compressWhitespace", Transformation::CompressWhitespace),
-    ("cssDecode", Transformation::CssDecode),
-    ("escapeSeqDecode", Transformation::EscapeSeqDecode),
-    ("hexDecode", Transformation::HexDecode),
-    ("hexEncode", Transformation::HexEncode),
-    ("htmlEntityDecode", Transformation::HtmlEntityDecode),
-    ("jsDecode", Transformation::JsDecode),
-    ("length", Transformation::Length),
-    ("lowercase", Transformation::Lowercase),
-    ("md5", Transformation::Md5),
-    ("normalizePath", Transformation::NormalizePath),
-    ("normalizePathWin", Transformation::NormalizePathWin),
-    ("parityEven7bit", Transformation::ParityEven7bit),
-    ("parityOdd7bit", Transformation::ParityOdd7bit),
-    ("parityZero7bit", Transformation::ParityZero7bit),
-    ("removeComments", Transformation::RemoveComments),
-    ("removeCommentsChar", Transformation::RemoveCommentsChar),
-    ("removeNulls", Transformation::RemoveNulls),
-    ("removeWhitespace", Transformation::RemoveWhitespace),
-    ("replaceComments", Transformation::ReplaceComments),
-    ("replaceNulls", Transformation::ReplaceNulls),
-    ("sha1", Transformation::Sha1),
-    ("sqlHexDecode", Transformation::SqlHexDecode),
-    ("trim", Transformation::Trim),
-    ("trimLeft", Transformation::TrimLeft),
-    ("trimRight", Transformation::TrimRight),
-    ("uppercase", Transformation::Uppercase),
-    ("urlDecode", Transformation::UrlDecode),
-    ("urlDecodeUni", Transformation::UrlDecodeUni),
-    ("urlEncode", Transformation::UrlEncode),
-    ("utf8toUnicode", Transformation::Utf8toUnicode),
-    ("normalisePath", Transformation::NormalizePath),
-    ("normalisePathWin", Transformation::NormalizePathWin),
-];
-
 /// A collection by its name, and whether it has members.
 pub(super) fn collection(name: &str) -> Option<(Collection, bool)> {
     if name.eq_ignore_ascii_case("STATUS") {
@@ -209,10 +168,6 @@ pub(super) fn operator(name: &str) -> Option<(OperatorKind, bool)> {
         .iter()
         .find(|(own, ..)| own.eq_ignore_ascii_case(name))
         .map(|(_, kind, takes_argument)| (*kind, *takes_argument))
-}
-
-pub(super) fn transformation(name: &str) -> Option<Transformation> {
-    TRANSFORMATIONS.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, found)| *found)
 }
 
 impl Collection {
@@ -239,10 +194,6 @@ mod tests {
 
     #[test]
     fn names_have_no_case() {
-        assert_eq!(transformation("URLDECODEUNI"), Some(Transformation::UrlDecodeUni));
-        assert_eq!(transformation("normalisePathWin"), Some(Transformation::NormalizePathWin));
-        assert_eq!(transformation("utf8tounicode"), Some(Transformation::Utf8toUnicode));
-        assert_eq!(transformation("none"), None);
         assert_eq!(operator("PMF"), Some((OperatorKind::PmFromFile, true)));
         assert_eq!(operator("detectsqli"), Some((OperatorKind::DetectSqli, false)));
         assert_eq!(operator("gsbLookup"), None);

@@ -1,10 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 
 use super::*;
+use crate::tests::soon;
 
 /// What each of them makes of a value; `None`: nothing changes.
 fn of(which: Transformation, value: &[u8]) -> Option<Vec<u8>> {
@@ -15,10 +14,13 @@ fn of(which: Transformation, value: &[u8]) -> Option<Vec<u8>> {
     is_changed.then_some(written)
 }
 
-/// Rows of a name, values and what becomes of them, as libmodsecurity 3 has it.
+/// The name of a transformation, and values with what becomes of them.
+type Row = (&'static str, &'static [(&'static [u8], &'static [u8])]);
+
+/// As libmodsecurity 3 has it.
 #[test]
 fn values_become_what_they_hide() {
-    let rows: &[(&str, &[(&[u8], &[u8])])] = &[
+    let rows: &[Row] = &[
         (
             "urlDecodeUni",
             &[
@@ -179,7 +181,7 @@ fn values_become_what_they_hide() {
                 (b"..", b".."),
                 (b".", b""),
                 (b"/", b"/"),
-                (b"/..", b"/"),
+                (b"/..", b""),
                 (b"/a/b/", b"/a/b/"),
                 (b"/a\\..\\b", b"/a\\..\\b"),
             ],
@@ -324,7 +326,7 @@ pub(super) fn check(value: &[u8]) {
     for which in [
         Transformation::CompressWhitespace,
         Transformation::Lowercase,
-        Transformation::ParityEven7bit,
+        Transformation::ParityZero7bit,
         Transformation::RemoveNulls,
         Transformation::RemoveWhitespace,
         Transformation::ReplaceNulls,
@@ -351,7 +353,7 @@ proptest! {
 }
 
 #[test]
-fn a_megabyte_of_anything_takes_no_time() {
+fn long_values_take_no_time() {
     let pieces: [&[u8]; 26] = [
         b"/*",
         b"*",
@@ -381,14 +383,11 @@ fn a_megabyte_of_anything_takes_no_time() {
         b"/.",
     ];
     for piece in pieces {
-        let value: Vec<u8> = piece.iter().copied().cycle().take(1 << 20).collect();
+        let value: Vec<u8> = piece.iter().copied().cycle().take(1 << 16).collect();
         let mut out = Vec::new();
         for (name, which) in NAMES {
             out.clear();
-            let begun = Instant::now();
-            which.apply(&value, &mut out);
-            // A loop in a loop would take hours.
-            assert!(begun.elapsed() < Duration::from_secs(10), "{name} of {}", piece.escape_ascii());
+            soon(&format!("{name} of {}", piece.escape_ascii()), || which.apply(&value, &mut out));
         }
     }
 }

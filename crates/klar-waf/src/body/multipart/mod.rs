@@ -502,6 +502,7 @@ impl Reading<'_> {
         }
         self.record();
         let part = &mut self.reader.part;
+        part.line.extend_from_slice(text);
         let Some(colon) = memchr(b':', text) else { return fault(Fault::HeaderColon) };
         let name = text.get(..colon).unwrap_or_default();
         if name.is_empty() {
@@ -510,7 +511,6 @@ impl Reading<'_> {
         if !name.iter().all(u8::is_ascii_graphic) {
             return fault(Fault::HeaderCharacter);
         }
-        part.line.extend_from_slice(text);
         let body = self.body;
         let is_same = |known: &Range<usize>| {
             body.get(known.clone()).is_some_and(|known| known.eq_ignore_ascii_case(name))
@@ -547,6 +547,7 @@ impl Reading<'_> {
         let Reader { part, flags, names, file_names, .. } = &mut *self.reader;
         let fault = |fault| Err(Stop::Fault(fault, at));
         if !part.has_disposition {
+            flags.invalid_part = true;
             return fault(Fault::NoDisposition);
         }
         let read = part.disposition.read(&part.value, flags);
@@ -555,6 +556,8 @@ impl Reading<'_> {
                 self.limits.push(all, name, name)?;
             }
         }
+        let is_named = read.is_ok() && !part.disposition.name().is_empty();
+        flags.invalid_part |= !is_named;
         match read {
             Err(why) => fault(Fault::Disposition(why)),
             Ok(()) if part.disposition.name().is_empty() => fault(Fault::NoName),
@@ -565,6 +568,12 @@ impl Reading<'_> {
     /// Ends a part whose contents end at `end`, the line end before it not counted.
     fn finish(&mut self, end: usize, before: LineEnd) -> Read<()> {
         self.record();
+        if self.place == Place::Headers {
+            // Whose part it would have been; that it is not complete is known.
+            if let Err(Stop::Limit(limit)) = self.headers_end(end) {
+                return Err(limit.into());
+            }
+        }
         let Reader { part, flags, files, contents, part_headers, .. } = &mut *self.reader;
         let name = part.disposition.name();
         for (_, line) in part.lines.iter() {

@@ -4,6 +4,10 @@ use serde_json::Value;
 use super::super::json::Reader;
 use super::*;
 
+fn megabyte(piece: &[u8]) -> Vec<u8> {
+    much_of(piece, 1 << 20)
+}
+
 fn read(body: &[u8]) -> (String, String) {
     let (mut reader, mut pairs) = (Reader::default(), Pairs::default());
     let outcome = reader.read(body, &LIMITS, &mut pairs);
@@ -87,13 +91,13 @@ fn what_stands_before_a_mistake_is_read() {
 fn bodies_that_mean_harm_end_soon() {
     let (mut reader, mut pairs) = (Reader::default(), Pairs::default());
     for (body, outcome) in [
-        (megabyte_of(b"["), "too deeply nested"),
-        (megabyte_of(b"{\"a\":"), "too deeply nested"),
-        (megabyte_of(b"{"), "JSON: unexpected character at 1"),
-        (megabyte_of(b"\""), "JSON: data after the value at 2"),
-        (megabyte_of(b" "), "JSON: ends too early at 1048576"),
-        (megabyte_of(b"1"), "complete"),
-        ([b"[".to_vec(), megabyte_of(b"1,")].concat(), "too many arguments"),
+        (megabyte(b"["), "too deeply nested"),
+        (megabyte(b"{\"a\":"), "too deeply nested"),
+        (megabyte(b"{"), "JSON: unexpected character at 1"),
+        (megabyte(b"\""), "JSON: data after the value at 2"),
+        (megabyte(b" "), "JSON: ends too early at 1048576"),
+        (megabyte(b"1"), "complete"),
+        ([b"[".to_vec(), megabyte(b"1,")].concat(), "too many arguments"),
     ] {
         pairs.clear();
         assert_eq!(told(soon("JSON", || reader.read(&body, &LIMITS, &mut pairs))), outcome);

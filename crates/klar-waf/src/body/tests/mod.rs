@@ -7,9 +7,8 @@ mod multipart;
 mod urlencoded;
 mod xml;
 
-use std::time::{Duration, Instant};
-
 use super::*;
+use crate::tests::soon;
 
 /// More than any body of these tests needs.
 pub(super) const LIMITS: Limits = Limits { arguments: 100_000, depth: 512, bytes: 1 << 26, files: 100 };
@@ -29,15 +28,7 @@ pub(super) fn told<F: std::fmt::Display>(outcome: Outcome<F>) -> String {
     }
 }
 
-/// Runs something that a loop in a loop would make last for hours.
-pub(super) fn soon<T>(what: &str, run: impl FnOnce() -> T) -> T {
-    let begun = Instant::now();
-    let out = run();
-    assert!(begun.elapsed() < Duration::from_secs(10), "{what} took {:?}", begun.elapsed());
-    out
-}
-
-/// A megabyte of a piece over and over.
-pub(super) fn megabyte_of(piece: &[u8]) -> Vec<u8> {
-    piece.iter().copied().cycle().take(1 << 20).collect()
+/// A piece over and over.
+pub(super) fn much_of(piece: &[u8], length: usize) -> Vec<u8> {
+    piece.iter().copied().cycle().take(length).collect()
 }

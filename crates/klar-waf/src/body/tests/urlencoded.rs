@@ -48,7 +48,9 @@ fn cookies_are_names_and_values_as_they_stand() {
         (b"=1; \t=2;  ;a=3 ", "a=3"),
         (b" a = 1 ; b = 2 \t", "a = 1 |b = 2"),
         (b"a=1; ", "a=1"),
-        (b"a=1 ;", "a=1 "),
+        (b"a=1 ;", "a=1"),
+        (b"a=1 ; ", "a=1 "),
+        (b"a=1 ;;", "a=1 "),
     ] {
         let mut pairs = Pairs::default();
         cookies(header, &LIMITS, &mut pairs).unwrap();
@@ -67,7 +69,7 @@ fn no_more_is_read_than_is_asked_for() {
     let limits = Limits { bytes: 10, ..LIMITS };
     assert_eq!(read(b"ccc=%41&x", b'&', &limits, &mut pairs).limit, Some(Limit::Bytes));
     for piece in [&b"&"[..], b"%", b"=", b"a&", b"+", b"%zz"] {
-        let body = megabyte_of(piece);
+        let body = much_of(piece, 1 << 18);
         pairs.clear();
         let form =
             soon("a form", || read(&body, b'&', &Limits { arguments: usize::MAX, ..LIMITS }, &mut pairs));

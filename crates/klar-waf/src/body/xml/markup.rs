@@ -192,7 +192,8 @@ impl<'a> Input<'a> {
     }
 
     /// What may stand at the very beginning: a byte order mark, and `<?xml ...?>`, of which only the encoding is read.
-    pub(super) fn declaration(&mut self) -> Read<()> {
+    /// Says whether it has to be UTF-8.
+    pub(super) fn declaration(&mut self) -> Read<bool> {
         self.at = match self.body {
             // UTF-16 and UTF-32, with and without their marks.
             [0xfe, 0xff, ..] | [0xff, 0xfe, ..] | [0, ..] | [b'<', 0, ..] => {
@@ -201,15 +202,17 @@ impl<'a> Input<'a> {
             [0xef, 0xbb, 0xbf, ..] => 3,
             _ => 0,
         };
-        let Some([white, ..]) = self.rest().strip_prefix(b"<?xml") else { return Ok(()) };
+        let Some([white, ..]) = self.rest().strip_prefix(b"<?xml") else { return Ok(true) };
         if !is_white(*white) {
-            return Ok(());
+            return Ok(true);
         }
         let at = self.at;
         let inside = self.until(5, b"?>")?;
         match encoding(inside) {
-            Some(encoding) if !is_transparent(encoding) => Err(Stop::Fault(Fault::Encoding, at)),
-            _ => Ok(()),
+            None => Ok(true),
+            Some(encoding) if is_utf8(encoding) => Ok(true),
+            Some(encoding) if is_transparent(encoding) => Ok(false),
+            Some(_) => Err(Stop::Fault(Fault::Encoding, at)),
         }
     }
 
@@ -277,15 +280,13 @@ fn encoding(declaration: &[u8]) -> Option<&[u8]> {
     value.get(..memchr(*rest.get(begin)?, value)?)
 }
 
-/// Whether ASCII is itself in an encoding.
+fn is_utf8(encoding: &[u8]) -> bool {
+    [&b"utf-8"[..], b"utf8", b"us-ascii", b"ascii"].iter().any(|name| encoding.eq_ignore_ascii_case(name))
+}
+
+/// Whether ASCII is itself in an encoding that is not UTF-8.
 fn is_transparent(encoding: &[u8]) -> bool {
-    let begins =
-        |with: &[u8]| encoding.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
-    let is = |name: &[u8]| encoding.eq_ignore_ascii_case(name);
-    is(b"utf-8")
-        || is(b"utf8")
-        || is(b"us-ascii")
-        || is(b"ascii")
-        || begins(b"iso-8859-")
-        || begins(b"windows-125")
+    [&b"iso-8859-"[..], b"windows-125"]
+        .iter()
+        .any(|with| encoding.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with)))
 }

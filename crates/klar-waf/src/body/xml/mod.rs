@@ -9,8 +9,8 @@
 //! which ASCII is not itself is a fault.
 //!
 //! What is checked: tags match, attributes are quoted and stand once, there is one root with nothing around it, no
-//! control characters, no undeclared entities. What is not: namespaces, the characters of names beyond ASCII, whether
-//! UTF-8 is valid, and what a document type says.
+//! control characters, no undeclared entities, valid UTF-8. What is not: namespaces, the characters of names beyond
+//! ASCII, and what a document type says.
 
 mod markup;
 
@@ -69,6 +69,9 @@ pub enum Fault {
     /// A document type that stands elsewhere than before the root, or twice.
     #[error("XML: misplaced document type")]
     DocumentType,
+    /// Bytes that are no UTF-8, where no other encoding is declared.
+    #[error("XML: invalid UTF-8")]
+    Utf8,
     /// An encoding that cannot be looked through.
     #[error("XML: unsupported encoding")]
     Encoding,
@@ -125,7 +128,12 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn document(&mut self) -> Read<()> {
-        self.input.declaration()?;
+        if self.input.declaration()? {
+            let invalid = std::str::from_utf8(self.input.body).err();
+            // The body may be the beginning of one, and end within a character.
+            let invalid = invalid.filter(|error| error.error_len().is_some());
+            self.first = invalid.map(|error| (Fault::Utf8, error.valid_up_to()));
+        }
         loop {
             let is_inside = !self.reader.open.is_empty();
             self.text(is_inside)?;
