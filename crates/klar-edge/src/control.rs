@@ -26,8 +26,8 @@ use crate::table::{NOTES_MAX, Note, Shared};
 
 /// How often the core hears how everything is.
 const VITALS: Duration = Duration::from_secs(1);
-/// How long records are gathered.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long records are gathered: the core, which shares the processor with the app, should have little to do at once.
+const GATHER: Duration = Duration::from_millis(20);
 /// How long the core may take to read a message.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a worker may take to begin to listen.

@@ -239,13 +239,19 @@ impl Serving {
             let clocks = self.shared.table.load().clocks(None);
             if arriving.unless_sent_away(self.first_byte(&stream, clocks.idle)).await == Some(true) {
                 drop(arriving);
-                self.serve(stream, clocks, peer).await;
+                // What serves takes room only for those who ask for something.
+                Box::pin(self.serve(stream, clocks, peer)).await;
             }
             return;
         }
         let patience = self.shared.table.load().clocks(None).head;
         let doors = &self.shared.doors;
-        let handshake = tokio::time::timeout(patience, self.shake_hands(stream));
+        let handshake = tokio::time::timeout(patience, async {
+            if !self.first_byte(&stream, patience).await {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Box::pin(self.shake_hands(stream)).await
+        });
         let accepted = arriving.unless_sent_away(handshake).await;
         drop(arriving);
         let counter =
@@ -267,7 +273,7 @@ impl Serving {
                 let visit = self.visit(Heads::default(), peer);
                 return Box::pin(http2::serve(stream, clocks, visit, self.drain.subscribe())).await;
             }
-            self.serve(stream, clocks, peer).await;
+            Box::pin(self.serve(stream, clocks, peer)).await;
         }
     }
 

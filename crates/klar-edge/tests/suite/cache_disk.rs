@@ -66,7 +66,7 @@ impl Machine {
         // The one before was killed.
         let _ = std::fs::remove_file(&control);
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "edge_process"])
+            .args(["--exact", "cache_disk::edge_process"])
             .env(FOLDER, self.folder.path(""))
             .stdout(Stdio::null())
             .spawn()

@@ -40,7 +40,7 @@ fn releases(app: &App<'_>) -> Vec<PathBuf> {
 #[test]
 fn static_files_are_ready_before_they_are_asked_for() {
     let host = Host::new();
-    let script = |from: u32| (from..from + 4000).map(|at| format!("call({at});\n")).collect::<String>();
+    let script = |from: u32| (from..from + 800).map(|at| format!("call({at});\n")).collect::<String>();
     let toml =
         "[app]\nname = \"pages\"\n[services.web]\nstatic = \"dist\"\nminify = true\nservice_worker = true\n";
     let app = host.app(

@@ -114,7 +114,7 @@ fn memory_and_time_have_a_limit() {
 
     // Not the usual time, which is that of an optimised program on a machine that does nothing else.
     let mut worker = Worker::start("--time 120000");
-    let outcome = worker.ask(Format::Png, 640, &large);
+    let outcome = worker.ask(Format::Png, 640, &png(&photo(2000, 1500)));
     assert!(
         matches!(outcome, Outcome::Made { format: Format::Webp, .. }),
         "within the usual memory it is made: {}",
