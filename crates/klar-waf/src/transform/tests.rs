@@ -15,7 +15,7 @@ fn of(which: Transformation, value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The name of a transformation, and values with what becomes of them.
-type Row = (&'static str, &'static [(&'static [u8], &'static [u8])]);
+type Row<'a> = (&'a str, &'a [(&'a [u8], &'a [u8])]);
 
 /// As libmodsecurity 3 has it.
 #[test]
