@@ -4,7 +4,7 @@
 # Runs crates/klar-edge/examples/drive.rs under callgrind twice, with few and with many requests over one
 # connection, and divides the difference. Counted are the threads of the edge: its workers, and who sends the records.
 #
-#     bench/edge/instructions.sh [CASE...]          proxy hit; with a valgrind that knows openat2 also file page
+#     bench/edge/instructions.sh [CASE...]          proxy hit, also plain; with a valgrind that knows openat2 file page
 #     FUNCTIONS=40 bench/edge/instructions.sh hit   and where they went, the dearest functions first
 set -eu
 few=100 many=1100

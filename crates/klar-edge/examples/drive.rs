@@ -1,6 +1,7 @@
-//! Drives an edge for `bench/edge/instructions.sh`: one connection over TLS, and so many requests one after another.
+//! Drives an edge for `bench/edge/instructions.sh`: one connection over TLS (`plain`: behind a proxy, without), and so
+//! many requests one after another.
 //!
-//!     drive (proxy | hit | file | page) COUNT
+//!     drive (proxy | plain | hit | file | page) COUNT
 #![allow(clippy::unwrap_used)]
 
 #[path = "../tests/suite/common/mod.rs"]
@@ -9,7 +10,7 @@ mod common;
 use std::fs::File;
 
 use common::{App, Edge, Folder, HOST, reply, route};
-use klar_base::upstreams::Target;
+use klar_base::upstreams::{ForwardedHeader, Front, Target};
 
 /// As klar itself allocates.
 #[global_allocator]
@@ -17,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let mut given = std::env::args().skip(1);
-    let case = given.next().expect("proxy, hit, file or page");
+    let case = given.next().expect("proxy, plain, hit, file or page");
     let count: usize = given.next().and_then(|count| count.parse().ok()).expect("how many requests");
     let body = "x".repeat(1024);
     let kilobyte = body.clone();
@@ -38,17 +39,21 @@ fn main() {
         let release = "0123456789ab".parse().unwrap();
         files.target = Target::Static { folder: edge.folders.len(), release, spa: false, prepared: None };
         edge.folders.push(File::open(folder.path("")).unwrap().into());
+        if case == "plain" {
+            let proxies = vec!["127.0.0.1".parse().unwrap()];
+            edge.site().front = Front { proxies, header: ForwardedHeader::XForwarded, plain: true };
+        }
         edge.site().routes.push(files);
     });
     let (target, more) = match case.as_str() {
-        "proxy" => ("/", ""),
+        "proxy" | "plain" => ("/", ""),
         "hit" => ("/hit", ""),
         "file" => ("/files/1k.txt", ""),
         "page" => ("/files/page.html", "accept-encoding: gzip, deflate, br, zstd\r\n"),
-        other => panic!("{other} is none of proxy, hit, file and page"),
+        other => panic!("{other} is none of proxy, plain, hit, file and page"),
     };
     let request = format!("GET {target} HTTP/1.1\r\nhost: {HOST}\r\n{more}\r\n");
-    let mut visitor = edge.visitor();
+    let mut visitor = if case == "plain" { edge.plain_visitor() } else { edge.visitor() };
     for _ in 0..count {
         visitor.send(&request);
         assert_eq!(visitor.answer().status, 200);

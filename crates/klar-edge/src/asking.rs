@@ -10,9 +10,10 @@ use std::net::IpAddr;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{Request, Uri, Version};
+use http::{Method, Request, Uri, Version};
 
 use crate::client::Head;
+use crate::fields::{Fields, Lines};
 use crate::forward::ToApp;
 use crate::headers::{self, Address};
 use crate::mutual_tls::Subject;
@@ -34,6 +35,54 @@ pub struct Told<'a> {
     pub request_id: &'a str,
     /// It asks for a WebSocket.
     pub upgrade: bool,
+}
+
+impl Told<'_> {
+    /// Gives what every app is told. `host`: as the visitor wrote it.
+    pub fn lines(&self, host: Option<&[u8]>, mut give: impl FnMut(&HeaderName, &[u8])) {
+        give(&headers::FORWARDED_FOR, Address::of(self.client.to_canonical()).as_str().as_bytes());
+        if let Some(host) = host {
+            give(&headers::FORWARDED_HOST, host);
+        }
+        give(&headers::FORWARDED_PROTO, if self.https { b"https" } else { b"http" });
+        give(&headers::REQUEST_ID, self.request_id.as_bytes());
+    }
+}
+
+/// Writes a request in HTTP/1.1 from the lines that a visitor has sent, without a body. `None`: one of them belongs to the
+/// visitor's connection because `Connection` says so.
+pub fn write(
+    out: &mut Vec<u8>,
+    method: &Method,
+    target: &str,
+    lines: &Lines<'_, '_>,
+    told: &Told<'_>,
+) -> Option<()> {
+    if !headers::named_by_connection(lines).is_empty() {
+        return None;
+    }
+    for piece in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(piece.as_bytes());
+    }
+    for line in lines.all {
+        let from = out.len();
+        out.extend_from_slice(line.name.as_bytes());
+        out[from..].make_ascii_lowercase();
+        if headers::is_for_app(&out[from..]) {
+            for piece in [b": ", line.value, b"\r\n"] {
+                out.extend_from_slice(piece);
+            }
+        } else {
+            out.truncate(from);
+        }
+    }
+    told.lines(lines.first(&header::HOST), |name, value| {
+        for piece in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(piece);
+        }
+    });
+    out.extend_from_slice(b"\r\n");
+    Some(())
 }
 
 impl<'a> Asking<'a> {
@@ -93,21 +142,15 @@ impl<'a> Asking<'a> {
         };
         let named = headers::named_by_connection(all);
         for (name, value) in all {
-            if headers::is_for_app(name) && !named.contains(name) {
+            if headers::is_for_app(name.as_str().as_bytes()) && !named.contains(name) {
                 give(name, value);
             }
         }
-        if let Ok(client) = HeaderValue::from_str(Address::of(told.client.to_canonical()).as_str()) {
-            give(&headers::FORWARDED_FOR, &client);
-        }
-        if let Some(host) = all.get(header::HOST) {
-            give(&headers::FORWARDED_HOST, host);
-        }
-        let scheme = HeaderValue::from_static(if told.https { "https" } else { "http" });
-        give(&headers::FORWARDED_PROTO, &scheme);
-        if let Ok(id) = HeaderValue::from_str(told.request_id) {
-            give(&headers::REQUEST_ID, &id);
-        }
+        told.lines(all.get(header::HOST).map(HeaderValue::as_bytes), |name, value| {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                give(name, &value);
+            }
+        });
         if let Some(Subject(subject)) = self.parts.extensions.get() {
             give(&headers::CLIENT_SUBJECT, subject);
         }

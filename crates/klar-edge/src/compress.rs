@@ -16,6 +16,7 @@ use http::{Method, StatusCode};
 use hyper::body::Frame;
 
 use crate::answer::{Answer, AppBody, Coming, FileBody, Source};
+use crate::fields::{self, Fields};
 
 /// Less than this, in bytes, is one packet anyway.
 const WORTH_IT: u64 = 1024;
@@ -53,8 +54,8 @@ impl Coding {
     }
 
     /// The one that a visitor likes best of those that we speak; `None`: plain is as good, or nothing else is accepted.
-    pub fn choose(asked: &HeaderMap) -> Option<Self> {
-        if !asked.contains_key(header::ACCEPT_ENCODING) {
+    pub fn choose(asked: &impl Fields) -> Option<Self> {
+        if !asked.has(&header::ACCEPT_ENCODING) {
             return None;
         }
         let identity = quality(asked, "identity").unwrap_or(0);
@@ -66,9 +67,9 @@ impl Coding {
 }
 
 /// How much a visitor wants a coding, in thousandths (RFC 9110 section 12.5.3). `None`: it is not named.
-pub fn quality(asked: &HeaderMap, coding: &str) -> Option<u32> {
+pub fn quality(asked: &impl Fields, coding: &str) -> Option<u32> {
     let mut any = None;
-    let items = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let items = asked.all(&header::ACCEPT_ENCODING).filter_map(fields::text);
     for item in items.flat_map(|value| value.split(',')) {
         let (name, weight) = item.split_once(';').unwrap_or((item, ""));
         let weight = weight.trim().trim_start_matches(['q', 'Q']).trim_start_matches('=');
@@ -97,7 +98,11 @@ pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
         }
         return Answer::from_parts(parts, source);
     }
-    if !is_worth_it(parts.status, headers, &source) {
+    let here = match &source {
+        Source::Full(bytes) => Some(bytes.len() as u64),
+        _ => None,
+    };
+    if !is_worth_it(parts.status, headers, here) {
         return Answer::from_parts(parts, source);
     }
     // Whatever this visitor gets, another may get something else.
@@ -135,25 +140,23 @@ pub fn compress(answer: Answer, method: &Method, asked: &HeaderMap) -> Answer {
     Answer::from_parts(parts, source)
 }
 
-fn is_worth_it(status: StatusCode, headers: &HeaderMap, source: &Source) -> bool {
+/// Whether an answer may be compressed, and is better for it. `here`: its length, where it is known without being said.
+pub fn is_worth_it(status: StatusCode, headers: &impl Fields, here: Option<u64>) -> bool {
     let says = |name, word: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let values = headers.all(name).filter_map(fields::text);
         values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
     };
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let length = length.or(match source {
-        Source::Full(bytes) => Some(bytes.len() as u64),
-        _ => None,
-    });
+    let length = headers.text(&header::CONTENT_LENGTH).and_then(|value| value.parse().ok()).or(here);
     let bodiless =
         status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+    // What is known at once comes first.
     !bodiless
         && status != StatusCode::PARTIAL_CONTENT
-        && !headers.contains_key(header::CONTENT_ENCODING)
-        && !headers.contains_key(header::CONTENT_RANGE)
-        && !says(header::CACHE_CONTROL, "no-transform")
         && length.is_none_or(|length| length >= WORTH_IT)
-        && headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(is_text)
+        && headers.text(&header::CONTENT_TYPE).is_some_and(is_text)
+        && !headers.has(&header::CONTENT_ENCODING)
+        && !headers.has(&header::CONTENT_RANGE)
+        && !says(&header::CACHE_CONTROL, "no-transform")
 }
 
 /// Files that were compressed, by entity tag.
@@ -211,11 +214,16 @@ fn is_text(kind: &str) -> bool {
 
 /// Adds `accept-encoding` to `vary`, unless it says so already.
 fn vary(headers: &mut HeaderMap) {
-    let known = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
-    let known = known.flat_map(|value| value.split(','));
-    if !known.map(str::trim).any(|name| name == "*" || name.eq_ignore_ascii_case("accept-encoding")) {
+    if !varies(headers) {
         headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
+}
+
+/// Whether `vary` speaks of `accept-encoding`.
+pub fn varies(headers: &impl Fields) -> bool {
+    let known = headers.all(&header::VARY).filter_map(fields::text);
+    let mut known = known.flat_map(|value| value.split(',')).map(str::trim);
+    known.any(|name| name == "*" || name.eq_ignore_ascii_case("accept-encoding"))
 }
 
 /// A strong entity tag promises the same bytes (RFC 9110 section 8.8.1), which is true no more.
@@ -431,8 +439,7 @@ mod tests {
         ];
         for (headers, status, wanted) in table {
             let status = StatusCode::from_u16(status).unwrap();
-            let source = Source::Full(Bytes::from(vec![b'x'; 2000]));
-            assert_eq!(is_worth_it(status, &map(headers), &source), wanted, "{status} {headers:?}");
+            assert_eq!(is_worth_it(status, &map(headers), Some(2000)), wanted, "{status} {headers:?}");
         }
     }
 

@@ -30,7 +30,7 @@ use crate::forward::{Failure, STICKY};
 use crate::framing::{self, Framing, Refusal};
 use crate::front::{Peer, Visitor};
 use crate::guard::Heads;
-use crate::handle::{self, Decided, Visit};
+use crate::handle::{self, Decided, Saying, Visit};
 use crate::headers;
 use crate::images;
 use crate::kept::Shelf;
@@ -208,7 +208,8 @@ pub fn explain(shared: &Arc<Shared>, wanted: &Wanted) -> Explained {
     let visitor = visit.peer.visitor_of(&site.front, pretend.request.headers());
     let is_served = visit.peer.is_served(&site.front);
     let mut route: Option<&RouteTable> = None;
-    let decided = visit.decide(site, pretend.length, &pretend.request, &host, |found| route = Some(found));
+    let decided =
+        visit.decide(site, pretend.length, &Saying::of(&pretend.request), &host, |found| route = Some(found));
     told.route = route.map(|route| route.pattern.to_string());
     told.service = route.and_then(|route| route.service().cloned());
     told.policies = policies::on_the_way(&visit, site, route, visitor, &pretend);

@@ -33,6 +33,7 @@ use crate::compress::compress;
 use crate::guard::{Clock, Heads};
 use crate::headers;
 use crate::http1::body::VisitorBody;
+use crate::lane::{Handed, Started};
 use crate::page::Reason;
 use crate::pool::{self, Connection, FromApp, Pool};
 use crate::story::Story;
@@ -44,7 +45,7 @@ use crate::upstream::{self, Lease, UpstreamState, Wish};
 pub const ATTEMPTS: u32 = 3;
 /// Bodies up to this size, in bytes, are held in memory: that of a request to send it again, that of an answer to
 /// be sure of it before the visitor sees its first byte.
-const HELD_MAX: usize = 64 * 1024;
+pub const HELD_MAX: usize = 64 * 1024;
 /// An instance on this host accepts in microseconds or not at all.
 const CONNECT: Duration = Duration::from_secs(1);
 /// The first pause before the same instance is tried again; it doubles.
@@ -103,7 +104,9 @@ pub async fn forward(
     mut visitors_side: Option<OnUpgrade>,
     story: &mut Story,
 ) -> Result<Answer, Failure> {
-    let begun = Instant::now();
+    // An attempt may have begun already.
+    let mut started = parts.extensions.get::<Handed>().and_then(Handed::take);
+    let begun = started.as_ref().map_or_else(Instant::now, |started| started.sent.into());
     let deadline = begun + route.timeout;
     let repeatable = !road.upgrade && is_repeatable(parts, route.idempotent);
     let mut fault = None;
@@ -136,7 +139,10 @@ pub async fn forward(
     let end = |service: &ServiceTable| deadline.min(begun + service.hold);
     let mut pause = PAUSE;
     loop {
-        let mut lease = upstream::acquire(&road.shared, find, &wish, end).await.ok_or_else(nobody)?;
+        let (mut lease, begun) = match started.take() {
+            Some(Started { lease, begun, .. }) => (lease, Some(begun)),
+            None => (upstream::acquire(&road.shared, find, &wish, end).await.ok_or_else(nobody)?, None),
+        };
         if wish.tried.contains(&lease.serial) {
             drop(lease);
             tokio::time::sleep(pause / 2 + pause.mul_f64(fastrand::f64() / 2.0)).await;
@@ -147,7 +153,10 @@ pub async fn forward(
         story.record.upstream = Some(Arc::clone(&lease));
         let upstream = Arc::clone(&lease);
         let attempt = async {
-            let response = send(road, &asking, &mut body, &upstream, repeatable).await?;
+            let response = match begun {
+                Some(begun) => Box::pin(go_on(begun, &parts.method)).await?,
+                None => send(road, &asking, &mut body, &upstream, repeatable).await?,
+            };
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 let (head, app) = response.into_parts();
                 return match (visitors_side.take(), app.into_switched()) {
@@ -298,6 +307,14 @@ async fn send(
     }
 }
 
+/// Waits for the head of the answer to a request that was sent already.
+async fn go_on(begun: client::Begun, method: &Method) -> Result<Response<FromApp>, Miss> {
+    match begun.go_on(method).await {
+        Ok(response) => Ok(response.map(FromApp::Http1)),
+        Err(client::Miss::Sent(error) | client::Miss::Unsent(error, _)) => Err(Miss::Sent(describe(&error))),
+    }
+}
+
 async fn connect(upstream: &UpstreamState) -> Result<Connection, Miss> {
     match tokio::time::timeout(CONNECT, pool::connect(upstream)).await {
         Ok(Ok((connection, driver))) => {
@@ -329,11 +346,7 @@ fn describe(error: &dyn std::error::Error) -> String {
 async fn settle(road: &Road, response: Response<FromApp>, lease: Lease, check: bool) -> Result<Answer, Miss> {
     let (mut parts, incoming) = response.into_parts();
     let length = incoming.length();
-    let is_stream = parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
-        || headers::is_grpc(&parts.headers);
+    let is_stream = headers::is_event_stream(&parts.headers) || headers::is_grpc(&parts.headers);
     headers::from_app(&mut parts.headers);
     let stall = (!is_stream).then_some(road.site.limits.stall_timeout);
     // What fits into memory is sent without its trailers.

@@ -9,9 +9,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName};
 use klar_base::Network;
 use klar_base::upstreams::ForwardedHeader;
+
+use crate::fields::Fields;
 
 use crate::front::Visitor;
 
@@ -24,7 +26,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The visitor of a request that came from `near`, a proxy of `proxies`.
-pub fn visitor(headers: &HeaderMap, by: ForwardedHeader, proxies: &[Network], near: Visitor) -> Visitor {
+pub fn visitor(headers: &impl Fields, by: ForwardedHeader, proxies: &[Network], near: Visitor) -> Visitor {
     match by {
         ForwardedHeader::XForwarded => {
             let address = walk(headers, &FORWARDED_FOR, proxies, near.address, address);
@@ -47,7 +49,7 @@ pub fn visitor(headers: &HeaderMap, by: ForwardedHeader, proxies: &[Network], ne
 
 /// The first address from the end that is no proxy's, or the last one that is.
 fn walk(
-    headers: &HeaderMap,
+    headers: &impl Fields,
     name: &HeaderName,
     proxies: &[Network],
     near: IpAddr,
@@ -67,8 +69,8 @@ fn walk(
 }
 
 /// The entries of a list over several lines, the last one first. One that is no text is empty, as it makes no sense.
-fn entries<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).iter().rev().map(HeaderValue::as_bytes);
+fn entries<'a, F: Fields>(headers: &'a F, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a, F> {
+    let lines = headers.all(name).rev();
     // An empty line says nothing; elsewhere an empty entry makes no sense, and ends the reading.
     let lines = lines.filter(|line| !line.trim_ascii().is_empty());
     lines
@@ -242,6 +244,7 @@ mod fuzz;
 
 #[cfg(test)]
 mod tests {
+    use http::header::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;

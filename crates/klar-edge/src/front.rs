@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
 use klar_base::upstreams::Front;
 use tokio::net::TcpStream;
 
+use crate::fields::Fields;
 use crate::forwarded;
 use crate::mutual_tls::Shown;
 use crate::proxy_protocol::{self, Header, Named};
@@ -57,7 +57,7 @@ impl Peer {
     }
 
     /// The visitor of a request to an app that has this in front of it.
-    pub fn visitor_of(&self, front: &Front, headers: &HeaderMap) -> Visitor {
+    pub fn visitor_of(&self, front: &Front, headers: &impl Fields) -> Visitor {
         let near = self.visitor();
         if !is_proxy(front, self.address) {
             return near;
@@ -149,6 +149,7 @@ impl TurnedAway {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
     use klar_base::upstreams::ForwardedHeader;
 
     use super::*;

@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Body;
@@ -17,15 +18,19 @@ use tokio::sync::watch;
 use crate::answer::{Answer, OutBody, Source};
 use crate::cache;
 use crate::compress::compress;
+use crate::fields::Fields;
 use crate::files;
 use crate::forward::{Failure, Road};
 use crate::front::{Peer, Visitor};
 use crate::guard::{HeadNote, Heads};
 use crate::headers;
-use crate::http1::Service;
+use crate::http1::alarm::Alarm;
 use crate::http1::body::VisitorBody;
+use crate::http1::outbound::Outbound;
+use crate::http1::{self, Said, Service, Way};
 use crate::images::{self, Images};
 use crate::kept::Shelf;
+use crate::lane::{Handed, Underway};
 use crate::mutual_tls::Subject;
 use crate::page::{self, Reason};
 use crate::pool::Pool;
@@ -45,6 +50,7 @@ pub struct Visit {
     pub drain: watch::Receiver<bool>,
 }
 
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// A host that nobody has named.
 pub const NO_SITE: Reason = Reason::new(StatusCode::NOT_FOUND, "no app answers to this host name");
 /// A connection may ask for any host; this one is for others (RFC 9110 section 15.5.20).
@@ -61,6 +67,9 @@ impl Visit {
         let is_http3 = request.version() == Version::HTTP_3;
         let mut visitor = self.peer.visitor();
         let mut story = Story::begin(self.shared.clone(), head.begun, visitor);
+        if let Some(handed) = request.extensions().get::<Handed>() {
+            story.go_on(handed.time_unix_ms, handed.id);
+        }
         if is_http2 {
             story.record.protocol = "h2";
         } else if is_http3 {
@@ -170,7 +179,7 @@ impl Visit {
     }
 
     /// Whether a visitor reaches by datagrams what it reaches now: not where somebody stands in between.
-    fn may_tell_of_http3(&self, visitor: Visitor) -> bool {
+    pub fn may_tell_of_http3(&self, visitor: Visitor) -> bool {
         let near = self.peer.tls
             && self.peer.address == self.peer.neighbour
             && visitor.address == self.peer.neighbour;
@@ -192,7 +201,7 @@ impl Visit {
         host: &str,
         story: &mut Story,
     ) -> Result<Answer, Failure> {
-        let decided = self.decide(site, head.length, &request, host, |route| {
+        let decided = self.decide(site, head.length, &Saying::of(&request), host, |route| {
             story.record.route = Some(route.pattern.clone());
             story.route = Some(route.totals.clone());
         });
@@ -255,21 +264,21 @@ impl Visit {
     ///
     /// # Errors
     /// How the request is refused.
-    pub fn decide<'a, B: Body>(
+    pub fn decide<'a, F: Fields>(
         &self,
         site: &'a Arc<SiteTable>,
         head_length: usize,
-        request: &Request<B>,
+        saying: &Saying<'_, F>,
         host: &str,
         found: impl FnOnce(&'a RouteTable),
     ) -> Result<Decided<'a>, Failure> {
         if !self.peer.tls {
             let table = self.shared.table.load();
-            if let Some(text) = table.challenges.text(host, request.uri().path()) {
+            if let Some(text) = table.challenges.text(host, saying.path) {
                 return Ok(Decided::Answer(proof(text)));
             }
             if !self.peer.is_served(&site.front) {
-                let https = to_https(host, table.https_port, request.uri().path_and_query());
+                let https = to_https(host, table.https_port, saying.target);
                 return Ok(Decided::Answer(https));
             }
         }
@@ -278,7 +287,7 @@ impl Visit {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Err(refused(Reason::new(status, "the head of the request is too large")));
         }
-        let path = request.uri().path();
+        let path = saying.path;
         if is_dangerous(path) {
             return Err(refused(Reason::new(
                 StatusCode::BAD_REQUEST,
@@ -298,13 +307,13 @@ impl Visit {
             };
             subject = shown.subject();
         }
-        if request.body().size_hint().lower() > route.body_bytes {
+        if saying.body > route.body_bytes {
             let reason = "the body of the request is larger than this route takes";
             return Err(refused(Reason::new(StatusCode::PAYLOAD_TOO_LARGE, reason)));
         }
         if !route.cross_site
-            && writes(request.method())
-            && let Some(origin) = foreign_origin(request.headers(), host)
+            && writes(saying.method)
+            && let Some(origin) = foreign_origin(saying.headers, host)
             && !self.is_own(site, &origin)
         {
             return Err(refused(Reason::new(
@@ -313,6 +322,32 @@ impl Visit {
             )));
         }
         Ok(Decided::Route(route, subject))
+    }
+}
+
+/// What is decided by.
+#[derive(Debug)]
+pub struct Saying<'a, F> {
+    pub method: &'a Method,
+    pub path: &'a str,
+    /// The path with the query.
+    pub target: &'a str,
+    pub headers: &'a F,
+    /// The body has so many bytes at least.
+    pub body: u64,
+}
+
+impl<'a> Saying<'a, HeaderMap> {
+    /// What a request says.
+    pub fn of<B: Body>(request: &'a Request<B>) -> Self {
+        let uri = request.uri();
+        Self {
+            method: request.method(),
+            path: uri.path(),
+            target: uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            headers: request.headers(),
+            body: request.body().size_hint().lower(),
+        }
     }
 }
 
@@ -341,6 +376,27 @@ pub fn from_folder<B>(
 
 impl Service for Visit {
     type Body = OutBody;
+    type Waiting = Underway;
+
+    fn set_out(&self, cx: &mut Context<'_>, said: &Said<'_, '_, '_>, out: &mut Outbound) -> Way<Underway> {
+        self.set_out_straight(cx, said, out).unwrap_or(Way::General)
+    }
+
+    fn go_on(
+        &self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        waiting: &mut Underway,
+        asked: http1::request::Asked,
+        alarm: &mut Alarm,
+        out: &mut Outbound,
+    ) -> Poll<Option<bool>> {
+        self.go_on_straight(cx, head, waiting, asked, alarm, out)
+    }
+
+    fn hand_over(&self, waiting: Underway, request: &mut Request<()>) {
+        self.hand_over_straight(waiting, request);
+    }
 
     fn answer(
         &self,
@@ -371,16 +427,15 @@ pub fn writes(method: &Method) -> bool {
 
 /// The host of the page that has the visitor's browser send this, cookies and all, if it is not the host that is asked;
 /// empty where the browser says only that it is another site (Fetch Metadata; RFC 6454, section 7).
-fn foreign_origin(headers: &HeaderMap, host: &str) -> Option<String> {
-    if !headers.contains_key(header::COOKIE) {
+fn foreign_origin(headers: &impl Fields, host: &str) -> Option<String> {
+    if !headers.has(&header::COOKIE) {
         return None;
     }
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let site = text("sec-fetch-site");
+    let site = headers.text(&SEC_FETCH_SITE);
     if matches!(site, Some("same-origin" | "none")) {
         return None;
     }
-    let origin = match text("origin") {
+    let origin = match headers.text(&header::ORIGIN) {
         Some(origin) => host_in(origin.split_once("://").map_or("", |(_, rest)| rest)),
         // Not a browser, or one that says it is the same site.
         None => return (site == Some("cross-site")).then(String::new),
@@ -428,8 +483,7 @@ fn proof(text: &str) -> Answer {
     answer
 }
 
-fn to_https(host: &str, port: u16, path: Option<&PathAndQuery>) -> Answer {
-    let path = path.map_or("/", PathAndQuery::as_str);
+fn to_https(host: &str, port: u16, path: &str) -> Answer {
     let target = match port {
         443 => format!("https://{host}{path}"),
         port => format!("https://{host}:{port}{path}"),
@@ -524,8 +578,7 @@ mod tests {
 
     #[test]
     fn plain_http_leads_to_https() {
-        let path = PathAndQuery::from_static("/a?b=c");
-        let location = |port| to_https("shop.example", port, Some(&path)).headers()["location"].clone();
+        let location = |port| to_https("shop.example", port, "/a?b=c").headers()["location"].clone();
         assert_eq!(location(443), "https://shop.example/a?b=c");
         assert_eq!(location(8443), "https://shop.example:8443/a?b=c");
     }

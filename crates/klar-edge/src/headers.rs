@@ -8,47 +8,48 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use klar_base::upstreams::{Csp, CspMode};
 
+use crate::fields::{self, Fields};
+
 /// Whether a header is of one connection only (RFC 9110 section 7.6.1), or one that nobody should forward.
-pub fn is_hop_by_hop(name: &str) -> bool {
+pub fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
         name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
     )
 }
 
 /// Whether only the edge may say this to an app: a visitor's word for it is not worth anything.
-fn is_ours(name: &str) -> bool {
+fn is_ours(name: &[u8]) -> bool {
     matches!(
         name,
-        "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-request-id"
-            | "forwarded"
-            | "x-client-subject"
+        b"x-forwarded-for"
+            | b"x-forwarded-host"
+            | b"x-forwarded-proto"
+            | b"x-request-id"
+            | b"forwarded"
+            | b"x-client-subject"
             // RFC 9440, which other proxies speak.
-            | "client-cert"
-            | "client-cert-chain"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-            | "x-forwarded-server"
-            | "x-real-ip"
+            | b"client-cert"
+            | b"client-cert-chain"
+            | b"x-forwarded-port"
+            | b"x-forwarded-prefix"
+            | b"x-forwarded-server"
+            | b"x-real-ip"
     )
 }
 
 /// Whether a visitor's header goes on to the app. Where the body ends is said anew, and who waits to be told to send it
 /// has been told.
-pub fn is_for_app(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    !is_hop_by_hop(name) && !is_ours(name) && !matches!(name, "content-length" | "expect")
+pub fn is_for_app(name: &[u8]) -> bool {
+    !is_hop_by_hop(name) && !is_ours(name) && !matches!(name, b"content-length" | b"expect")
 }
 
 /// Who asks.
@@ -67,16 +68,12 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The headers that `Connection` names, which end where it ends.
-pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    if !headers.contains_key(header::CONNECTION) {
-        return Vec::new();
-    }
+pub fn named_by_connection(headers: &impl Fields) -> Vec<HeaderName> {
     headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
+        .all(&header::CONNECTION)
+        .filter_map(fields::text)
         .flat_map(|value| value.split(',').map(str::trim))
-        .filter(|option| !is_usual_option(option))
+        .filter(|option| !is_usual_option(option.as_bytes()))
         .filter_map(|name| name.parse().ok())
         // Taken for connection headers these would change what the request means.
         .filter(|name| {
@@ -86,8 +83,14 @@ pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// What nearly all that `Connection` says is: none of it is another header that would not go anyway.
-pub fn is_usual_option(option: &str) -> bool {
-    ["keep-alive", "close", "upgrade"].iter().any(|usual| option.eq_ignore_ascii_case(usual))
+pub fn is_usual_option(option: &[u8]) -> bool {
+    let usual: &[u8] = match option.len() {
+        10 => b"keep-alive",
+        5 => b"close",
+        7 => b"upgrade",
+        _ => return false,
+    };
+    option.eq_ignore_ascii_case(usual)
 }
 
 /// An address in words.
@@ -136,7 +139,7 @@ impl Address {
 /// Makes the headers of an app's answer those that a visitor should get.
 pub fn from_app(headers: &mut HeaderMap) {
     // What runs here is of use only to who attacks it.
-    let unwanted = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || is_boast(name.as_str());
+    let unwanted = |name: &&HeaderName| !is_for_visitor(name.as_str().as_bytes());
     let mut found: Vec<HeaderName> = headers.keys().filter(unwanted).cloned().collect();
     if found.contains(&header::CONNECTION) {
         found.extend(named_by_connection(headers));
@@ -144,9 +147,14 @@ pub fn from_app(headers: &mut HeaderMap) {
     found.into_iter().for_each(|name| drop(headers.remove(name)));
 }
 
+/// Whether a header of an app's answer, its name in small letters, goes on to the visitor.
+pub fn is_for_visitor(name: &[u8]) -> bool {
+    !is_hop_by_hop(name) && !is_boast(name)
+}
+
 /// Whether a header says only what runs here.
-pub fn is_boast(name: &str) -> bool {
-    matches!(name, "server" | "x-powered-by")
+pub fn is_boast(name: &[u8]) -> bool {
+    matches!(name, b"server" | b"x-powered-by")
 }
 
 /// The same for its trailers, which must not say anew where the answer ends (RFC 9110 section 6.5.1).
@@ -160,9 +168,14 @@ pub fn http3_at(port: u16) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok()
 }
 
+/// Whether an answer is a stream of events, which comes for as long as it likes.
+pub fn is_event_stream(headers: &impl Fields) -> bool {
+    headers.first(&header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+}
+
 /// Whether a message is part of a call of gRPC.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+pub fn is_grpc(headers: &impl Fields) -> bool {
+    headers.first(&header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// The header that says which sources a page may load from; `None`: nothing is said.
@@ -177,8 +190,23 @@ pub fn policy(csp: &Csp) -> Option<(HeaderName, HeaderValue)> {
 
 /// Adds what protects a visitor's browser, where the app says nothing itself. `policy`: as [`policy`] gives it.
 pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue)>, host: &str, https: bool) {
+    for (name, value) in missing(headers, policy, host, https) {
+        headers.insert(name, value);
+    }
+}
+
+/// What [`protect`] adds to these headers.
+pub fn missing(
+    headers: &impl Fields,
+    policy: Option<&(HeaderName, HeaderValue)>,
+    host: &str,
+    https: bool,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut all = Vec::with_capacity(7);
     let mut add = |name: HeaderName, value: HeaderValue| {
-        headers.entry(name).or_insert(value);
+        if !headers.has(&name) {
+            all.push((name, value));
+        }
     };
     // `localhost` is shared with everything else that a developer runs; HTTPS for all of that was not asked for.
     if https && host != "localhost" {
@@ -192,29 +220,33 @@ pub fn protect(headers: &mut HeaderMap, policy: Option<&(HeaderName, HeaderValue
         HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     );
     add(OPENER, HeaderValue::from_static("same-origin"));
-    let has_one = headers.contains_key(header::CONTENT_SECURITY_POLICY)
-        || headers.contains_key(header::CONTENT_SECURITY_POLICY_REPORT_ONLY);
+    let has_one = headers.has(&header::CONTENT_SECURITY_POLICY)
+        || headers.has(&header::CONTENT_SECURITY_POLICY_REPORT_ONLY);
     if let (false, Some((name, policy))) = (has_one, policy) {
-        headers.insert(name, policy.clone());
+        all.push((name.clone(), policy.clone()));
     }
+    all
 }
 
 /// Whether an answer says something of what [`protect`] would add, or names the request.
 pub fn says_own(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| {
-        matches!(
-            name.as_str(),
-            "strict-transport-security"
-                | "x-content-type-options"
-                | "x-frame-options"
-                | "referrer-policy"
-                | "permissions-policy"
-                | "cross-origin-opener-policy"
-                | "content-security-policy"
-                | "content-security-policy-report-only"
-                | "x-request-id"
-        )
-    })
+    headers.keys().any(|name| is_said_by_us(name.as_str().as_bytes()))
+}
+
+/// Whether a header, its name in small letters, is one that [`protect`] would add, or the request's name.
+pub fn is_said_by_us(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"strict-transport-security"
+            | b"x-content-type-options"
+            | b"x-frame-options"
+            | b"referrer-policy"
+            | b"permissions-policy"
+            | b"cross-origin-opener-policy"
+            | b"content-security-policy"
+            | b"content-security-policy-report-only"
+            | b"x-request-id"
+    )
 }
 
 /// Headers as HTTP/1.1 writes them.
@@ -226,11 +258,10 @@ pub fn lines(headers: &HeaderMap) -> Bytes {
 }
 
 /// The value of a cookie of a request.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub fn cookie<'a>(headers: &'a impl Fields, name: &str) -> Option<&'a str> {
     headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
+        .all(&header::COOKIE)
+        .filter_map(fields::text)
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find_map(|(key, value)| (key == name).then_some(value))

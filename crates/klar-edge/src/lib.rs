@@ -15,7 +15,8 @@
 //! `compress.rs` packs what comes back, or `files.rs` answers from a folder (`kept.rs` keeps what is small); `images/`
 //! puts smaller images in place of large ones; `headers.rs` adds what a browser should know, and `story.rs` tells
 //! `records.rs` what became of it. `explain.rs` goes the same way with a request that nobody makes, and `counters.rs`
-//! counts for who looks.
+//! counts for who looks. Most requests over HTTP/1.1 take a shorter way, `lane.rs`, past the same rules: they are written
+//! over `fields.rs`.
 //!
 //! **Invariant:** a request never reaches an upstream that got weight 0 before it was picked: a lease is taken
 //! first, then the weight is read (both `SeqCst`), and the control thread does it the other way round.
@@ -33,6 +34,7 @@ mod compress;
 mod control;
 mod counters;
 mod explain;
+mod fields;
 mod files;
 mod forward;
 mod forwarded;
@@ -49,6 +51,7 @@ mod http2;
 mod http3;
 mod images;
 mod kept;
+mod lane;
 mod manners;
 mod mutual_tls;
 mod page;

@@ -158,6 +158,27 @@ impl Pool {
 
     /// An idle connection that was used within `idle`, the one used last first.
     pub fn take(&self, upstream: &UpstreamState, idle: Duration) -> Option<Connection> {
+        self.take_if(upstream, idle, Connection::is_ready)
+    }
+
+    /// The same, for who speaks HTTP/1.1 and runs in `cx`: what the app says on it wakes that.
+    pub fn take_link(&self, upstream: &UpstreamState, idle: Duration, cx: &mut Context<'_>) -> Option<Link> {
+        let is_ready = |connection: &mut Connection| match connection {
+            Connection::Http1(link) => link.is_quiet_for(cx),
+            Connection::Http2(_) => false,
+        };
+        match self.take_if(upstream, idle, is_ready)? {
+            Connection::Http1(link) => Some(link),
+            Connection::Http2(_) => None,
+        }
+    }
+
+    fn take_if(
+        &self,
+        upstream: &UpstreamState,
+        idle: Duration,
+        mut is_ready: impl FnMut(&mut Connection) -> bool,
+    ) -> Option<Connection> {
         let mut all = self.idle.borrow_mut();
         let kept = all.get_mut(&upstream.serial)?;
         if let Some(Idle { connection: Connection::Http2(shared), .. }) = kept.last() {
@@ -176,7 +197,7 @@ impl Pool {
                 }
                 return None;
             }
-            if last.connection.is_ready() {
+            if is_ready(&mut last.connection) {
                 return Some(last.connection);
             }
         }
@@ -192,7 +213,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request.
-    fn put(&self, upstream: &UpstreamState, link: Link) {
+    pub fn put(&self, upstream: &UpstreamState, link: Link) {
         if upstream.weight() == 0 {
             return;
         }

@@ -29,3 +29,16 @@ pub fn poll_read<T>(
         Poll::Ready(Ok(take(read.filled())))
     })
 }
+
+/// Has `write` write into memory that is used again. Not to be asked for while it is in use.
+pub fn with_text<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    thread_local! {
+        static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    TEXT.with_borrow_mut(|text| {
+        text.clear();
+        let given = write(text);
+        text.shrink_to(MOST);
+        given
+    })
+}

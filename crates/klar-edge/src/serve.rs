@@ -16,8 +16,9 @@ use klar_base::upstreams::ListenerSpec;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle as Task, LocalSet};
+use tokio::task::JoinHandle as Task;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
@@ -80,17 +81,26 @@ impl Worker {
     pub fn start(number: usize, shared: Arc<Shared>) -> io::Result<Self> {
         let (orders, taken) = mpsc::unbounded_channel();
         let tls = TlsAcceptor::from(tls::config(shared.clone()).map_err(io::Error::other)?);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (begin, begun) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("edge-{number}")).spawn(move || {
             counters::this_is_worker(number);
-            let local = LocalSet::new();
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = match builder.enable_io().enable_time().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                // Who has started this waits for it.
+                Err(error) => return drop(begin.send(Err(error))),
+            };
+            drop(begin.send(Ok(())));
             let (drain, stop) = (watch::Sender::new(false), watch::Sender::new(false));
             let serving = Serving { shared: shared.clone(), pool: Rc::default(), tls, drain, stop };
-            if number == 0 {
-                local.spawn_local(health::watch(shared));
-            }
-            local.block_on(&runtime, Rc::new(serving).obey(taken));
+            runtime.block_on(async {
+                if number == 0 {
+                    tokio::task::spawn_local(health::watch(shared));
+                }
+                Rc::new(serving).obey(taken).await;
+            });
         })?;
+        begun.recv().map_err(io::Error::other)??;
         Ok(Self { orders, thread })
     }
 

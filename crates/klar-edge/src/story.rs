@@ -11,6 +11,7 @@ use http::{HeaderValue, Method};
 use klar_base::signal::{CacheOutcome, DecidedBy, ImageOutcome};
 
 use crate::counters::RouteTotals;
+use crate::fields;
 use crate::front::Visitor;
 use crate::records::Record;
 use crate::table::{AppTotals, Shared, SiteTable};
@@ -59,8 +60,7 @@ pub struct Draft {
 impl Story {
     /// Of a request whose first byte came at `begun`. Until it is told otherwise the visitor went away.
     pub fn begin(shared: Arc<Shared>, begun: Instant, visitor: Visitor) -> Box<Self> {
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time_unix_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let time_unix_ms = unix_ms(SystemTime::now());
         let record = Draft {
             time_unix_ms,
             request_id: RequestId::new(time_unix_ms),
@@ -86,16 +86,27 @@ impl Story {
         Box::new(Self { record, totals: None, route: None, read: None, begun, shared })
     }
 
+    /// Takes up where somebody else has begun: the app knows the request by this name.
+    pub fn go_on(&mut self, time_unix_ms: u64, request_id: RequestId) {
+        (self.record.time_unix_ms, self.record.request_id) = (time_unix_ms, request_id);
+    }
+
     /// It is known now whose request this is.
     pub fn tell_visitor(&mut self, visitor: Visitor) {
         (self.record.client, self.record.tls) = (visitor.address, visitor.https);
     }
 }
 
+/// A moment in milliseconds since 1970.
+pub fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Drop for Story {
     fn drop(&mut self) {
         let draft = &self.record;
-        let agent = draft.user_agent.as_ref().map(agent);
+        let agent = draft.user_agent.as_ref().map(|said| agent(said.as_bytes()));
         let record = Record {
             time_unix_ms: draft.time_unix_ms,
             request_id: draft.request_id.as_str(),
@@ -120,44 +131,49 @@ impl Drop for Story {
             cache: draft.cache,
             image: draft.image,
         };
-        let doors = &self.shared.doors;
-        let spoken = match record.protocol {
-            "h3" => &doors.http3_requests,
-            "h2" => &doors.http2_requests,
-            _ => &doors.http1_requests,
-        };
-        // What the edge fetches by itself came through no door.
-        if record.cache != Some(CacheOutcome::Refresh) {
-            spoken.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(route) = &self.route {
-            route.count(&record);
-        }
-        if let Some(totals) = &self.totals {
-            totals.requests.fetch_add(1, Ordering::Relaxed);
-            let also = match record.decided_by {
-                DecidedBy::Failed => Some(&totals.failed),
-                DecidedBy::Refused => Some(&totals.refused),
-                DecidedBy::App if record.status >= 500 => Some(&totals.app_errors),
-                DecidedBy::App if record.attempts > 1 && !record.aborted => Some(&totals.saved_by_retry),
-                DecidedBy::App | DecidedBy::Edge => None,
-            };
-            let aborted = record.aborted.then_some(&totals.aborted);
-            for total in also.into_iter().chain(aborted) {
-                total.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        self.shared.record(&record);
+        count(&self.shared, &record, self.route.as_deref(), self.totals.as_deref());
     }
 }
 
+/// Counts a request that is over, and hands its record over.
+pub fn count(shared: &Shared, record: &Record<'_>, route: Option<&RouteTotals>, totals: Option<&AppTotals>) {
+    let doors = &shared.doors;
+    let spoken = match record.protocol {
+        "h3" => &doors.http3_requests,
+        "h2" => &doors.http2_requests,
+        _ => &doors.http1_requests,
+    };
+    // What the edge fetches by itself came through no door.
+    if record.cache != Some(CacheOutcome::Refresh) {
+        spoken.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Some(route) = route {
+        route.count(record);
+    }
+    if let Some(totals) = totals {
+        totals.requests.fetch_add(1, Ordering::Relaxed);
+        let also = match record.decided_by {
+            DecidedBy::Failed => Some(&totals.failed),
+            DecidedBy::Refused => Some(&totals.refused),
+            DecidedBy::App if record.status >= 500 => Some(&totals.app_errors),
+            DecidedBy::App if record.attempts > 1 && !record.aborted => Some(&totals.saved_by_retry),
+            DecidedBy::App | DecidedBy::Edge => None,
+        };
+        let aborted = record.aborted.then_some(&totals.aborted);
+        for total in also.into_iter().chain(aborted) {
+            total.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    shared.record(record);
+}
+
 /// A `user-agent` as it is kept.
-fn agent(said: &HeaderValue) -> Cow<'_, str> {
-    match said.to_str() {
+pub fn agent(said: &[u8]) -> Cow<'_, str> {
+    match fields::text(said) {
         // Visible characters only, one byte each.
-        Ok(said) if said.len() <= AGENT_MAX && !said.contains('\t') => said.into(),
+        Some(said) if said.len() <= AGENT_MAX && !said.contains('\t') => said.into(),
         _ => {
-            let said = String::from_utf8_lossy(said.as_bytes());
+            let said = String::from_utf8_lossy(said);
             said.chars().take(AGENT_MAX).filter(|char| !char.is_control()).collect()
         }
     }
@@ -168,7 +184,8 @@ fn agent(said: &HeaderValue) -> Cow<'_, str> {
 pub struct RequestId([u8; 32]);
 
 impl RequestId {
-    fn new(time_unix_ms: u64) -> Self {
+    /// Of a request that came at this moment.
+    pub fn new(time_unix_ms: u64) -> Self {
         let (time, chance) =
             (u128::from(time_unix_ms & 0xffff_ffff_ffff), fastrand::u128(..) & ((1 << 80) - 1));
         let mut digits = [0; 32];
@@ -210,7 +227,7 @@ mod tests {
             ("blåbær", "blåbær"),
             (&long, &long[..AGENT_MAX]),
         ] {
-            assert_eq!(agent(&HeaderValue::from_bytes(said.as_bytes()).unwrap()), kept);
+            assert_eq!(agent(said.as_bytes()), kept);
         }
     }
 }

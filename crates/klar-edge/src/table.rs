@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::arrivals::Arrivals;
 use crate::cache::Cache;
+use crate::cache::key::ByNumber;
 use crate::challenge::Challenges;
 use crate::counters::{Doors, RouteSums, RouteTotals};
 use crate::front::TurnedAway;
@@ -48,7 +49,8 @@ pub struct Table {
     pub http3: bool,
     /// By port.
     proxy_protocol: HashMap<u16, Arc<[Network]>>,
-    hosts: HashMap<String, Arc<SiteTable>>,
+    /// Visitors look for what they like, and put nothing in: no secret need be in its hashes.
+    hosts: HashMap<String, Arc<SiteTable>, ByNumber>,
     apps: BTreeMap<AppKey, Arc<SiteTable>>,
 }
 
@@ -78,6 +80,8 @@ pub struct SiteTable {
 /// One route.
 #[derive(Debug)]
 pub struct RouteTable {
+    /// Its place among those of its site.
+    pub place: usize,
     pub pattern: Arc<str>,
     pub target: Destination,
     pub idempotent: bool,
@@ -143,7 +147,7 @@ impl Table {
             asks_somewhere: false,
             http3: false,
             proxy_protocol: HashMap::new(),
-            hosts: HashMap::new(),
+            hosts: HashMap::default(),
             apps: BTreeMap::new(),
         }
     }
@@ -240,6 +244,11 @@ impl SiteTable {
     /// What [`headers::protect`] adds to an answer that says nothing of it, as HTTP/1.1 writes it.
     pub fn protection(&self, host: &str, https: bool) -> &Bytes {
         &self.protection[usize::from(https && host != "localhost")]
+    }
+
+    /// The route at this place.
+    pub fn route_at(&self, place: usize) -> Option<&RouteTable> {
+        self.routes.get(place)
     }
 
     /// The most specific route for a path.
@@ -473,7 +482,7 @@ impl Shared {
         let challenges = Challenges::new(config.challenges)?;
         let folders: Vec<Arc<OwnedFd>> = folders.into_iter().map(Arc::new).collect();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut hosts, mut apps, mut kept) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut hosts, mut apps, mut kept) = (HashMap::default(), BTreeMap::new(), BTreeMap::new());
         let mut weights = Vec::new();
         let mut changed = Vec::new();
         let mut asks = false;
@@ -551,6 +560,7 @@ impl Shared {
                 };
                 let counted = memory.routes.entry((site.app.clone(), route.pattern.clone()));
                 routes.push(RouteTable {
+                    place: 0,
                     totals: counted.or_default().clone(),
                     pattern: route.pattern.into(),
                     target,
@@ -566,6 +576,7 @@ impl Shared {
             }
             // Exact patterns first, then by length: the first that matches is the most specific.
             routes.sort_by_key(|route| (route.pattern.ends_with("/*"), usize::MAX - route.pattern.len()));
+            (0..).zip(&mut routes).for_each(|(place, route)| route.place = place);
             let totals = memory.totals.entry(site.app.clone()).or_default().clone();
             // If this configuration is refused after all, that costs a few hits.
             let epoch = memory.epochs.entry(site.app.clone()).or_default();

@@ -162,7 +162,7 @@ pub struct Lease {
 
 impl Lease {
     /// `None` when the instance gets no more requests.
-    fn take(upstream: &Arc<UpstreamState>, shared: &Arc<Shared>) -> Option<Self> {
+    pub fn take(upstream: &Arc<UpstreamState>, shared: &Arc<Shared>) -> Option<Self> {
         upstream.leases.fetch_add(1, Ordering::SeqCst);
         let lease = Self { upstream: upstream.clone(), shared: shared.clone() };
         if upstream.weight() == 0 {
@@ -174,6 +174,11 @@ impl Lease {
 }
 
 impl Lease {
+    /// Nothing was sent after all.
+    pub fn give_back(self) {
+        self.upstream.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// What all workers share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared

@@ -3,12 +3,13 @@
 
 use std::time::Instant;
 
-use http::Request;
+use http::{Method, Request};
 use hyper::body::Body;
 
 use super::Cache;
 use super::policy::{Asked, Decision, Facts};
 use super::status::{Forwarded, Status};
+use crate::fields::Fields;
 use crate::forward::STICKY;
 use crate::table::RouteTable;
 
@@ -22,6 +23,21 @@ pub fn part<B: Body>(
     upgrade: bool,
     request: &Request<B>,
 ) -> Result<Asked, &'static str> {
+    let has_body = || !request.body().is_end_stream();
+    part_of(cache, route, upgrade, (request.method(), request.headers()), has_body)
+}
+
+/// The same of a request with this method and these headers.
+///
+/// # Errors
+/// As [`part`].
+pub fn part_of(
+    cache: &Cache,
+    route: &RouteTable,
+    upgrade: bool,
+    (method, headers): (&Method, &impl Fields),
+    has_body: impl FnOnce() -> bool,
+) -> Result<Asked, &'static str> {
     if !route.cache.enabled {
         return Err(if route.clients.is_some() {
             "the route is for visitors with certificates, and what one of them may have is not for others"
@@ -32,8 +48,8 @@ pub fn part<B: Body>(
     if upgrade {
         return Err("the request asks for a WebSocket");
     }
-    let asked = Asked::judge(request.method(), request.headers(), STICKY)?;
-    if !request.body().is_end_stream() {
+    let asked = Asked::judge(method, headers, STICKY)?;
+    if has_body() {
         return Err("the request has a body");
     }
     if cache.room() == 0 {

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderName};
+
+use crate::fields::{self, Fields};
 
 /// More directives than this in one answer are not worth reading.
 const DIRECTIVES_MAX: usize = 64;
@@ -39,7 +41,7 @@ pub struct Control {
 
 impl Control {
     /// Reads the headers of an answer.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &impl Fields) -> Self {
         targeted(headers).unwrap_or_else(|| {
             let mut control = Self::default();
             let Some(directives) = directives(headers) else {
@@ -101,7 +103,7 @@ pub struct Demand {
 
 impl Demand {
     /// Reads the headers of a request. What cannot be read asks for an answer that is not kept.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &impl Fields) -> Self {
         let mut demand = Self::default();
         let Some(directives) = directives(headers) else { return Self { no_store: true, ..demand } };
         for (name, value) in directives {
@@ -124,16 +126,16 @@ impl Demand {
 }
 
 /// The directives of `Cache-Control`, names in small letters; `None` when they cannot be read to the end.
-fn directives(headers: &HeaderMap) -> Option<Vec<(String, Option<String>)>> {
+fn directives(headers: &impl Fields) -> Option<Vec<(String, Option<String>)>> {
     let mut found = Vec::new();
     let mut bytes = 0;
-    for line in headers.get_all(header::CACHE_CONTROL) {
+    for line in headers.all(&header::CACHE_CONTROL) {
         bytes += line.len();
         if bytes > BYTES_MAX {
             return None;
         }
         // Bytes beyond ASCII are in nobody's directives; they only must not hide what is beside them.
-        let line = String::from_utf8_lossy(line.as_bytes());
+        let line = String::from_utf8_lossy(line);
         for item in items(&line)? {
             let (name, value) = match item.split_once('=') {
                 Some((name, value)) => (name, Some(unquote(value))),
@@ -193,8 +195,8 @@ pub fn delta(value: &str) -> Option<Duration> {
 
 /// What `CDN-Cache-Control` says; `None` when it is not there, empty, or no valid dictionary of structured fields
 /// (RFC 9213 section 2.1: it is ignored then).
-fn targeted(headers: &HeaderMap) -> Option<Control> {
-    let lines: Option<Vec<&str>> = headers.get_all(CDN).iter().map(|line| line.to_str().ok()).collect();
+fn targeted(headers: &impl Fields) -> Option<Control> {
+    let lines: Option<Vec<&str>> = headers.all(&CDN).map(fields::text).collect();
     let text = lines?.join(", ");
     if text.trim().is_empty() || text.len() > BYTES_MAX {
         return None;
@@ -311,7 +313,7 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {

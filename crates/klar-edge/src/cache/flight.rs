@@ -115,6 +115,11 @@ impl Flights {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether who wants what `key` says asks alone: see [`Turn::Alone`].
+    pub fn is_alone(&self, key: &Key, now: Instant) -> bool {
+        self.shard(key).alone.get(&key.number()).is_some_and(|note| now < note.until)
+    }
+
     /// Joins those who want what `key` says, or is the first.
     pub fn join(self: &Arc<Self>, key: &Key, now: Instant) -> Turn {
         let mut shard = self.shard(key);

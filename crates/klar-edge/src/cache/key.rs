@@ -7,11 +7,12 @@
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::LazyLock;
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderName};
 use klar_base::AppKey;
 use sha2::{Digest as _, Sha256};
 
 use super::directives::items;
+use crate::fields::{self, Fields};
 
 /// More selecting headers than this, and an answer is for nobody else.
 const VARY_MAX: usize = 8;
@@ -153,10 +154,10 @@ pub struct Selector(Vec<(HeaderName, Option<Vec<u8>>)>);
 impl Selector {
     /// Reads `Vary` of an answer to a request with these headers; `None` when it suits no other request (`*`), or
     /// selects by more than can be remembered.
-    pub fn of(answer: &HeaderMap, request: &HeaderMap) -> Option<Self> {
+    pub fn of(answer: &impl Fields, request: &impl Fields) -> Option<Self> {
         let mut selected: Vec<(HeaderName, Option<Vec<u8>>)> = Vec::new();
-        for line in answer.get_all(header::VARY) {
-            for name in line.to_str().ok()?.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        for line in answer.all(&header::VARY) {
+            for name in fields::text(line)?.split(',').map(str::trim).filter(|name| !name.is_empty()) {
                 // `*` is no name of a header.
                 let name: HeaderName = name.parse().ok().filter(|name| *name != "*")?;
                 if selected.iter().any(|(known, _)| *known == name) {
@@ -178,12 +179,12 @@ impl Selector {
     }
 
     /// Whether a request would have been answered the same (RFC 9111 section 4.1).
-    pub fn suits(&self, request: &HeaderMap) -> bool {
+    pub fn suits(&self, request: &impl Fields) -> bool {
         self.0.iter().all(|(name, value)| normal(name, request) == *value)
     }
 
     /// What a request says in the selecting headers, for telling requests apart.
-    pub fn sift(&self, request: &HeaderMap) -> Vec<u8> {
+    pub fn sift(&self, request: &impl Fields) -> Vec<u8> {
         let mut sifted = Vec::new();
         for (name, _) in &self.0 {
             let value = normal(name, request);
@@ -215,16 +216,16 @@ impl Selector {
 /// The value of a header without the differences that say nothing: lines are joined, blanks around commas go, and
 /// of codings and languages the case. Accepted codings are sorted, because any of them will do; languages are not,
 /// because apps take the first.
-fn normal(name: &HeaderName, headers: &HeaderMap) -> Option<Vec<u8>> {
-    if !headers.contains_key(name) {
+fn normal(name: &HeaderName, headers: &impl Fields) -> Option<Vec<u8>> {
+    if !headers.has(name) {
         return None;
     }
     let mut all: Vec<Vec<u8>> = Vec::new();
-    for line in headers.get_all(name) {
-        let parts = std::str::from_utf8(line.as_bytes()).ok().and_then(items);
+    for line in headers.all(name) {
+        let parts = std::str::from_utf8(line).ok().and_then(items);
         match parts {
             Some(parts) => all.extend(parts.into_iter().map(|part| part.as_bytes().to_vec())),
-            None => all.push(line.as_bytes().to_vec()),
+            None => all.push(line.to_vec()),
         }
     }
     if *name == header::ACCEPT_ENCODING {
@@ -262,7 +263,7 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {

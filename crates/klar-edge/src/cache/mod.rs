@@ -40,14 +40,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use http::header::HeaderMap;
 use klar_base::AppKey;
+
+use crate::fields::Fields;
 
 pub use derived::Derived;
 pub use disk::Serving;
-pub use policy::{has_it, wants_part};
+pub use policy::{Asked, Times, has_it, wants_part};
+pub use status::{NAME as STATUS, Status};
 pub use store::{Stored, Ticket};
-pub use visit::answer;
+pub use visit::{Glance, answer, glance, lines, passes};
 
 use disk::{Disk, Place};
 use flight::Flights;
@@ -89,7 +91,7 @@ impl Cache {
     }
 
     /// Whether the slower tier has an answer to such a request.
-    pub fn is_on_disk(&self, key: &Key, app: &AppKey, request: &HeaderMap) -> bool {
+    pub fn is_on_disk(&self, key: &Key, app: &AppKey, request: &impl Fields) -> bool {
         self.disk.as_ref().is_some_and(|disk| disk.find(key, app, request).is_some())
     }
 
@@ -147,7 +149,7 @@ impl Cache {
     }
 
     /// Where on disk there is an answer to such a request; and a ticket for it.
-    fn place(&self, key: &Key, app: &AppKey, request: &HeaderMap) -> Option<(Place, Ticket)> {
+    fn place(&self, key: &Key, app: &AppKey, request: &impl Fields) -> Option<(Place, Ticket)> {
         let disk = self.disk.as_ref()?;
         let ticket = self.store.ticket(key);
         Some((disk.find(key, app, request)?, ticket))

@@ -22,6 +22,7 @@ use klar_base::upstreams::CacheRules;
 
 use super::dates;
 use super::directives::{Control, Demand, delta, items};
+use crate::fields::{self, Fields};
 
 /// How long a failure with a lifetime of its own is kept.
 pub const FAILURE_MAX: Duration = Duration::from_secs(10);
@@ -42,8 +43,11 @@ pub struct Asked {
     pub demand: Demand,
 }
 
-/// Headers by which some frameworks make another request of a request than its first line says.
-static DISGUISES: [HeaderName; 5] = [
+/// Headers by which some frameworks make another request of a request than its first line says, and conditions that the
+/// app has to judge.
+static NOT_FOR_CACHES: [HeaderName; 7] = [
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
@@ -65,13 +69,12 @@ impl Asked {
     ///
     /// # Errors
     /// Why the cache has no part in it, in words that follow "because".
-    pub fn judge(method: &Method, headers: &HeaderMap, own: &str) -> Result<Self, &'static str> {
+    pub fn judge(method: &Method, headers: &impl Fields, own: &str) -> Result<Self, &'static str> {
         let is_judged = |name: &HeaderName| *name == header::IF_MATCH || *name == header::IF_UNMODIFIED_SINCE;
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err("only answers to GET and HEAD are kept");
         }
-        // To look at each header once costs less than to look for each name.
-        if let Some(name) = headers.keys().find(|name| DISGUISES.contains(name) || is_judged(name)) {
+        if let Some(name) = headers.first_of(&NOT_FOR_CACHES) {
             return Err(if is_judged(name) {
                 "the app has to judge its condition (if-match, if-unmodified-since)"
             } else {
@@ -79,10 +82,7 @@ impl Asked {
             });
         }
         let demand = Demand::of(headers);
-        let pairs = headers
-            .get_all(header::COOKIE)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        let pairs = headers.all(&header::COOKIE).flat_map(|line| line.split(|byte| *byte == b';'));
         let cookie = pairs.map(<[u8]>::trim_ascii).any(|pair| {
             let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
             !pair.is_empty() && name != own.as_bytes()
@@ -92,9 +92,9 @@ impl Asked {
         }
         Ok(Self {
             head: *method == Method::HEAD,
-            authorization: headers.contains_key(header::AUTHORIZATION),
+            authorization: headers.has(&header::AUTHORIZATION),
             cookie,
-            partial: headers.keys().any(|name| CONDITIONS.contains(name)),
+            partial: headers.first_of(&CONDITIONS).is_some(),
             demand,
         })
     }
@@ -159,7 +159,7 @@ pub enum Decision {
 pub fn judge(
     asked: &Asked,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &impl Fields,
     times: Times,
     rules: &CacheRules,
 ) -> Result<Facts, &'static str> {
@@ -168,7 +168,7 @@ pub fn judge(
     if number < 200 || number == 206 || number == 304 {
         return Err("status");
     }
-    if headers.contains_key(header::SET_COOKIE) {
+    if headers.has(&header::SET_COOKIE) {
         return Err("set-cookie");
     }
     if control.private {
@@ -181,8 +181,8 @@ pub fn judge(
         return Err("no-store");
     }
     let is_stream = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.as_bytes().get(..b"text/event-stream".len()))
+        .first(&header::CONTENT_TYPE)
+        .and_then(|kind| kind.get(..b"text/event-stream".len()))
         .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
     if is_stream {
         return Err("stream");
@@ -198,13 +198,13 @@ pub fn judge(
     // Most answers state no lifetime, and then nobody has to read their date.
     let sent_at = || date_of(headers, header::DATE, times.date);
     let stated = control.s_maxage.or(control.max_age).or_else(|| {
-        let expires = headers.get(header::EXPIRES).filter(|_| !control.targeted)?;
+        let expires = headers.first(&header::EXPIRES).filter(|_| !control.targeted)?;
         // What is no date is in the past (section 5.3).
-        let expires = expires.to_str().ok().and_then(|text| dates::read(text, times.date));
+        let expires = fields::text(expires).and_then(|text| dates::read(text, times.date));
         let from = sent_at().unwrap_or(times.date);
         Some(expires.and_then(|expires| expires.duration_since(from).ok()).unwrap_or_default())
     });
-    let validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
+    let validator = headers.has(&header::ETAG) || headers.has(&header::LAST_MODIFIED);
     let given = rules.lifetime.filter(|_| !asked.is_somebodys() && !control.no_cache && is_cacheable(status));
     let mut lifetime = match stated.or(given) {
         Some(lifetime) => lifetime,
@@ -222,8 +222,7 @@ pub fn judge(
     }
     let apparent = sent_at().and_then(|sent| times.date.duration_since(sent).ok()).unwrap_or_default();
     let said = headers
-        .get(header::AGE)
-        .and_then(|age| age.to_str().ok())
+        .text(&header::AGE)
         .and_then(|age| delta(age.split(',').next().unwrap_or_default().trim()))
         .unwrap_or_default();
     let delay = times.received.saturating_duration_since(times.sent);
@@ -252,8 +251,8 @@ fn is_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
-fn date_of(headers: &HeaderMap, name: HeaderName, now: SystemTime) -> Option<SystemTime> {
-    dates::read(headers.get(name)?.to_str().ok()?, now)
+fn date_of(headers: &impl Fields, name: HeaderName, now: SystemTime) -> Option<SystemTime> {
+    dates::read(headers.text(&name)?, now)
 }
 
 impl Facts {

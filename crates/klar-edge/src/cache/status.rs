@@ -4,7 +4,8 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use klar_base::signal::CacheOutcome;
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// The name of the header.
+pub const NAME: HeaderName = HeaderName::from_static("cache-status");
 
 /// Why a request went on to the app (RFC 9211 section 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,23 +62,24 @@ impl Status {
     /// Says it in the headers of an answer, after what caches nearer to the app have said.
     pub fn tell(&self, headers: &mut HeaderMap) {
         // As long as most of them are, so that it does not grow piece by piece.
-        let mut text = String::with_capacity(64);
+        let mut text = Vec::with_capacity(64);
         self.write(&mut text);
         if let Ok(value) = HeaderValue::try_from(text) {
-            headers.append(CACHE_STATUS, value);
+            headers.append(NAME, value);
         }
     }
 
-    /// Without the machinery of formatting, which costs more than all of this.
-    fn write(&self, out: &mut String) {
+    /// Writes it down. Without the machinery of formatting, which costs more than all of this.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut push = |text: &str| out.extend_from_slice(text.as_bytes());
         let mut number = itoa::Buffer::new();
-        out.push_str("klar");
+        push("klar");
         if self.hit {
-            out.push_str("; hit");
+            push("; hit");
         }
         if let Some(why) = self.forwarded.filter(|_| !self.hit) {
-            out.push_str("; fwd=");
-            out.push_str(match why {
+            push("; fwd=");
+            push(match why {
                 Forwarded::Bypass => "bypass",
                 Forwarded::Request => "request",
                 Forwarded::Miss => "uri-miss",
@@ -85,32 +87,32 @@ impl Status {
                 Forwarded::Stale => "stale",
             });
             if let Some(status) = self.app_said {
-                out.push_str("; fwd-status=");
-                out.push_str(status.as_str());
+                push("; fwd-status=");
+                push(status.as_str());
             }
         }
         if let Some(left) = self.left {
-            out.push_str("; ttl=");
-            out.push_str(number.format(left));
+            push("; ttl=");
+            push(number.format(left));
         }
         if self.stored {
-            out.push_str("; stored");
+            push("; stored");
         }
         if self.collapsed {
-            out.push_str("; collapsed");
+            push("; collapsed");
         }
         if let Some(detail) = self.detail {
-            out.push_str("; detail=");
-            out.push_str(detail);
+            push("; detail=");
+            push(detail);
         }
     }
 }
 
 impl std::fmt::Display for Status {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = String::new();
+        let mut text = Vec::new();
         self.write(&mut text);
-        out.write_str(&text)
+        out.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
@@ -144,9 +146,9 @@ mod tests {
     #[test]
     fn it_comes_after_what_was_said_before() {
         let mut headers = HeaderMap::new();
-        headers.insert(CACHE_STATUS, HeaderValue::from_static("App; hit"));
+        headers.insert(NAME, HeaderValue::from_static("App; hit"));
         Status::forwarded(Forwarded::Miss).tell(&mut headers);
-        let all: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
+        let all: Vec<_> = headers.get_all(NAME).iter().collect();
         assert_eq!(all, ["App; hit", "klar; fwd=uri-miss"]);
     }
 }

@@ -18,6 +18,7 @@ use klar_base::AppKey;
 
 use super::key::{ByNumber, Key, Selector};
 use super::policy::Facts;
+use crate::fields::Fields;
 use crate::table::SiteTable;
 
 const SHARDS: usize = 16;
@@ -182,7 +183,7 @@ impl Store {
     }
 
     /// The newest answer for a request with these headers, and the newest one at all for this address.
-    pub fn find(&self, key: &Key, request: &HeaderMap) -> (Option<Arc<Stored>>, Option<Arc<Stored>>) {
+    pub fn find(&self, key: &Key, request: &impl Fields) -> (Option<Arc<Stored>>, Option<Arc<Stored>>) {
         let mut shard = self.shard(key.number());
         let Some(slot) = shard.slots.get_mut(key) else { return (None, None) };
         let found = slot.variants.iter().rev().find(|variant| variant.selector.suits(request)).cloned();

@@ -21,17 +21,18 @@ use super::fill::{FillBody, Keep};
 use super::flight::{Flight, Landing, Lead, Shown, Turn};
 use super::invalidate::invalidate;
 use super::key::{Key, Selector};
-use super::policy::{self, Asked, Decision, Times};
+use super::policy::{self, Asked, Decision, Facts, Times};
 use super::status::{Forwarded, Status};
 use super::store::{Name, Stored, Ticket, Written, compact};
 use crate::answer::{Answer, Coming, Source};
+use crate::fields::Fields;
 use crate::files::Range;
 use crate::forward::{Failure, Road, STICKY, forward};
 use crate::front::Visitor;
 use crate::headers::{self, REQUEST_ID};
 use crate::http1::body::VisitorBody;
 use crate::story::Story;
-use crate::table::RouteTable;
+use crate::table::{RouteTable, SiteTable};
 
 /// So often somebody waits for others before asking alone.
 const ROUNDS: u32 = 8;
@@ -85,6 +86,91 @@ pub async fn answer(
         asked,
     };
     errand.run(story).await
+}
+
+/// What the cache has to do with a request on its straight way.
+#[derive(Debug)]
+pub enum Glance {
+    /// It gives this.
+    Give(Arc<Stored>, Status),
+    /// Nothing but to say so, and to look at the answer. `None`: not even that.
+    Ask(Option<Asked>),
+}
+
+/// Says what the cache has to do with a request without a body, if that is one of the simple things.
+pub fn glance(
+    cache: &Cache,
+    site: &SiteTable,
+    route: &RouteTable,
+    (method, headers): (&Method, &impl Fields),
+    (https, authority, target): (bool, &str, &str),
+    now: Instant,
+) -> Option<Glance> {
+    let Ok(asked) = choose::part_of(cache, route, false, (method, headers), || false) else {
+        return Some(Glance::Ask(None));
+    };
+    let key = Key::of(scheme(https), &site.app, site.epoch, authority, target);
+    let (found, others) = cache.store.find(&key, headers);
+    if found.is_none() && (others.is_some() || cache.place(&key, &site.app, headers).is_some()) {
+        return None;
+    }
+    let selector = others.as_deref().map(|stored| &stored.selector);
+    let flight = || flight_key(&key, &asked, selector, headers);
+    let facts = found.as_deref().map(|found| &found.facts);
+    let situation = Situation { asked: &asked, found: facts, others: false, waited_since: None, now };
+    let choice = situation.choose(|| cache.flights.is_failing(&flight(), now));
+    match (choice, found) {
+        (Choice::Give(status), Some(stored)) if !asked.partial && !asked.head => {
+            Some(Glance::Give(stored, status))
+        }
+        (Choice::Ask { why: Forwarded::Miss, .. }, None) => {
+            // As in `Errand::run`: these do not lead.
+            let is_alone = asked.head || asked.partial || cache.flights.is_alone(&flight(), now);
+            is_alone.then_some(Glance::Ask(Some(asked)))
+        }
+        _ => None,
+    }
+}
+
+/// What is said of an answer that went by the cache on its straight way; `None`: it does not go by. `asked`: as
+/// [`glance`] gave it.
+pub fn passes(
+    cache: &Cache,
+    route: &RouteTable,
+    asked: Option<&Asked>,
+    (status, headers): (StatusCode, &impl Fields),
+    length: u64,
+    times: Times,
+) -> Option<Status> {
+    let Some(asked) = asked else { return Some(Status::forwarded(Forwarded::Bypass)) };
+    let mut cookies = headers.all(&header::SET_COOKIE);
+    if cookies.any(|cookie| cookie.starts_with(STICKY.as_bytes())) {
+        return None;
+    }
+    let judged = verdict(cache, asked, route, (status, headers), Some(length), true, times);
+    judged.err().map(|reason| Status { detail: Some(reason), ..Status::forwarded(Forwarded::Miss) })
+}
+
+/// Whether an answer may be kept. `length`: of its body, where it is known. `is_delimited`: its end is told from a
+/// connection that broke.
+///
+/// # Errors
+/// Why not.
+fn verdict(
+    cache: &Cache,
+    asked: &Asked,
+    route: &RouteTable,
+    (status, headers): (StatusCode, &impl Fields),
+    length: Option<u64>,
+    is_delimited: bool,
+    times: Times,
+) -> Result<Facts, &'static str> {
+    match length {
+        _ if asked.head => Err("head"),
+        _ if !is_delimited => Err("open-end"),
+        Some(length) if length > cache.store.object_max() as u64 => Err("too-large"),
+        _ => policy::judge(asked, status, headers, times, &route.cache),
+    }
 }
 
 fn key(road: &Road, authority: &str, target: &str) -> Key {
@@ -435,13 +521,13 @@ impl Errand<'_> {
             Source::App(body) => body.length(),
             Source::Compressed(_) | Source::Fill(_) | Source::Kept { .. } | Source::File(_) => None,
         };
-        let judged = match &source {
-            _ if self.asked.head => Err("head"),
-            Source::App(body) if !body.is_delimited() => Err("open-end"),
-            Source::Compressed(body) if !body.is_delimited() => Err("open-end"),
-            _ if length.is_some_and(|length| length > cache.store.object_max() as u64) => Err("too-large"),
-            _ => policy::judge(&self.asked, parts.status, &parts.headers, times, &self.route.cache),
+        let is_delimited = match &source {
+            Source::App(body) => body.is_delimited(),
+            Source::Compressed(body) => body.is_delimited(),
+            _ => true,
         };
+        let answer = (parts.status, &parts.headers);
+        let judged = verdict(cache, &self.asked, self.route, answer, length, is_delimited, times);
         let selector = || Selector::of(&parts.headers, &self.parts.headers).ok_or("vary");
         let (facts, selector) = match judged.and_then(|facts| Ok((facts, selector()?))) {
             Ok(kept) => kept,
@@ -550,14 +636,6 @@ impl Errand<'_> {
         self.cache().put(&self.key, &self.name(), ticket, &Arc::new(renewed));
     }
 
-    /// The headers of what is kept, and what the edge adds to all answers of the site.
-    fn lines(&self, stored: &Stored) -> Bytes {
-        let mut all = stored.headers.clone();
-        headers::protect(&mut all, self.road.site.csp.as_ref(), self.host, self.road.https);
-        all.remove(header::DATE);
-        headers::lines(&all)
-    }
-
     /// Makes an answer of what is kept: all of it, a part, or only that it has not changed.
     fn give(&self, stored: &Stored, status: Status, story: &mut Story) -> Answer {
         let (now, request) = (Instant::now(), &self.parts.headers);
@@ -576,7 +654,7 @@ impl Errand<'_> {
             if let Some(date) = stored.headers.get(header::DATE) {
                 headers.insert(header::DATE, date.clone());
             }
-            let lines = stored.written.get(&self.road.site, || self.lines(stored));
+            let lines = lines(stored, &self.road.site, self.host, self.road.https);
             *answer.body_mut() = Source::Kept { lines, body: stored.body.clone() };
             return answer;
         }
@@ -614,6 +692,16 @@ impl Errand<'_> {
     }
 }
 
+/// The headers of what is kept but its date, and what the edge adds to all answers of the site.
+pub fn lines(stored: &Stored, site: &Arc<SiteTable>, host: &str, https: bool) -> Bytes {
+    stored.written.get(site, || {
+        let mut all = stored.headers.clone();
+        headers::protect(&mut all, site.csp.as_ref(), host, https);
+        all.remove(header::DATE);
+        headers::lines(&all)
+    })
+}
+
 fn content_range(headers: &mut HeaderMap, range: &str) {
     if let Ok(range) = HeaderValue::try_from(range) {
         headers.insert(header::CONTENT_RANGE, range);
@@ -631,7 +719,7 @@ pub fn flight_key<'a>(
     key: &'a Key,
     asked: &Asked,
     selector: Option<&Selector>,
-    headers: &HeaderMap,
+    headers: &impl Fields,
 ) -> Cow<'a, Key> {
     if !asked.is_somebodys() && selector.is_none_or(|selector| selector.parts().is_empty()) {
         return Cow::Borrowed(key);

@@ -4,9 +4,9 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use httparse::{ParserConfig, Response, Status};
+use httparse::{Header, ParserConfig, Response, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::Fault;
@@ -42,26 +42,47 @@ pub struct Head {
     pub lasts: bool,
 }
 
-/// Reads the head of an answer to `method` at the start of `bytes`, and gives what follows it. `None`: it is not all
-/// there. `keep` gives the bytes for good; what is kept of the head shares their memory.
+/// A head as it lies in the bytes that it came in.
+#[derive(Debug)]
+pub struct Parsed<'l, 'b> {
+    pub status: StatusCode,
+    /// What the app says in place of the usual words for the status.
+    reason: Option<&'b str>,
+    /// All of them: see [`ends_here`].
+    pub lines: &'l [Header<'b>],
+    pub framing: Framing,
+    /// As in [`Head`].
+    pub lasts: bool,
+    /// Its length, in bytes.
+    pub length: usize,
+}
+
+/// Room for the lines of a head.
+pub type Room<'b> = [MaybeUninit<Header<'b>>; LINES_MAX];
+
+/// Room without anything in it.
+pub const fn room<'b>() -> Room<'b> {
+    [const { MaybeUninit::uninit() }; LINES_MAX]
+}
+
+/// Takes the head of an answer to `method` at the start of `bytes` apart, and judges it. `None`: it is not all there.
 ///
 /// # Errors
 /// Why there is no such head, however much more comes.
-pub fn read(
-    bytes: &[u8],
+pub fn parse<'l, 'b>(
+    bytes: &'b [u8],
     method: &Method,
-    keep: impl FnOnce() -> Bytes,
-) -> Result<Option<(Head, Bytes)>, Fault> {
+    room: &'l mut Room<'b>,
+) -> Result<Option<Parsed<'l, 'b>>, Fault> {
     if bytes.first().is_some_and(|first| *first != b'H') {
         return Err(match bytes[0] {
             b'\r' | b'\n' => Fault::Doubtful("the answer begins with an empty line"),
             _ => Fault::Broken("the answer is not HTTP"),
         });
     }
-    let mut lines = [const { MaybeUninit::uninit() }; LINES_MAX];
     let mut response = Response::new(&mut []);
     let parser = ParserConfig::default();
-    let length = match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut lines) {
+    let length = match parser.parse_response_with_uninit_headers(&mut response, bytes, room) {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) if bytes.len() >= HEAD_MAX => return Err(TOO_LARGE),
         Ok(Status::Partial) => return Ok(None),
@@ -79,72 +100,92 @@ pub fn read(
     if length > HEAD_MAX {
         return Err(TOO_LARGE);
     }
-    let at = |part: &[u8]| part.as_ptr() as usize - bytes.as_ptr() as usize;
+    let Response { version, code, reason, headers: lines } = response;
+    let lines: &'l [Header<'b>] = lines;
     // The parser takes a bare LF for the end of a line. Each end but the last has the name of a header behind it.
     let ends_well = |end: usize| end >= 2 && bytes[end - 2..end] == *b"\r\n";
-    let names_begin_well = response.headers.iter().all(|line| ends_well(at(line.name.as_bytes())));
+    let names_begin_well = lines.iter().all(|line| ends_well(at(bytes, line.name.as_bytes())));
     if !names_begin_well || !ends_well(length) || !ends_well(length - 2) {
         return Err(Fault::Doubtful("a line in the head of the answer does not end in CR LF"));
     }
 
-    let is_http_11 = response.version == Some(1);
-    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let is_http_11 = version == Some(1);
+    let status = code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Fault::Broken("the status of the answer is none"))?;
-    let reason = response.reason.filter(|reason| Some(*reason) != status.canonical_reason());
-    let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
-    let all = keep();
-    let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
-    let (mut lengths, mut codings) = (0, 0);
+    let reason = reason.filter(|reason| Some(*reason) != status.canonical_reason());
+    let (mut lengths, mut codings) = (Said::default(), Said::default());
     let (mut close, mut keep_alive) = (false, false);
-    let goes_on = status != StatusCode::SWITCHING_PROTOCOLS;
-    for line in response.headers.iter() {
-        if goes_on && ends_here(line) {
-            if line.name.eq_ignore_ascii_case("connection") {
+    for line in lines {
+        // By their length: hardly any line is one of these.
+        match line.name.len() {
+            14 if line.name.eq_ignore_ascii_case("content-length") => lengths.note(line.value),
+            17 if line.name.eq_ignore_ascii_case("transfer-encoding") => codings.note(line.value),
+            10 if line.name.eq_ignore_ascii_case("connection") => {
                 close |= options(line.value).any(|option| option.eq_ignore_ascii_case(b"close"));
                 keep_alive |= options(line.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
             }
-            continue;
+            _ => {}
         }
-        let name = HeaderName::from_bytes(line.name.as_bytes())
-            .map_err(|_| Fault::Broken("a header of the answer has no valid name"))?;
-        let start = at(line.value);
-        // An empty value need not point into the head.
-        let value =
-            if line.value.is_empty() { Bytes::new() } else { all.slice(start..start + line.value.len()) };
-        let value = HeaderValue::from_maybe_shared(value)
-            .map_err(|_| Fault::Broken("a header of the answer has no valid value"))?;
-        if name == header::CONTENT_LENGTH {
-            lengths += 1;
-        } else if name == header::TRANSFER_ENCODING {
-            codings += 1;
-        } else if name == header::CONNECTION {
-            close |= options(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"close"));
-            keep_alive |= options(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
-        }
-        headers.append(name, value);
     }
     let is_bodiless = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || *method == Method::HEAD;
-    let framing = framing(&headers, lengths, codings, is_http_11)?;
+    let framing = framing(&lengths, &codings, is_http_11)?;
     let framing = if is_bodiless { Framing::Length(0) } else { framing };
     // After 101 it is a connection of another protocol.
     let stays = status != StatusCode::SWITCHING_PROTOCOLS && framing != Framing::UntilClose;
     let lasts = stays && !close && (is_http_11 || keep_alive);
+    Ok(Some(Parsed { status, reason, lines, framing, lasts, length }))
+}
+
+/// Where a part of `bytes` begins.
+fn at(bytes: &[u8], part: &[u8]) -> usize {
+    part.as_ptr() as usize - bytes.as_ptr() as usize
+}
+
+/// Reads the head of an answer to `method` at the start of `bytes`, and gives what follows it. `None`: it is not all
+/// there. `keep` gives the bytes for good; what is kept of the head shares their memory.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read(
+    bytes: &[u8],
+    method: &Method,
+    keep: impl FnOnce() -> Bytes,
+) -> Result<Option<(Head, Bytes)>, Fault> {
+    let mut room = room();
+    let Some(parsed) = parse(bytes, method, &mut room)? else { return Ok(None) };
+    let Parsed { status, reason, lines, framing, lasts, length } = parsed;
+    let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+    let all = keep();
+    let mut headers = HeaderMap::with_capacity(lines.len() + ADDED);
+    let goes_on = status != StatusCode::SWITCHING_PROTOCOLS;
+    for line in lines.iter().filter(|line| !(goes_on && ends_here(line))) {
+        let name = HeaderName::from_bytes(line.name.as_bytes())
+            .map_err(|_| Fault::Broken("a header of the answer has no valid name"))?;
+        // An empty value need not point into the head.
+        let value = if line.value.is_empty() {
+            Bytes::new()
+        } else {
+            let start = at(bytes, line.value);
+            all.slice(start..start + line.value.len())
+        };
+        let value = HeaderValue::from_maybe_shared(value)
+            .map_err(|_| Fault::Broken("a header of the answer has no valid value"))?;
+        headers.append(name, value);
+    }
     Ok(Some((Head { status, reason, headers, framing, lasts }, all.slice(length..))))
 }
 
 /// Whether nobody needs to hear a line: what runs there, or that the connection lasts as connections do. Most answers
 /// have them, and to leave a line out costs less than to take it out.
-fn ends_here(line: &httparse::Header<'_>) -> bool {
-    let is = |name: &str| line.name.eq_ignore_ascii_case(name);
-    match line.name.len() {
-        6 => is("server"),
-        10 if is("connection") => {
-            options(line.value).all(|option| std::str::from_utf8(option).is_ok_and(headers::is_usual_option))
-        }
-        10 => is("keep-alive"),
-        12 => is("x-powered-by"),
+pub fn ends_here(line: &Header<'_>) -> bool {
+    let name = line.name;
+    match name.len() {
+        6 => name.eq_ignore_ascii_case("server"),
+        10 if name.eq_ignore_ascii_case("connection") => options(line.value).all(headers::is_usual_option),
+        10 => name.eq_ignore_ascii_case("keep-alive"),
+        12 => name.eq_ignore_ascii_case("x-powered-by"),
         _ => false,
     }
 }
@@ -156,19 +197,29 @@ fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 const TOO_LARGE: Fault = Fault::Broken("the head of the answer is larger than 64 KiB");
 
-/// What the headers say of the end of the body, which may have `lengths` and `codings` lines about it.
-fn framing(headers: &HeaderMap, lengths: u32, codings: u32, is_http_11: bool) -> Result<Framing, Fault> {
-    match (lengths, codings) {
+/// A header that may come once.
+#[derive(Debug, Default)]
+struct Said<'b> {
+    count: u32,
+    value: &'b [u8],
+}
+
+impl<'b> Said<'b> {
+    fn note(&mut self, value: &'b [u8]) {
+        self.count += 1;
+        self.value = value;
+    }
+}
+
+/// What the headers say of the end of the body.
+fn framing(lengths: &Said<'_>, codings: &Said<'_>, is_http_11: bool) -> Result<Framing, Fault> {
+    match (lengths.count, codings.count) {
         (0, 0) => Ok(Framing::UntilClose),
-        (1, 0) => {
-            let length = headers.get(header::CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
-            length
-                .map(Framing::Length)
-                .ok_or(Fault::Doubtful("the Content-Length of the answer is no number"))
-        }
+        (1, 0) => decimal(lengths.value)
+            .map(Framing::Length)
+            .ok_or(Fault::Doubtful("the Content-Length of the answer is no number")),
         (0, 1) => {
-            let coding = headers.get(header::TRANSFER_ENCODING).map(HeaderValue::as_bytes);
-            if !coding.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
+            if !codings.value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Fault::Doubtful("the Transfer-Encoding of the answer is not just `chunked`"));
             }
             // RFC 9112 section 6.1: who speaks HTTP/1.0 does not know what it says.

@@ -51,13 +51,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Whether a request may be sent: the app has not closed the connection, and has said nothing unasked. Costs no
     /// system call while nothing has come.
     pub fn is_quiet(&mut self) -> bool {
+        self.is_quiet_for(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// The same; whoever runs in `cx` is woken when the app says something.
+    pub fn is_quiet_for(&mut self, cx: &mut Context<'_>) -> bool {
         let mut byte = [0];
         let look = |cx: &mut Context<'_>| {
             Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).map(drop)
         };
         // A task that has done a lot is told that nothing is there, so that it lets others run; this has to be the truth.
         let look = pin!(tokio::task::unconstrained(std::future::poll_fn(look)));
-        look.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        look.poll(cx).is_pending()
+    }
+
+    /// Sends the head of a request without a body, or as much of it as the connection takes at once. Ready with how much.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, head)
+    }
+
+    /// Reads what the app says, and has `take` look at it; nothing is the end.
+    pub fn poll_hear<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        poll_read(&mut self.stream, cx, scratch::MOST, take)
     }
 
     /// Sends a request, and waits for the head of the answer; its body may be on its way still.
@@ -69,25 +88,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         if let Err(error) = std::future::poll_fn(|cx| sending.poll_write(&mut self.stream, cx)).await {
             return Err(Miss::Unsent(error, sending.take_back()));
         }
-        let mut waiting = Waiting {
-            link: self,
-            method: &asked.method,
-            sending: Some(sending),
-            unsendable: None,
-            came: Vec::new(),
-            interim: 0,
-        };
-        let (head, rest) = std::future::poll_fn(|cx| waiting.poll(cx)).await.map_err(Miss::Sent)?;
-        let Waiting { link, sending, unsendable, .. } = waiting;
-        let mut response = Response::new(());
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
-        if let Some(reason) = head.reason {
-            response.extensions_mut().insert(reason);
+        Waiting::new(self, &asked.method, Some(sending)).answer().await
+    }
+}
+
+/// An exchange that was begun elsewhere, by hand: the request has no body, and some of it was sent.
+#[derive(Debug)]
+pub struct Begun<S = TcpStream> {
+    pub link: Link<S>,
+    /// Of the request, what was not sent.
+    pub unsent: Vec<u8>,
+    /// Of the answer, what has come.
+    pub came: Vec<u8>,
+    /// Why nothing more comes.
+    pub broken: Option<io::Error>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Begun<S> {
+    /// Waits for the head of the answer to what was asked by `method`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn go_on(self, method: &Method) -> Result<Response<Reply<S>>, Miss> {
+        if let Some(error) = self.broken {
+            return Err(Miss::Sent(error));
         }
-        let lasts = head.lasts && unsendable.is_none();
-        let sending = sending.map(Box::new);
-        Ok(response.map(|()| Reply::new(link.stream, rest, head.framing, sending, lasts)))
+        let sending = (!self.unsent.is_empty()).then(|| Sending::rest(&self.unsent));
+        let mut waiting = Waiting::new(self.link, method, sending);
+        if !self.came.is_empty() {
+            let found = answer(method, self.came.into(), &mut waiting.interim);
+            match found.map_err(|fault| Miss::Sent(fault.into()))? {
+                Ok(found) => return Ok(waiting.reply(found)),
+                Err(rest) => waiting.came.extend_from_slice(&rest),
+            }
+        }
+        waiting.answer().await
     }
 }
 
@@ -104,7 +139,30 @@ struct Waiting<'a, S> {
     interim: u32,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Waiting<'_, S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Waiting<'a, S> {
+    fn new(link: Link<S>, method: &'a Method, sending: Option<Sending>) -> Self {
+        Self { link, method, sending, unsendable: None, came: Vec::new(), interim: 0 }
+    }
+
+    async fn answer(mut self) -> Result<Response<Reply<S>>, Miss> {
+        let found = std::future::poll_fn(|cx| self.poll(cx)).await.map_err(Miss::Sent)?;
+        Ok(self.reply(found))
+    }
+
+    /// The answer that begins with this head; the rest comes behind it.
+    fn reply(self, (head, rest): (Head, Bytes)) -> Response<Reply<S>> {
+        let Waiting { link, sending, unsendable, .. } = self;
+        let mut response = Response::new(());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        if let Some(reason) = head.reason {
+            response.extensions_mut().insert(reason);
+        }
+        let lasts = head.lasts && unsendable.is_none();
+        let sending = sending.map(Box::new);
+        response.map(|()| Reply::new(link.stream, rest, head.framing, sending, lasts))
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Head, Bytes)>> {
         if let Some(sending) = &mut self.sending {
             match sending.poll(&mut self.link.stream, cx) {

@@ -14,12 +14,12 @@
 mod chunks;
 #[cfg(test)]
 mod differential;
-mod head;
+pub mod head;
 mod link;
 mod reply;
 mod request;
 
-pub use link::{Link, Miss, Switched};
+pub use link::{Begun, Link, Miss, Switched};
 pub use reply::Reply;
 pub use request::Head;
 

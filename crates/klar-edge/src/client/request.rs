@@ -91,6 +91,11 @@ impl Sending {
         Self { head, data, body, framing }
     }
 
+    /// The rest of a head, of a request without a body.
+    pub fn rest(head: &[u8]) -> Self {
+        Self { head: BytesMut::from(head), data: Bytes::new(), body: None, framing: Framing::Length(0) }
+    }
+
     /// The body, when nothing of the request has been sent yet.
     pub fn take_back(self) -> ToApp {
         self.body.unwrap_or_else(|| ToApp::whole(self.data))

@@ -1,5 +1,6 @@
 //! Whatever a stranger writes before it, what a trusted proxy adds is what counts.
 
+use http::header::{HeaderMap, HeaderValue};
 use klar_fuzz::{Feed, Fuzz};
 
 use super::*;

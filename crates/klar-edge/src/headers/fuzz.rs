@@ -64,7 +64,9 @@ fn map(bytes: &[u8]) -> HeaderMap {
 fn what_a_stranger_says_of_itself_goes_nowhere() {
     FUZZ.run(|input| {
         let sent = map(input);
-        assert!(!sent.keys().any(|name| NEVER.contains(&name.as_str()) && is_for_app(name)));
+        assert!(
+            !sent.keys().any(|name| NEVER.contains(&name.as_str()) && is_for_app(name.as_str().as_bytes()))
+        );
         // What makes a request what it is stays, whatever `Connection` names.
         let named = named_by_connection(&sent);
         let kept = [header::HOST, header::CONTENT_LENGTH, header::COOKIE, header::AUTHORIZATION];
@@ -72,7 +74,7 @@ fn what_a_stranger_says_of_itself_goes_nowhere() {
 
         let mut answer = sent.clone();
         from_app(&mut answer);
-        assert!(!answer.keys().any(|name| is_hop_by_hop(name.as_str()) || named.contains(name)));
+        assert!(!answer.keys().any(|name| is_hop_by_hop(name.as_str().as_bytes()) || named.contains(name)));
         assert!(answer.iter().all(|(name, value)| sent.get_all(name).iter().any(|one| one == value)));
         // To do it again changes nothing.
         let before = answer.clone();

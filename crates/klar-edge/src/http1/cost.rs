@@ -28,6 +28,7 @@ struct Parrot;
 
 impl Service for Parrot {
     type Body = Whole;
+    type Waiting = std::convert::Infallible;
 
     fn answer(&self, _: HeadNote, _: Request<VisitorBody>) -> impl Future<Output = Response<Whole>> {
         static BODY: [u8; 1024] = [b'x'; 1024];

@@ -229,6 +229,7 @@ impl Body for Pieces {
 
 impl Service for Ear {
     type Body = Pieces;
+    type Waiting = std::convert::Infallible;
 
     async fn answer(&self, note: HeadNote, request: Request<VisitorBody>) -> Response<Pieces> {
         let answer = |status, pieces: &[&'static [u8]], is_known| {

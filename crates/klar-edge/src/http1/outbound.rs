@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
 /// Pieces up to this size, in bytes, are copied beside what is there.
-const COPY_MAX: usize = 4 * 1024;
+pub const COPY_MAX: usize = 4 * 1024;
 /// When so much is gathered it is time to write.
 const FULL: usize = 16 * 1024;
 
@@ -46,6 +46,15 @@ impl Outbound {
             self.gathered.extend_from_slice(&piece);
         } else {
             self.piece = piece;
+        }
+    }
+
+    /// The same, of bytes that are somebody else's.
+    pub fn push_copy(&mut self, piece: &[u8]) {
+        if piece.len() <= FULL {
+            self.gathered.extend_from_slice(piece);
+        } else {
+            self.piece = Bytes::copy_from_slice(piece);
         }
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version};
 
+use crate::fields;
 use crate::framing::{self, Framing, Refusal};
 
 /// A request without its body, and what its connection has to know of it.
@@ -34,6 +35,39 @@ impl Asked {
         Self { is_head: false, is_old: false, keep_alive: false, expects: false, takes_trailers: false };
 }
 
+impl Asked {
+    /// What the answer to this head depends on.
+    pub fn of(head: &httparse::Request<'_, '_>) -> Self {
+        let is_old = head.version != Some(1);
+        let mut asked = Self {
+            is_head: head.method == Some("HEAD"),
+            is_old,
+            keep_alive: !is_old,
+            expects: false,
+            takes_trailers: false,
+        };
+        let mut must_close = false;
+        for line in head.headers.iter() {
+            // By their length: hardly any line is one of these.
+            match line.name.len() {
+                10 if fields::is(line, &header::CONNECTION) => {
+                    must_close |= has_token(line.value, "close");
+                    asked.keep_alive |= has_token(line.value, "keep-alive");
+                }
+                6 if fields::is(line, &header::EXPECT) => {
+                    asked.expects = !is_old && line.value.eq_ignore_ascii_case(b"100-continue");
+                }
+                2 if fields::is(line, &header::TE) => {
+                    asked.takes_trailers = !is_old && has_token(line.value, "trailers");
+                }
+                _ => {}
+            }
+        }
+        asked.keep_alive &= !must_close;
+        asked
+    }
+}
+
 /// Reads a whole head. Its values share the memory of `bytes`.
 ///
 /// # Errors
@@ -42,22 +76,20 @@ pub fn read(bytes: &Bytes) -> Result<Head, Refusal> {
     let mut lines = framing::no_lines();
     let parsed = framing::parse(bytes, &mut lines)?;
     let framing = framing::judge_request(&parsed)?;
-    let is_old = parsed.version != Some(1);
+    Ok(Head { request: request(bytes, &parsed)?, framing, asked: Asked::of(&parsed) })
+}
+
+/// Makes a request of what was parsed of `bytes`.
+///
+/// # Errors
+/// How it is to be refused.
+pub fn request(bytes: &Bytes, parsed: &httparse::Request<'_, '_>) -> Result<Request<()>, Refusal> {
     let method = parsed.method.unwrap_or_default();
     let method =
         Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Bad("the request line is not one"))?;
     let target = bytes.slice_ref(parsed.path.unwrap_or_default().as_bytes());
     let target =
         Uri::from_maybe_shared(target).map_err(|_| Refusal::Bad("the target is neither a path nor a URL"))?;
-
-    let mut asked = Asked {
-        is_head: method == Method::HEAD,
-        is_old,
-        keep_alive: !is_old,
-        expects: false,
-        takes_trailers: false,
-    };
-    let mut must_close = false;
     let mut request = Request::new(());
     let headers = request.headers_mut();
     headers.reserve(parsed.headers.len());
@@ -66,26 +98,18 @@ pub fn read(bytes: &Bytes) -> Result<Head, Refusal> {
             .map_err(|_| Refusal::Bad("a header has no valid name"))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value))
             .map_err(|_| Refusal::Bad("a header has no valid value"))?;
-        if name == header::CONNECTION {
-            must_close |= has_token(&value, "close");
-            asked.keep_alive |= has_token(&value, "keep-alive");
-        } else if name == header::EXPECT {
-            asked.expects = !is_old && value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-        } else if name == header::TE {
-            asked.takes_trailers = !is_old && has_token(&value, "trailers");
-        }
         headers.append(name, value);
     }
-    asked.keep_alive &= !must_close;
     *request.method_mut() = method;
     *request.uri_mut() = target;
+    let is_old = parsed.version != Some(1);
     *request.version_mut() = if is_old { Version::HTTP_10 } else { Version::HTTP_11 };
-    Ok(Head { request, framing, asked })
+    Ok(request)
 }
 
 /// Whether a list has a token, in whatever case. One that is not ASCII has none, as `headers.rs` reads it too.
-pub fn has_token(list: &HeaderValue, token: &str) -> bool {
-    list.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+pub fn has_token(list: &[u8], token: &str) -> bool {
+    fields::text(list).is_some_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
 }
 
 #[cfg(test)]

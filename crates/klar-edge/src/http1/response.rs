@@ -1,9 +1,7 @@
 //! The head of an answer in HTTP/1.1, written in one go, and how its body is framed (RFC 9112 section 6).
 
-use std::io::Write;
-
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 use http::response::Parts;
 
 use crate::framing;
@@ -46,55 +44,99 @@ pub fn write(
     let size: usize =
         parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE).sum();
     out.reserve(FRAME + size);
-    let status = parts.status;
+    begin(out, parts.status, asked);
+    lines(out);
+    let mut end = End::new(parts.status, asked, length);
+    for (name, value) in &parts.headers {
+        if end.heeds(name.as_str().as_bytes(), value.as_bytes()) {
+            line(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    end.write(out)
+}
+
+/// Writes the line that a head begins with.
+pub fn begin(out: &mut Vec<u8>, status: StatusCode, asked: Asked) {
     out.extend_from_slice(if asked.is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
+}
 
-    lines(out);
-    let (mut has_date, mut must_close) = (false, false);
-    for (name, value) in &parts.headers {
-        // Framing is this connection's business.
-        if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
-            continue;
-        }
-        if *name == header::CONNECTION {
-            must_close |= request::has_token(value, "close");
-            continue;
-        }
-        has_date |= *name == header::DATE;
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    let ending = ending(status, asked, declared(&parts.headers).or(length));
-    let told = match ending {
-        Ending::Length(length) => Some(length),
-        // What a GET would have got (RFC 9110 section 8.6).
-        Ending::Bodiless if asked.is_head && may_have_body(status) => declared(&parts.headers),
-        _ => None,
-    };
-    if let Some(length) = told {
-        // Writing to memory does not fail.
-        let _ = write!(out, "content-length: {length}\r\n");
-    } else if ending == Ending::Chunked {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    }
-    let keep_alive = asked.keep_alive && !must_close && ending != Ending::Close;
-    match (keep_alive, asked.is_old) {
-        (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        (false, false) => out.extend_from_slice(b"connection: close\r\n"),
-        // As the version has it anyway.
-        (true, false) | (false, true) => {}
-    }
-    if !has_date {
-        date::extend(out);
-    }
+/// Writes a line.
+pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + LINE);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-    Promise { ending, keep_alive }
+}
+
+/// What a head ends with: what is said of the connection and of the body.
+#[derive(Debug)]
+pub struct End {
+    status: StatusCode,
+    asked: Asked,
+    length: Option<u64>,
+    /// What is said of the length, and how often.
+    declared: (Option<u64>, u32),
+    has_date: bool,
+    pub must_close: bool,
+}
+
+impl End {
+    /// Of an answer with this status. `length`: that of its body, when it is known.
+    pub fn new(status: StatusCode, asked: Asked, length: Option<u64>) -> Self {
+        Self { status, asked, length, declared: (None, 0), has_date: false, must_close: false }
+    }
+
+    /// Takes note of a header, its name in small letters, and says whether it is to be written: framing is this
+    /// connection's business.
+    pub fn heeds(&mut self, name: &[u8], value: &[u8]) -> bool {
+        match name {
+            b"content-length" => self.declared = (framing::decimal(value), self.declared.1 + 1),
+            b"transfer-encoding" => {}
+            b"connection" => self.must_close |= request::has_token(value, "close"),
+            b"date" => {
+                self.has_date = true;
+                return true;
+            }
+            _ => return true,
+        }
+        false
+    }
+
+    /// Writes it.
+    pub fn write(self, out: &mut Vec<u8>) -> Promise {
+        let Self { status, asked, .. } = self;
+        // The one `Content-Length` of an answer, if it is a good one.
+        let declared = self.declared.0.filter(|_| self.declared.1 == 1);
+        let ending = ending(status, asked, declared.or(self.length));
+        let told = match ending {
+            Ending::Length(length) => Some(length),
+            // What a GET would have got (RFC 9110 section 8.6).
+            Ending::Bodiless if asked.is_head && may_have_body(status) => declared,
+            _ => None,
+        };
+        if let Some(length) = told {
+            line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+        } else if ending == Ending::Chunked {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        let keep_alive = asked.keep_alive && !self.must_close && ending != Ending::Close;
+        match (keep_alive, asked.is_old) {
+            (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            (false, false) => out.extend_from_slice(b"connection: close\r\n"),
+            // As the version has it anyway.
+            (true, false) | (false, true) => {}
+        }
+        if !self.has_date {
+            date::extend(out);
+        }
+        out.extend_from_slice(b"\r\n");
+        Promise { ending, keep_alive }
+    }
 }
 
 fn ending(status: StatusCode, asked: Asked, length: Option<u64>) -> Ending {
@@ -107,15 +149,8 @@ fn ending(status: StatusCode, asked: Asked, length: Option<u64>) -> Ending {
 }
 
 /// RFC 9112 section 6.3.
-fn may_have_body(status: StatusCode) -> bool {
+pub fn may_have_body(status: StatusCode) -> bool {
     !(status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED)
-}
-
-/// The one `Content-Length` of an answer, if it is a good one.
-fn declared(headers: &HeaderMap) -> Option<u64> {
-    let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
-    let length = framing::decimal(all.next()?.as_bytes())?;
-    all.next().is_none().then_some(length)
 }
 
 /// Writes the trailers of a chunked body and its end (RFC 9112 section 7.1.2).
@@ -132,7 +167,7 @@ pub fn write_last(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
+    use http::{Response, header};
 
     use super::*;
 

@@ -57,6 +57,7 @@ impl Drop for Open {
 
 impl Service for Site {
     type Body = Pieces;
+    type Waiting = std::convert::Infallible;
 
     async fn answer(&self, note: HeadNote, request: Request<VisitorBody>) -> Response<Pieces> {
         self.open.set(self.open.get() + 1);
@@ -399,18 +400,19 @@ fn what_idles_is_small() {
             clocks: CLOCKS,
             alarm: Alarm::default(),
         };
+        let site = Site::default();
+        let mut word = Word::new(&stopped);
         for _ in 0..2 {
             visitor.write_all(ask("/", "").as_bytes()).await.unwrap();
-            let Next::Request(head, note) = wire.next(&mut stopped.clone(), true).await else {
+            let Next::Request(head, note) = wire.next(&site, &stopped, &mut word, true).await else {
                 panic!("no request")
             };
-            let after = wire.exchange(&Site::default(), Some(head), note, &stopped).await.unwrap();
+            let after = wire.exchange(&site, Some(head), note, &stopped).await.unwrap();
             assert_eq!(after, After::Next);
             assert!(wire.out.gathered().capacity() > 0);
-            let mut stopped = stopped.clone();
             tokio::select! {
                 biased;
-                _ = wire.next(&mut stopped, false) => panic!("nobody asked"),
+                _ = wire.next(&site, &stopped, &mut word, false) => panic!("nobody asked"),
                 () = std::future::ready(()) => {}
             }
             assert_eq!((wire.inbound.unread.capacity(), wire.out.gathered().capacity()), (0, 0));

@@ -1,6 +1,6 @@
 //! What `Cache-Control` says is read on the safe side, whatever stands beside it.
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use klar_fuzz::{Feed, Fuzz};
 
 use super::*;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use http::header::HeaderMap;
 use klar_base::AppKey;
 
 use super::super::store::Name;
 use super::record::{KeyDigest, Meta};
+use crate::fields::Fields;
 
 /// Answers that are known at most.
 pub const ENTRIES_MAX: usize = 65_536;
@@ -70,7 +70,7 @@ impl Index {
     }
 
     /// The newest answer for a request with these headers that is of use at `now`, in milliseconds since 1970.
-    pub fn find(&self, key: &KeyDigest, request: &HeaderMap, now: u64) -> Option<Place> {
+    pub fn find(&self, key: &KeyDigest, request: &impl Fields, now: u64) -> Option<Place> {
         let slot = self.slots.get(key)?;
         let found = slot.iter().rev().find(|entry| entry.meta.selector.suits(request))?;
         (now < found.end).then_some(found.place)

@@ -25,7 +25,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::header::HeaderMap;
 use klar_base::AppKey;
 use klar_base::upstreams::Purge;
 use tokio::sync::oneshot;
@@ -33,6 +32,7 @@ use tokio::sync::oneshot;
 use super::key::Key;
 use super::purge::matches;
 use super::store::{Name, Store, Stored, Ticket};
+use crate::fields::Fields;
 pub use epochs::Serving;
 use epochs::{Epochs, Turn};
 use index::Index;
@@ -276,7 +276,7 @@ impl Disk {
     }
 
     /// Where an answer for a request with these headers lies.
-    pub fn find(&self, key: &Key, app: &AppKey, request: &HeaderMap) -> Option<Place> {
+    pub fn find(&self, key: &Key, app: &AppKey, request: &impl Fields) -> Option<Place> {
         if !self.is_live.load(Ordering::Relaxed) {
             return None;
         }

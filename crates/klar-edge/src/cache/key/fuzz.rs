@@ -1,6 +1,6 @@
 //! No two addresses share a key, and requests that a `Vary` tells apart are told apart everywhere.
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use klar_fuzz::{Feed, Fuzz};
 
 use super::*;
