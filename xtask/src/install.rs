@@ -17,7 +17,8 @@ struct Missing {
     packages: &'static [&'static str],
 }
 
-/// Installs what is missing; for the tests also a browser, a certificate authority, and Python for the fuzzer.
+/// Installs what is missing; for the tests also a browser, a certificate authority, Python for the fuzzer, and the
+/// OWASP Core Rule Set.
 ///
 /// Debian's packages start servers of their own when they are installed; those are not started here, and a cluster
 /// that is there already is never touched: klar runs its own.
@@ -45,6 +46,12 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
         missing.push(Missing {
             what: "Python (packages python3 and python3-venv)",
             packages: &["python3", "python3-venv"],
+        });
+    }
+    if tests && !Path::new("/usr/share/modsecurity-crs/rules").is_dir() {
+        missing.push(Missing {
+            what: "the OWASP Core Rule Set (package modsecurity-crs)",
+            packages: &["modsecurity-crs"],
         });
     }
     let packages: Vec<&str> = missing.iter().flat_map(|missing| missing.packages.iter().copied()).collect();

@@ -44,6 +44,13 @@ impl Presence {
         self.0[(byte >> 6) as usize] |= 1 << (byte & 63);
     }
 
+    /// Without a byte.
+    #[must_use]
+    pub const fn without(mut self, byte: u8) -> Self {
+        self.0[(byte >> 6) as usize] &= !(1 << (byte & 63));
+        self
+    }
+
     /// Whether a byte is in it.
     #[must_use]
     pub const fn has(&self, byte: u8) -> bool {
@@ -94,6 +101,25 @@ impl Pairs {
             self.bytes.extend_from_slice(value);
             self.ends.push((name_end, end));
         }
+    }
+
+    /// Adds one that is written right where it is kept: the name first, then the value. What would make the buffer
+    /// larger than 4 GiB is left out.
+    pub fn push_with(&mut self, name: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) {
+        let begin = self.bytes.len();
+        name(&mut self.bytes);
+        let name_end = self.bytes.len();
+        value(&mut self.bytes);
+        match (u32::try_from(name_end), u32::try_from(self.bytes.len())) {
+            (Ok(name_end), Ok(end)) => self.ends.push((name_end, end)),
+            _ => self.bytes.truncate(begin),
+        }
+    }
+
+    /// How many bytes all names and values have together.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// How many there are.

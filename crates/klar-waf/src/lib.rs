@@ -16,3 +16,12 @@ pub mod seclang;
 pub mod sqli;
 pub mod transform;
 pub mod xss;
+
+mod compile;
+pub mod engine;
+mod program;
+
+pub use program::Settings;
+
+#[cfg(test)]
+mod tests;

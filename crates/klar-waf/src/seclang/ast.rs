@@ -40,6 +40,31 @@ pub struct Rule {
     pub links: Vec<Link>,
 }
 
+impl Rule {
+    /// The phase of a rule that says none.
+    pub const PHASE: u8 = 2;
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.links.first()?.actions.iter().find_map(|action| match action {
+            Action::Id(id) => Some(*id),
+            _ => None,
+        })
+    }
+
+    /// When it is asked: 1 (the request's head), 2 (its body), 3 (the response's head), 4 (its body), 5 (afterwards).
+    #[must_use]
+    pub fn phase(&self) -> u8 {
+        let actions = self.links.first().map_or(&[][..], |head| &head.actions);
+        let phase = actions.iter().find_map(|action| match action {
+            Action::Phase(phase) => Some(*phase),
+            _ => None,
+        });
+        phase.unwrap_or(Self::PHASE)
+    }
+}
+
 /// One `SecRule` of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -254,6 +279,18 @@ pub enum OperatorKind {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Text(pub Vec<Piece>);
 
+impl Text {
+    /// The text, if there is no variable in it.
+    #[must_use]
+    pub fn as_plain(&self) -> Option<String> {
+        let pieces = self.0.iter().map(|piece| match piece {
+            Piece::Plain(text) => Some(text.as_str()),
+            Piece::Variable(..) => None,
+        });
+        pieces.collect()
+    }
+}
+
 /// A piece of such a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
@@ -412,6 +449,15 @@ pub enum Mode {
     Off,
 }
 
+/// What is done about a body that is longer than its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitAction {
+    /// It is refused.
+    Reject,
+    /// What is within the limit is looked at, and the rest is not.
+    ProcessPartial,
+}
+
 /// Directives that set something for all requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setting {
@@ -427,12 +473,26 @@ pub enum Setting {
     ResponseBodyLimit(u64),
     /// `SecResponseBodyMimeType`.
     ResponseBodyTypes(Vec<String>),
+    /// `SecResponseBodyMimeTypesClear`: none of those before.
+    ResponseBodyTypesClear,
+    /// `SecRequestBodyNoFilesLimit`, in bytes: of a body without the files in it.
+    RequestBodyNoFilesLimit(u64),
+    /// `SecRequestBodyLimitAction`.
+    RequestBodyLimitAction(LimitAction),
+    /// `SecResponseBodyLimitAction`.
+    ResponseBodyLimitAction(LimitAction),
+    /// `SecRequestBodyJsonDepthLimit`, in levels.
+    JsonDepthLimit(u32),
+    /// `SecUploadFileLimit`: files in one body.
+    UploadFileLimit(u32),
     /// `SecArgumentsLimit`.
     ArgumentsLimit(u32),
     /// `SecArgumentSeparator`.
     ArgumentSeparator(u8),
     /// `SecComponentSignature`.
     Component(String),
+    /// `SecWebAppId`.
+    WebAppId(String),
     /// What has no meaning for this engine (logs, temporary files, collection timeouts): its name and its value.
     WithoutMeaning(String, String),
 }

@@ -184,13 +184,14 @@ impl Seen {
         }
         let [(first, account), (second, other)] = sessions.as_slice() else { return };
         let mut marks = Marks::of(account, first);
-        let others = Marks::of(other, second);
-        marks.only(&others);
+        let mut others = Marks::of(other, second);
+        marks.apart_from(&mut others);
         let own = [accounts.path.clone()];
         for path in own.iter().chain(paths) {
             let Ok(mine) = twice(world, Some(first), path).await else { continue };
             let (theirs, nobodys) = (read(world, Some(second), path).await, read(world, None, path).await);
-            let is_personal = marks.are_in(&mine);
+            // What names both, a list of all, is nobody's own.
+            let is_personal = marks.are_in(&mine) && !others.are_in(&mine);
             let mut wrong = is_personal && Did::of(&mine).is_kept();
             // Where one asks who one is, the name of anybody else is wrong, whoever that is.
             let anybody_else = || accounts.list.iter().any(|each| mine.text().contains(&each.name));
@@ -375,9 +376,11 @@ impl Marks {
         Self(marks)
     }
 
-    /// Leaves out what is said of others too.
-    fn only(&mut self, others: &Self) {
-        self.0.retain(|mark| !others.0.contains(mark));
+    /// Leaves out what is said of both.
+    fn apart_from(&mut self, others: &mut Self) {
+        let both: BTreeSet<String> = self.0.intersection(&others.0).cloned().collect();
+        self.0.retain(|mark| !both.contains(mark));
+        others.0.retain(|mark| !both.contains(mark));
     }
 
     fn are_in(&self, answer: &Answer) -> bool {

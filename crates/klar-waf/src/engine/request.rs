@@ -1,0 +1,369 @@
+//! Puts what came into collections, and runs the rules that may look at it.
+
+use super::memory::{Entry, Memory};
+use super::{Answer, Caches, Head, Interruption, Transaction};
+use crate::body::{self, Limits, Outcome, urlencoded};
+use crate::bytes::Pairs;
+use crate::seclang::{BodyProcessor, Collection};
+use crate::transform::url_decode;
+
+/// Which collections a pair goes into: with its value, and with its name.
+struct Into {
+    values: &'static [Collection],
+    names: &'static [Collection],
+}
+
+const QUERY: Into = Into {
+    values: &[Collection::ArgsGet, Collection::Args],
+    names: &[Collection::ArgsGetNames, Collection::ArgsNames],
+};
+const FORM: Into = Into {
+    values: &[Collection::ArgsPost, Collection::Args],
+    names: &[Collection::ArgsPostNames, Collection::ArgsNames],
+};
+const COOKIES: Into =
+    Into { values: &[Collection::RequestCookies], names: &[Collection::RequestCookiesNames] };
+const HEADERS: Into =
+    Into { values: &[Collection::RequestHeaders], names: &[Collection::RequestHeadersNames] };
+const ANSWER: Into =
+    Into { values: &[Collection::ResponseHeaders], names: &[Collection::ResponseHeadersNames] };
+const FILES: Into = Into { values: &[Collection::Files], names: &[Collection::FilesNames] };
+const PARTS: Into = Into { values: &[Collection::MultipartPartHeaders], names: &[] };
+const PART_NAMES: Into = Into { values: &[Collection::MultipartName], names: &[] };
+const FILE_NAMES: Into = Into { values: &[Collection::MultipartFilename], names: &[] };
+const XML: Into = Into { values: &[Collection::Xml], names: &[] };
+
+impl Memory {
+    fn pair(&mut self, into: &Into, name: &[u8], value: &[u8]) {
+        let name = self.keep(name);
+        let cell = self.add(value);
+        for collection in into.values {
+            self.push(*collection, Entry { name, cell });
+        }
+        if !into.names.is_empty() {
+            let cell = self.cell_of(name);
+            for collection in into.names {
+                self.push(*collection, Entry { name, cell });
+            }
+        }
+    }
+
+    /// Puts all pairs into collections; gives how many bytes they have.
+    fn pairs(&mut self, into: &Into, pairs: &Pairs) -> u64 {
+        let mut size = 0;
+        for (name, value) in pairs.iter() {
+            size += (name.len() + value.len()) as u64;
+            self.pair(into, name, value);
+        }
+        size
+    }
+}
+
+impl Transaction<'_> {
+    /// Takes the head of the request, and runs phase 1.
+    pub fn request(&mut self, caches: &Caches, head: &Head<'_>) -> Option<&Interruption> {
+        self.line(head);
+        let mut cookies = std::mem::take(&mut self.memory.pairs);
+        cookies.clear();
+        let limits = self.limits();
+        for (name, value) in head.headers {
+            self.memory.pair(&HEADERS, name, value);
+            if name.eq_ignore_ascii_case(b"cookie") {
+                // There are no more cookies than a head has bytes.
+                let _ = urlencoded::cookies(value, &limits, &mut cookies);
+            } else if name.eq_ignore_ascii_case(b"content-type") {
+                self.processor = processor_of(value);
+            }
+        }
+        self.memory.pairs(&COOKIES, &cookies);
+        self.memory.pairs = cookies;
+        if let Some(processor) = self.processor {
+            self.memory.set(Collection::ReqbodyProcessor, processor_name(processor));
+        }
+        self.run(caches, 1);
+        self.interruption.as_ref().filter(|interruption| interruption.blocks)
+    }
+
+    fn line(&mut self, head: &Head<'_>) {
+        let memory = &mut *self.memory;
+        let mut line = std::mem::take(&mut memory.text);
+        line.clear();
+        for part in [head.method, b" ", head.target, b" ", head.protocol] {
+            line.extend_from_slice(part);
+        }
+        memory.set(Collection::RequestLine, &line);
+        memory.set(Collection::RequestMethod, head.method);
+        memory.set(Collection::RequestUriRaw, head.target);
+        memory.set(Collection::RequestProtocol, head.protocol);
+        memory.set(Collection::RemoteAddr, head.remote);
+        memory.set(Collection::UniqueId, head.unique_id);
+        let target = head.target.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let question = memchr::memchr(b'?', target);
+        let path = target.get(..question.unwrap_or(target.len())).unwrap_or_default();
+        line.clear();
+        url_decode(path, &mut line);
+        memory.set(Collection::RequestFilename, &line);
+        memory.set(Collection::PathInfo, &line);
+        if let Some(at) = line.iter().rposition(|byte| matches!(byte, b'/' | b'\\'))
+            && let Some(name) = line.get(at + 1..).filter(|name| !name.is_empty())
+        {
+            memory.set(Collection::RequestBasename, name);
+        }
+        line.clear();
+        url_decode(target, &mut line);
+        memory.set(Collection::RequestUri, without_authority(&line));
+        memory.text = line;
+        let query = question.and_then(|at| target.get(at + 1..)).unwrap_or_default();
+        memory.set(Collection::QueryString, query);
+        let mut pairs = std::mem::take(&mut self.memory.pairs);
+        pairs.clear();
+        let form = urlencoded::read(query, self.settings.separator, &self.limits(), &mut pairs);
+        let size = self.memory.pairs(&QUERY, &pairs);
+        self.memory.pairs = pairs;
+        self.memory.set_number(Collection::ArgsCombinedSize, size);
+        self.memory.set_number(Collection::UrlencodedError, u64::from(form.is_invalid));
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            arguments: self.settings.arguments,
+            depth: self.settings.depth,
+            // The names of deeply nested values are long.
+            bytes: self.settings.request_body_limit.saturating_mul(2),
+            files: self.settings.arguments,
+        }
+    }
+
+    /// Whether the rules want to see the body of the request. What [`push_body`](Self::push_body) is not given, no rule
+    /// sees.
+    #[must_use]
+    pub fn wants_body(&self) -> bool {
+        self.settings.request_body
+    }
+
+    /// Takes some of the body. Beyond the limit nothing is kept; says whether all of it was within.
+    pub fn push_body(&mut self, bytes: &[u8]) -> bool {
+        self.body_len = self.body_len.saturating_add(bytes.len() as u64);
+        let room = self.settings.request_body_limit.saturating_sub(self.memory.body.len());
+        let within = bytes.get(..room.min(bytes.len())).unwrap_or(bytes);
+        self.memory.body.extend_from_slice(within);
+        self.has_body_beyond |= within.len() < bytes.len();
+        within.len() == bytes.len()
+    }
+
+    /// The body has ended: reads it, and runs phase 2.
+    pub fn request_body(&mut self, caches: &Caches) -> Option<&Interruption> {
+        self.read_body();
+        self.run(caches, 2);
+        self.interruption.as_ref().filter(|interruption| interruption.blocks)
+    }
+
+    fn read_body(&mut self) {
+        let memory = &mut *self.memory;
+        let body = std::mem::take(&mut memory.body);
+        let mut pairs = std::mem::take(&mut memory.pairs);
+        pairs.clear();
+        let limits = self.limits();
+        let memory = &mut *self.memory;
+        memory.set_number(Collection::InboundDataError, u64::from(self.has_body_beyond));
+        let mut trouble: Option<String> = None;
+        // What came before in the query counts.
+        let mut size = number(memory, Collection::ArgsCombinedSize);
+        match self.processor {
+            Some(BodyProcessor::UrlEncoded) => {
+                let form = urlencoded::read(&body, self.settings.separator, &limits, &mut pairs);
+                size += memory.pairs(&FORM, &pairs);
+                if form.is_invalid {
+                    memory.set_number(Collection::UrlencodedError, 1);
+                }
+                trouble = form.limit.map(|limit| limit.to_string());
+            }
+            Some(BodyProcessor::Json) => {
+                let outcome = memory.json.read(&body, &limits, &mut pairs);
+                trouble = said("JSON", &outcome);
+                size += memory.pairs(&FORM, &pairs);
+            }
+            Some(BodyProcessor::Xml) => {
+                let outcome = memory.xml.read(&body, &limits, &mut pairs);
+                trouble = said("XML", &outcome);
+                memory.pairs(&XML, &pairs);
+            }
+            Some(BodyProcessor::Multipart) => {
+                let content_type = header(memory, b"content-type").to_vec();
+                let mut reader = std::mem::take(&mut memory.multipart);
+                let outcome = reader.read(&content_type, &body, &limits, &mut pairs);
+                trouble = said("Multipart", &outcome);
+                size += memory.pairs(&FORM, &pairs);
+                parts(memory, &reader);
+                memory.multipart = reader;
+            }
+            None => {}
+        }
+        memory.set_number(Collection::ArgsCombinedSize, size);
+        for collection in [Collection::ReqbodyError, Collection::ReqbodyProcessorError] {
+            memory.set_number(collection, u64::from(trouble.is_some()));
+        }
+        if let Some(trouble) = trouble {
+            for collection in [Collection::ReqbodyErrorMsg, Collection::ReqbodyProcessorErrorMsg] {
+                memory.set(collection, trouble.as_bytes());
+            }
+        }
+        if !body.is_empty() {
+            // The names of elements and the contents of files are no attack by themselves.
+            if self.forces_body
+                || !matches!(self.processor, Some(BodyProcessor::Xml | BodyProcessor::Multipart))
+            {
+                memory.set(Collection::RequestBody, &body);
+            }
+            memory.set_number(Collection::RequestBodyLength, self.body_len);
+        }
+        memory.pairs = pairs;
+        memory.body = body;
+    }
+
+    /// Takes the head of the response, and runs phase 3.
+    pub fn response(&mut self, caches: &Caches, answer: &Answer<'_>) -> Option<&Interruption> {
+        let memory = &mut *self.memory;
+        memory.set_number(Collection::ResponseStatus, u64::from(answer.status));
+        memory.set(Collection::ResponseProtocol, answer.protocol);
+        for (name, value) in answer.headers {
+            memory.pair(&ANSWER, name, value);
+            if name.eq_ignore_ascii_case(b"content-type") {
+                let kind = value.split(|byte| *byte == b';').next().unwrap_or_default();
+                memory.set(Collection::ResponseContentType, kind.trim_ascii());
+            } else if name.eq_ignore_ascii_case(b"content-length") {
+                memory.set(Collection::ResponseContentLength, value);
+            }
+        }
+        memory.body.clear();
+        self.run(caches, 3);
+        self.interruption.as_ref().filter(|interruption| interruption.blocks)
+    }
+
+    /// Whether the rules want to see the body of the response.
+    #[must_use]
+    pub fn wants_response_body(&self) -> bool {
+        self.settings.response_body
+    }
+
+    /// Takes some of the response's body. Beyond the limit nothing is kept; says whether all of it was within.
+    pub fn push_response_body(&mut self, bytes: &[u8]) -> bool {
+        let room = self.settings.response_body_limit.saturating_sub(self.memory.body.len());
+        let within = bytes.get(..room.min(bytes.len())).unwrap_or(bytes);
+        self.memory.body.extend_from_slice(within);
+        within.len() == bytes.len()
+    }
+
+    /// The response has ended: runs phase 4.
+    pub fn response_body(&mut self, caches: &Caches) -> Option<&Interruption> {
+        let body = std::mem::take(&mut self.memory.body);
+        self.memory.set(Collection::ResponseBody, &body);
+        self.memory.body = body;
+        self.run(caches, 4);
+        self.interruption.as_ref().filter(|interruption| interruption.blocks)
+    }
+
+    /// All is over: runs phase 5, which cannot stop anything.
+    pub fn log(&mut self, caches: &Caches) {
+        self.run(caches, 5);
+    }
+}
+
+fn parts(memory: &mut Memory, reader: &body::multipart::Reader) {
+    memory.pairs(&FILES, &reader.files);
+    memory.pairs(&PARTS, &reader.part_headers);
+    memory.pairs(&PART_NAMES, &reader.names);
+    memory.pairs(&FILE_NAMES, &reader.file_names);
+    let mut all = 0;
+    for (contents, (name, _)) in reader.contents.iter().zip(reader.files.iter()) {
+        let size = contents.len() as u64;
+        all += size;
+        let mut digits = [0; 20];
+        let name = memory.keep(name);
+        let cell = memory.add(super::memory::decimal(size, &mut digits));
+        memory.push(Collection::FilesSizes, Entry { name, cell });
+    }
+    memory.set_number(Collection::FilesCombinedSize, all);
+    let flags = &reader.flags;
+    for (collection, is_set) in [
+        (Collection::MultipartBoundaryQuoted, flags.boundary_quoted),
+        (Collection::MultipartBoundaryWhitespace, flags.boundary_whitespace),
+        (Collection::MultipartCrlfLfLines, flags.crlf_lf_lines()),
+        (Collection::MultipartDataAfter, flags.data_after),
+        (Collection::MultipartDataBefore, flags.data_before),
+        (Collection::MultipartFileLimitExceeded, flags.file_limit_exceeded),
+        (Collection::MultipartHeaderFolding, flags.header_folding),
+        (Collection::MultipartInvalidHeaderFolding, flags.invalid_header_folding),
+        (Collection::MultipartInvalidPart, flags.invalid_part),
+        (Collection::MultipartInvalidQuoting, flags.invalid_quoting),
+        (Collection::MultipartLfLine, flags.lf_line),
+        (Collection::MultipartMissingSemicolon, flags.missing_semicolon),
+        (Collection::MultipartSemicolonMissing, flags.missing_semicolon),
+        (Collection::MultipartStrictError, flags.strict_error()),
+    ] {
+        memory.set_number(collection, u64::from(is_set));
+    }
+    memory.set_number(Collection::MultipartUnmatchedBoundary, u64::from(flags.unmatched_boundary));
+}
+
+fn said<F: std::fmt::Display>(format: &str, outcome: &Outcome<F>) -> Option<String> {
+    match outcome {
+        Outcome::Complete => None,
+        Outcome::Malformed { fault, at } => Some(format!("{format} parsing error: {fault}, at byte {at}")),
+        Outcome::Limited(limit) => Some(format!("{format} parsing error: {limit}")),
+    }
+}
+
+fn number(memory: &Memory, collection: Collection) -> u64 {
+    let value = memory.list(collection).first().map_or(&b""[..], |entry| memory.cell(entry.cell));
+    value
+        .iter()
+        .fold(0, |sum: u64, digit| sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0'))))
+}
+
+fn header<'m>(memory: &'m Memory, name: &[u8]) -> &'m [u8] {
+    let mut entries = memory.list(Collection::RequestHeaders).iter();
+    entries
+        .find(|entry| memory.span(entry.name).eq_ignore_ascii_case(name))
+        .map_or(&[], |entry| memory.cell(entry.cell))
+}
+
+/// How a body of this type is read, before a rule says otherwise.
+fn processor_of(content_type: &[u8]) -> Option<BodyProcessor> {
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let is = |wanted: &[u8]| kind.eq_ignore_ascii_case(wanted);
+    let ends = |wanted: &[u8]| {
+        kind.len() >= wanted.len()
+            && kind.get(kind.len() - wanted.len()..).is_some_and(|end| end.eq_ignore_ascii_case(wanted))
+    };
+    if is(b"application/x-www-form-urlencoded") {
+        Some(BodyProcessor::UrlEncoded)
+    } else if kind.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data")) {
+        Some(BodyProcessor::Multipart)
+    } else if is(b"application/json") || ends(b"+json") {
+        Some(BodyProcessor::Json)
+    } else if is(b"text/xml") || is(b"application/xml") || ends(b"+xml") {
+        Some(BodyProcessor::Xml)
+    } else {
+        None
+    }
+}
+
+pub(super) fn processor_name(processor: BodyProcessor) -> &'static [u8] {
+    match processor {
+        BodyProcessor::UrlEncoded => b"URLENCODED",
+        BodyProcessor::Multipart => b"MULTIPART",
+        BodyProcessor::Json => b"JSON",
+        BodyProcessor::Xml => b"XML",
+    }
+}
+
+/// The path of an address that names a host as well.
+fn without_authority(target: &[u8]) -> &[u8] {
+    if target.first() == Some(&b'/') {
+        return target;
+    }
+    let Some(colon) = memchr::memchr(b':', target) else { return target };
+    let Some(rest) = target.get(colon + 1..).and_then(|rest| rest.strip_prefix(b"//")) else { return target };
+    memchr::memchr(b'/', rest).and_then(|at| rest.get(at..)).unwrap_or(target)
+}
