@@ -196,9 +196,9 @@ impl Seen {
             // Where one asks who one is, the name of anybody else is wrong, whoever that is.
             let anybody_else = || accounts.list.iter().any(|each| mine.text().contains(&each.name));
             wrong |= *path == accounts.path && !is_personal && anybody_else();
-            for answer in [&theirs, &nobodys].into_iter().flatten().filter(|_| is_personal) {
+            for answer in [&theirs, &nobodys].into_iter().flatten() {
                 self.compared += 1;
-                wrong |= answer.status.is_success() && answer.body == mine.body;
+                wrong |= is_personal && answer.status.is_success() && answer.body == mine.body;
             }
             if wrong {
                 self.mixed.push(path.clone());
@@ -320,9 +320,9 @@ impl Seen {
             None if compared == 0 => Finding::unseen(
                 place,
                 words!(
-                    "two accounts are needed to tell, and an answer that shows who asks",
-                    "det trengs to kontoer for å si det, og et svar som viser hvem som spør",
-                    "det behövs två konton för att säga det, och ett svar som visar vem som frågar"
+                    "two accounts are needed to tell",
+                    "det trengs to kontoer for å si det",
+                    "det behövs två konton för att säga det"
                 ),
             ),
             None => Finding::held(
