@@ -24,8 +24,16 @@ use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio_rustls::TlsConnector;
 
-/// Requests per second.
+/// Requests per second, where the machine can carry as many.
 pub const RATE: u32 = 240;
+/// Fewer show nothing.
+const LEAST_RATE: u32 = 20;
+/// How long the machine is asked what it can carry, and by how many at once.
+const TRIAL: Duration = Duration::from_secs(8);
+const TRIAL_VISITORS: usize = 8;
+/// What is sent of what the machine can carry: half of it is gone with one of two instances, and the start of another
+/// takes half of the rest.
+const SHARE: f64 = 0.3;
 /// A visitor gives up after this.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Errors that are kept as examples.
@@ -68,6 +76,8 @@ pub struct Tally {
     pub kinds: BTreeMap<Kind, Count>,
     pub fresh_connections: u64,
     pub latency_us: Histogram<u64>,
+    /// The most that waited for an answer at once.
+    pub waited_at_once: usize,
     pub examples: Vec<String>,
     /// Orders that were acknowledged, by their key.
     pub orders: BTreeMap<String, u64>,
@@ -79,6 +89,7 @@ impl Tally {
             kinds: BTreeMap::new(),
             fresh_connections: 0,
             latency_us: Histogram::new_with_bounds(1, 60_000_000, 3)?,
+            waited_at_once: 0,
             examples: Vec::new(),
             orders: BTreeMap::new(),
         })
@@ -110,17 +121,23 @@ impl Tally {
         self.kinds.values().map(|count| count.broken).sum()
     }
 
+    /// Whether the app was ever a second behind the visitors, who come at this rate.
+    pub fn fell_behind(&self, rate: u32) -> bool {
+        self.waited_at_once > rate as usize
+    }
+
     /// In a line.
     pub fn line(&self) -> String {
         let part = |quantile| self.latency_us.value_at_quantile(quantile) as f64 / 1000.0;
         format!(
-            "{} requests ({} on new connections), {} failed; p50 {:.1} ms, p99 {:.1} ms, max {:.0} ms",
+            "{} requests ({} on new connections), {} failed; p50 {:.1} ms, p99 {:.1} ms, max {:.0} ms, at most {} at once",
             self.sent(),
             self.fresh_connections,
             self.failed(),
             part(0.5),
             part(0.99),
-            self.latency_us.max() as f64 / 1000.0
+            self.latency_us.max() as f64 / 1000.0,
+            self.waited_at_once
         )
     }
 
@@ -136,6 +153,7 @@ pub struct Client {
     port: u16,
     tls: TlsConnector,
     session: Session,
+    agent: String,
 }
 
 /// What a browser sends once somebody is signed in.
@@ -147,10 +165,15 @@ struct Session {
 
 /// Of the accounts that go with the demo app's seeds (its `klar.toml`).
 pub const PASSWORD: &str = "demo-lisens-2026";
-/// What the load calls itself, so that its requests can be told from klar's own probes.
-pub const AGENT: &str = "klar-load";
+/// What the load calls itself, with the number of its seed behind it, so that its requests can be told from those of
+/// another load and from klar's own probes.
+const AGENT: &str = "klar-load";
 /// What buyers hold while they pay.
 pub const BASKET: &str = r#"{"items":[{"licence_kind":"ledsager","quantity":1}]}"#;
+
+fn named(seed: u64) -> String {
+    format!("{AGENT}/{seed}")
+}
 
 /// A connection that is kept.
 pub type Connection = SendRequest<Full<Bytes>>;
@@ -173,8 +196,12 @@ impl Client {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut client =
-            Self { port, tls: TlsConnector::from(Arc::new(config)), session: Session::default() };
+        let mut client = Self {
+            port,
+            tls: TlsConnector::from(Arc::new(config)),
+            session: Session::default(),
+            agent: AGENT.into(),
+        };
         let who = serde_json::json!({ "email": email, "password": PASSWORD }).to_string();
         let (status, headers, body) = client.exchange(client.post("/api/session", None, who)?)?;
         ensure!(status == StatusCode::CREATED, "signing in answered {status}: {body}");
@@ -201,7 +228,7 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
-        let request = request.header(USER_AGENT, AGENT);
+        let request = request.header(USER_AGENT, &self.agent);
         request.header(COOKIE, &self.session.cookie).header("x-csrf-token", &self.session.csrf)
     }
 
@@ -271,20 +298,59 @@ pub struct Load {
     stop: Arc<AtomicBool>,
     tally: Arc<Mutex<Tally>>,
     thread: JoinHandle<Result<()>>,
+    agent: String,
+}
+
+/// What the machine can carry with all instances serving, in requests per second: so many visitors ask one request
+/// after the other.
+pub fn carried(client: Client) -> Result<u32> {
+    let tally = Arc::new(Mutex::new(Tally::new()?));
+    let sender = Rc::new(Sender::new(client, 0, tally.clone()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let begun = Instant::now();
+    LocalSet::new().block_on(&runtime, async {
+        let mut visitors = tokio::task::JoinSet::new();
+        for visitor in 0..TRIAL_VISITORS {
+            let (sender, mut mix) = (sender.clone(), Mix::new(visitor as u64));
+            visitors.spawn_local(async move {
+                while begun.elapsed() < TRIAL {
+                    mix.send_one(&sender).await;
+                }
+            });
+        }
+        while visitors.join_next().await.is_some() {}
+    });
+    let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    ensure!(tally.failed() == 0, "{} requests failed on a calm app:{}", tally.failed(), tally.reasons());
+    Ok((tally.sent() as f64 / begun.elapsed().as_secs_f64()) as u32)
+}
+
+/// What a load may be where so much can be carried: an app that falls behind says nothing about what klar loses.
+pub fn bearable(carried: u32) -> u32 {
+    ((f64::from(carried) * SHARE) as u32).clamp(LEAST_RATE, RATE)
 }
 
 impl Load {
-    /// Begins.
-    pub fn start(client: Client, seed: u64) -> Result<Self> {
+    /// Begins, with so many requests per second.
+    pub fn start(client: Client, seed: u64, rate: u32) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Mutex::new(Tally::new()?));
-        let (stopped, counted) = (stop.clone(), tally.clone());
+        let sender = (client, seed, tally.clone());
+        let agent = named(seed);
+        let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("load".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            LocalSet::new().block_on(&runtime, send_all(client, seed, stopped, counted));
+            let (client, seed, tally) = sender;
+            let sender = Rc::new(Sender::new(client, seed, tally));
+            LocalSet::new().block_on(&runtime, send_all(sender, Mix::new(seed), rate, stopped));
             Ok(())
         })?;
-        Ok(Self { stop, tally, thread })
+        Ok(Self { stop, tally, thread, agent })
+    }
+
+    /// What its requests call themselves.
+    pub fn agent(&self) -> &str {
+        &self.agent
     }
 
     /// How it has gone so far.
@@ -311,30 +377,48 @@ struct Sender {
     run: String,
 }
 
-async fn send_all(client: Client, seed: u64, stop: Arc<AtomicBool>, tally: Arc<Mutex<Tally>>) {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let run = format!("{}-{seed}", std::process::id());
-    let sender = Rc::new(Sender { client, idle: Default::default(), tally, number: AtomicU64::new(0), run });
-    let mut clock = tokio::time::interval(Duration::from_secs(1) / RATE);
-    let mut open = tokio::task::JoinSet::new();
-    while !stop.load(Ordering::Relaxed) {
-        clock.tick().await;
-        let kind = match random.u32(..100) {
+/// What is asked next, at random.
+struct Mix(fastrand::Rng);
+
+impl Mix {
+    fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    fn send_one(&mut self, sender: &Rc<Sender>) -> impl Future<Output = ()> + 'static {
+        let kind = match self.0.u32(..100) {
             0..50 => Kind::Orders,
             50..75 => Kind::Order,
             75..92 => Kind::Checkout,
             _ => Kind::Note,
         };
-        let fresh = random.u32(..10) == 0;
-        let order = random.u64(1..=100_000);
+        let fresh = self.0.u32(..10) == 0;
+        let order = self.0.u64(1..=100_000);
         let sender = sender.clone();
-        open.spawn_local(async move { sender.send(kind, fresh, order).await });
+        async move { sender.send(kind, fresh, order).await }
+    }
+}
+
+async fn send_all(sender: Rc<Sender>, mut mix: Mix, rate: u32, stop: Arc<AtomicBool>) {
+    let mut clock = tokio::time::interval(Duration::from_secs(1) / rate);
+    let mut open = tokio::task::JoinSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        clock.tick().await;
+        open.spawn_local(mix.send_one(&sender));
         while open.try_join_next().is_some() {}
+        let mut tally = sender.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.waited_at_once = tally.waited_at_once.max(open.len());
     }
     while open.join_next().await.is_some() {}
 }
 
 impl Sender {
+    fn new(mut client: Client, seed: u64, tally: Arc<Mutex<Tally>>) -> Self {
+        client.agent = named(seed);
+        let run = format!("{}-{seed}", std::process::id());
+        Self { client, idle: Default::default(), tally, number: AtomicU64::new(0), run }
+    }
+
     async fn send(&self, kind: Kind, fresh: bool, order: u64) {
         let begun = Instant::now();
         let key = format!("{}-{}", self.run, self.number.fetch_add(1, Ordering::Relaxed));

@@ -119,7 +119,7 @@ fn stages(world: &World, kills: u32, seed: u64) -> Result<String> {
     run(&mut world.klar(&["up"]))?;
     let client = Client::sign_in(world.https, &world.authority()?)?;
     let begun = Instant::now();
-    let load = Load::start(client.clone(), seed)?;
+    let load = Load::start(client.clone(), seed, RATE)?;
     std::thread::sleep(Duration::from_secs(2));
     say(format!("{kills} kills under {RATE} requests/s, seed {seed}"));
     let mut random = fastrand::Rng::with_seed(seed);

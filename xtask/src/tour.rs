@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::load::{AGENT, Client, Load, RATE, Tally};
+use crate::load::{self, Client, Load, Tally};
 use crate::scores;
 use crate::shell::{run, say};
 use crate::world::{World, serving};
@@ -18,6 +18,9 @@ const KILLS: u32 = 5;
 const DEPLOYS: u32 = 20;
 /// An instance that was shot is replaced within this.
 const BACK: Duration = Duration::from_secs(30);
+
+/// How often a stage is begun where the app falls behind its visitors, each time with half as many of them.
+const ATTEMPTS: u32 = 3;
 
 /// Does it all.
 pub fn tour(klar: PathBuf) -> Result<()> {
@@ -54,9 +57,13 @@ fn stages(world: &World) -> Result<()> {
     let (status, page) = client.get("/")?;
     ensure!(status == 200 && page.contains("<div id=\"root\">"), "the front page answered {status}: {page}");
 
-    shoot(world, &client)?;
-    ship(world, &client)?;
-    refuse(world, &client)?;
+    say("what this machine can carry");
+    let carried = load::carried(client.clone())?;
+    let mut visitors = Visitors { client, rate: load::bearable(carried), loads: 0 };
+    println!("  {carried} requests/s one after the other; {} are sent from here on", visitors.rate);
+    visitors.meanwhile(|visitors| shoot(world, visitors))?;
+    visitors.meanwhile(|visitors| ship(world, visitors))?;
+    visitors.meanwhile(|visitors| refuse(world, visitors))?;
     // As the shop is kept, without what the tour has written into it: its own tests run too.
     let _ = std::fs::remove_file(world.app.join("VERSION"));
     world.ask(&["deploy"])?;
@@ -68,44 +75,109 @@ fn stages(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn shoot(world: &World, client: &Client) -> Result<()> {
-    say(format!("kill -9 on {KILLS} instances, one after the other, under {RATE} requests/s"));
-    let load = Load::start(client.clone(), 1)?;
+/// Who visits the app meanwhile.
+struct Visitors {
+    client: Client,
+    rate: u32,
+    loads: u64,
+}
+
+/// Why a stage failed.
+enum Failure {
+    /// The app fell behind, so that what failed may have failed for that.
+    Behind(anyhow::Error),
+    Real(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Real(error.into())
+    }
+}
+
+impl Visitors {
+    /// A stage under load. Where the app fell behind and something failed, the stage says nothing about klar: once more,
+    /// with half as many visitors.
+    fn meanwhile(&mut self, stage: impl Fn(&mut Self) -> Result<(), Failure>) -> Result<()> {
+        for _ in 1..ATTEMPTS {
+            match stage(self) {
+                Ok(()) => return Ok(()),
+                Err(Failure::Real(error)) => return Err(error),
+                Err(Failure::Behind(error)) => {
+                    self.rate = (self.rate / 2).max(1);
+                    println!("  the app fell behind: {error:#}\n  once more, with {} requests/s", self.rate);
+                    std::thread::sleep(Duration::from_secs(5));
+                }
+            }
+        }
+        stage(self).map_err(|failure| match failure {
+            Failure::Behind(error) | Failure::Real(error) => error,
+        })
+    }
+
+    fn begin(&mut self) -> Result<Load> {
+        self.loads += 1;
+        Load::start(self.client.clone(), self.loads, self.rate)
+    }
+
+    /// The load ends; then this must hold of it.
+    fn end(&self, load: Load, holds: impl FnOnce(&Tally) -> Result<()>) -> Result<(), Failure> {
+        let tally = load.stop()?;
+        println!("  {}", tally.line());
+        if tally.sent() == 0 {
+            return Err(anyhow!("the load generator sent nothing").into());
+        }
+        holds(&tally).map_err(|error| {
+            if tally.fell_behind(self.rate) { Failure::Behind(error) } else { Failure::Real(error) }
+        })
+    }
+}
+
+fn shoot(world: &World, visitors: &mut Visitors) -> Result<(), Failure> {
+    say(format!("kill -9 on {KILLS} instances, one after the other, under {} requests/s", visitors.rate));
+    let load = visitors.begin()?;
+    let agent = load.agent().to_owned();
     std::thread::sleep(Duration::from_secs(2));
     for _ in 0..KILLS {
         let status = world.until("two instances serve", BACK, |status| serving(status).len() >= 2)?;
         let victim = &serving(&status)[0];
         let pid = victim["pid"].as_i64().context("an instance without a process")?;
         println!("  kill -9 {} (pid {pid})", victim["id"].as_str().unwrap_or("?"));
-        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL)?;
+        let pid = i32::try_from(pid).context("a process id")?;
+        kill(Pid::from_raw(pid), Signal::SIGKILL).context("killing it")?;
         std::thread::sleep(Duration::from_millis(500));
     }
     world.until("two instances serve again", BACK, |status| serving(status).len() >= 2)?;
     std::thread::sleep(Duration::from_secs(1));
-    let tally = finish(load)?;
-    let repeatable = tally.repeatable_failed();
-    ensure!(
-        repeatable == 0,
-        "{repeatable} requests failed that could have been repeated:{}",
-        tally.reasons()
-    );
-    ensure!(tally.broken() == 0, "{} requests got no honest answer:{}", tally.broken(), tally.reasons());
-    let recorded = recorded_as_failed(world, tally.honest())?;
-    ensure!(recorded == tally.honest(), "visitors saw {} errors, klar recorded {recorded}", tally.honest());
-    println!(
-        "  0 of those that can be repeated failed, {} checkouts included; {} plain writes in flight on a shot \
-         instance got an honest 502 or 503, and klar recorded each",
-        tally.orders.len(),
-        tally.honest()
-    );
-    Ok(())
+    visitors.end(load, |tally| {
+        let repeatable = tally.repeatable_failed();
+        ensure!(
+            repeatable == 0,
+            "{repeatable} requests failed that could have been repeated:{}",
+            tally.reasons()
+        );
+        ensure!(tally.broken() == 0, "{} requests got no honest answer:{}", tally.broken(), tally.reasons());
+        let recorded = recorded_as_failed(world, &agent, tally.honest())?;
+        ensure!(
+            recorded == tally.honest(),
+            "visitors saw {} errors, klar recorded {recorded}",
+            tally.honest()
+        );
+        println!(
+            "  0 of those that can be repeated failed, {} checkouts included; {} plain writes in flight on a shot \
+             instance got an honest 502 or 503, and klar recorded each",
+            tally.orders.len(),
+            tally.honest()
+        );
+        Ok(())
+    })
 }
 
-fn ship(world: &World, client: &Client) -> Result<()> {
-    say(format!("{DEPLOYS} deploys and {DEPLOYS} rollbacks under {RATE} requests/s"));
-    let load = Load::start(client.clone(), 2)?;
+fn ship(world: &World, visitors: &mut Visitors) -> Result<(), Failure> {
+    say(format!("{DEPLOYS} deploys and {DEPLOYS} rollbacks under {} requests/s", visitors.rate));
+    let load = visitors.begin()?;
     for number in 1..=DEPLOYS {
-        world.set_version(&format!("tour {number}"))?;
+        world.set_version(&format!("tour {} {number}", visitors.loads))?;
         let deploy = world.ask(&["deploy"])?;
         let rollback = world.ask(&["rollback"])?;
         let seconds = |receipt: &serde_json::Value| receipt["duration_ms"].as_f64().unwrap_or(0.0) / 1000.0;
@@ -118,40 +190,44 @@ fn ship(world: &World, client: &Client) -> Result<()> {
             deploy["failed_requests"].as_u64().unwrap_or(0)
                 + rollback["failed_requests"].as_u64().unwrap_or(0),
         );
-        ensure!(deploy["to"] != deploy["from"], "nothing was deployed: {deploy}");
-        ensure!(rollback["to"] == deploy["from"], "not rolled back to what was there: {rollback}");
+        if deploy["to"] == deploy["from"] {
+            return Err(anyhow!("nothing was deployed: {deploy}").into());
+        }
+        if rollback["to"] != deploy["from"] {
+            return Err(anyhow!("not rolled back to what was there: {rollback}").into());
+        }
+        if load.so_far().failed() > 0 {
+            break;
+        }
     }
-    let tally = finish(load)?;
+    visitors.end(load, none_failed)
+}
+
+fn refuse(world: &World, visitors: &mut Visitors) -> Result<(), Failure> {
+    say("a release that crashes at its start is refused");
+    let before = world.status()?["apps"][0]["release"].clone();
+    let load = visitors.begin()?;
+    let marker = world.app.join("CRASH");
+    std::fs::write(&marker, "").context("writing CRASH")?;
+    let output = world.try_klar(&["deploy"])?;
+    print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    std::fs::remove_file(&marker).context("removing CRASH")?;
+    let after = world.status()?["apps"][0]["release"].clone();
+    visitors.end(load, |tally| {
+        ensure!(output.status.code() == Some(1), "the deploy ended with {}", output.status);
+        ensure!(after == before, "release {before} served before, {after} after");
+        none_failed(tally)
+    })
+}
+
+fn none_failed(tally: &Tally) -> Result<()> {
     ensure!(tally.failed() == 0, "{} requests failed:{}", tally.failed(), tally.reasons());
     Ok(())
 }
 
-fn refuse(world: &World, client: &Client) -> Result<()> {
-    say("a release that crashes at its start is refused");
-    let before = world.status()?["apps"][0]["release"].clone();
-    let load = Load::start(client.clone(), 3)?;
-    std::fs::write(world.app.join("CRASH"), "")?;
-    let output = world.try_klar(&["deploy"])?;
-    print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    std::fs::remove_file(world.app.join("CRASH"))?;
-    let tally = finish(load)?;
-    ensure!(output.status.code() == Some(1), "the deploy ended with {}", output.status);
-    let after = world.status()?["apps"][0]["release"].clone();
-    ensure!(after == before, "release {before} served before, {after} after");
-    ensure!(tally.failed() == 0, "{} requests failed meanwhile:{}", tally.failed(), tally.reasons());
-    Ok(())
-}
-
-fn finish(load: Load) -> Result<Tally> {
-    let tally = load.stop()?;
-    println!("  {}", tally.line());
-    ensure!(tally.sent() > 0, "the load generator sent nothing");
-    Ok(tally)
-}
-
 /// The load's requests that the edge recorded as failed. Totals would not do: klar's own probes ask the app too, and
 /// one of them may be in flight on an instance that is shot.
-fn recorded_as_failed(world: &World, wanted: u64) -> Result<u64> {
+fn recorded_as_failed(world: &World, agent: &str, wanted: u64) -> Result<u64> {
     const RECORDS: &str = "100000";
     const PATIENCE: Duration = Duration::from_secs(10);
     let begun = Instant::now();
@@ -162,7 +238,7 @@ fn recorded_as_failed(world: &World, wanted: u64) -> Result<u64> {
             records.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         ensure!(!records.is_empty(), "no access records");
         let failed = records.iter().filter(|record| record["decided_by"] == "failed");
-        let (ours, others): (Vec<_>, Vec<_>) = failed.partition(|record| record["user_agent"] == AGENT);
+        let (ours, others): (Vec<_>, Vec<_>) = failed.partition(|record| record["user_agent"] == agent);
         let counted = ours.len() as u64;
         if counted >= wanted || begun.elapsed() > PATIENCE {
             for record in others {
