@@ -237,6 +237,7 @@ const server = http.createServer(async (req, res) => {
 })
 
 makePhotos()
+if (process.argv[2] === 'photos') process.exit()
 await createTables()
 server.listen(process.env.PORT || 3000, () => {
   console.log('Server running on port ' + (process.env.PORT || 3000))
