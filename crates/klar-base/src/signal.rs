@@ -56,6 +56,36 @@ pub struct AccessRecord {
     /// What became of the image that was asked for, on a route that converts images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageOutcome>,
+    /// What the firewall says of it, when it says anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waf: Option<WafFinding>,
+}
+
+/// What a firewall says of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WafFinding {
+    /// What it did.
+    pub verdict: WafVerdict,
+    /// The numbers of the rules that matched, each once, in their order: at most 16.
+    pub rules: Vec<u32>,
+    /// What the first of them is about.
+    pub message: String,
+    /// Where it found that: a collection and a name in it, as `ARGS:q`. Never the value.
+    pub place: String,
+    /// What the rules add up to, when they do.
+    pub score: Option<i64>,
+}
+
+/// What a firewall does with a request of which rules say something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WafVerdict {
+    /// It was stopped.
+    Blocked,
+    /// It would have been stopped.
+    Detected,
+    /// It was let through: too little speaks against it.
+    Noted,
 }
 
 /// What the edge did with an image.

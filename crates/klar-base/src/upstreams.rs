@@ -265,6 +265,9 @@ pub struct EdgeConfig {
     /// The ports where every connection begins with a header of the PROXY protocol.
     #[serde(default)]
     pub proxy_protocol: Vec<ProxyProtocol>,
+    /// Whoever shows this in `klar-check` is one of klar's own probes, which look past the firewall at the app.
+    #[serde(default)]
+    pub check_key: Option<Secret<String>>,
 }
 
 /// A port behind proxies that say in the PROXY protocol, versions 1 and 2, who the visitor is (proxy-protocol.txt of
@@ -338,6 +341,60 @@ pub struct Site {
     /// Its visitors may use HTTP/3, and hear of it.
     #[serde(default)]
     pub http3: bool,
+    /// The rules that its requests are judged by; `None`: by none.
+    #[serde(default)]
+    pub waf: Option<Waf>,
+}
+
+/// A web application firewall.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waf {
+    /// The rules.
+    pub rules: WafRules,
+    /// How many requests that may be honest are suspected: 1 (few) to 4.
+    pub paranoia: u8,
+    /// Rules of the app itself, in SecLang, before all others.
+    #[serde(default)]
+    pub own: String,
+}
+
+/// Where the rules of a firewall come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WafRules {
+    /// klar's own.
+    Core,
+    /// A set that somebody else wrote.
+    Set {
+        /// What people call it.
+        name: String,
+        /// Index among the descriptors that travel with the configuration: an open file with a [`RuleFiles`] as JSON.
+        file: usize,
+        /// Names the content: two files with the same value are the same.
+        digest: String,
+    },
+}
+
+/// The files of a rule set as they came, and what they name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleFiles {
+    /// Name and text of each file of rules, in their order.
+    pub rules: Vec<(String, String)>,
+    /// Name and contents of each file that they name.
+    pub data: Vec<(String, String)>,
+}
+
+/// What a firewall does on a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WafMode {
+    /// Nothing.
+    #[default]
+    Off,
+    /// It says what it would have stopped.
+    Detect,
+    /// It stops requests.
+    Block,
 }
 
 /// What stands between visitors and the edge, and how far it is believed. By default nothing does, and nobody is.
@@ -389,6 +446,9 @@ pub struct Route {
     /// Images are converted and scaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageRules>,
+    /// What the firewall does.
+    #[serde(default)]
+    pub waf: WafMode,
 }
 
 /// What the cache of the edge does on a route.

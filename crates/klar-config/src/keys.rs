@@ -16,7 +16,7 @@ use crate::tree::{Node, Table, toml_string};
 use crate::values::{
     Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
     HeaderField, HostName, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script,
-    ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName,
+    ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafRules,
 };
 
 /// A table at the top of the file.
@@ -442,6 +442,12 @@ section! {
         example: "images = true",
         aliases: &["image", "image_optimization", "optimize_images", "resize", "webp", "avif"],
     };
+
+    /// What the web application firewall does on this route.
+    waf as "waf": Waf = computed("`edge.waf`", default_route_waf) {
+        example: r#"waf = "detect""#,
+        aliases: &["firewall", "modsecurity"],
+    };
 }
 
 section! {
@@ -589,6 +595,30 @@ section! {
     /// The policy itself, in place of klar's.
     csp_policy as "csp_policy": Option<String> = absent("a policy that allows what comes from the app's own domains") {
         example: r#"csp_policy = "default-src 'self'; img-src *""#,
+    };
+
+    /// What the web application firewall does with a request that looks like an attack, and with an answer of the app
+    /// that tells strangers too much. A route may have it otherwise (`waf`). Heads of requests are inspected, bodies that
+    /// are forms, JSON, XML or multipart up to 1 MiB (a longer form, JSON or XML is answered with 413), and answers that
+    /// are text of a known length up to 64 KiB, or that tell of a failure.
+    waf as "waf": Waf = fixed("\"block\"") {
+        example: r#"waf = "detect""#,
+        aliases: &["firewall", "modsecurity", "web_application_firewall"],
+    };
+
+    /// The rules of the firewall: klar's own, or the OWASP Core Rule Set as Debian's package `modsecurity-crs` has it.
+    waf_rules as "waf_rules": WafRules = fixed("\"core\"") {
+        example: r#"waf_rules = "crs""#,
+        aliases: &["ruleset", "rules", "crs"],
+    };
+
+    /// How much the Core Rule Set suspects: at 1 it stops few honest requests, at 4 many. klar's own rules have one
+    /// level.
+    waf_paranoia as "waf_paranoia": u32 = fixed("1") {
+        example: "waf_paranoia = 2",
+        min: Some("1"),
+        max: Some("4"),
+        aliases: &["paranoia", "paranoia_level"],
     };
 
     /// How large the head of a request may be. A larger one is answered with 431.
@@ -790,6 +820,10 @@ fn edge_value<T: std::str::FromStr + ToString>(cx: &Reader<'_>, key: &str, other
 
 fn default_route_timeout(_: &Table, cx: &Reader<'_>) -> Computed<Period> {
     edge_value(cx, "timeout", Edge::default().timeout)
+}
+
+fn default_route_waf(_: &Table, cx: &Reader<'_>) -> Computed<Waf> {
+    edge_value(cx, "waf", Edge::default().waf)
 }
 
 fn default_route_body(_: &Table, cx: &Reader<'_>) -> Computed<ByteSize> {

@@ -49,5 +49,5 @@ pub use secret::{SecretRef, SecretRefError};
 pub use values::{
     Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader, HostName,
     Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind,
-    ServiceProtocol, ServiceWorker, UrlPath, VarName, WorkerOff,
+    ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafRules, WorkerOff,
 };

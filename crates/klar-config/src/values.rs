@@ -212,6 +212,16 @@ macro_rules! choice {
             }
         }
 
+        impl std::str::FromStr for $Type {
+            type Err = ();
+            fn from_str(text: &str) -> Result<Self, ()> {
+                match text {
+                    $( $name => Ok(Self::$Variant), )*
+                    _ => Err(()),
+                }
+            }
+        }
+
         impl Value for $Type {
             const KIND: Kind = Kind::Choice(&[ $( Choice { name: $name, doc: $choice_doc.trim_ascii() } ),* ]);
 
@@ -220,9 +230,9 @@ macro_rules! choice {
                     cx.wrong_type(key, node);
                     return None;
                 };
-                match text {
-                    $( $name => Some(Self::$Variant), )*
-                    _ => {
+                match text.parse() {
+                    Ok(choice) => Some(choice),
+                    Err(()) => {
                         let hint = suggest::nearest(text, [ $( $name ),* ]).map(|meant| format!("did you mean `\"{meant}\"`?"));
                         cx.bad_value(key, node, "none of these", hint);
                         None
@@ -264,6 +274,28 @@ choice! {
         Enforce = "enforce",
         /// Sends no policy of its own.
         Off = "off",
+    }
+}
+
+choice! {
+    /// What the web application firewall does.
+    pub enum Waf {
+        /// Stops what looks like an attack, with 403.
+        Block = "block",
+        /// Says in the access records what it would stop, and stops nothing.
+        Detect = "detect",
+        /// Nothing.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// The rules of the web application firewall.
+    pub enum WafRules {
+        /// klar's own.
+        Core = "core",
+        /// The OWASP Core Rule Set.
+        Crs = "crs",
     }
 }
 

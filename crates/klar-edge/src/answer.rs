@@ -56,7 +56,7 @@ impl Source {
     fn is_end(&self) -> bool {
         match self {
             Self::Full(bytes) | Self::Kept { body: bytes, .. } => bytes.is_empty(),
-            Self::App(body) => body.ended,
+            Self::App(body) => body.ended && body.first.is_empty(),
             Self::Compressed(body) => body.is_end(),
             Self::Fill(body) => body.is_end(),
             Self::File(body) => body.left == 0,
@@ -132,6 +132,8 @@ impl FileBody {
 pub struct AppBody {
     /// `None` only at its very end, when the connection goes back.
     incoming: Option<FromApp>,
+    /// What was read already, and is given before the rest.
+    first: Bytes,
     ended: bool,
     /// How long the app may be silent; an event stream may be so for ever.
     stall: Option<Duration>,
@@ -144,7 +146,7 @@ impl AppBody {
     /// The rest of an answer from the instance of `lease`, whose connection goes back to `pool` afterwards.
     pub fn new(incoming: FromApp, lease: Lease, pool: Rc<Pool>, stall: Option<Duration>) -> Self {
         let ended = incoming.is_over();
-        Self { incoming: Some(incoming), ended, stall, clock: None, lease, pool }
+        Self { incoming: Some(incoming), first: Bytes::new(), ended, stall, clock: None, lease, pool }
     }
 
     /// Whether its end is told from a connection that broke (RFC 9112 section 8).
@@ -154,7 +156,25 @@ impl AppBody {
 
     /// How much of it is to come, when the app said so.
     pub fn length(&self) -> Option<u64> {
-        self.incoming.as_ref().map_or(Some(0), FromApp::length)
+        let rest = self.incoming.as_ref().map_or(Some(0), FromApp::length)?;
+        Some(rest + self.first.len() as u64)
+    }
+
+    /// Waits for its first `max` bytes, or for all of it. They are given again afterwards, with the rest.
+    ///
+    /// # Errors
+    /// When the app breaks off.
+    pub async fn first(&mut self, max: usize) -> io::Result<Bytes> {
+        let mut all = BytesMut::new();
+        while all.len() < max
+            && let Some(frame) = std::future::poll_fn(|cx| self.poll(cx)).await
+        {
+            if let Ok(data) = frame?.into_data() {
+                all.extend_from_slice(&data);
+            }
+        }
+        self.first = all.freeze();
+        Ok(self.first.clone())
     }
 
     /// Notes with its instance that it broke off.
@@ -194,6 +214,9 @@ impl AppBody {
 
 impl Coming for AppBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
+        }
         if self.ended {
             return Poll::Ready(None);
         }

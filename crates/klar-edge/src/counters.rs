@@ -206,6 +206,7 @@ mod tests {
             user_agent: None,
             cache,
             image: None,
+            waf: None,
         }
     }
 

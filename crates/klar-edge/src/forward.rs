@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -30,6 +30,7 @@ use crate::answer::{Answer, AppBody, Source};
 use crate::asking::{Asking, Told};
 use crate::client;
 use crate::compress::compress;
+use crate::firewall::{self, Inspection};
 use crate::guard::{Clock, Heads};
 use crate::headers;
 use crate::http1::body::VisitorBody;
@@ -110,8 +111,9 @@ pub async fn forward(
     let deadline = begun + route.timeout;
     let repeatable = !road.upgrade && is_repeatable(parts, route.idempotent);
     let mut fault = None;
-    let mut body = match incoming.filter(|incoming| !incoming.is_end_stream()) {
-        None => Outgoing::Whole(Bytes::new()),
+    // The room is held for as long as the body is.
+    let (mut body, _room) = match incoming.filter(|incoming| !incoming.is_end_stream()) {
+        None => (Outgoing::Whole(Bytes::new()), None),
         Some(incoming) => {
             // Calls of gRPC may be silent for as long as both sides like.
             let is_call = headers::is_grpc(&parts.headers)
@@ -122,13 +124,25 @@ pub async fn forward(
             let read = story.read.get_or_insert_default().clone();
             let fault = &*fault.insert(Arc::new(AtomicU8::new(0)));
             let body = Metered { incoming, left: route.body_bytes, read, fault: fault.clone(), stall };
-            match Box::pin(timeout_at(deadline, hold(body, repeatable))).await {
-                Ok(Ok(body)) => body,
+            let inspected = story.inspection.as_ref().is_some_and(Inspection::awaits_body);
+            let is_long = body.size_hint().upper().is_none_or(|upper| upper > HELD_MAX as u64);
+            let room = if inspected && is_long { firewall::Room::take() } else { None };
+            if inspected && is_long && room.is_none() {
+                let detail = "too many long bodies are being inspected";
+                return Err(Failure::refused(StatusCode::SERVICE_UNAVAILABLE, detail));
+            }
+            match Box::pin(timeout_at(deadline, hold(body, repeatable, inspected))).await {
+                Ok(Ok(body)) => (body, room),
                 Ok(Err(())) => return Err(visitors_fault(fault).unwrap_or_else(late_body)),
                 Err(_) => return Err(late_body()),
             }
         }
     };
+    if let Some(inspection) = &mut story.inspection
+        && inspection.awaits_body()
+    {
+        inspect(inspection, &body, &parts.headers)?;
+    }
     let tag = headers::cookie(&parts.headers, STICKY).map(str::to_owned);
     let (client, request_id) = (story.record.client, story.record.request_id);
     let told = Told { client, https: road.https, request_id: request_id.as_str(), upgrade: road.upgrade };
@@ -169,11 +183,26 @@ pub async fn forward(
             }
             settle(road, response, lease, repeatable && parts.method != Method::HEAD).await
         };
+        let inspection = &mut story.inspection;
+        let attempt = async {
+            let answer = attempt.await?;
+            match inspection {
+                Some(inspection) => {
+                    let judged = inspection.app_answer(&parts.method, answer).await;
+                    judged.map_err(|error| Miss::Sent(describe(&error)))
+                }
+                None => Ok(Ok(answer)),
+            }
+        };
         let mut alarm = road.pool.alarm();
         let outcome = alarm.before(deadline.into(), attempt).await;
         road.pool.keep_alarm(alarm);
         let miss = match outcome {
-            Some(Ok(mut answer)) => {
+            Some(Ok(Err(leak))) => {
+                upstream.note_well(&road.shared);
+                return Err(leak);
+            }
+            Some(Ok(Ok(mut answer))) => {
                 upstream.note_well(&road.shared);
                 if answer.status().is_server_error() {
                     upstream.count_failure();
@@ -371,13 +400,32 @@ fn stick(answer: &mut Answer, upstream: &UpstreamState, https: bool) {
     }
 }
 
-/// Reads what may have to be sent twice, or is so short that an instance should not have to wait for it.
-async fn hold(mut body: Metered, repeatable: bool) -> Result<Outgoing, ()> {
+/// Has the firewall judge a body as far as it is here.
+fn inspect(inspection: &mut Inspection, body: &Outgoing, headers: &HeaderMap) -> Result<(), Failure> {
+    let (first, is_whole) = match body {
+        Outgoing::Whole(bytes) => (bytes, true),
+        Outgoing::Stream(Some(body)) => (&body.first, false),
+        Outgoing::Stream(None) => return Ok(()),
+    };
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_of_parts = kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"));
+    if !is_whole && !is_of_parts && inspection.blocks() {
+        return Err(Failure::refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body of the request is longer than what the firewall inspects, 1 MiB",
+        ));
+    }
+    inspection.body(first).map_or(Ok(()), |blocked| Err(blocked.into()))
+}
+
+/// Reads what may have to be sent twice, or is inspected, or is so short that an instance should not have to wait for it.
+async fn hold(mut body: Metered, repeatable: bool, inspected: bool) -> Result<Outgoing, ()> {
     let length = body.incoming.size_hint().exact();
     let is_short = length.is_some_and(|length| length <= HELD_MAX as u64);
+    let most = if inspected { firewall::BODY_MAX } else { HELD_MAX };
     let mut held = BytesMut::new();
-    if is_short || repeatable {
-        while held.len() <= HELD_MAX {
+    if is_short || repeatable || inspected {
+        while held.len() <= most {
             match body.frame().await {
                 None => return Ok(Outgoing::Whole(held.freeze())),
                 Some(frame) => {

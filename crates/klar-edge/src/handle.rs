@@ -12,6 +12,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Body;
 use klar_base::ReleaseId;
 use klar_base::signal::{DecidedBy, ImageOutcome};
+use klar_base::upstreams::WafMode;
 
 use tokio::sync::watch;
 
@@ -20,10 +21,11 @@ use crate::cache;
 use crate::compress::compress;
 use crate::fields::Fields;
 use crate::files;
+use crate::firewall::{self, Inspection};
 use crate::forward::{Failure, Road};
 use crate::front::{Peer, Visitor};
 use crate::guard::{HeadNote, Heads};
-use crate::headers;
+use crate::headers::{self, Address};
 use crate::http1::alarm::Alarm;
 use crate::http1::body::VisitorBody;
 use crate::http1::outbound::Outbound;
@@ -214,6 +216,7 @@ impl Visit {
                 route
             }
         };
+        self.inspect(site, route, visitor, &request, story)?;
         match &route.target {
             Destination::Static { folder, prepared, release, spa, shelf } => {
                 let source = (&**folder, prepared.as_deref(), release, *spa);
@@ -257,6 +260,41 @@ impl Visit {
                 })
             }
         }
+    }
+
+    /// Has the firewall judge the head of a request, and the body where none is to come that it reads.
+    ///
+    /// # Errors
+    /// How the request is refused.
+    fn inspect(
+        &self,
+        site: &SiteTable,
+        route: &RouteTable,
+        visitor: Visitor,
+        request: &Request<VisitorBody>,
+        story: &mut Story,
+    ) -> Result<(), Failure> {
+        let Some(rules) = site.rules.as_ref().filter(|_| route.waf != WafMode::Off) else { return Ok(()) };
+        if self.shared.table.load().is_check(request.headers()) {
+            return Ok(());
+        }
+        let headers = firewall::lines(request.headers());
+        let address = Address::of(visitor.address.to_canonical());
+        let asking = firewall::Asking {
+            method: request.method().as_str(),
+            target: request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
+            protocol: firewall::protocol(request.version()),
+            remote: address.as_str(),
+            id: story.record.request_id.as_str(),
+        };
+        let (mut inspection, mut blocked) = Inspection::begin(rules, route.waf, asking, &headers);
+        let is_whole =
+            request.body().is_end_stream() || route.service().is_none() || !inspection.reads_body();
+        if blocked.is_none() && is_whole {
+            blocked = inspection.body(b"");
+        }
+        story.inspection = Some(inspection);
+        blocked.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
     /// Decides what answers a request to `site`, with a head of so many bytes. Changes nothing, so that it can be asked

@@ -43,6 +43,7 @@ fn is_ours(name: &[u8]) -> bool {
             | b"x-forwarded-prefix"
             | b"x-forwarded-server"
             | b"x-real-ip"
+            | b"klar-check"
     )
 }
 

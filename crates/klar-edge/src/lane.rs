@@ -22,7 +22,7 @@ use http::header;
 use http::{Method, Request, StatusCode};
 use httparse::Header;
 use klar_base::signal::{CacheOutcome, DecidedBy};
-use klar_base::upstreams::AppProtocol;
+use klar_base::upstreams::{AppProtocol, WafMode};
 
 use crate::asking::{self, Told};
 use crate::cache::{self, Glance, Times};
@@ -30,10 +30,11 @@ use crate::client::head::{self as answers, Framing, Parsed};
 use crate::client::{Begun, Link};
 use crate::compress::{self, Coding};
 use crate::fields::{self, Fields, Lines};
+use crate::firewall::{self, Inspection};
 use crate::forward::{HELD_MAX, STICKY};
 use crate::front::Visitor;
 use crate::handle::{Decided, Saying, Visit, host_in};
-use crate::headers;
+use crate::headers::{self, Address};
 use crate::http1::alarm::Alarm;
 use crate::http1::outbound::{COPY_MAX, Outbound};
 use crate::http1::request::Asked;
@@ -50,6 +51,8 @@ use crate::upstream::{self, Lease, Wish};
 #[derive(Debug)]
 pub struct Underway {
     facts: Facts,
+    /// What the rules of the firewall make of it, if they want to see the answer.
+    inspection: Option<Inspection>,
     /// When it was sent.
     sent: Instant,
     lease: Lease,
@@ -159,6 +162,8 @@ impl Facts {
             user_agent: agent.as_deref(),
             cache: outcome.cache,
             image: None,
+            // What it has found is told on the general way.
+            waf: None,
         };
         story::count(shared, &record, route.map(|route| &*route.totals), Some(&self.site.totals));
     }
@@ -206,18 +211,37 @@ impl Visit {
         if route.images.is_some() || service.sticky || !service.speaks(AppProtocol::Http1) || !is_one {
             return None;
         }
+        let time_unix_ms = story::unix_ms(SystemTime::now());
+        let id = RequestId::new(time_unix_ms);
+        let inspection = match &site.rules {
+            Some(rules) if route.waf != WafMode::Off => {
+                if lines.has(&firewall::CHECK) {
+                    return None;
+                }
+                let address = Address::of(visitor.address.to_canonical());
+                let asking = firewall::Asking {
+                    method: method.as_str(),
+                    target,
+                    protocol: if parsed.version == Some(0) { "HTTP/1.0" } else { "HTTP/1.1" },
+                    remote: address.as_str(),
+                    id: id.as_str(),
+                };
+                // What has to be told of is told on the general way, which asks again.
+                Some(with_pairs(&lines, |pairs| Inspection::of_nothing_bad(rules, route.waf, asking, pairs))?)
+            }
+            _ => None,
+        };
         let now = Instant::now();
         let from = (visitor.https, authority, target);
         let glance = cache::glance(&self.shared.cache, site, route, (&method, &lines), from, now)?;
 
-        let time_unix_ms = story::unix_ms(SystemTime::now());
         let facts = Facts {
             site: site.clone(),
             route: route.place,
             visitor,
             begun: note.begun,
             time_unix_ms,
-            id: RequestId::new(time_unix_ms),
+            id,
             is_head,
             cached: None,
             path: span(head, path.as_bytes()),
@@ -266,6 +290,7 @@ impl Visit {
         let facts = Facts { cached, ..facts };
         Some(Way::Waits(Underway {
             facts,
+            inspection,
             sent: now,
             lease,
             link: Some(link),
@@ -344,7 +369,7 @@ impl Visit {
         alarm: &mut Alarm,
         out: &mut Outbound,
     ) -> Poll<Option<bool>> {
-        let Underway { facts, sent, link, unsent, came, since, need, broken, is_fresh, .. } = way;
+        let Underway { facts, inspection, sent, link, unsent, came, since, need, broken, is_fresh, .. } = way;
         let route = facts.route().filter(|_| unsent.is_empty());
         let (Some(route), Some(app)) = (route, link.as_mut()) else { return Poll::Ready(None) };
         if std::mem::take(is_fresh) {
@@ -358,7 +383,7 @@ impl Visit {
                 }
                 // Most answers come whole.
                 if came.is_empty() {
-                    let heard = self.hear(head, (facts, route, *sent), new, asked, out);
+                    let heard = self.hear(head, (facts, route, *sent), inspection, new, asked, out);
                     if !matches!(heard, Heard::Answered { .. }) {
                         came.extend_from_slice(new);
                     }
@@ -368,7 +393,7 @@ impl Visit {
                 if came.len() < *need {
                     return Heard::More(*need);
                 }
-                self.hear(head, (facts, route, *sent), came, asked, out)
+                self.hear(head, (facts, route, *sent), inspection, came, asked, out)
             });
             match heard {
                 Poll::Pending => {
@@ -403,6 +428,7 @@ impl Visit {
         &self,
         head: &[u8],
         (facts, route, sent): (&Facts, &RouteTable, Instant),
+        inspection: &mut Option<Inspection>,
         bytes: &[u8],
         asked: Asked,
         out: &mut Outbound,
@@ -427,6 +453,17 @@ impl Visit {
             return Heard::General;
         }
 
+        if let Some(inspection) = inspection
+            && !facts.is_head
+            && inspection.reads_answer(&lines)
+        {
+            let is_bad = with_pairs(&lines, |pairs| {
+                inspection.answer(status.as_u16(), pairs, body).is_some() || inspection.has_found()
+            });
+            if is_bad {
+                return Heard::General;
+            }
+        }
         let here = (!facts.is_head).then_some(length as u64);
         let is_worth_it = compress::is_worth_it(status, &lines, here);
         if is_worth_it && let Some(codings) = &facts.codings {
@@ -503,6 +540,20 @@ impl Visit {
         };
         request.extensions_mut().insert(handed);
     }
+}
+
+/// Gives lines as the firewall takes them.
+fn with_pairs<T>(lines: &Lines<'_, '_>, take: impl FnOnce(&[(&[u8], &[u8])]) -> T) -> T {
+    const USUAL: usize = 40;
+    let mut pairs = [(&b""[..], &b""[..]); USUAL];
+    if lines.all.len() > USUAL {
+        let pairs: Vec<_> = lines.all.iter().map(|line| (line.name.as_bytes(), line.value)).collect();
+        return take(&pairs);
+    }
+    for (pair, line) in pairs.iter_mut().zip(lines.all) {
+        *pair = (line.name.as_bytes(), line.value);
+    }
+    take(pairs.get(..lines.all.len()).unwrap_or_default())
 }
 
 /// Room for what the edge adds to the head of an answer, in bytes.

@@ -9,7 +9,7 @@
 //! (`framing.rs` judges heads and `chunked.rs` chunks; `guard.rs` lets only well-framed bytes through to hyper, where a
 //! WebSocket is asked for), or, for HTTP/2, `guard_http2.rs` ends connections that only cost (`frames.rs` follows
 //! frames, `manners.rs` judges them), for HTTP/3 `http3/`, and `semantics.rs` judges requests; `handle.rs` finds the site
-//! and the route (`table.rs`, and `mutual_tls.rs` for routes that want a certificate), `cache/` answers from what it
+//! and the route (`table.rs`, and `mutual_tls.rs` for routes that want a certificate), `firewall/` judges it, `cache/` answers from what it
 //! keeps, `forward.rs` sends the request to an instance, over and over where that is safe (`asking.rs` says it as an app
 //! should get it, `upstream.rs` chooses, `pool.rs` keeps connections, `client/` speaks HTTP/1.1 over them),
 //! `compress.rs` packs what comes back, or `files.rs` answers from a folder (`kept.rs` keeps what is small); `images/`
@@ -36,6 +36,7 @@ mod counters;
 mod explain;
 mod fields;
 mod files;
+mod firewall;
 mod forward;
 mod forwarded;
 mod frames;

@@ -16,19 +16,36 @@ pub struct Reason {
     pub detail: &'static str,
     /// The methods that would do instead (`Allow`), with a 405.
     allow: Option<&'static str>,
+    /// Of a 403: what it is for.
+    wants: Wants,
+}
+
+/// What a page says to do that the status alone does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// What the status says.
+    Usual,
     /// A certificate would do.
-    certificate: bool,
+    Certificate,
+    /// Something else would: this looks like an attack.
+    Harmless,
 }
 
 impl Reason {
     /// A status and why.
     pub const fn new(status: StatusCode, detail: &'static str) -> Self {
-        Self { status, detail, allow: None, certificate: false }
+        Self { status, detail, allow: None, wants: Wants::Usual }
     }
 
     /// 403: only visitors with a certificate are let in, and this one has none that will do.
     pub const fn certificate(detail: &'static str) -> Self {
-        Self { certificate: true, ..Self::new(StatusCode::FORBIDDEN, detail) }
+        Self { wants: Wants::Certificate, ..Self::new(StatusCode::FORBIDDEN, detail) }
+    }
+
+    /// The firewall has stopped it.
+    pub const fn attack(status: StatusCode) -> Self {
+        let detail = "the firewall stopped this request: it looks like an attack";
+        Self { wants: Wants::Harmless, ..Self::new(status, detail) }
     }
 
     /// 405: this method will not do, these would.
@@ -110,6 +127,24 @@ impl Language {
             Self::Swedish => (
                 "Här behövs ett certifikat",
                 "Installera det du har fått, stäng webbläsaren och välj det när du blir tillfrågad.",
+            ),
+        }
+    }
+
+    /// A title, and what to do, where the firewall has stopped a request.
+    fn attack_text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::English => (
+                "This was stopped",
+                "It looked like an attack. If it was none, say it in other words, or report it with the number below.",
+            ),
+            Self::Norwegian => (
+                "Dette ble stoppet",
+                "Det så ut som et angrep. Var det ikke det, si det med andre ord, eller meld fra med nummeret under.",
+            ),
+            Self::Swedish => (
+                "Detta stoppades",
+                "Det såg ut som ett angrepp. Var det inte det, säg det med andra ord, eller rapportera det med numret nedan.",
             ),
         }
     }
@@ -232,8 +267,11 @@ fn json(reason: Reason, request_id: &str) -> String {
 
 fn html(reason: Reason, language: Language, request_id: &str) -> String {
     let Words { tag, id } = language.words();
-    let (title, text) =
-        if reason.certificate { language.certificate_text() } else { language.text(reason.status) };
+    let (title, text) = match reason.wants {
+        Wants::Usual => language.text(reason.status),
+        Wants::Certificate => language.certificate_text(),
+        Wants::Harmless => language.attack_text(),
+    };
     let status = reason.status.as_u16();
     format!(
         r#"<!doctype html>

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use klar_base::signal::{CacheOutcome, DecidedBy, ImageOutcome};
+use klar_base::signal::{CacheOutcome, DecidedBy, ImageOutcome, WafFinding};
 use klar_base::upstreams::FromEdge;
 
 use crate::counters::{LANES, lane};
@@ -47,6 +47,7 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a str>,
     pub cache: Option<CacheOutcome>,
     pub image: Option<ImageOutcome>,
+    pub waf: Option<&'a WafFinding>,
 }
 
 impl Record<'_> {
@@ -97,6 +98,11 @@ impl Record<'_> {
                 ImageOutcome::Original => "original",
             };
             plain(out, ",\"image\":", outcome);
+        }
+        if let Some(finding) = self.waf {
+            out.extend_from_slice(b",\"waf\":");
+            // Writing to memory does not fail.
+            let _ = serde_json::to_writer(&mut *out, finding);
         }
         out.push(b'}');
     }
@@ -194,10 +200,17 @@ fn lock(text: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use klar_base::signal::AccessRecord;
+    use klar_base::signal::{AccessRecord, WafVerdict};
 
     use super::*;
 
+    const FINDING: WafFinding = WafFinding {
+        verdict: WafVerdict::Blocked,
+        rules: Vec::new(),
+        message: String::new(),
+        place: String::new(),
+        score: Some(5),
+    };
     const FULL: Record<'_> = Record {
         time_unix_ms: 1,
         request_id: "0123",
@@ -221,6 +234,7 @@ mod tests {
         user_agent: Some("curl"),
         cache: Some(CacheOutcome::Miss),
         image: Some(ImageOutcome::Made),
+        waf: Some(&FINDING),
     };
 
     /// What the core reads out of everything that was added.
@@ -246,6 +260,7 @@ mod tests {
             user_agent: None,
             cache: None,
             image: None,
+            waf: None,
             ..FULL
         };
         records.add(&bare);
@@ -280,6 +295,12 @@ mod tests {
             let written = json(&Record { image: Some(outcome), ..FULL });
             assert_eq!(written["image"], serde_json::to_value(outcome).unwrap());
         }
+        let (message, place) = ("\"SQL\"".to_owned(), "ARGS:a\"b".to_owned());
+        let finding = WafFinding { rules: vec![942_100, 1], message, place, ..FINDING };
+        assert_eq!(
+            json(&Record { waf: Some(&finding), ..FULL })["waf"],
+            serde_json::to_value(&finding).unwrap()
+        );
         for byte in 0..=0x7f_u8 {
             let path = format!("/å{}", char::from(byte));
             assert_eq!(json(&Record { path: &path, ..FULL })["path"], path);

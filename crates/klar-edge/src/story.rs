@@ -12,6 +12,7 @@ use klar_base::signal::{CacheOutcome, DecidedBy, ImageOutcome};
 
 use crate::counters::RouteTotals;
 use crate::fields;
+use crate::firewall::Inspection;
 use crate::front::Visitor;
 use crate::records::Record;
 use crate::table::{AppTotals, Shared, SiteTable};
@@ -28,6 +29,8 @@ pub struct Story {
     pub route: Option<Arc<RouteTotals>>,
     /// Bytes of the body that were read, if it is counted.
     pub read: Option<Arc<AtomicU64>>,
+    /// What the rules of the firewall make of it, where they are asked.
+    pub inspection: Option<Inspection>,
     begun: Instant,
     shared: Arc<Shared>,
 }
@@ -83,7 +86,7 @@ impl Story {
             cache: None,
             image: None,
         };
-        Box::new(Self { record, totals: None, route: None, read: None, begun, shared })
+        Box::new(Self { record, totals: None, route: None, read: None, inspection: None, begun, shared })
     }
 
     /// Takes up where somebody else has begun: the app knows the request by this name.
@@ -105,6 +108,7 @@ pub fn unix_ms(time: SystemTime) -> u64 {
 
 impl Drop for Story {
     fn drop(&mut self) {
+        let waf = self.inspection.as_mut().and_then(Inspection::finding);
         let draft = &self.record;
         let agent = draft.user_agent.as_ref().map(|said| agent(said.as_bytes()));
         let record = Record {
@@ -130,6 +134,7 @@ impl Drop for Story {
             user_agent: agent.as_deref(),
             cache: draft.cache,
             image: draft.image,
+            waf: waf.as_ref(),
         };
         count(&self.shared, &record, self.route.as_deref(), self.totals.as_deref());
     }

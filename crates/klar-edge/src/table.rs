@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use klar_base::images::ImageRules;
 use klar_base::look::{Counts, RouteCounts, SiteView};
 use klar_base::signal::Totals;
-use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals};
-use klar_base::{AppKey, InstanceId, Network, ReleaseId, ServiceName};
+use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals, WafMode};
+use klar_base::{AppKey, InstanceId, Network, ReleaseId, Secret, ServiceName, upstreams};
 use rustls::DistinguishedName;
 use tokio::sync::watch;
 
@@ -25,6 +25,8 @@ use crate::cache::Cache;
 use crate::cache::key::ByNumber;
 use crate::challenge::Challenges;
 use crate::counters::{Doors, RouteSums, RouteTotals};
+use crate::fields::Fields;
+use crate::firewall::{self, Rules};
 use crate::front::TurnedAway;
 use crate::guard::Clocks;
 use crate::headers;
@@ -47,6 +49,7 @@ pub struct Table {
     pub asks_somewhere: bool,
     /// Some host is served over HTTP/3.
     pub http3: bool,
+    check_key: Option<Secret<String>>,
     /// By port.
     proxy_protocol: HashMap<u16, Arc<[Network]>>,
     /// Visitors look for what they like, and put nothing in: no secret need be in its hashes.
@@ -71,6 +74,8 @@ pub struct SiteTable {
     pub http3: Option<HeaderValue>,
     pub services: BTreeMap<ServiceName, Arc<ServiceTable>>,
     pub first_host: String,
+    /// What its requests are judged by.
+    pub rules: Option<Arc<Rules>>,
     /// Grows when the releases change that get requests: see [`crate::cache`].
     pub epoch: u64,
     /// The most specific first.
@@ -93,6 +98,7 @@ pub struct RouteTable {
     pub clients: Option<Arc<Authorities>>,
     /// How images are converted; `None`: they are not.
     pub images: Option<ImageRules>,
+    pub waf: WafMode,
     pub totals: Arc<RouteTotals>,
 }
 
@@ -146,6 +152,7 @@ impl Table {
             connections_max: u32::MAX,
             asks_somewhere: false,
             http3: false,
+            check_key: None,
             proxy_protocol: HashMap::new(),
             hosts: HashMap::default(),
             apps: BTreeMap::new(),
@@ -212,6 +219,16 @@ impl Table {
             SiteView { app: app.clone(), hosts, routes: routes.collect() }
         };
         self.apps.iter().map(view).collect()
+    }
+
+    /// Whether a request comes from one of klar's own probes, which look past the firewall.
+    pub fn is_check(&self, headers: &impl Fields) -> bool {
+        let (Some(shown), Some(key)) = (headers.first(&firewall::CHECK), &self.check_key) else {
+            return false;
+        };
+        let digest = |text: &[u8]| ring::digest::digest(&ring::digest::SHA256, text);
+        // How many bytes are right must not be told by how long it takes: of digests that says nothing.
+        !key.expose().is_empty() && digest(shown).as_ref() == digest(key.expose().as_bytes()).as_ref()
     }
 
     /// Every service, with its site.
@@ -336,6 +353,26 @@ struct Memory {
     totals: BTreeMap<AppKey, Arc<AppTotals>>,
     routes: BTreeMap<(AppKey, String), Arc<RouteTotals>>,
     epochs: BTreeMap<AppKey, Epoch>,
+    rules: BTreeMap<firewall::Key, Weak<Rules>>,
+}
+
+impl Memory {
+    /// The rules of an app, compiled anew only where nobody has the same.
+    fn rules(
+        &mut self,
+        app: &AppKey,
+        wanted: &upstreams::Waf,
+        files: &[Arc<OwnedFd>],
+    ) -> Result<Arc<Rules>, String> {
+        self.rules.retain(|_, rules| rules.strong_count() > 0);
+        let key = firewall::key(wanted);
+        if let Some(known) = self.rules.get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let rules = Arc::new(Rules::new(&app.to_string(), wanted, files)?);
+        self.rules.insert(key, Arc::downgrade(&rules));
+        Ok(rules)
+    }
 }
 
 /// Which releases of an app get requests, and how often that has changed.
@@ -571,6 +608,7 @@ impl Shared {
                     cache,
                     // As with the cache, where what is made would be kept.
                     images: route.images.filter(|_| clients.is_none()),
+                    waf: route.waf,
                     clients,
                 });
             }
@@ -585,6 +623,7 @@ impl Shared {
             }
             let epoch = epoch.number;
             self.cache.serve(&site.app, epoch, &serving);
+            let rules = site.waf.map(|waf| memory.rules(&site.app, &waf, &folders)).transpose()?;
             let is_open = routes.iter().all(|route: &RouteTable| route.clients.is_none());
             let http3 = (site.http3 && is_open).then(|| headers::http3_at(config.https_port));
             let table = Arc::new(SiteTable {
@@ -603,6 +642,7 @@ impl Shared {
                 services,
                 epoch,
                 first_host: site.hosts.first().cloned().unwrap_or_default(),
+                rules,
                 routes,
             });
             hosts.extend(site.hosts.into_iter().map(|host| (host, table.clone())));
@@ -616,6 +656,7 @@ impl Shared {
             connections_max: config.connections_max,
             asks_somewhere: asks,
             http3: apps.values().any(|site: &Arc<SiteTable>| site.http3.is_some()),
+            check_key: config.check_key,
             proxy_protocol: config
                 .proxy_protocol
                 .into_iter()

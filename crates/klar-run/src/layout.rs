@@ -10,6 +10,8 @@
 //! STATE/acme/accounts/HASH/             the account at a public authority: its key, and where it is
 //! STATE/acme/certificates/NAME.*       what it gave: key and chain, those before, an order on its way
 //! STATE/cache/                         answers that the edge keeps; its own
+//! STATE/check.key                      what klar's own probes show to get past the firewall
+//! STATE/waf/crs/                       a rule set for the firewall that was added: rules/, crs-setup.conf
 //! STATE/run/klar.sock, edge.sock       control sockets; edge.next.sock, edge.PID.sock: edges before and after
 //! STATE/run/i/HASH.{json,sock}         one pair for each running shim: enough to find it again
 //! STATE/apps/APP.ENV/releases/ID/      files/ (read-only), assets/ (made of static files), release.json (written last: the release is whole)
@@ -50,6 +52,16 @@ impl Layout {
             .or_else(|| from("HOME").map(|home| home.join(".local/state")))
             .unwrap_or_else(std::env::temp_dir);
         Self::new(state.join("klar"))
+    }
+
+    /// What klar's own probes show to get past the firewall to the app; for who may use the control socket.
+    pub fn check_key(&self) -> PathBuf {
+        self.root.join("check.key")
+    }
+
+    /// Where a rule set for the firewall lies that was added to this host.
+    pub fn rule_set(&self) -> PathBuf {
+        self.root.join("waf/crs")
     }
 
     /// The folder that holds everything.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Request, header};
 use klar_base::look::Policy;
-use klar_base::upstreams::{AppProtocol, ForwardedHeader};
+use klar_base::upstreams::{AppProtocol, ForwardedHeader, WafMode};
 use klar_base::{ByteSize, Period};
 
 use super::{Pretend, STRANGER};
@@ -84,6 +84,18 @@ pub fn on_the_way(
         "writes of other sites",
         if route.cross_site { "let in" } else { "refused (403)" },
         harmless.then(|| format!("{} writes nothing", request.method())),
+    ));
+    all.push(set(
+        "routes.*.waf",
+        "the firewall",
+        match (&site.rules, route.waf) {
+            (None, _) | (_, WafMode::Off) => "off".to_owned(),
+            (Some(rules), WafMode::Detect) => {
+                format!("says what it would stop, by {} rules", rules.waf.len())
+            }
+            (Some(rules), WafMode::Block) => format!("stops attacks (403), by {} rules", rules.waf.len()),
+        },
+        None,
     ));
     if let Some(service) = route.service().and_then(|service| site.services.get(service)) {
         of_service(&mut all, shared, route, service, pretend);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use klar_base::upstreams::{
     CacheRules, Challenge, Csp, CspMode, EdgeConfig, ForwardedHeader, Front, Limits, Route, Site, Target,
-    Upstream, Upstreams,
+    Upstream, Upstreams, WafMode,
 };
 
 use super::*;
@@ -45,6 +45,7 @@ fn route(pattern: &str, service: &str) -> Route {
         body_bytes: None,
         cache: CacheRules::default(),
         client_authorities: None,
+        waf: WafMode::Off,
         images: None,
     }
 }
@@ -99,6 +100,7 @@ fn shop_with(change: impl FnOnce(&mut Site)) -> (Arc<Shared>, Folder) {
         csp: Csp { mode: CspMode::Enforce, policy: "default-src 'self'".into() },
         front: Front::default(),
         http3: false,
+        waf: None,
     };
     change(&mut site);
     let proof = Challenge::Http { host: "shop.test".into(), token: "token".into(), answer: "proof".into() };
@@ -112,6 +114,7 @@ fn shop_with(change: impl FnOnce(&mut Site)) -> (Arc<Shared>, Folder) {
         cache_bytes: 1 << 20,
         cache_disk_bytes: 0,
         proxy_protocol: Vec::new(),
+        check_key: None,
     };
     let (shared, _) = Shared::new();
     shared.apply(config, vec![folder.open()]).unwrap();

@@ -17,7 +17,7 @@ use http::Response;
 use klar_base::signal::AccessRecord;
 use klar_base::upstreams::{
     CacheRules, Csp, CspMode, EdgeConfig, ForwardedHeader, FromEdge, Front, Limits, Route, Site, Target,
-    Upstream, Upstreams,
+    Upstream, Upstreams, WafMode,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -174,6 +174,7 @@ impl World {
             body_bytes: None,
             cache,
             client_authorities: None,
+            waf: WafMode::Off,
             images: None,
         };
         let off = CacheRules { enabled: false, ..CacheRules::default() };
@@ -200,6 +201,7 @@ impl World {
                 plain: false,
             },
             http3: true,
+            waf: None,
         };
         let config = EdgeConfig {
             generation: 1,
@@ -210,6 +212,7 @@ impl World {
             connections_max: 1000,
             cache_bytes: 4 << 20,
             proxy_protocol: Vec::new(),
+            check_key: None,
             cache_disk_bytes: 0,
         };
         shared.apply(config, Vec::new()).unwrap();

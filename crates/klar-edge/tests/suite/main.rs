@@ -10,6 +10,7 @@ mod compression;
 mod core_restart;
 mod crowded;
 mod drain;
+mod firewall;
 mod framing;
 mod front;
 mod headers;

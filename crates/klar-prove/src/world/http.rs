@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use klar_base::Secret;
 use rustls::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -31,6 +32,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
 /// Connections kept for the next request.
 const IDLE: usize = 8;
+
+/// Where klar's edge looks for what klar's own probes show.
+const CHECK: HeaderName = HeaderName::from_static("klar-check");
 
 /// Where a site is: what an address without its path says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,6 +97,8 @@ pub struct Client {
     /// to it.
     address: Option<SocketAddr>,
     tls: Arc<ClientConfig>,
+    /// What gets a probe past klar's firewall, to see what the app itself does.
+    pass: Option<Secret<String>>,
     idle: RefCell<Vec<SendRequest<Full<Bytes>>>>,
 }
 
@@ -258,7 +264,20 @@ impl Client {
     pub fn new(origin: Origin) -> Self {
         // Both versions are those of the provider itself, so this cannot fail.
         let tls = unbelieving(rustls::ALL_VERSIONS).unwrap_or_else(|why| unreachable!("{why}"));
-        Self { origin, address: None, tls: Arc::new(tls), idle: RefCell::default() }
+        Self { origin, address: None, tls: Arc::new(tls), pass: None, idle: RefCell::default() }
+    }
+
+    /// The same, but past klar's firewall, to whom this is shown.
+    #[must_use]
+    pub fn with_pass(mut self, pass: Secret<String>) -> Self {
+        self.pass = Some(pass);
+        self
+    }
+
+    /// The same, as a stranger: whatever stands in front of the app judges what it asks.
+    #[must_use]
+    pub fn as_stranger(&self) -> Self {
+        Self { address: self.address, ..Self::new(self.origin.clone()) }
     }
 
     /// The same, but connecting to this address.
@@ -433,6 +452,9 @@ impl Client {
             "user-agent",
             HeaderValue::from_static(concat!("klar-check/", env!("CARGO_PKG_VERSION"))),
         );
+        if let Some(pass) = &self.pass {
+            headers.insert(CHECK, HeaderValue::from_str(pass.expose()).map_err(|why| unwritable(&why))?);
+        }
         for (name, value) in &ask.headers {
             let name: HeaderName = name.parse().map_err(|why| unwritable(&why))?;
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|why| unwritable(&why))?;

@@ -14,6 +14,7 @@ mod deploy;
 mod doctor;
 pub mod edge_link;
 pub mod edge_state;
+mod firewall;
 mod given;
 mod images;
 pub mod instance;
@@ -42,7 +43,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use klar_base::upstreams::FromEdge;
-use klar_base::{AppKey, InstanceId, ReleaseId, ServiceName};
+use klar_base::{AppKey, InstanceId, ReleaseId, Secret, ServiceName};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
@@ -117,6 +118,9 @@ pub struct Core {
     /// The processes that convert images: their ids, and when they were started.
     images: RefCell<Vec<(i32, u64)>>,
     access: access::AccessLogs,
+    /// See [`EdgeConfig::check_key`](klar_base::upstreams::EdgeConfig::check_key).
+    check_key: Secret<String>,
+    rule_set: RefCell<Option<firewall::Found>>,
     started: Instant,
     uploads: std::path::PathBuf,
     /// See [`Layout::ports_file`].
@@ -133,6 +137,19 @@ pub struct Core {
     settling: Cell<bool>,
     /// The exit status of this core, once it should make room for another one: see [`crate::keeper`].
     leaving: Cell<Option<u8>>,
+}
+
+/// The key of klar's own probes, made where there is none.
+fn check_key(layout: &Layout) -> io::Result<Secret<String>> {
+    let path = layout.check_key();
+    match std::fs::read_to_string(&path) {
+        Ok(key) if !key.is_empty() => return Ok(Secret::new(key)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let key = crate::store::random_hex()?;
+    crate::durable::write(&path, key.as_bytes())?;
+    Ok(Secret::new(key))
 }
 
 /// Runs a core until it is told to stop: finds what runs, mends what does not, and serves its control socket with
@@ -243,6 +260,7 @@ impl Core {
             crate::durable::read_json(&layout.ports_file()).map_err(during("reading the ports of a rig"))?;
         // What is damaged is no upgrade that anybody waits for.
         let upgrade = crate::durable::read_json(&layout.upgrade_file()).ok().flatten();
+        let check_key = check_key(&layout).map_err(during("keeping the key of its probes"))?;
         let uploads = layout.run().join("uploads");
         // Half an upload is of no use to anybody.
         let _ = std::fs::remove_dir_all(&uploads);
@@ -265,6 +283,8 @@ impl Core {
             generation: Cell::new(state::unix_ms()),
             purges: Cell::new(0),
             images: RefCell::default(),
+            check_key,
+            rule_set: RefCell::default(),
             started: Instant::now(),
             uploads,
             ports,

@@ -246,6 +246,7 @@ impl Core {
                 .map(|(port, proxies)| ProxyProtocol { port, proxies: proxies.into_iter().collect() })
                 .collect(),
             cache_disk_bytes,
+            check_key: Some(self.check_key.clone()),
         };
         Ok((config, folders))
     }
@@ -337,6 +338,7 @@ impl Core {
                     .map(|file| self.client_authorities(key, release, file)),
                 timeout: Some(policy.timeout.0),
                 body_bytes: Some(policy.body.0),
+                waf: super::firewall::mode(policy),
                 images: policy.images.then(|| ImageRules { widths: in_order(&edge.image_widths) }),
                 cache: CacheRules {
                     enabled: policy.cache != RouteCache::Switch(false),
@@ -376,6 +378,7 @@ impl Core {
             },
             front: settings::front(edge),
             http3: self.serves_http3(edge),
+            waf: self.waf(edge, &release.config.routes, folders)?,
             csp: upstreams::Csp {
                 mode: settings::csp_mode(edge.csp),
                 policy: edge.csp_policy.clone().unwrap_or_else(|| CSP.into()),

@@ -158,7 +158,7 @@ impl NotReady {
 }
 
 /// 32 hexadecimal digits from the kernel: safe in a URL, in SQL and in a configuration file.
-fn random_hex() -> std::io::Result<String> {
+pub(crate) fn random_hex() -> std::io::Result<String> {
     use std::io::Read;
     let mut bytes = [0u8; 16];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;

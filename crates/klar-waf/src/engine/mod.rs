@@ -12,7 +12,7 @@ pub use caches::Caches;
 pub use memory::Memory;
 
 use crate::compile::{self, Files};
-use crate::program::{NONE, Program, Settings};
+use crate::program::{NONE, Program, Settings, Template};
 use crate::seclang::{BodyProcessor, Collection, Mode, Refused, RuleSet};
 
 /// Rules that are ready to judge requests. Threads share it; each has its own [`Caches`].
@@ -62,6 +62,8 @@ pub struct Matched<'a> {
     pub value: &'a [u8],
     /// What the rule says of it (`logdata`).
     pub data: &'a [u8],
+    /// What the rule is about (`msg`); of one that names variables nothing.
+    pub message: &'a [u8],
 }
 
 /// The head of a request, as it came.
@@ -128,6 +130,29 @@ impl Waf {
         &self.program.settings
     }
 
+    /// Goes on with a request that was put aside, by these same rules.
+    #[must_use]
+    pub fn resume(&self, paused: Paused) -> Transaction<'_> {
+        let Paused { memory, settings, mode, processor, flags, highest_severity, interruption, body_len } =
+            paused;
+        let [forces_body, is_allowed, is_request_allowed, has_body_beyond] = flags;
+        Transaction {
+            program: &self.program,
+            memory,
+            capture_slots: self.captures,
+            settings,
+            mode,
+            processor,
+            forces_body,
+            is_allowed,
+            is_request_allowed,
+            highest_severity,
+            interruption,
+            has_body_beyond,
+            body_len,
+        }
+    }
+
     /// Begins a request, in memory that may come from another one.
     pub fn begin<'w>(&'w self, mut memory: Box<Memory>) -> Transaction<'w> {
         memory.begin(&self.program);
@@ -146,6 +171,27 @@ impl Waf {
             has_body_beyond: false,
             body_len: 0,
         }
+    }
+}
+
+/// A request that waits for its next bytes or for its answer: without the rules, so that it can be kept.
+#[derive(Debug)]
+pub struct Paused {
+    memory: Box<Memory>,
+    settings: Settings,
+    mode: Mode,
+    processor: Option<BodyProcessor>,
+    flags: [bool; 4],
+    highest_severity: u8,
+    interruption: Option<Interruption>,
+    body_len: u64,
+}
+
+impl Paused {
+    /// Nothing more comes: gives the memory back.
+    #[must_use]
+    pub fn end(self) -> Box<Memory> {
+        self.memory
     }
 }
 
@@ -190,8 +236,50 @@ impl Transaction<'_> {
                 raw: if hit.item.raw == NONE { b"" } else { memory.cell(hit.item.raw) },
                 value: if hit.item.cell == NONE { b"" } else { memory.cell(hit.item.cell) },
                 data: memory.span(hit.data),
+                message: match rule.msg.and_then(|template| program.templates.get(template as usize)) {
+                    Some(Template::Constant(cell)) => memory.cell(*cell),
+                    _ => b"",
+                },
             })
         })
+    }
+
+    /// From here on, rules only say what they would have done.
+    pub fn only_detect(&mut self) {
+        if self.mode == Mode::On {
+            self.mode = Mode::DetectionOnly;
+        }
+    }
+
+    /// How a body is read that is of the type which the head names; `None`: its bytes are all that rules see of it.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        self.settings.request_body && self.processor.is_some()
+    }
+
+    /// The number in a variable of `TX`, such as a score.
+    #[must_use]
+    pub fn variable(&self, name: &[u8]) -> Option<i64> {
+        let slot = self.program.slot_of.get(&(Collection::Tx, name.into()))?;
+        match self.memory.slots.get(*slot as usize)? {
+            memory::Kept::Number(number) => Some(*number),
+            memory::Kept::Unset | memory::Kept::Cell(_) => None,
+        }
+    }
+
+    /// Puts it aside, for [`Waf::resume`].
+    #[must_use]
+    pub fn pause(self) -> Paused {
+        Paused {
+            settings: self.settings,
+            mode: self.mode,
+            processor: self.processor,
+            flags: [self.forces_body, self.is_allowed, self.is_request_allowed, self.has_body_beyond],
+            highest_severity: self.highest_severity,
+            interruption: self.interruption,
+            body_len: self.body_len,
+            memory: self.memory,
+        }
     }
 
     /// Ends it, and gives its memory back.

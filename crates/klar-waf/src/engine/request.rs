@@ -200,6 +200,8 @@ impl Transaction<'_> {
             None => {}
         }
         memory.set_number(Collection::ArgsCombinedSize, size);
+        // What was cut off at the limit cannot be whole; `INBOUND_DATA_ERROR` says that it was.
+        let trouble = trouble.filter(|_| !self.has_body_beyond);
         for collection in [Collection::ReqbodyError, Collection::ReqbodyProcessorError] {
             memory.set_number(collection, u64::from(trouble.is_some()));
         }

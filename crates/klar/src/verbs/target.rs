@@ -92,7 +92,12 @@ pub(super) async fn running(context: &Context, due: bool) -> Result<World, Troub
     let origin = Origin::parse(&app.url).map_err(|why| Trouble::from(Failure::new(why)))?;
     world.plain = plain_port(&listens, &origin);
     world.plain_address = world.plain.as_ref().map(|plain| ([127, 0, 0, 1], plain.port).into());
-    world.site = Some(at_loopback(Client::new(origin), &app));
+    let mut site = at_loopback(Client::new(origin), &app);
+    // An older klar has no firewall to get past.
+    if let Ok(pass) = std::fs::read_to_string(context.layout.check_key()) {
+        site = site.with_pass(Secret::new(pass));
+    }
+    world.site = Some(site);
     world.release = app.release.as_ref().map(ToString::to_string);
     if let Ok(pem) = context.client().authority().await {
         world.authority = certificate_of(pem.as_bytes());

@@ -22,7 +22,7 @@ use klar_base::look::Told;
 use klar_base::signal::{AccessRecord, UpstreamVitals};
 use klar_base::upstreams::{
     CacheRules, Certificate, Csp, CspMode, EdgeConfig, FromEdge, Front, Limits, ListenerSpec, Route, Site,
-    Target, ToEdge, Upstream, Upstreams, Vitals,
+    Target, ToEdge, Upstream, Upstreams, Vitals, WafMode,
 };
 use klar_base::{Secret, wire};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -406,6 +406,7 @@ pub fn route(pattern: &str) -> Route {
         body_bytes: None,
         cache: CacheRules::default(),
         client_authorities: None,
+        waf: WafMode::Off,
         images: None,
     }
 }
@@ -427,6 +428,7 @@ pub fn config(https_port: u16) -> EdgeConfig {
         csp: Csp { mode: CspMode::Report, policy: "default-src 'self'".into() },
         front: Front::default(),
         http3: false,
+        waf: None,
     };
     let certificate = Certificate {
         hosts: vec![HOST.into(), "other.test".into()],
@@ -442,6 +444,7 @@ pub fn config(https_port: u16) -> EdgeConfig {
         connections_max: 1000,
         cache_bytes: 1 << 20,
         proxy_protocol: Vec::new(),
+        check_key: None,
         cache_disk_bytes: 0,
     }
 }

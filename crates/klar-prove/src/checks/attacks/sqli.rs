@@ -100,9 +100,10 @@ impl Probe for Sqli {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let site = world.site()?;
         let edge = world.klar.is_some();
-        let waf = has_waf(&Range::new(&world, site, None)).await;
+        let stranger = site.as_stranger();
+        let waf = has_waf(&Range::new(&world, &stranger, None)).await;
         let session = strongest(&world).await;
-        let range = Range::new(&world, site, session.clone());
+        let range = Range::new(&world, &stranger, session.clone());
         let shots = shots(&range).await;
         let mut services = Vec::new();
         let mut addresses = Vec::new();

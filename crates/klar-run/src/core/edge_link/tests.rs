@@ -123,6 +123,7 @@ fn config() -> EdgeConfig {
         cache_bytes: 0,
         cache_disk_bytes: 0,
         proxy_protocol: vec![],
+        check_key: None,
     }
 }
 

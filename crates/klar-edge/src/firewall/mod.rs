@@ -1,0 +1,331 @@
+//! The web application firewall: what the rules of an app ([`klar_waf`]) say of a request and of its answer.
+//!
+//! A request is judged before the cache is asked and before anything of it reaches the app: its head at once, a body that
+//! is read as a form, JSON, XML or parts once all of it is here, up to [`BODY_MAX`]. An answer is judged where its body is
+//! text of a known length up to [`HELD_MAX`](crate::forward::HELD_MAX), or tells of a failure: what leaks is there.
+//!
+//! **Invariant:** what is judged is what the app gets. A body beyond the limit does not go to the app in blocking mode,
+//! unless it is one of parts: of those, what follows the limit is a file.
+
+mod rules;
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use http::header;
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
+use klar_base::signal::{DecidedBy, WafFinding, WafVerdict};
+use klar_base::upstreams::WafMode;
+use klar_waf::engine::{Answer, Caches, Head, Memory, Paused, Transaction};
+
+pub use rules::{Key, Rules, key};
+
+use crate::answer::{Answer as Answered, Source};
+use crate::fields::Fields;
+use crate::forward::{Failure, HELD_MAX};
+use crate::page::Reason;
+
+/// Bodies of requests are inspected up to this size, in bytes.
+pub const BODY_MAX: usize = 1 << 20;
+/// What klar's own probes show: see [`EdgeConfig::check_key`](klar_base::upstreams::EdgeConfig::check_key).
+pub const CHECK: HeaderName = HeaderName::from_static("klar-check");
+/// So many rules are named in a record.
+const RULES_MAX: usize = 16;
+/// Memories that a thread keeps for requests to come.
+const MEMORIES_MAX: usize = 16;
+/// The longest text that a record has of a rule or of a name, in bytes.
+const TEXT_MAX: usize = 128;
+
+/// So many bodies that are longer than what is held of any are inspected at once.
+const LONG_MAX: usize = 64;
+static LONG: AtomicUsize = AtomicUsize::new(0);
+
+/// Room for a long body, for as long as it is held.
+#[derive(Debug)]
+pub struct Room(());
+
+impl Room {
+    /// `None`: there is none.
+    pub fn take() -> Option<Self> {
+        let taken = LONG.fetch_add(1, Ordering::Relaxed) < LONG_MAX;
+        let room = Self(());
+        taken.then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        LONG.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+thread_local! {
+    // A request takes its memory as it lies: large, and not to be moved.
+    #[allow(clippy::vec_box)]
+    static MEMORIES: RefCell<Vec<Box<Memory>>> = const { RefCell::new(Vec::new()) };
+    static CACHES: RefCell<Vec<(Weak<Rules>, Arc<Caches>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A request on its way past the rules.
+#[derive(Debug)]
+pub struct Inspection {
+    rules: Arc<Rules>,
+    /// `None` only while the rules run.
+    paused: Option<Paused>,
+    mode: WafMode,
+    /// The body has not been judged.
+    awaits_body: bool,
+}
+
+/// The request line, and who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    pub method: &'a str,
+    pub target: &'a str,
+    pub protocol: &'static str,
+    pub remote: &'a str,
+    pub id: &'a str,
+}
+
+/// What is wrong with a request or an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocked {
+    pub status: StatusCode,
+}
+
+impl Inspection {
+    /// Judges the head of a request.
+    pub fn begin(
+        rules: &Arc<Rules>,
+        mode: WafMode,
+        asking: Asking<'_>,
+        headers: &[(&[u8], &[u8])],
+    ) -> (Self, Option<Blocked>) {
+        let memory = MEMORIES.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let mut transaction = rules.waf.begin(memory);
+        if mode == WafMode::Detect {
+            transaction.only_detect();
+        }
+        let head = Head {
+            method: asking.method.as_bytes(),
+            target: asking.target.as_bytes(),
+            protocol: asking.protocol.as_bytes(),
+            headers,
+            remote: asking.remote.as_bytes(),
+            unique_id: asking.id.as_bytes(),
+        };
+        let blocked = with_caches(rules, |caches| blocked(transaction.request(caches, &head)));
+        let awaits_body = blocked.is_none();
+        (Self { rules: rules.clone(), paused: Some(transaction.pause()), mode, awaits_body }, blocked)
+    }
+
+    /// Judges a request without a body, of which nothing is to be told if there is an answer here. It is kept where the
+    /// rules want to see what the app says.
+    pub fn of_nothing_bad(
+        rules: &Arc<Rules>,
+        mode: WafMode,
+        asking: Asking<'_>,
+        headers: &[(&[u8], &[u8])],
+    ) -> Option<Self> {
+        let (mut inspection, blocked) = Self::begin(rules, mode, asking, headers);
+        let is_bad = blocked.is_some() || inspection.body(b"").is_some() || inspection.has_found();
+        (!is_bad).then_some(inspection)
+    }
+
+    fn with<T>(&mut self, run: impl FnOnce(&mut Transaction<'_>, &Caches) -> T) -> Option<T> {
+        let mut transaction = self.rules.waf.resume(self.paused.take()?);
+        let said = with_caches(&self.rules, |caches| run(&mut transaction, caches));
+        self.paused = Some(transaction.pause());
+        Some(said)
+    }
+
+    /// Whether the body of the request is one that the rules read.
+    pub fn reads_body(&mut self) -> bool {
+        self.with(|transaction, _| transaction.reads_body()).unwrap_or_default()
+    }
+
+    /// Whether it stops requests.
+    pub fn blocks(&self) -> bool {
+        self.mode == WafMode::Block
+    }
+
+    /// Whether [`body`](Self::body) is still to be told of the body.
+    pub fn awaits_body(&self) -> bool {
+        self.awaits_body
+    }
+
+    /// Judges the body of the request, which is empty where there is none.
+    pub fn body(&mut self, body: &[u8]) -> Option<Blocked> {
+        self.awaits_body = false;
+        self.with(|transaction, caches| {
+            transaction.push_body(body);
+            blocked(transaction.request_body(caches))
+        })?
+    }
+
+    /// Whether the rules want to see an answer with these headers.
+    pub fn reads_answer(&mut self, headers: &impl Fields) -> bool {
+        let is_packed = headers.first(&header::CONTENT_ENCODING).is_some_and(|coding| coding != b"identity");
+        let is_text = headers.first(&header::CONTENT_TYPE).is_none_or(is_text);
+        is_text
+            && !is_packed
+            && self.with(|transaction, _| transaction.wants_response_body()).unwrap_or_default()
+    }
+
+    /// Judges the answer.
+    pub fn answer(&mut self, status: u16, headers: &[(&[u8], &[u8])], body: &[u8]) -> Option<Blocked> {
+        self.with(|transaction, caches| {
+            let answer = Answer { status, protocol: b"HTTP/1.1", headers };
+            let head = blocked(transaction.response(caches, &answer));
+            head.or_else(|| {
+                transaction.push_response_body(body);
+                blocked(transaction.response_body(caches))
+            })
+        })?
+    }
+
+    /// Judges what an app has answered to a request with this method, as far as it is text.
+    ///
+    /// # Errors
+    /// The answer is not for visitors, or the app broke off.
+    pub async fn app_answer(
+        &mut self,
+        method: &Method,
+        mut answered: Answered,
+    ) -> io::Result<Result<Answered, Failure>> {
+        let status = answered.status();
+        let may_leak = |length: Option<u64>| match length {
+            Some(length) => length <= HELD_MAX as u64,
+            None => status.is_client_error() || status.is_server_error(),
+        };
+        let is_bodiless = method == Method::HEAD || matches!(status.as_u16(), 101 | 204 | 304);
+        if is_bodiless || !self.reads_answer(answered.headers()) {
+            return Ok(Ok(answered));
+        }
+        let body = match answered.body_mut() {
+            Source::Full(body) => body.clone(),
+            Source::App(body) if may_leak(body.length()) => body.first(HELD_MAX).await?,
+            _ => return Ok(Ok(answered)),
+        };
+        let headers = lines(answered.headers());
+        Ok(match self.answer(status.as_u16(), &headers, &body) {
+            Some(_) => Err(Failure::refused(
+                StatusCode::BAD_GATEWAY,
+                "the firewall kept back an answer of the app that tells strangers too much",
+            )),
+            None => Ok(answered),
+        })
+    }
+
+    /// Whether any rule has something to say that is written down.
+    pub fn has_found(&mut self) -> bool {
+        self.with(|transaction, _| transaction.matched().next().is_some()).unwrap_or_default()
+    }
+
+    /// What the rules have found.
+    pub fn finding(&mut self) -> Option<WafFinding> {
+        self.with(|transaction, caches| {
+            transaction.log(caches);
+            let mut rules: Vec<u32> = Vec::new();
+            let mut first: Option<(String, String)> = None;
+            for one in transaction.matched() {
+                if rules.len() < RULES_MAX && !rules.contains(&one.rule) {
+                    rules.push(one.rule);
+                }
+                if first.is_none() {
+                    let place = match (one.collection.name(), one.name) {
+                        (collection, b"") => collection.to_owned(),
+                        (collection, name) => format!("{collection}:{}", short(name)),
+                    };
+                    first = Some((short(one.message), place));
+                }
+            }
+            let (message, place) = first?;
+            let verdict = match transaction.interruption() {
+                Some(interruption) if interruption.blocks => WafVerdict::Blocked,
+                Some(_) => WafVerdict::Detected,
+                None => WafVerdict::Noted,
+            };
+            let score = klar_waf::rules::SCORES.iter().find_map(|name| transaction.variable(name));
+            Some(WafFinding { verdict, rules, message, place, score })
+        })?
+    }
+}
+
+impl Drop for Inspection {
+    fn drop(&mut self) {
+        if let Some(paused) = self.paused.take() {
+            MEMORIES.with_borrow_mut(|memories| {
+                if memories.len() < MEMORIES_MAX {
+                    memories.push(paused.end());
+                }
+            });
+        }
+    }
+}
+
+/// Header lines as rules get them.
+pub fn lines(headers: &HeaderMap) -> Vec<(&[u8], &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect()
+}
+
+fn blocked(interruption: Option<&klar_waf::engine::Interruption>) -> Option<Blocked> {
+    let interruption = interruption?;
+    let status = StatusCode::from_u16(interruption.status).ok().filter(|status| status.is_client_error());
+    Some(Blocked { status: status.unwrap_or(StatusCode::FORBIDDEN) })
+}
+
+impl From<Blocked> for Failure {
+    fn from(blocked: Blocked) -> Self {
+        let reason = Reason::attack(blocked.status);
+        Self { reason, decided_by: DecidedBy::Refused, error: reason.detail.into() }
+    }
+}
+
+/// A version as a request line names it.
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// What this thread keeps for these rules.
+fn with_caches<T>(rules: &Arc<Rules>, run: impl FnOnce(&Caches) -> T) -> T {
+    let caches = CACHES.with_borrow_mut(|all| {
+        let known = all.iter().find(|(of, _)| std::ptr::eq(of.as_ptr(), Arc::as_ptr(rules)));
+        if let Some((_, caches)) = known {
+            return caches.clone();
+        }
+        all.retain(|(of, _)| of.strong_count() > 0);
+        let caches = Arc::new(rules.waf.caches());
+        all.push((Arc::downgrade(rules), caches.clone()));
+        caches
+    });
+    run(&caches)
+}
+
+fn is_text(kind: &[u8]) -> bool {
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let starts = |start: &[u8]| kind.get(..start.len()).is_some_and(|its| its.eq_ignore_ascii_case(start));
+    let ends = |end: &[u8]| {
+        kind.len() >= end.len()
+            && kind.get(kind.len() - end.len()..).is_some_and(|its| its.eq_ignore_ascii_case(end))
+    };
+    let is_stream = starts(b"text/event-stream");
+    let is_asset = starts(b"text/css") || starts(b"text/javascript");
+    (starts(b"text/") && !is_stream && !is_asset)
+        || ends(b"/json")
+        || ends(b"+json")
+        || ends(b"/xml")
+        || ends(b"+xml")
+}
+
+fn short(text: &[u8]) -> String {
+    let text = text.get(..TEXT_MAX).unwrap_or(text);
+    String::from_utf8_lossy(text).chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
+}

@@ -1,0 +1,268 @@
+//! The firewall, seen from outside: what reaches the app, what visitors get, and what is on the record.
+
+use std::io::Write;
+
+use crate::common::{Answer, App, Edge, HOST, Then, http2, reply, route};
+use klar_base::Secret;
+use klar_base::signal::{AccessRecord, DecidedBy, WafVerdict};
+use klar_base::upstreams::{Route, RuleFiles, Waf, WafMode, WafRules};
+
+/// Rules that are easy to follow: anything with `evil` in it.
+const RULES: &str = r#"
+SecRule ARGS|REQUEST_HEADERS|REQUEST_COOKIES "@contains evil" "id:1,phase:2,deny,status:403,log,msg:'Something evil'"
+SecRule ARGS|FILES "@contains odd" "id:2,phase:2,pass,log,msg:'Something odd'"
+SecRule RESPONSE_BODY "@contains Traceback" "id:3,phase:4,deny,status:403,log,msg:'A leak'"
+"#;
+
+/// An app that says how much it got, with an edge before it that has these rules.
+fn edge(mode: WafMode, rules: WafRules, own: &str, files: &[(&str, &str)]) -> (App, Edge) {
+    let app = App::start(|got, stream| match got.line.as_str() {
+        "GET /leak" => reply(stream, "200 OK", "content-type: text/html\r\n", "<h1>Traceback</h1>"),
+        "GET /leak/later" => {
+            let head = "HTTP/1.1 500 Oh\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+            let sent = write!(stream, "{head}9\r\nTraceback\r\n0\r\n\r\n");
+            if sent.is_ok() { Then::Keep } else { Then::Close }
+        }
+        "GET /script" => reply(stream, "200 OK", "content-type: text/javascript\r\n", "'Traceback'"),
+        _ => reply(stream, "200 OK", "content-type: text/plain\r\n", &format!("{} bytes", got.body.len())),
+    });
+    let waf = Waf { rules, paranoia: 1, own: own.to_owned() };
+    let set = RuleFiles {
+        rules: files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
+        data: vec![("words.data".into(), "nasty\n".into())],
+    };
+    let edge = Edge::with(&[&app], |edge| {
+        let path = edge.control.with_file_name("set.json");
+        std::fs::write(&path, serde_json::to_vec(&set).unwrap()).unwrap();
+        edge.folders.push(std::fs::File::open(path).unwrap().into());
+        let site = edge.site();
+        site.waf = Some(waf);
+        site.routes = vec![
+            Route { waf: mode, body_bytes: Some(8 << 20), ..route("/*") },
+            Route { waf: WafMode::Off, ..route("/open/*") },
+        ];
+        edge.config.check_key = Some(Secret::new("a key".into()));
+    });
+    (app, edge)
+}
+
+/// In blocking mode, by [`RULES`].
+fn guarded() -> (App, Edge) {
+    edge(WafMode::Block, WafRules::Core, RULES, &[])
+}
+
+fn ask(edge: &Edge, line: &str, headers: &str, body: &str) -> Answer {
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    edge.ask(&format!("{line} HTTP/1.1\r\nhost: {HOST}\r\n{headers}{length}\r\n{body}"))
+}
+
+fn found(record: &AccessRecord) -> Option<(WafVerdict, Vec<u32>, &str)> {
+    let finding = record.waf.as_ref()?;
+    Some((finding.verdict, finding.rules.clone(), &finding.place))
+}
+
+const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
+const JSON: &str = "content-type: application/json\r\n";
+const PARTS: &str = "content-type: multipart/form-data; boundary=b\r\n";
+
+fn part(name: &str, value: &str) -> String {
+    format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+}
+
+/// What is sent, and where something is found in it: nothing of that reaches the app.
+#[test]
+fn attacks_end_at_the_edge() {
+    let (app, edge) = guarded();
+    let in_parts = part("a", "evil") + "--b--\r\n";
+    let late = format!("a={}&b=evil", "x".repeat(500_000));
+    for (line, headers, body, place) in [
+        ("GET /?q=evil", "", "", "ARGS:q"),
+        ("GET /?q=%65vil", "", "", "ARGS:q"),
+        ("HEAD /?q=evil", "", "", "ARGS:q"),
+        ("GET /a", "x-a: evil\r\n", "", "REQUEST_HEADERS:x-a"),
+        ("GET /a", "cookie: a=1; b=evil\r\n", "", "REQUEST_HEADERS:cookie"),
+        ("POST /", FORM, "a=1&b=evil", "ARGS:b"),
+        ("POST /", FORM, &late, "ARGS:b"),
+        ("POST /", JSON, r#"{"a":{"b":["evil"]}}"#, "ARGS:json.a.b.array_0"),
+        ("PUT /", JSON, r#"{"a":"\u0065vil"}"#, "ARGS:json.a"),
+        ("POST /", PARTS, &in_parts, "ARGS:a"),
+    ] {
+        let answer = ask(&edge, line, headers, body);
+        assert_eq!(answer.status, 403, "{line} {headers}");
+        let record = edge.record(&answer);
+        let (verdict, rules, at) = found(&record).unwrap();
+        assert_eq!((verdict, rules[0]), (WafVerdict::Blocked, 1), "{line} {headers}");
+        assert!(at.eq_ignore_ascii_case(place), "{line} {headers}: {at}");
+        assert_eq!(record.decided_by, DecidedBy::Refused);
+    }
+    assert_eq!(app.got().len(), 0);
+}
+
+#[test]
+fn a_body_in_chunks_is_judged_whole() {
+    let (app, edge) = guarded();
+    let chunks = "3\r\na=e\r\n2\r\nvi\r\n1\r\nl\r\n0\r\n\r\n";
+    let headers = format!("{FORM}transfer-encoding: chunked\r\n");
+    let answer = edge.ask(&format!("POST / HTTP/1.1\r\nhost: {HOST}\r\n{headers}\r\n{chunks}"));
+    assert_eq!((answer.status, app.got().len()), (403, 0));
+    let answer = ask(&edge, "POST /", FORM, "a=good");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "6 bytes"));
+}
+
+/// What is honest goes on as it came, on the straight way and on the general one.
+#[test]
+fn the_rest_goes_on() {
+    let (app, edge) = guarded();
+    let picture = "\u{1}evil\u{2}".repeat(1000);
+    for (line, headers, body) in [
+        ("GET /?q=good", "", ""),
+        ("POST /", FORM, "a=good"),
+        ("POST /", JSON, r#"{"a":"good"}"#),
+        // What is no form is nobody's parameter.
+        ("POST /", "content-type: image/png\r\n", &picture),
+    ] {
+        let answer = ask(&edge, line, headers, body);
+        assert_eq!((answer.status, edge.record(&answer).waf), (200, None), "{line}");
+        assert_eq!(app.got().pop().unwrap().body, body.as_bytes());
+    }
+}
+
+/// Of a body beyond the limit the rules see the beginning: a file may be as long as the route lets it, a form may not.
+#[test]
+fn long_bodies() {
+    let (app, edge) = guarded();
+    let long = "x".repeat((1 << 20) + 10);
+    let answer = ask(&edge, "POST /", FORM, &format!("a={long}"));
+    assert_eq!((answer.status, app.got().len()), (413, 0));
+    let file = "--b\r\ncontent-disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n";
+    let answer = ask(&edge, "POST /", PARTS, &format!("{}{file}{long}\r\n--b--\r\n", part("a", "evil")));
+    assert_eq!((answer.status, app.got().len()), (403, 0));
+    let body = format!("{}{file}{long}\r\n--b--\r\n", part("a", "good"));
+    let answer = ask(&edge, "POST /", PARTS, &body);
+    assert_eq!((answer.status, app.got().pop().unwrap().body.len()), (200, body.len()));
+}
+
+/// A body that is not what it says it is could be anything.
+#[test]
+fn bodies_that_cannot_be_read() {
+    let (app, edge) = guarded();
+    for (headers, body) in [(JSON, r#"{"a":"#), (PARTS, "--b\r\nno header"), (PARTS, "no part")] {
+        assert_eq!(ask(&edge, "POST /", headers, body).status, 400, "{body}");
+    }
+    assert_eq!(app.got().len(), 0);
+}
+
+#[test]
+fn over_http2_as_over_http1() {
+    let (app, edge) = guarded();
+    let mut client = http2::Client::new(&edge);
+    assert_eq!(client.get("/?q=evil").status, 403);
+    assert_eq!(client.get("/?q=good").status, 200);
+    let post = |body: &'static str| {
+        let request = http2::Client::request("POST", "/").header("content-type", "application/json");
+        request.body(http2::full(body)).unwrap()
+    };
+    assert_eq!(client.ask(post(r#"{"a":"evil"}"#)).unwrap().status, 403);
+    assert_eq!(client.ask(post(r#"{"a":"good"}"#)).unwrap().status, 200);
+    assert_eq!(app.got().len(), 2);
+}
+
+/// Where it only detects, everything goes on, and the record says what would not have.
+#[test]
+fn what_would_be_stopped_is_told() {
+    let (app, edge) = edge(WafMode::Detect, WafRules::Core, RULES, &[]);
+    for (line, headers, body, wanted) in [
+        ("GET /?q=evil", "", "", (WafVerdict::Detected, vec![1], "ARGS:q")),
+        ("POST /", FORM, "a=evil+odd", (WafVerdict::Detected, vec![1, 2], "ARGS:a")),
+        ("GET /?q=odd", "", "", (WafVerdict::Noted, vec![2], "ARGS:q")),
+        ("GET /leak", "", "", (WafVerdict::Detected, vec![3], "RESPONSE_BODY")),
+    ] {
+        let answer = ask(&edge, line, headers, body);
+        let record = edge.record(&answer);
+        assert_eq!((answer.status, found(&record)), (200, Some(wanted)), "{line}");
+    }
+    assert_eq!(app.got().len(), 4);
+}
+
+#[test]
+fn a_route_may_have_none_and_probes_look_past_it() {
+    let (app, edge) = guarded();
+    assert_eq!(ask(&edge, "GET /open/?q=evil", "", "").status, 200);
+    assert_eq!(ask(&edge, "GET /?q=evil", "klar-check: a key\r\n", "").status, 200);
+    for guess in ["klar-check: a kez\r\n", "klar-check:\r\n", "klar-check: a\r\nklar-check: key\r\n"] {
+        assert_eq!(ask(&edge, "GET /?q=evil", guess, "").status, 403, "{guess}");
+    }
+    assert_eq!(ask(&edge, "GET /?q=good", "klar-check: wrong\r\n", "").status, 200);
+    let got = app.got();
+    assert_eq!(got.len(), 3);
+    assert!(got.iter().all(|got| got.header("klar-check").is_none()), "the app sees no key");
+}
+
+/// What an app says that it should not is kept back, whole or in chunks; what only looks like it is not.
+#[test]
+fn leaks_stay_inside() {
+    let (_app, edge) = guarded();
+    for path in ["/leak", "/leak/later"] {
+        let answer = edge.get(path);
+        assert_eq!(answer.status, 502, "{path}");
+        assert!(!answer.text().contains("Traceback"), "{path}");
+        let record = edge.record(&answer);
+        assert_eq!(found(&record), Some((WafVerdict::Blocked, vec![3], "RESPONSE_BODY")), "{path}");
+    }
+    assert_eq!(edge.get("/script").text(), "'Traceback'");
+}
+
+/// The page says what happened, in the visitor's language, with the number that the record has.
+#[test]
+fn the_page() {
+    let (_app, edge) = guarded();
+    for (language, title) in
+        [("nb", "Dette ble stoppet"), ("sv", "Detta stoppades"), ("de", "This was stopped")]
+    {
+        let headers = format!("accept: text/html\r\naccept-language: {language}\r\n");
+        let answer = ask(&edge, "GET /?q=evil", &headers, "");
+        let page = answer.text();
+        assert!(page.contains(title) && page.contains(&edge.record(&answer).request_id), "{page}");
+        assert!(!page.contains("evil"), "nothing of what was sent is sent back");
+    }
+    let answer = ask(&edge, "GET /?q=evil", "", "");
+    assert!(answer.text().contains("the firewall stopped this request"), "{}", answer.text());
+}
+
+/// A set of somebody else's, with a file of words; rules of the app itself stand before it.
+#[test]
+fn a_rule_set_from_files() {
+    let set = WafRules::Set { name: "ours".into(), file: 0, digest: "1".into() };
+    let files = [
+        (
+            "a.conf",
+            "SecRule ARGS \"@pmFromFile words.data\" \"id:7,phase:2,deny,status:403,log,msg:'A word'\"",
+        ),
+        ("b.conf", "SecRule ARGS \"@nonsense\" \"id:8,phase:2,deny\"\n"),
+    ];
+    let own = "SecRule REQUEST_FILENAME \"@streq /free\" \"id:6,phase:1,pass,nolog,ctl:ruleRemoveById=7\"\n";
+    let (_app, edge) = edge(WafMode::Block, set, own, &files);
+    assert_eq!(edge.get("/?q=nasty").status, 403);
+    assert_eq!(edge.get("/free?q=nasty").status, 200);
+    assert_eq!(edge.get("/?q=nice").status, 200);
+}
+
+/// klar's own set, as every app has it.
+#[test]
+fn the_rules_that_come_along() {
+    let (app, edge) = edge(WafMode::Block, WafRules::Core, "", &[]);
+    for (line, headers, body) in [
+        ("GET /?id=1%27%20UNION%20SELECT%20password%20FROM%20users--%20", "", ""),
+        ("GET /?q=%3Cscript%3Ealert(1)%3C/script%3E", "", ""),
+        ("POST /", JSON, r#"{"name":"' OR '1'='1"}"#),
+    ] {
+        assert_eq!(ask(&edge, line, headers, body).status, 403, "{line} {body}");
+    }
+    assert_eq!(app.got().len(), 0);
+    for (line, headers, body) in [
+        ("GET /?q=O%27Brien&sort=name&page=2", "", ""),
+        ("POST /", JSON, r#"{"note":"Please select one from the list, and drop me a line"}"#),
+    ] {
+        assert_eq!(ask(&edge, line, headers, body).status, 200, "{line} {body}");
+    }
+}

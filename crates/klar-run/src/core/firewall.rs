@@ -1,0 +1,132 @@
+//! The firewall of an app, as the edge is told of it.
+//!
+//! klar's own rules are in the edge. A Core Rule Set lies in a folder, which the edge cannot read: what is in it travels
+//! as one file, made anew when something in the folder has changed.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use klar_base::upstreams::{RuleFiles, Waf, WafMode, WafRules};
+use klar_config::{Edge, RoutePolicy};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use sha2::{Digest, Sha256};
+
+use super::Core;
+
+/// Where Debian's package `modsecurity-crs` puts rules and settings.
+const DEBIAN: &str = "/usr/share/modsecurity-crs";
+const DEBIAN_SETTINGS: &str = "/etc/modsecurity/crs";
+/// Rules and what they name, in bytes.
+const SET_MAX: u64 = 32 << 20;
+
+/// A rule set as it was found last.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Every file, how long it was and when it was written.
+    files: Vec<(PathBuf, u64, SystemTime)>,
+    digest: String,
+    file: File,
+}
+
+impl Core {
+    /// What judges the requests of an app: nothing where no route wants it.
+    pub(super) fn waf(
+        &self,
+        edge: &Edge,
+        routes: &[klar_config::Route],
+        folders: &mut Vec<OwnedFd>,
+    ) -> std::io::Result<Option<Waf>> {
+        if routes.iter().all(|route| route.policy.waf == klar_config::Waf::Off) {
+            return Ok(None);
+        }
+        let rules = match edge.waf_rules {
+            klar_config::WafRules::Core => WafRules::Core,
+            klar_config::WafRules::Crs => match self.rule_set() {
+                Ok((digest, file)) => {
+                    folders.push(file);
+                    WafRules::Set { name: "crs".into(), file: folders.len() - 1, digest }
+                }
+                Err(error) => {
+                    // Other rules are better than none, and than an edge that is told nothing.
+                    eprintln!("klar core: klar's own rules are used instead of the Core Rule Set: {error}");
+                    WafRules::Core
+                }
+            },
+        };
+        Ok(Some(Waf { rules, paranoia: u8::try_from(edge.waf_paranoia).unwrap_or(1), own: String::new() }))
+    }
+
+    /// The Core Rule Set of this machine.
+    fn rule_set(&self) -> std::io::Result<(String, OwnedFd)> {
+        let own = self.layout.rule_set();
+        let folder = if own.is_dir() { own } else { PathBuf::from(DEBIAN) };
+        let paths = files_of(&folder)?;
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let about = std::fs::metadata(&path)?;
+            files.push((path, about.len(), about.modified()?));
+        }
+        let mut known = self.rule_set.borrow_mut();
+        if known.as_ref().is_none_or(|known| known.files != files) {
+            *known = Some(found(files)?);
+        }
+        let known = known.as_ref().ok_or_else(|| std::io::Error::other("no rule set"))?;
+        Ok((known.digest.clone(), known.file.try_clone()?.into()))
+    }
+}
+
+/// The files of a rule set: its settings, its rules in the order of their names, and what they name.
+fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let rules = folder.join("rules");
+    let entries = std::fs::read_dir(&rules).map_err(|error| {
+        std::io::Error::new(
+            error.kind(),
+            format!("{}: {error}; `apt install modsecurity-crs` puts one there", rules.display()),
+        )
+    })?;
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "conf" || kind == "data") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let settings = [folder, Path::new(DEBIAN_SETTINGS)].map(|folder| folder.join("crs-setup.conf"));
+    let settings =
+        settings.into_iter().chain([folder.join("crs-setup.conf.example")]).find(|path| path.is_file());
+    files.splice(0..0, settings);
+    Ok(files)
+}
+
+fn found(files: Vec<(PathBuf, u64, SystemTime)>) -> std::io::Result<Found> {
+    let all: u64 = files.iter().map(|(_, length, _)| length).sum();
+    if all > SET_MAX {
+        return Err(std::io::Error::other(format!("{all} bytes of rules; at most {SET_MAX} are read")));
+    }
+    let mut set = RuleFiles::default();
+    for (path, ..) in &files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
+        let list =
+            if path.extension().is_some_and(|kind| kind == "data") { &mut set.data } else { &mut set.rules };
+        list.push((name, text));
+    }
+    let text = serde_json::to_vec(&set)?;
+    let digest = format!("{:x}", Sha256::digest(&text));
+    let mut file = File::from(memfd_create(c"klar-rules", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&text)?;
+    Ok(Found { files, digest, file })
+}
+
+/// What the firewall does on a route.
+pub(super) fn mode(policy: &RoutePolicy) -> WafMode {
+    match policy.waf {
+        klar_config::Waf::Block => WafMode::Block,
+        klar_config::Waf::Detect => WafMode::Detect,
+        klar_config::Waf::Off => WafMode::Off,
+    }
+}
