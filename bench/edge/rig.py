@@ -64,6 +64,7 @@ https_port = %d
 http_port = %d
 trusted_proxies = ["127.0.0.1"]
 plain_http = "trusted"
+waf = "off"
 connections = 30000
 """
 

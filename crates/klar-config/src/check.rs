@@ -49,6 +49,36 @@ pub(crate) fn check_services(root: &Table, cx: &mut Reader<'_>) {
     }
 }
 
+/// What the keys of an exception of the firewall say about each other.
+pub(crate) fn check_waf(root: &Table, cx: &mut Reader<'_>) {
+    for entry in root.get_table("waf").map(|waf| waf.entries.as_slice()).unwrap_or_default() {
+        let Some(table) = entry.node.table() else { continue };
+        let name = quote(&entry.key);
+        match (table.entry("allow"), table.entry("pattern")) {
+            (Some(first), Some(second)) => cx.fault(
+                Fault::new(format!("exception {name} allows and demands at once"))
+                    .at(second.key_span.clone(), "and `pattern`")
+                    .and(first.key_span.clone(), "`allow`")
+                    .hint("make two exceptions of it"),
+            ),
+            (None, None) if !["allow", "pattern"].iter().any(|way| cx.is_misspelt(way)) => {
+                let header = if table.span.is_empty() { entry.key_span.clone() } else { table.span.clone() };
+                cx.fault(
+                    Fault::new(format!("exception {name} says nothing"))
+                        .at(header, "neither `allow` nor `pattern`")
+                        .hint("add `allow = [942100]` with the rules that should not look there"),
+                );
+            }
+            (None, Some(pattern)) if table.entry("parameter").is_none() => cx.fault(
+                Fault::new(format!("exception {name} does not say what must be so"))
+                    .at(pattern.key_span.clone(), "of which parameter?")
+                    .hint("add `parameter = \"id\"`"),
+            ),
+            _ => {}
+        }
+    }
+}
+
 /// What the keys of a check say about each other, and about stores and accounts.
 pub(crate) fn check_own_checks(root: &Table, stores: &BTreeMap<ServiceName, Store>, cx: &mut Reader<'_>) {
     for entry in root.get_table("checks").map(|checks| checks.entries.as_slice()).unwrap_or_default() {

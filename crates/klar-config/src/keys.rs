@@ -16,7 +16,7 @@ use crate::tree::{Node, Table, toml_string};
 use crate::values::{
     Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
     HeaderField, HostName, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script,
-    ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafRules,
+    ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafPlace, WafRoute, WafRules,
 };
 
 /// A table at the top of the file.
@@ -33,7 +33,7 @@ pub struct Root {
 }
 
 /// The tables of a `klar.toml`, in the order in which they are best read.
-pub const ROOTS: [Root; 11] = [
+pub const ROOTS: [Root; 12] = [
     Root { name: "app", section: App::SECTION, named: false, aliases: &["application", "project"] },
     Root {
         name: "services",
@@ -73,6 +73,12 @@ pub const ROOTS: [Root; 11] = [
         section: Waiver::SECTION,
         named: true,
         aliases: &["waiver", "exceptions", "accepted"],
+    },
+    Root {
+        name: "waf",
+        section: WafException::SECTION,
+        named: true,
+        aliases: &["firewall", "waf_exceptions", "modsecurity"],
     },
     Root {
         name: "accounts",
@@ -1017,6 +1023,40 @@ section! {
     fix as "fix": Option<PlainText> = absent("reports point to this file") {
         example: r#"fix = "Run `npm run repair-orders`""#,
         aliases: &["hint", "help"],
+    };
+}
+
+section! {
+    /// A place that the web application firewall treats otherwise than its rules say: `allow` names rules that do not look
+    /// there, because they take something honest for an attack; `pattern` says what may stand there and nothing else,
+    /// until the app looks itself. `klar waf allow` writes the first kind.
+    pub struct WafException in "waf.*", "an exception of the firewall", alternatives &["allow", "pattern"];
+
+    /// Where it holds: a path, or `/path/*` for all below it.
+    route as "route": WafRoute = fixed("\"/*\"") {
+        example: r#"route = "/api/notes""#,
+        aliases: &["path", "url", "routes"],
+    };
+
+    /// The parameter: of the query, of a form, or of a JSON body (`json.order.note`; `json.lines.array_0` in a list).
+    /// `header:NAME` and `cookie:NAME` are those.
+    parameter as "parameter": Option<WafPlace> = absent("the rules do not look at anything there") {
+        example: r#"parameter = "text""#,
+        aliases: &["param", "arg", "argument", "field", "target"],
+    };
+
+    /// The numbers of the rules that do not look there. Access records and `klar waf explain` name them.
+    allow as "allow": Vec<u32> = fixed("[]") {
+        example: "allow = [942100]",
+        min: Some("1"),
+        max: Some("99999999"),
+        aliases: &["rules", "rule", "ids", "exclude"],
+    };
+
+    /// What the whole value of the parameter must be, as a regular expression. Anything else is answered with 403.
+    pattern as "pattern": Option<PlainText> = absent("anything may stand there that no rule objects to") {
+        example: r#"pattern = "[0-9]{1,9}""#,
+        aliases: &["regex", "matches", "must_match"],
     };
 }
 

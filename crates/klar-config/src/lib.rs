@@ -38,7 +38,9 @@ mod values;
 
 pub use explain::{Explanation, InForce, UnknownKey, explain, explain_all};
 pub use fault::{ConfigError, ConfigErrors};
-pub use keys::{Account, App, Check, Deploy, Edge, Instances, Logs, OwnCheck, RoutePolicy, Service, Waiver};
+pub use keys::{
+    Account, App, Check, Deploy, Edge, Instances, Logs, OwnCheck, RoutePolicy, Service, WafException, Waiver,
+};
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
 pub use provenance::{Origin, Provenance, Setting};
 pub use read::join as key_path;
@@ -49,5 +51,5 @@ pub use secret::{SecretRef, SecretRefError};
 pub use values::{
     Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader, HostName,
     Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind,
-    ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafRules, WorkerOff,
+    ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafPlace, WafRoute, WafRules, WorkerOff,
 };

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use klar_base::{AppKey, EnvName, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::check::{check_edge, check_own_checks, check_services};
+use crate::check::{check_edge, check_own_checks, check_services, check_waf};
 use crate::decide::{decide_stores, default_routes, notes_on};
 use crate::environment::{overlay, own_domains};
 use crate::fault::{ConfigErrors, Fault};
-use crate::keys::{Account, App, Check, Deploy, Edge, Logs, OwnCheck, Service, Waiver};
+use crate::keys::{Account, App, Check, Deploy, Edge, Logs, OwnCheck, Service, WafException, Waiver};
 use crate::provenance::Provenance;
 use crate::read::{Facts, Reader};
 use crate::root::read_root;
@@ -61,6 +61,9 @@ pub struct Config {
     /// `[checks.NAME]`.
     #[serde(default)]
     pub checks: BTreeMap<ServiceName, OwnCheck>,
+    /// `[waf.NAME]`.
+    #[serde(default)]
+    pub waf: BTreeMap<ServiceName, WafException>,
     /// `[waivers.NAME]`.
     #[serde(default)]
     pub waivers: BTreeMap<ServiceName, Waiver>,
@@ -265,6 +268,7 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
     };
     check_edge(&facts.root, &mut cx);
     check_own_checks(&facts.root, &stores, &mut cx);
+    check_waf(&facts.root, &mut cx);
     faults.append(&mut cx.faults);
     hidden.append(&mut cx.hidden);
     let settings = std::mem::take(&mut cx.settings);
@@ -281,6 +285,7 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
             deploy: parts.deploy?,
             check: parts.check?,
             checks: whole(parts.checks)?,
+            waf: whole(parts.waf)?,
             waivers: whole(parts.waivers)?,
             accounts: whole(parts.accounts)?,
         })

@@ -5,7 +5,7 @@ use klar_base::ServiceName;
 use crate::fault::Fault;
 use crate::keys::{
     Account, App, Check, Deploy, ENV, Edge, Logs, OwnCheck, ROOTS, Root, RoutePolicy, Service, StoreKeys,
-    Waiver,
+    WafException, Waiver,
 };
 use crate::read::{Reader, join};
 use crate::route::{Pattern, Route};
@@ -26,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) check: Option<Check>,
     pub(crate) checks: Vec<(ServiceName, Option<OwnCheck>)>,
     pub(crate) waivers: Vec<(ServiceName, Option<Waiver>)>,
+    pub(crate) waf: Vec<(ServiceName, Option<WafException>)>,
     pub(crate) accounts: Vec<(ServiceName, Option<Account>)>,
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn read_root(table: &Table, cx: &mut Reader<'_>) -> Parts {
             "deploy" => parts.deploy = Deploy::read(found, cx),
             "check" => parts.check = Check::read(found, cx),
             "checks" => parts.checks = without_entries(read_named(found, cx, OwnCheck::read)),
+            "waf" => parts.waf = without_entries(read_named(found, cx, WafException::read)),
             "waivers" => parts.waivers = without_entries(read_named(found, cx, Waiver::read)),
             _ => parts.accounts = without_entries(read_named(found, cx, Account::read)),
         }
@@ -155,6 +157,7 @@ fn read_named<T>(
                 "accounts" => "user",
                 "checks" => "orders",
                 "waivers" => "later",
+                "waf" => "notes",
                 _ => "web",
             };
             let hint = if is_key {
@@ -180,6 +183,7 @@ fn read_named<T>(
                     Some("accounts") => "account",
                     Some("checks") => "check",
                     Some("waivers") => "waiver",
+                    Some("waf") => "exception",
                     _ => "service",
                 };
                 let message = format!(

@@ -234,6 +234,14 @@ mod tests {
                 let user = "[accounts.user]\nname = \"a\"\npassword = \"env:B\"\n";
                 format!("{app}{web}{db}{user}[checks.orders]\n{example}\n{lines}\n")
             }
+            "waf.*" => {
+                let lines: &[&str] = match key.name {
+                    "allow" => &[],
+                    "pattern" => &["parameter = \"id\""],
+                    _ => &["allow = [1]"],
+                };
+                format!("{app}{web}[waf.notes]\n{example}\n{}\n", lines.join("\n"))
+            }
             "waivers.*" => {
                 let mut lines = vec!["row = \"r\"", "by = \"b\"", "until = \"2027-01-31\"", "reason = \"x\""];
                 lines.retain(|line| !line.starts_with(&format!("{} =", key.name)));

@@ -776,6 +776,39 @@ impl TextForm for PlainText {
     }
 }
 
+/// Which paths an exception of the firewall is for: as a route, [`Pattern`](crate::Pattern).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WafRoute(String);
+text_type!(WafRoute);
+
+impl TextForm for WafRoute {
+    const WHAT: &'static str = "a path";
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        crate::Pattern::new(text).map_err(|error| Complaint::new(error.label))?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// Where the firewall looks: `NAME` of a parameter, `header:NAME` or `cookie:NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WafPlace(String);
+text_type!(WafPlace);
+
+impl TextForm for WafPlace {
+    const WHAT: &'static str = "the name of a parameter";
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"'\"`,;|\\/".contains(&byte);
+        if text.is_empty() || text.len() > 256 || !text.bytes().all(is_plain) {
+            return Err(Complaint::new(
+                "must have from 1 to 256 letters without blanks, quotes, `,`, `;`, `|`, `/`",
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
 /// A command or an SQL statement: text that may have several lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script(String);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use klar_base::upstreams::{RuleFiles, Waf, WafMode, WafRules};
-use klar_config::{Edge, RoutePolicy};
+use klar_config::{Config, RoutePolicy};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sha2::{Digest, Sha256};
 
@@ -33,12 +33,8 @@ pub(super) struct Found {
 
 impl Core {
     /// What judges the requests of an app: nothing where no route wants it.
-    pub(super) fn waf(
-        &self,
-        edge: &Edge,
-        routes: &[klar_config::Route],
-        folders: &mut Vec<OwnedFd>,
-    ) -> std::io::Result<Option<Waf>> {
+    pub(super) fn waf(&self, config: &Config, folders: &mut Vec<OwnedFd>) -> std::io::Result<Option<Waf>> {
+        let Config { edge, routes, .. } = config;
         if routes.iter().all(|route| route.policy.waf == klar_config::Waf::Off) {
             return Ok(None);
         }
@@ -56,7 +52,8 @@ impl Core {
                 }
             },
         };
-        Ok(Some(Waf { rules, paranoia: u8::try_from(edge.waf_paranoia).unwrap_or(1), own: String::new() }))
+        let paranoia = u8::try_from(edge.waf_paranoia).unwrap_or(1);
+        Ok(Some(Waf { rules, paranoia, own: crate::waf::own_rules(&config.waf) }))
     }
 
     /// The Core Rule Set of this machine.

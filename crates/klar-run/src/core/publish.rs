@@ -378,7 +378,7 @@ impl Core {
             },
             front: settings::front(edge),
             http3: self.serves_http3(edge),
-            waf: self.waf(edge, &release.config.routes, folders)?,
+            waf: self.waf(&release.config, folders)?,
             csp: upstreams::Csp {
                 mode: settings::csp_mode(edge.csp),
                 policy: edge.csp_policy.clone().unwrap_or_else(|| CSP.into()),

@@ -193,6 +193,10 @@ impl Transaction<'_> {
                 let mut reader = std::mem::take(&mut memory.multipart);
                 let outcome = reader.read(&content_type, &body, &limits, &mut pairs);
                 trouble = said("Multipart", &outcome);
+                let is_cut = matches!(outcome, Outcome::Malformed { fault: body::multipart::Fault::End, .. });
+                if is_cut && self.has_body_beyond {
+                    (trouble, reader.flags.error) = (None, false);
+                }
                 size += memory.pairs(&FORM, &pairs);
                 parts(memory, &reader);
                 memory.multipart = reader;
@@ -200,8 +204,9 @@ impl Transaction<'_> {
             None => {}
         }
         memory.set_number(Collection::ArgsCombinedSize, size);
-        // What was cut off at the limit cannot be whole; `INBOUND_DATA_ERROR` says that it was.
-        let trouble = trouble.filter(|_| !self.has_body_beyond);
+        // Of what is no file, what was cut off at the limit cannot be whole; `INBOUND_DATA_ERROR` says that it was.
+        let is_multipart = self.processor == Some(BodyProcessor::Multipart);
+        let trouble = trouble.filter(|_| is_multipart || !self.has_body_beyond);
         for collection in [Collection::ReqbodyError, Collection::ReqbodyProcessorError] {
             memory.set_number(collection, u64::from(trouble.is_some()));
         }

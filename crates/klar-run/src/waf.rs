@@ -1,0 +1,130 @@
+//! The exceptions of an app's firewall, in the language of its rules.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use klar_base::ServiceName;
+use klar_config::WafException;
+
+/// The number of the first of these rules.
+const FIRST: u32 = 90_100_000;
+
+/// `[waf.NAME]` of a `klar.toml`, as SecLang: to stand before all other rules.
+pub fn own_rules(exceptions: &BTreeMap<ServiceName, WafException>) -> String {
+    let mut text = String::new();
+    for (number, (name, exception)) in (FIRST..).zip(exceptions) {
+        let path = path_expression(exception.route.as_str());
+        let place = exception.parameter.as_ref().map(|parameter| place(parameter.as_str()));
+        // Writing to a text does not fail.
+        let _ = match (&exception.pattern, &place) {
+            (Some(pattern), Some(place)) => writeln!(
+                text,
+                "SecRule REQUEST_FILENAME \"@rx {path}\" \"id:{number},phase:2,deny,status:403,log,severity:CRITICAL,\
+                 msg:'Not what [waf.{name}] asks for',chain\"\n  SecRule {place} \"!@rx ^(?:{})$\" \"t:none\"",
+                quoted(pattern.as_str())
+            ),
+            _ => {
+                let controls = exception.allow.iter().map(|rule| match &place {
+                    Some(place) => format!(",ctl:ruleRemoveTargetById={rule};{place}"),
+                    None => format!(",ctl:ruleRemoveById={rule}"),
+                });
+                let controls: String = controls.collect();
+                writeln!(
+                    text,
+                    "SecRule REQUEST_FILENAME \"@rx {path}\" \"id:{number},phase:1,pass,nolog{controls}\""
+                )
+            }
+        };
+    }
+    text
+}
+
+/// Which paths a route takes, decoded.
+fn path_expression(route: &str) -> String {
+    match route.strip_suffix("/*") {
+        Some(prefix) => format!("^{}(?:/|$)", literal(prefix)),
+        None => format!("^{}$", literal(route)),
+    }
+}
+
+/// Where rules look for `NAME`, `header:NAME`, `cookie:NAME`.
+fn place(parameter: &str) -> String {
+    match parameter.split_once(':') {
+        Some(("header", name)) => format!("REQUEST_HEADERS:{name}"),
+        Some(("cookie", name)) => format!("REQUEST_COOKIES:{name}"),
+        _ => format!("ARGS:{parameter}"),
+    }
+}
+
+/// The name in `klar.toml` of a place that a record has, as `ARGS:text`; `None` of what no exception is for.
+pub fn parameter_of(place: &str) -> Option<String> {
+    match place.split_once(':')? {
+        ("ARGS" | "ARGS_GET" | "ARGS_POST", name) => Some(name.to_owned()),
+        ("REQUEST_HEADERS", name) => Some(format!("header:{name}")),
+        ("REQUEST_COOKIES", name) => Some(format!("cookie:{name}")),
+        _ => None,
+    }
+}
+
+fn literal(text: &str) -> String {
+    let mut out = String::new();
+    for one in text.chars() {
+        if one.is_ascii_punctuation() && !matches!(one, '/' | '-' | '_') {
+            out.push('\\');
+        }
+        out.push(one);
+    }
+    out
+}
+
+/// An expression between double quotes.
+fn quoted(expression: &str) -> String {
+    expression.replace('"', "\\\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use klar_config::Config;
+
+    use super::*;
+
+    #[test]
+    fn exceptions_become_rules() {
+        let file = r#"
+            app.name = "shop"
+            services.web.run = "true"
+            [waf.a-notes]
+            route = "/api/notes.json"
+            parameter = "json.text"
+            allow = [942100, 941100]
+            [waf.b-search]
+            route = "/search/*"
+            allow = [920420]
+            [waf.c-id]
+            parameter = "id"
+            pattern = '[0-9]{1,9}|"none"'
+            [waf.d-agent]
+            parameter = "header:User-Agent"
+            allow = [913100]
+        "#;
+        let config = Config::parse(file, "klar.toml", &"prod".parse().unwrap()).unwrap().config;
+        let wanted = r#"SecRule REQUEST_FILENAME "@rx ^/api/notes\.json$" "id:90100000,phase:1,pass,nolog,ctl:ruleRemoveTargetById=942100;ARGS:json.text,ctl:ruleRemoveTargetById=941100;ARGS:json.text"
+SecRule REQUEST_FILENAME "@rx ^/search(?:/|$)" "id:90100001,phase:1,pass,nolog,ctl:ruleRemoveById=920420"
+SecRule REQUEST_FILENAME "@rx ^(?:/|$)" "id:90100002,phase:2,deny,status:403,log,severity:CRITICAL,msg:'Not what [waf.c-id] asks for',chain"
+  SecRule ARGS:id "!@rx ^(?:[0-9]{1,9}|\"none\")$" "t:none"
+SecRule REQUEST_FILENAME "@rx ^(?:/|$)" "id:90100003,phase:1,pass,nolog,ctl:ruleRemoveTargetById=913100;REQUEST_HEADERS:User-Agent"
+"#;
+        assert_eq!(own_rules(&config.waf), wanted);
+    }
+
+    #[test]
+    fn places_and_parameters() {
+        for (parameter, its) in
+            [("a.b", "ARGS:a.b"), ("header:X-A", "REQUEST_HEADERS:X-A"), ("cookie:s", "REQUEST_COOKIES:s")]
+        {
+            assert_eq!(place(parameter), its);
+            assert_eq!(parameter_of(its).as_deref(), Some(parameter));
+        }
+        assert_eq!(parameter_of("REQUEST_BODY"), None);
+    }
+}
