@@ -66,14 +66,21 @@ pub struct AccessRecord {
 pub struct WafFinding {
     /// What it did.
     pub verdict: WafVerdict,
-    /// The numbers of the rules that matched, each once, in their order: at most 16.
-    pub rules: Vec<u32>,
-    /// What the first of them is about.
+    /// What the rules add up to, when they do.
+    pub score: Option<i64>,
+    /// What matched, each once, in the order of the rules: at most 16.
+    pub matches: Vec<WafMatch>,
+}
+
+/// A rule of a firewall that matched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WafMatch {
+    /// Its number.
+    pub rule: u32,
+    /// What it is about.
     pub message: String,
     /// Where it found that: a collection and a name in it, as `ARGS:q`. Never the value.
     pub place: String,
-    /// What the rules add up to, when they do.
-    pub score: Option<i64>,
 }
 
 /// What a firewall does with a request of which rules say something.

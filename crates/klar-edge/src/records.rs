@@ -200,17 +200,12 @@ fn lock(text: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use klar_base::signal::{AccessRecord, WafVerdict};
+    use klar_base::signal::{AccessRecord, WafMatch, WafVerdict};
 
     use super::*;
 
-    const FINDING: WafFinding = WafFinding {
-        verdict: WafVerdict::Blocked,
-        rules: Vec::new(),
-        message: String::new(),
-        place: String::new(),
-        score: Some(5),
-    };
+    const FINDING: WafFinding =
+        WafFinding { verdict: WafVerdict::Blocked, score: Some(5), matches: Vec::new() };
     const FULL: Record<'_> = Record {
         time_unix_ms: 1,
         request_id: "0123",
@@ -296,7 +291,7 @@ mod tests {
             assert_eq!(written["image"], serde_json::to_value(outcome).unwrap());
         }
         let (message, place) = ("\"SQL\"".to_owned(), "ARGS:a\"b".to_owned());
-        let finding = WafFinding { rules: vec![942_100, 1], message, place, ..FINDING };
+        let finding = WafFinding { matches: vec![WafMatch { rule: 942_100, message, place }], ..FINDING };
         assert_eq!(
             json(&Record { waf: Some(&finding), ..FULL })["waf"],
             serde_json::to_value(&finding).unwrap()

@@ -128,6 +128,12 @@ pub enum Verb {
         after_help = "Examples:\n  klar cache purge /prices    forget an address of the app"
     )]
     Cache(Cache),
+    /// The firewall: what it stopped, why, and how to let what is honest through
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  klar waf report            which rules spoke, where, how often\n  klar waf explain 01a2...   what was found in a request, and the exception for it\n  klar waf allow 01a2...     write that exception into klar.toml"
+    )]
+    Waf(Waf),
     /// The certificates of the app's names
     #[command(
         subcommand,
@@ -462,6 +468,52 @@ pub enum Cache {
         after_help = "Examples:\n  klar cache purge /prices                      at every host of the app\n  klar cache purge https://shop.example/a?b=1   this address exactly\n  klar cache purge --prefix /blog/\n  klar cache purge --tag goods                  what the app calls so in Cache-Tag or Surrogate-Key\n  klar cache purge --all --json | jq .dropped"
     )]
     Purge(PurgeArgs),
+}
+
+/// `klar waf`.
+#[derive(Debug, Subcommand)]
+pub enum Waf {
+    /// Count what the firewall has found, by rule, route and parameter
+    #[command(
+        after_help = "Examples:\n  klar waf report\n  klar waf report --json | jq -s 'group_by(.rule)'"
+    )]
+    Report(WafReport),
+    /// Say what the firewall found in a request, and which exception would let it through
+    #[command(after_help = "Examples:\n  klar waf explain 01a20302f13ee046f683e8051d44287b")]
+    Explain {
+        /// The id that the visitor's page shows, and every record
+        #[arg(value_name = "REQUEST-ID")]
+        id: String,
+    },
+    /// Write the narrowest exception for a request into klar.toml: these rules, this path, this parameter
+    #[command(after_help = "Examples:\n  klar waf allow 01a20302f13ee046f683e8051d44287b --dry-run")]
+    Allow(WafAllow),
+    /// Take a release of the OWASP Core Rule Set, for apps with `waf_rules = "crs"`
+    #[command(after_help = "Examples:\n  klar waf add ./coreruleset-4.28.0")]
+    Add {
+        /// Its folder, unpacked
+        #[arg(value_name = "DIR")]
+        from: PathBuf,
+    },
+}
+
+/// `klar waf report`.
+#[derive(Debug, Args)]
+pub struct WafReport {
+    /// Look through so many of the newest requests
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100_000)]
+    pub records: usize,
+}
+
+/// `klar waf allow`.
+#[derive(Debug, Args)]
+pub struct WafAllow {
+    /// The id that the visitor's page shows, and every record
+    #[arg(value_name = "REQUEST-ID")]
+    pub id: String,
+    /// Only show the change
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `klar cert`.

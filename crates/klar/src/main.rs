@@ -11,9 +11,9 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cache, Cert, Cli, Look, Verb};
+use cli::{Cache, Cert, Cli, Look, Verb, Waf};
 use context::{Context, Trouble};
-use verbs::{check, edge, fix, host, learn, ledger, operate, see, service, trust, up, upgrade};
+use verbs::{check, edge, fix, host, learn, ledger, operate, see, service, trust, up, upgrade, waf};
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
 #[global_allocator]
@@ -46,6 +46,10 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Restart { service }) => operate::restart(context, service),
         Some(Verb::Scale { wanted: (service, number) }) => operate::scale(context, service, number),
         Some(Verb::Cache(Cache::Purge(wanted))) => operate::purge(context, &wanted),
+        Some(Verb::Waf(Waf::Report(wanted))) => waf::report(context, &wanted),
+        Some(Verb::Waf(Waf::Explain { id })) => waf::explain(context, &id),
+        Some(Verb::Waf(Waf::Allow(wanted))) => waf::allow(context, &wanted),
+        Some(Verb::Waf(Waf::Add { from })) => waf::add(context, &from),
         Some(Verb::Cert(Cert::Renew)) => operate::renew(context),
         Some(Verb::Down(wanted)) => operate::down(context, &wanted),
         Some(Verb::Check(wanted)) => check::check(context, &wanted),

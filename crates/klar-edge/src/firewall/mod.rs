@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 
 use http::header;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
-use klar_base::signal::{DecidedBy, WafFinding, WafVerdict};
+use klar_base::signal::{DecidedBy, WafFinding, WafMatch, WafVerdict};
 use klar_base::upstreams::WafMode;
 use klar_waf::engine::{Answer, Caches, Head, Memory, Paused, Transaction};
 
@@ -31,8 +31,8 @@ use crate::page::Reason;
 pub const BODY_MAX: usize = 1 << 20;
 /// What klar's own probes show: see [`EdgeConfig::check_key`](klar_base::upstreams::EdgeConfig::check_key).
 pub const CHECK: HeaderName = HeaderName::from_static("klar-check");
-/// So many rules are named in a record.
-const RULES_MAX: usize = 16;
+/// So many matches are named in a record.
+const MATCHES_MAX: usize = 16;
 /// Memories that a thread keeps for requests to come.
 const MEMORIES_MAX: usize = 16;
 /// The longest text that a record has of a rule or of a name, in bytes.
@@ -228,28 +228,27 @@ impl Inspection {
     pub fn finding(&mut self) -> Option<WafFinding> {
         self.with(|transaction, caches| {
             transaction.log(caches);
-            let mut rules: Vec<u32> = Vec::new();
-            let mut first: Option<(String, String)> = None;
+            let mut matches: Vec<WafMatch> = Vec::new();
             for one in transaction.matched() {
-                if rules.len() < RULES_MAX && !rules.contains(&one.rule) {
-                    rules.push(one.rule);
-                }
-                if first.is_none() {
-                    let place = match (one.collection.name(), one.name) {
-                        (collection, b"") => collection.to_owned(),
-                        (collection, name) => format!("{collection}:{}", short(name)),
-                    };
-                    first = Some((short(one.message), place));
+                let place = match (one.collection.name(), one.name) {
+                    (collection, b"") => collection.to_owned(),
+                    (collection, name) => format!("{collection}:{}", short(name)),
+                };
+                let is_known = matches.iter().any(|known| known.rule == one.rule && known.place == place);
+                if !is_known && matches.len() < MATCHES_MAX {
+                    matches.push(WafMatch { rule: one.rule, message: short(one.message), place });
                 }
             }
-            let (message, place) = first?;
+            if matches.is_empty() {
+                return None;
+            }
             let verdict = match transaction.interruption() {
                 Some(interruption) if interruption.blocks => WafVerdict::Blocked,
                 Some(_) => WafVerdict::Detected,
                 None => WafVerdict::Noted,
             };
             let score = klar_waf::rules::SCORES.iter().find_map(|name| transaction.variable(name));
-            Some(WafFinding { verdict, rules, message, place, score })
+            Some(WafFinding { verdict, score, matches })
         })?
     }
 }

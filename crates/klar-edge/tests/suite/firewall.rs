@@ -58,7 +58,8 @@ fn ask(edge: &Edge, line: &str, headers: &str, body: &str) -> Answer {
 
 fn found(record: &AccessRecord) -> Option<(WafVerdict, Vec<u32>, &str)> {
     let finding = record.waf.as_ref()?;
-    Some((finding.verdict, finding.rules.clone(), &finding.place))
+    let rules = finding.matches.iter().map(|one| one.rule);
+    Some((finding.verdict, rules.collect(), &finding.matches.first()?.place))
 }
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";

@@ -191,7 +191,7 @@ fn each_service(
 }
 
 /// The lines that differ, with those around the first of them left out: a `klar.toml` is short.
-fn diff(before: &str, after: &str) -> String {
+pub(super) fn diff(before: &str, after: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let same_head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
     let rest = old.len().min(new.len()) - same_head;

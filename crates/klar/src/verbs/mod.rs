@@ -15,3 +15,4 @@ mod told;
 pub mod trust;
 pub mod up;
 pub mod upgrade;
+pub mod waf;

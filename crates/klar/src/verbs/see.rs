@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use klar_api::ClientError;
-use klar_base::signal::{AccessRecord, CacheOutcome, ImageOutcome};
+use klar_base::signal::{AccessRecord, CacheOutcome, ImageOutcome, WafVerdict};
 use klar_run::control::LogQuery;
 use klar_run::report::{AppStatus, Failure, Grade, HostStatus, LogLine};
 
@@ -129,6 +129,16 @@ fn access(text: &str) -> String {
         Some(CacheOutcome::Revalidated) => "cache: revalidated  ",
         Some(CacheOutcome::Refresh) => "cache: refresh, for the next visitor  ",
     };
+    let waf = record.waf.as_ref().map_or_else(String::new, |finding| {
+        let verdict = match finding.verdict {
+            WafVerdict::Blocked => "stopped",
+            WafVerdict::Detected => "would be stopped",
+            WafVerdict::Noted => "noted",
+        };
+        let first = finding.matches.first();
+        let first = first.map(|one| format!(" for {} ({})", one.place, one.rule)).unwrap_or_default();
+        format!("firewall: {verdict}{}  ", words::tame(&first))
+    });
     let image = match record.image {
         None => "",
         Some(ImageOutcome::Kept) => "image: kept  ",
@@ -138,7 +148,7 @@ fn access(text: &str) -> String {
     };
     let error = record.error.map(|error| format!("  {error}")).unwrap_or_default();
     format!(
-        "{} {} {} {:<6} {:<40} {:>8.1} ms  {cache}{image}{more}{error}",
+        "{} {} {} {:<6} {:<40} {:>8.1} ms  {cache}{image}{waf}{more}{error}",
         paint(QUIET, time_of_day(record.time_unix_ms)),
         paint(style, record.status),
         paint(QUIET, format_args!("{:<8}", words::tame(&record.protocol))),
