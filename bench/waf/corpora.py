@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """The two corpora of requests: benign ones that must pass, and attacks that must not.
 
-    bench/waf/corpora.py [--out target/waf-corpora]
+    bench/waf/corpora.py [--out target/waf-corpora] [--check]
 
+`--check` writes the held-out halves for the check of the firewall (crates/klar-prove/firewall). Otherwise it
 writes benign/tune.jsonl, benign/held-out.jsonl, attacks/tune.jsonl and attacks/held-out.jsonl, the same each time.
 corpus/README.md says what may be looked at.
 """
 
 import argparse
 import base64
+import gzip
 import json
 import re
 from collections import Counter
@@ -43,10 +45,33 @@ def raw(one):
     return wire.request(one["method"], one["path"], one["headers"], body)
 
 
+def write_check():
+    """What an HTTP client can send: malformed requests, and headers that say how a request is sent, are left out."""
+    folder = Path(__file__).resolve().parents[2] / "crates/klar-prove/firewall"
+    folder.mkdir(exist_ok=True)
+    own = {"host", "connection", "content-length", "transfer-encoding", "expect", "upgrade", "te"}
+    for kind in PARTS:
+        lines = []
+        for half, one in make(kind):
+            if half != "held-out" or one.get("class") in ("protocol", "smuggling"):
+                continue
+            host = next((value for name, value in one["headers"] if name.lower() == "host"), "")
+            keys = ("id", "class", "method", "path", "body", "body_b64")
+            kept = {key: one[key] for key in keys if key in one}
+            kept["headers"] = [pair for pair in one["headers"] if pair[0].lower() not in own]
+            lines.append(json.dumps({**kept, "host": host}, ensure_ascii=False, separators=(",", ":")))
+        (folder / f"{kind}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode(), 9, mtime=0))
+        print(f"{kind}: {len(lines)} requests")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("target/waf-corpora"))
+    parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
+    if given.check:
+        write_check()
+        return
     for kind in PARTS:
         requests = make(kind)
         folder = given.out / kind

@@ -415,7 +415,7 @@ fn inspect(inspection: &mut Inspection, body: &Outgoing, headers: &HeaderMap) ->
             "the body of the request is longer than what the firewall inspects, 1 MiB",
         ));
     }
-    inspection.body(first).map_or(Ok(()), |blocked| Err(blocked.into()))
+    inspection.body(first, is_whole).map_or(Ok(()), |blocked| Err(blocked.into()))
 }
 
 /// Reads what may have to be sent twice, or is inspected, or is so short that an instance should not have to wait for it.

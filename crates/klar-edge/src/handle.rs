@@ -291,7 +291,7 @@ impl Visit {
         let is_whole =
             request.body().is_end_stream() || route.service().is_none() || !inspection.reads_body();
         if blocked.is_none() && is_whole {
-            blocked = inspection.body(b"");
+            blocked = inspection.body(b"", true);
         }
         story.inspection = Some(inspection);
         blocked.map_or(Ok(()), |blocked| Err(blocked.into()))

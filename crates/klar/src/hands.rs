@@ -1,8 +1,11 @@
 //! What checks may see and do of an app that klar runs: the control API, and signals to its processes.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use klar_api::Client;
+use klar_base::signal::{AccessRecord, DecidedBy};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
 use klar_config::FILE_NAME;
@@ -94,6 +97,30 @@ impl Klar for Hands {
             };
             self.client.logs(&self.key, &query, each).await.map_err(|why| why.to_string())?;
             Ok(said)
+        })
+    }
+
+    fn verdicts<'a>(&'a self, requests: &'a [String]) -> Doing<'a, usize> {
+        /// The checks that run meanwhile leave records as well.
+        const RECORDS: usize = 20_000;
+        Box::pin(async move {
+            // They come in batches.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let wanted: BTreeSet<&str> = requests.iter().map(String::as_str).collect();
+            let query =
+                LogQuery { service: None, instance: None, lines: RECORDS, follow: false, access: true };
+            let mut count = 0;
+            let each = |line: klar_run::report::LogLine| {
+                let record: Result<AccessRecord, _> = serde_json::from_str(&line.text);
+                let is_one = |record: AccessRecord| {
+                    wanted.contains(record.request_id.as_str())
+                        && (record.waf.is_some() || record.decided_by == DecidedBy::Refused)
+                };
+                count += usize::from(record.is_ok_and(is_one));
+                true
+            };
+            self.client.logs(&self.key, &query, each).await.map_err(|why| why.to_string())?;
+            Ok(count)
         })
     }
 

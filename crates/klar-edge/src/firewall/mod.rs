@@ -130,7 +130,7 @@ impl Inspection {
         headers: &[(&[u8], &[u8])],
     ) -> Option<Self> {
         let (mut inspection, blocked) = Self::begin(rules, mode, asking, headers);
-        let is_bad = blocked.is_some() || inspection.body(b"").is_some() || inspection.has_found();
+        let is_bad = blocked.is_some() || inspection.body(b"", true).is_some() || inspection.has_found();
         (!is_bad).then_some(inspection)
     }
 
@@ -156,11 +156,14 @@ impl Inspection {
         self.awaits_body
     }
 
-    /// Judges the body of the request, which is empty where there is none.
-    pub fn body(&mut self, body: &[u8]) -> Option<Blocked> {
+    /// Judges the body of the request, which is empty where there is none, or its beginning.
+    pub fn body(&mut self, body: &[u8], is_whole: bool) -> Option<Blocked> {
         self.awaits_body = false;
         self.with(|transaction, caches| {
             transaction.push_body(body);
+            if !is_whole {
+                transaction.cut_body();
+            }
             blocked(transaction.request_body(caches))
         })?
     }

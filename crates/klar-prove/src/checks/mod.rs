@@ -29,6 +29,7 @@ pub const ALL: &[Check] = &[
     Check::of::<attacks::access::Access>(),
     Check::of::<attacks::guessing::Guessing>(),
     Check::of::<attacks::oversized::Oversized>(),
+    Check::of::<attacks::firewall::Firewall>(),
     Check::of::<api::validation::Validation>(),
     Check::of::<api::operations::Operations>(),
     Check::of::<api::lists::Lists>(),

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use super::front;
 use super::shelf::{self, Shelf};
 use super::shop::Shop;
+use crate::checks::attacks::firewall::MARK;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -159,6 +160,9 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("never-renews", "shows the same certificate after it was to be renewed"),
     ("drops-on-renewal", "answers 502 once its certificate was to be renewed"),
     ("heavy-page", "has a page that fetches two megabytes"),
+    ("no-firewall", "lets every attack through"),
+    ("nervous-firewall", "refuses every tenth honest request as an attack"),
+    ("silent-firewall", "writes down nothing of what it refuses as an attack"),
 ];
 
 /// How a request came in.
@@ -212,6 +216,8 @@ pub(super) struct State {
     /// How often its certificate was renewed, and whether that was asked for.
     pub(super) certificate: Cell<usize>,
     pub(super) renewed: Cell<bool>,
+    /// Honest requests that its firewall has seen.
+    honest: Cell<u32>,
     /// What it said first to somebody who asked for a session.
     first_session: RefCell<Option<String>>,
 }
@@ -223,6 +229,18 @@ impl App {
 
     pub(super) fn has(&self, fault: &str) -> bool {
         self.faults.contains(fault)
+    }
+
+    /// Whether its firewall stops a request, of which it is told what it is.
+    fn is_stopped(&self, head: &Parts) -> bool {
+        match head.headers.get(MARK).and_then(|mark| mark.to_str().ok()) {
+            Some("attack") => !self.has("no-firewall"),
+            Some("honest") if self.has("nervous-firewall") => {
+                self.state.honest.set(self.state.honest.get() + 1);
+                self.state.honest.get().is_multiple_of(10)
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn body_limit(&self) -> usize {
@@ -245,6 +263,9 @@ impl App {
         self.note(&head);
         if self.has("slow-paint") && head.uri.path().ends_with(".css") {
             tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        }
+        if self.is_stopped(&head) {
+            return self.harden(self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words."));
         }
         if head.uri.path() == "/" && self.shop.refuses(self, &head, &body) {
             return self.harden(self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words."));

@@ -138,6 +138,8 @@ pub trait Klar {
     fn instances(&self) -> Doing<'_, Vec<Instance>>;
     /// The last lines that a service said.
     fn logs<'a>(&'a self, service: Option<&'a str>, lines: usize) -> Doing<'a, Vec<String>>;
+    /// How many of these requests have in their record what the firewall says of them.
+    fn verdicts<'a>(&'a self, requests: &'a [String]) -> Doing<'a, usize>;
     /// What `klar status --json` says of the app.
     fn status(&self) -> Doing<'_, serde_json::Value>;
     /// Takes a database away, so that nobody answers on its port, until [`Klar::give_back`].

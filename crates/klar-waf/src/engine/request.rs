@@ -151,6 +151,11 @@ impl Transaction<'_> {
         within.len() == bytes.len()
     }
 
+    /// More of the body is to come, and is not given.
+    pub fn cut_body(&mut self) {
+        self.has_body_beyond = true;
+    }
+
     /// The body has ended: reads it, and runs phase 2.
     pub fn request_body(&mut self, caches: &Caches) -> Option<&Interruption> {
         self.read_body();

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod aim;
 pub mod csrf;
+pub mod firewall;
 pub mod guessing;
 pub mod oversized;
 pub mod sqli;
