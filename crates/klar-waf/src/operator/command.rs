@@ -30,11 +30,13 @@ const ALONE: &[&str] = &[
     "ipconfig",
     "lastlog",
     "ls",
+    "lsof",
     "lsb_release",
     "netstat",
     "printenv",
     "ps",
     "pwd",
+    "reboot",
     "ss",
     "systeminfo",
     "tasklist",
@@ -47,8 +49,8 @@ const ALONE: &[&str] = &[
 const OF_FILES: &[&str] = &[
     "awk", "base64", "cat", "cd", "chmod", "chown", "copy", "cp", "cut", "dd", "del", "find", "gawk", "grep",
     "egrep", "fgrep", "gunzip", "gzip", "head", "hexdump", "less", "ln", "mkdir", "more", "mv", "nl", "od",
-    "rev", "rm", "sed", "sort", "strings", "tac", "tail", "tar", "tee", "touch", "type", "uniq",
-    "unzip", "wc", "xargs", "xxd", "zip",
+    "rev", "rm", "sed", "sort", "strings", "tac", "tail", "tar", "tee", "touch", "type", "uniq", "unzip",
+    "wc", "xargs", "xxd", "zip",
 ];
 
 /// Commands that talk to other machines.
@@ -161,7 +163,8 @@ const OF_CODE: &[&str] = &[
 ];
 
 /// Verbs of commands that take one.
-const VERBS: &[&str] = &["exec", "get", "ps", "run", "stop", "user", "users", "view", "localgroup", "start"];
+const VERBS: &[&str] =
+    &["aux", "exec", "get", "passwd", "ps", "run", "stop", "user", "users", "view", "localgroup", "start"];
 
 /// What only attackers hand to a command, wherever it stands.
 const SPOILS: &[&[u8]] =
@@ -241,7 +244,10 @@ fn is_span(value: &[u8], open: usize) -> bool {
         && !(behind.first() == Some(&b'.') && behind.get(1).is_some_and(u8::is_ascii_alphanumeric));
     let last_word = before.trim_ascii().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     // With next to nothing around it, it is no text about shells: `id`, or a name and `id`.
-    let has_text = words(behind) > 0 || words(before) > 2;
+    let inner = first(value.get(open + 1..open + 1 + len).unwrap_or_default());
+    let options = memmem::find_iter(inner, b" -").count();
+    let is_spoil = SPOILS.iter().any(|spoil| memmem::find(inner, spoil).is_some());
+    let has_text = words(behind) > 0 || words(before) > 2 || (options > 1 && !is_spoil);
     opens && closes && has_text && !is_command(last_word)
 }
 
@@ -321,6 +327,13 @@ fn begins_command(value: &[u8], gap_at: usize, behind: usize, gap: Gap, is_text:
 /// Whether a command without arguments is one, and no member of a list, no cell of a table and no name in a program.
 fn stands_alone(value: &[u8], before: &[u8], name: &str, rest: &[u8], gap: Gap) -> bool {
     let value = first(value);
+    let first_word =
+        before.trim_ascii().split(|byte| *byte == b' ').next().and_then(|word| str::from_utf8(word).ok());
+    let is_list_line =
+        value.split(|byte| *byte == b'\n').any(|line| line.iter().filter(|byte| **byte == b'|').count() > 2);
+    if gap == Gap::Pipe && is_list_line {
+        return false;
+    }
     let short =
         matches!(name, "id" | "env" | "ps" | "ss" | "dir" | "ls" | "ver" | "arp" | "hostname" | "pwd");
     let is_last = rest.iter().all(|byte| !byte.is_ascii_alphanumeric());
@@ -337,7 +350,12 @@ fn stands_alone(value: &[u8], before: &[u8], name: &str, rest: &[u8], gap: Gap) 
             !(is_list && signs > 1 && !before.trim_ascii().is_empty())
         }
         // `a || id` in a program; "name & id" in a text.
-        Gap::Twice => is_last && !before.iter().any(|byte| matches!(byte, b'=' | b'(' | b'{')),
+        Gap::Twice => {
+            is_last
+                && !first_word
+                    .is_some_and(|word| word == "cd" || word == "git" || word == "npm" || word == "sudo")
+                && !before.iter().any(|byte| matches!(byte, b'=' | b'(' | b'{'))
+        }
         Gap::Ampersand => is_last && !before.iter().any(u8::is_ascii_alphabetic),
         _ => true,
     }
@@ -465,14 +483,18 @@ impl Argument {
             || (is_drive && (known.is_of_files || known.is_alone || known.is_of_code))
             || (known.is_of_nets && (has(b'.') || has(b':') || is_path) && !argument.ends_with(b"."))
             || (known.is_of_files && (is_file || is_path) && ends_here)
-            || (known.is_of_files && SPOILS.iter().any(|spoil| memmem::find(text, spoil).is_some()))
+            || (known.is_of_files && argument == b"/" && behind.trim_ascii_start().starts_with(b"-"))
+            || (known.is_of_files && argument.starts_with(b"%") && argument.len() > 3)
+            || (known.is_of_code && is_command(argument))
+            || (memmem::find(behind, b" /").is_some() && behind.trim_ascii_start().starts_with(b">"))
+            || (known.is_tool() && SPOILS.iter().any(|spoil| memmem::find(text, spoil).is_some()))
             || (known.is_of_files
                 && memmem::find(behind, b" -").is_some()
                 && behind.iter().filter(|byte| **byte == b'/').count() > 1)
             || (known.is_of_code
                 && argument.get(1..).is_some_and(|rest| rest.contains(&b'='))
                 && argument[0].is_ascii_alphabetic())
-            || (known.is_of_code && is_verb && !behind.is_empty())
+            || ((known.is_of_code || known.is_of_nets || known.is_alone) && is_verb)
             || (known.is_sleep && is_digits && ends_here)
             || (known.is_of_code && behind.trim_ascii_start().starts_with(b"-"))
             || (known.is_of_files && is_reader_of(behind, argument));

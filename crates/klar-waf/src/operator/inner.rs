@@ -30,6 +30,29 @@ const SCHEMES: &[(&str, bool)] = &[
     ("compress.zlib", true),
     ("compress.bzip2", true),
     ("file", false),
+    ("unix", true),
+];
+
+/// Schemes of databases and the like: people write where theirs are, and what fetches addresses does not speak them.
+const STORES: &[&str] = &[
+    "postgres",
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "redis",
+    "rediss",
+    "mongodb",
+    "amqp",
+    "amqps",
+    "nats",
+    "smtp",
+    "smtps",
+    "imap",
+    "imaps",
+    "jdbc",
+    "sqlite",
+    "mqtt",
+    "ssh",
 ];
 
 /// Schemes that wrap another address.
@@ -99,6 +122,9 @@ pub fn detect_inner_address(value: &[u8]) -> bool {
             rest = behind;
             continue;
         }
+        if STORES.iter().any(|store| is(store)) {
+            return false;
+        }
         let slashes = behind.iter().take_while(|byte| matches!(byte, b'/' | b'\\')).count();
         let needs = SCHEMES.iter().find(|(name, _)| is(name)).map(|(_, needs)| if *needs { 2 } else { 1 });
         if needs.is_some_and(|needs| slashes >= needs) {
@@ -140,8 +166,8 @@ fn is_metadata(address: &[u8]) -> bool {
 /// Whether an authority and what follows it lead inside.
 fn leads_inside(address: &[u8], is_web: bool) -> bool {
     // Programs do not agree on whether a backslash ends the host.
-    let strict = end(address, b"/?#");
-    let loose = end(address, b"/?#\\");
+    let strict = end(address, b"/?#!");
+    let loose = end(address, b"/?#!\\");
     [strict, loose].into_iter().any(|end| {
         let (authority, path) = address.split_at(end);
         let authority = authority.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
@@ -170,6 +196,7 @@ fn port(authority: &[u8]) -> Option<u16> {
 fn host<'b>(authority: &[u8], buffer: &'b mut [u8; HOST_MAX]) -> Option<&'b str> {
     let raw = match authority.strip_prefix(b"[") {
         Some(inner) => inner.split(|byte| *byte == b']').next(),
+        None if authority.windows(2).any(|pair| pair == b"::") => Some(authority),
         None => authority.split(|byte| *byte == b':').next(),
     }?;
     let (mut at, mut len) = (0, 0);
