@@ -12,6 +12,7 @@
 pub mod body;
 pub mod bytes;
 pub mod operator;
+pub mod rules;
 pub mod seclang;
 pub mod sqli;
 pub mod transform;

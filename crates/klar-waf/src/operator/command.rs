@@ -45,6 +45,10 @@ const ALONE: &[&str] = &[
     "whoami",
 ];
 
+/// Words of English that are commands, too: asked for alone, and with next to nothing before them.
+const ALONE_WORDS: &[&str] =
+    &["date", "df", "du", "free", "history", "last", "mount", "set", "top", "uptime", "w", "who"];
+
 /// Commands that read or write files, of which they are told the path.
 const OF_FILES: &[&str] = &[
     "awk", "base64", "cat", "cd", "chmod", "chown", "copy", "cp", "cut", "dd", "del", "find", "gawk", "grep",
@@ -55,6 +59,8 @@ const OF_FILES: &[&str] = &[
 
 /// Commands that talk to other machines.
 const OF_NETS: &[&str] = &[
+    "nmap",
+    "tcpdump",
     "bitsadmin",
     "certutil",
     "curl",
@@ -84,6 +90,18 @@ const OF_NETS: &[&str] = &[
 
 /// Commands that run others, or code.
 const OF_CODE: &[&str] = &[
+    "apk",
+    "apt",
+    "apt-get",
+    "aws",
+    "expr",
+    "git",
+    "npm",
+    "pip",
+    "pip3",
+    "yum",
+    "df",
+    "du",
     "ash",
     "bash",
     "busybox",
@@ -163,8 +181,25 @@ const OF_CODE: &[&str] = &[
 ];
 
 /// Verbs of commands that take one.
-const VERBS: &[&str] =
-    &["aux", "exec", "get", "passwd", "ps", "run", "stop", "user", "users", "view", "localgroup", "start"];
+const VERBS: &[&str] = &[
+    "add",
+    "aux",
+    "clone",
+    "config",
+    "exec",
+    "install",
+    "log",
+    "get",
+    "passwd",
+    "ps",
+    "run",
+    "stop",
+    "user",
+    "users",
+    "view",
+    "localgroup",
+    "start",
+];
 
 /// What only attackers hand to a command, wherever it stands.
 const SPOILS: &[&[u8]] =
@@ -292,6 +327,18 @@ fn begins_command(value: &[u8], gap_at: usize, behind: usize, gap: Gap, is_text:
     }
     let Some(name) = word.name() else { return false };
     let known = Known::of(name);
+    let is_word = ALONE_WORDS.contains(&name);
+    if is_word && matches!(gap, Gap::Semicolon | Gap::Pipe) {
+        let is_last = rest.iter().all(|byte| !byte.is_ascii_alphanumeric());
+        if is_last
+            && !rest.starts_with(b")")
+            && words(before) <= 1
+            && !before.contains(&b';')
+            && !before.contains(&b'|')
+        {
+            return true;
+        }
+    }
     let is_known = known.is_alone || known.is_tool() || (word.is_path && word.is_of_bin);
     if !is_known {
         return false;
@@ -301,6 +348,10 @@ fn begins_command(value: &[u8], gap_at: usize, behind: usize, gap: Gap, is_text:
         return SPOILS.iter().any(|spoil| memmem::find(line, spoil).is_some());
     }
     let argument = Argument::of(rest, &known);
+    if gap == Gap::Twice && is_command_line(before) {
+        // A line for a shell as a whole: cd app && npm install
+        return SPOILS.iter().any(|spoil| memmem::find(line, spoil).is_some());
+    }
     match gap {
         Gap::Substitution => {
             matches!(
@@ -324,14 +375,18 @@ fn begins_command(value: &[u8], gap_at: usize, behind: usize, gap: Gap, is_text:
     }
 }
 
+/// Whether a text begins with a command.
+fn is_command_line(text: &[u8]) -> bool {
+    let word = text.trim_ascii_start().split(|byte| *byte == b' ').next().unwrap_or_default();
+    str::from_utf8(word).is_ok_and(|word| Known::of(word).is_tool())
+}
+
 /// Whether a command without arguments is one, and no member of a list, no cell of a table and no name in a program.
 fn stands_alone(value: &[u8], before: &[u8], name: &str, rest: &[u8], gap: Gap) -> bool {
     let value = first(value);
-    let first_word =
-        before.trim_ascii().split(|byte| *byte == b' ').next().and_then(|word| str::from_utf8(word).ok());
     let is_list_line =
         value.split(|byte| *byte == b'\n').any(|line| line.iter().filter(|byte| **byte == b'|').count() > 2);
-    if gap == Gap::Pipe && is_list_line {
+    if gap == Gap::Pipe && (is_list_line || rest.starts_with(b")")) {
         return false;
     }
     let short =
@@ -350,12 +405,7 @@ fn stands_alone(value: &[u8], before: &[u8], name: &str, rest: &[u8], gap: Gap) 
             !(is_list && signs > 1 && !before.trim_ascii().is_empty())
         }
         // `a || id` in a program; "name & id" in a text.
-        Gap::Twice => {
-            is_last
-                && !first_word
-                    .is_some_and(|word| word == "cd" || word == "git" || word == "npm" || word == "sudo")
-                && !before.iter().any(|byte| matches!(byte, b'=' | b'(' | b'{'))
-        }
+        Gap::Twice => is_last && !before.iter().any(|byte| matches!(byte, b'=' | b'(' | b'{')),
         Gap::Ampersand => is_last && !before.iter().any(u8::is_ascii_alphabetic),
         _ => true,
     }
@@ -562,6 +612,11 @@ impl Word {
                 b'\'' | b'"'
                     if word.len > 0
                         && value.get(begin..word.end).is_some_and(|read| read.contains(&byte)) => {}
+                // What comes of these is nothing.
+                b'$' if value.get(word.end + 1..).is_some_and(|rest| rest.starts_with(b"()")) => {
+                    word.end += 2
+                }
+                b'`' if next == Some(b'`') && word.len > 0 => word.end += 1,
                 b'$' if matches!(next, Some(b'@' | b'*' | b'1'..=b'8')) => word.end += 1,
                 b'/' => {
                     word.is_of_bin = &word.name[..word.len] == b"bin" || &word.name[..word.len] == b"sbin";

@@ -64,12 +64,10 @@ const NAMES: &[&str] =
 const ENDS: &[&str] = &[
     ".localhost",
     ".localdomain",
-    ".local",
     ".internal",
     ".consul",
     ".svc",
     ".cluster",
-    ".intern",
     // Names that lead to whatever address stands in them, or back to whoever asks.
     ".nip.io",
     ".xip.io",
@@ -92,6 +90,9 @@ const ENDS: &[&str] = &[
 /// Ports of what stands behind an app, and is no web app itself.
 const PORTS: &[u16] =
     &[22, 25, 2375, 2376, 2379, 3306, 5432, 5984, 6379, 8500, 9200, 9300, 10250, 10255, 11211, 27017];
+
+/// Ports of what people write on their own machine, and look for when it does not run.
+const OWN: &[u16] = &[80, 443, 1313, 3000, 3001, 4000, 4200, 5000, 5173, 8000, 8080, 8888, 9000];
 
 /// First segments of paths under which clouds tell machines their keys.
 const METADATA: &[&[u8]] = &[
@@ -174,9 +175,16 @@ fn leads_inside(address: &[u8], is_web: bool) -> bool {
         let mut buffer = [0; HOST_MAX];
         let Some(host) = host(authority, &mut buffer) else { return false };
         let port = port(authority);
+        let is_bare = path.is_empty() && is_web && port.is_none_or(|port| OWN.contains(&port));
         if host == "localhost" {
-            // The bare name is what people look for when something does not run.
-            return !is_web || port.is_some() || path.len() > 1;
+            return !is_bare;
+        }
+        // The page of a router.
+        if is_bare
+            && port.is_none()
+            && ipv4(host).is_some_and(|(address, is_usual)| is_usual && address.is_private())
+        {
+            return false;
         }
         is_inside(host) || (!host.contains(['.', ':']) && port.is_some_and(|port| PORTS.contains(&port)))
     })
