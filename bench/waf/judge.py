@@ -21,7 +21,7 @@ import corpora
 import targets
 
 # Rules that add scores up, tell of them, or let a request through; none of them is the reason of a block.
-SUMS = {949059, 949060, 949110, 949111, 949159, 949160, 949161, 959100, 959101, 980130, 980140, 980170, 901340}
+SUMS = {949059, 949060, 949110, 949111, 949159, 949160, 949161, 959100, 959101, 980130, 980140, 980170, 901340, 91900001, 91900002, 91900003}
 
 
 def requests(kind, half):

@@ -28,8 +28,8 @@ RULE = re.compile(r'\[id "(\d+)"\]')
 # What a server answers that could not read a request. 413 and 431 say that it is too large, 501 and 505 that it is
 # of another HTTP.
 REFUSED = (400, 405, 411, 413, 414, 421, 431, 501, 505)
-# Rules that say the sum is too high, in CRS 3 and 4, for requests and for responses: who only detects blocks by these.
-TOO_HIGH = {949110, 949111, 959100, 959101}
+# Rules that say the sum is too high, in CRS 3 and 4 and in klar-core, for requests and for responses: who only detects blocks by these.
+TOO_HIGH = {949110, 949111, 959100, 959101, 91900001, 91900002, 91900003}
 
 
 def stop(why):

@@ -38,6 +38,15 @@ pub(crate) struct Program {
     pub slots: Vec<Variable>,
     pub slot_of: HashMap<Variable, u32>,
     pub settings: Settings,
+    /// What rules look at of that which is only there if they do.
+    pub used: Vec<Collection>,
+}
+
+impl Program {
+    /// Whether a rule looks at a collection that costs something to fill.
+    pub fn uses(&self, collection: Collection) -> bool {
+        self.used.contains(&collection)
+    }
 }
 
 /// What is set for all requests.
@@ -142,6 +151,8 @@ pub(crate) enum Operator {
     Phrases(u32),
     Sqli,
     Xss,
+    Command,
+    InnerAddress,
     ByteRange(u32),
     UrlEncoding,
     Utf8,

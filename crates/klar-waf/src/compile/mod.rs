@@ -66,6 +66,11 @@ pub(crate) fn compile(set: &RuleSet, files: Files<'_>) -> Compiled {
     }
     // Only now all rules are known.
     compiler.controls(set, &mut refused);
+    let picks = compiler.program.selections.iter().flat_map(|selection| &selection.picks);
+    let costly = [Collection::ArgsPath, Collection::FilesTmpContent];
+    let used =
+        costly.into_iter().filter(|costly| picks.clone().any(|pick| pick.collection == *costly)).collect();
+    compiler.program.used = used;
     Compiled { program: compiler.program, refused }
 }
 
@@ -314,6 +319,8 @@ impl Compiler<'_> {
                 self.program.addresses.push(set);
                 Operator::Address(place(self.program.addresses.len() - 1))
             }
+            OperatorKind::DetectCmd => Operator::Command,
+            OperatorKind::DetectSsrf => Operator::InnerAddress,
             OperatorKind::DetectSqli => Operator::Sqli,
             OperatorKind::DetectXss => Operator::Xss,
             OperatorKind::ValidateByteRange => {

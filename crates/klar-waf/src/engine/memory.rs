@@ -88,6 +88,7 @@ pub struct Memory {
     pub(crate) untargeted: Vec<(u32, u32)>,
     pub(crate) has_untargeted: Vec<u64>,
     pub(crate) text: Vec<u8>,
+    pub(crate) segment: Vec<u8>,
     pub(crate) pairs: Pairs,
     pub(crate) json: json::Reader,
     pub(crate) xml: xml::Reader,

@@ -109,6 +109,9 @@ impl Transaction<'_> {
         {
             memory.set(Collection::RequestBasename, name);
         }
+        if self.program.uses(Collection::ArgsPath) {
+            segments(memory, path);
+        }
         line.clear();
         url_decode(target, &mut line);
         memory.set(Collection::RequestUri, without_authority(&line));
@@ -204,6 +207,14 @@ impl Transaction<'_> {
                 }
                 size += memory.pairs(&FORM, &pairs);
                 parts(memory, &reader);
+                if self.program.uses(Collection::FilesTmpContent) {
+                    for (contents, (name, _)) in reader.contents.iter().zip(reader.files.iter()) {
+                        let contents = body.get(contents.clone()).unwrap_or_default();
+                        let name = memory.keep(name);
+                        let cell = memory.add(contents);
+                        memory.push(Collection::FilesTmpContent, Entry { name, cell });
+                    }
+                }
                 memory.multipart = reader;
             }
             None => {}
@@ -278,6 +289,20 @@ impl Transaction<'_> {
     /// All is over: runs phase 5, which cannot stop anything.
     pub fn log(&mut self, caches: &Caches) {
         self.run(caches, 5);
+    }
+}
+
+/// The segments of a path, each decoded by itself: an encoded slash divides nothing.
+fn segments(memory: &mut Memory, path: &[u8]) {
+    for (at, segment) in path.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty()).enumerate() {
+        let mut text = std::mem::take(&mut memory.segment);
+        text.clear();
+        url_decode(segment, &mut text);
+        let mut digits = [0; 20];
+        let name = memory.keep(super::memory::decimal(at as u64 + 1, &mut digits));
+        let cell = memory.add(&text);
+        memory.push(Collection::ArgsPath, Entry { name, cell });
+        memory.segment = text;
     }
 }
 

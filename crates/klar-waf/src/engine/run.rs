@@ -444,6 +444,8 @@ impl Transaction<'_> {
                 program.addresses.get(at as usize).is_some_and(|addresses| addresses.contains_text(value))
             }
             Operator::Xss => crate::xss::detect(value),
+            Operator::Command => operator::detect_command(value),
+            Operator::InnerAddress => operator::detect_inner_address(value),
             Operator::Sqli => match crate::sqli::detect(value) {
                 Some(fingerprint) => {
                     if link.capture {
@@ -719,6 +721,8 @@ fn may_hold(program: &Program, operator: Operator, presence: &Presence, longest:
         Operator::Phrases(at) => {
             program.phrases.get(at as usize).is_none_or(|one| one.may_match(presence, longest as usize))
         }
+        Operator::Command => presence.meets(&operator::COMMAND_GAPS),
+        Operator::InnerAddress => presence.meets(&operator::ADDRESS_SIGNS),
         _ => true,
     }
 }
@@ -731,6 +735,7 @@ fn has_one(collection: Collection) -> bool {
             | Collection::ArgsGet
             | Collection::ArgsGetNames
             | Collection::ArgsNames
+            | Collection::ArgsPath
             | Collection::ArgsPost
             | Collection::ArgsPostNames
             | Collection::Files

@@ -6,18 +6,22 @@
 //! Answers are those of libmodsecurity 3.0.9; what differs is said where it does.
 
 mod address;
+mod command;
 mod encoding;
 mod expression;
 mod identity;
+mod inner;
 mod number;
 mod phrases;
 mod screen;
 mod text;
 
 pub use address::{IpSet, NotAnAddress};
+pub use command::{COMMAND_GAPS, detect_command};
 pub use encoding::{ByteRange, NotARange, UrlEncoding, Utf8, url_encoding, utf8};
 pub use expression::{Expression, GROUPS_MAX, Refusal};
 pub use identity::{verify_cc, verify_cpf, verify_ssn, verify_svnr};
+pub use inner::{ADDRESS_SIGNS, detect_inner_address};
 pub use number::Comparison;
 pub use phrases::Phrases;
 pub use screen::Screen;

@@ -113,7 +113,7 @@ pub enum Key {
     Matching(String),
 }
 
-/// Everything that a rule can look at. `XML` has the path as the name in its key.
+/// Everything that a rule can look at. `ARGS_PATH`, the segments of the path, is not of the language: Coraza has it, too. `XML` has the path as the name in its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // the names are those of the language, with its underscores taken out
 pub enum Collection {
@@ -122,6 +122,7 @@ pub enum Collection {
     ArgsGet,
     ArgsGetNames,
     ArgsNames,
+    ArgsPath,
     ArgsPost,
     ArgsPostNames,
     AuthType,
@@ -232,14 +233,16 @@ pub struct Operator {
     pub argument: Text,
 }
 
-/// The operators of the language.
+/// The operators of the language, and two of klar's own: `@detectCmd` and `@detectSSRF`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the names are those of the language
 pub enum OperatorKind {
     BeginsWith,
     Contains,
     ContainsWord,
+    DetectCmd,
     DetectSqli,
+    DetectSsrf,
     DetectXss,
     EndsWith,
     Eq,
