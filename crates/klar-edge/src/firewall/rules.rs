@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use klar_base::upstreams::{self, RuleFiles, WafRules};
 use klar_waf::engine::Waf;
-use klar_waf::rules::{self, Source};
-use klar_waf::seclang;
+use klar_waf::rules;
+use klar_waf::seclang::{self, Source};
 
 /// The longest file with rules, in bytes.
 const FILE_MAX: u64 = 64 << 20;
@@ -48,15 +48,16 @@ impl Rules {
             }
         };
         let settings = rules::settings(wanted.paranoia);
-        let mut sources = vec![
-            rules::BASE,
-            Source { name: "settings", text: &settings },
-            Source { name: "klar.toml", text: &wanted.own },
-        ];
+        let own = Source { name: "klar.toml", text: &wanted.own };
+        let mut sources = Vec::new();
         match &wanted.rules {
-            WafRules::Core => sources.extend(rules::CORE),
+            WafRules::Core => {
+                sources.push(own);
+                sources.extend(rules::KLAR_CORE);
+            }
             WafRules::Set { .. } => {
-                sources.extend(set.rules.iter().map(|(name, text)| Source { name, text }))
+                sources.extend([rules::BASE, Source { name: "settings", text: &settings }, own]);
+                sources.extend(set.rules.iter().map(|(name, text)| Source { name, text }));
             }
         }
         let mut refused = Vec::new();

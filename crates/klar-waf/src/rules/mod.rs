@@ -1,6 +1,7 @@
-//! klar-core, the rules that klar brings along: for an app without a rule set of its own, from the first minute.
+//! klar-core, the rules that klar brings along: for an app without a rule set of its own, from the first minute; and what
+//! other sets need beside them.
 //!
-//! They are files of `rules/klar-core`, whose first one says how they count, what they look at and what they do not do.
+//! klar-core are files of `rules/klar-core`, whose first one says how they count, what they look at and what they do not do.
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,27 @@ pub const KLAR_CORE: &[Source<'static>] = &[
         text: include_str!("../../rules/klar-core/4-sums-and-answers.conf"),
     },
 ];
+
+/// What a set of somebody else's begins with: how bodies are read, and that rules stop requests.
+pub const BASE: Source<'static> = Source { name: "base.conf", text: include_str!("../../rules/base.conf") };
+
+/// The variables of `TX` in which sets of rules add up what speaks against a request: of klar-core, and of the versions 4
+/// and 3 of the Core Rule Set.
+pub const SCORES: &[&[u8]] = &[b"klar_score", b"blocking_inbound_anomaly_score", b"anomaly_score"];
+
+/// What the Core Rule Set is told before its own settings: how much it suspects (1 to 4), in the words of its versions 3
+/// and 4, and that apps change things by `PUT`, `PATCH` and `DELETE`.
+#[must_use]
+pub fn settings(paranoia: u8) -> String {
+    let level = paranoia.clamp(1, 4);
+    let names =
+        ["paranoia_level", "executing_paranoia_level", "blocking_paranoia_level", "detection_paranoia_level"];
+    let levels = names.map(|name| format!("setvar:tx.{name}={level}")).join(",");
+    format!(
+        "SecAction \"id:90000000,phase:1,nolog,pass,{levels},\
+         setvar:'tx.allowed_methods=GET HEAD POST OPTIONS PUT PATCH DELETE'\"\n"
+    )
+}
 
 /// Compiles klar-core, and `more` behind it: exclusions, other limits, rules of a team's own.
 ///
