@@ -23,7 +23,7 @@ fn edge(mode: WafMode, rules: WafRules, own: &str, files: &[(&str, &str)]) -> (A
             let sent = write!(stream, "{head}9\r\nTraceback\r\n0\r\n\r\n");
             if sent.is_ok() { Then::Keep } else { Then::Close }
         }
-        "GET /script" => reply(stream, "200 OK", "content-type: text/javascript\r\n", "'Traceback'"),
+        "GET /code.js" => reply(stream, "200 OK", "content-type: text/javascript\r\n", "'Traceback'"),
         _ => reply(stream, "200 OK", "content-type: text/plain\r\n", &format!("{} bytes", got.body.len())),
     });
     let waf = Waf { rules, paranoia: 1, own: own.to_owned() };
@@ -148,7 +148,7 @@ fn long_bodies() {
 fn bodies_that_cannot_be_read() {
     let (app, edge) = guarded();
     for (headers, body) in [(JSON, r#"{"a":"#), (PARTS, "--b\r\nno header"), (PARTS, "no part")] {
-        assert_eq!(ask(&edge, "POST /", headers, body).status, 400, "{body}");
+        assert_eq!(ask(&edge, "POST /", headers, body).status, 403, "{body}");
     }
     assert_eq!(app.got().len(), 0);
 }
@@ -210,7 +210,7 @@ fn leaks_stay_inside() {
         let record = edge.record(&answer);
         assert_eq!(found(&record), Some((WafVerdict::Blocked, vec![3], "RESPONSE_BODY")), "{path}");
     }
-    assert_eq!(edge.get("/script").text(), "'Traceback'");
+    assert_eq!(edge.get("/code.js").text(), "'Traceback'");
 }
 
 /// The page says what happened, in the visitor's language, with the number that the record has.
