@@ -1,15 +1,20 @@
 //! Runs a program over requests.
 
+pub(crate) mod answers;
 mod caches;
 mod memory;
 mod request;
 mod run;
+mod sift;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;
 
-pub use caches::Caches;
+pub use caches::{Caches, Cost};
+pub(crate) use memory::Kept;
 pub use memory::Memory;
+pub(crate) use run::{has_one, integer};
 
 use crate::compile::{self, Files};
 use crate::program::{NONE, Program, Settings};
@@ -97,7 +102,10 @@ impl Waf {
     /// it runs.
     #[must_use]
     pub fn new(set: &RuleSet, files: Files<'_>) -> (Self, Vec<Refused>) {
-        let compiled = compile::compile(set, files);
+        Self::of(compile::compile(set, files))
+    }
+
+    fn of(compiled: compile::Compiled) -> (Self, Vec<Refused>) {
         let digits: [&[u8]; 10] = [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9"];
         let captures =
             digits.map(|digit| compiled.program.slot_of.get(&(Collection::Tx, digit.into())).copied());
@@ -139,6 +147,7 @@ impl Waf {
             mode: self.program.settings.mode,
             processor: None,
             forces_body: false,
+            is_begun: false,
             is_allowed: false,
             is_request_allowed: false,
             highest_severity: 255,
@@ -159,6 +168,8 @@ pub struct Transaction<'w> {
     mode: Mode,
     processor: Option<BodyProcessor>,
     forces_body: bool,
+    /// Whether phase 1 has been run.
+    is_begun: bool,
     is_allowed: bool,
     is_request_allowed: bool,
     highest_severity: u8,
