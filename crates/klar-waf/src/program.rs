@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::bytes::Presence;
+use crate::engine::Kept;
 use crate::operator::{ByteRange, Comparison, Expression, IpSet, Phrases};
 use crate::seclang::{Allow, BodyProcessor, Collection, Mode};
 use crate::transform::Transformation;
@@ -37,7 +38,14 @@ pub(crate) struct Program {
     /// Variables whose names stand in the rules; a variable's place is its slot.
     pub slots: Vec<Variable>,
     pub slot_of: HashMap<Variable, u32>,
+    /// For expressions that choose variables by their names, by place: the slots they choose of all collections.
+    pub members: Vec<Option<Box<[u32]>>>,
+    /// What each of them is when a request begins.
+    pub initial: Vec<Kept>,
     pub settings: Settings,
+    pub watch: Watch,
+    /// Tells it from every other program of this process; never 0.
+    pub number: u64,
     /// What rules look at of that which is only there if they do.
     pub used: Vec<Collection>,
 }
@@ -47,7 +55,113 @@ impl Program {
     pub fn uses(&self, collection: Collection) -> bool {
         self.used.contains(&collection)
     }
+
+    /// The number of the rule that a bit stands for.
+    pub fn rule_of(&self, bit: u32) -> u32 {
+        let of_link = self.watch.also.iter().find(|(_, link)| *link == bit);
+        let bit = of_link.map_or(bit, |(rule, _)| *rule);
+        let phase = self.watch.bases.iter().rposition(|base| base * 64 <= bit).unwrap_or_default();
+        let base = self.watch.bases.get(phase).map_or(0, |base| base * 64);
+        let rule = self.phases.get(phase).and_then(|rules| rules.get((bit - base) as usize));
+        rule.and_then(|rule| self.rules.get(*rule as usize)).map_or(0, |rule| rule.id)
+    }
+
+    /// A text that stands in the rules.
+    pub fn constant(&self, cell: u32) -> &[u8] {
+        let Some(cell) = self.constant_cells.get(cell as usize) else { return &[] };
+        self.constants.get(cell.start as usize..(cell.start + cell.len) as usize).unwrap_or_default()
+    }
 }
+
+/// Which rules a value can concern, by where it stands.
+///
+/// A link that looks at values as they came, and asks each of them something that depends on nothing else, holds only if
+/// one of them says so. A rule with such a link sleeps until a value wakes it, and where it has several, each of them.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// A bit for each group of collections that somebody looks at.
+    pub groups: u128,
+    /// By group.
+    pub kinds: Vec<Kind>,
+    pub classes: Vec<Class>,
+    pub questions: Vec<Question>,
+    /// What has the last word of some of them.
+    pub relays: Vec<Relay>,
+    /// Rules to wake, as bits.
+    pub wakes: Vec<u32>,
+    /// Where the bits of each phase begin, in words, and where the last ends.
+    pub bases: [u32; 6],
+    /// Rules that never sleep. Behind those of the rules are bits of links.
+    pub always: Vec<u64>,
+    /// Rules of which more than one link has to be woken: the bit of the rule, and that of another link. In order.
+    pub also: Vec<(u32, u32)>,
+}
+
+/// What the members of a group of collections are asked, by their names.
+#[derive(Debug, Default)]
+pub(crate) struct Kind {
+    /// Members without a name that rules know.
+    pub others: u32,
+    /// Names in small letters, the shortest first.
+    pub named: Vec<(Box<[u8]>, u32)>,
+}
+
+/// What a value is asked.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Class {
+    /// Chains, with the questions that are asked of what they give.
+    pub chains: Vec<(u32, Range<u32>)>,
+}
+
+/// What is asked of a value, whatever else the request holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub operator: Operator,
+    pub negated: bool,
+    /// Shorter values, in bytes, are answered with no. So are those that have no byte of a set: the rarest that there is.
+    pub min_len: u32,
+    pub needs: Option<Presence>,
+    /// Whom the answer wakes.
+    pub wakes: Range<u32>,
+    /// Who has the last word where the answer is yes; [`NONE`] if nobody.
+    pub relay: u32,
+}
+
+/// A rule of two links, the first of which only hands on what it finds, in variables that no other rule sees:
+///
+/// ```text
+/// SecRule REQUEST_HEADERS_NAMES "@rx ^.*$" "capture,setvar:'tx.header_name_%{tx.0}=/%{tx.0}/',chain"
+///     SecRule TX:/^header_name_/ "@within %{tx.restricted_headers}"
+/// ```
+///
+/// Each value can be asked by itself whether the second link would hold for what the first makes of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Relay {
+    /// What finds the text that is handed on.
+    pub expression: u32,
+    /// Name and value of the variable.
+    pub name: RelayText,
+    pub value: RelayText,
+    /// What the second link asks.
+    pub operator: Operator,
+    pub negated: bool,
+    /// Expressions of other rules that choose variables by their names.
+    pub seen_by: Box<[u32]>,
+    /// The rule.
+    pub bit: u32,
+}
+
+/// Pieces of a text; `None` is what a relay has found.
+pub(crate) type RelayText = Box<[Option<Box<[u8]>>]>;
+
+/// Collections that are filled together: a value is asked once.
+pub(crate) const GROUPS: [&[Collection]; 4] = [
+    &[Collection::ArgsGet, Collection::Args],
+    &[Collection::ArgsGetNames, Collection::ArgsNames],
+    &[Collection::ArgsPost, Collection::Args],
+    &[Collection::ArgsPostNames, Collection::ArgsNames],
+];
+const _: () = assert!(COLLECTIONS + GROUPS.len() <= 128, "a group is a bit of a word");
 
 /// What is set for all requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +170,10 @@ pub struct Settings {
     pub mode: Mode,
     /// Bytes of a request's body that are looked at.
     pub request_body_limit: usize,
+    /// Bytes of a request's body that are looked at, those of files not counted. A body that has more is looked at up to
+    /// there, `REQBODY_ERROR` and `INBOUND_DATA_ERROR` are 1, and `REQBODY_ERROR_MSG` says why: whether it is refused is
+    /// for rules to say, and the rule that comes with ModSecurity (200002) refuses it with 400.
+    pub request_body_no_files_limit: usize,
     /// Bytes of a response's body that are looked at.
     pub response_body_limit: usize,
     /// Whether bodies of requests are looked at, until a rule says otherwise.
@@ -75,6 +193,7 @@ impl Default for Settings {
         Self {
             mode: Mode::On,
             request_body_limit: 1024 * 1024,
+            request_body_no_files_limit: usize::MAX,
             response_body_limit: 512 * 1024,
             request_body: true,
             response_body: false,
@@ -92,7 +211,8 @@ pub(crate) struct Cell {
     pub len: u32,
     /// Where the results of its transformations are; [`NONE`] until somebody asks for one.
     pub row: u32,
-    pub presence: Presence,
+    /// Which bytes it has; `None` until somebody asks.
+    pub presence: Option<Presence>,
 }
 
 /// No number.
@@ -133,6 +253,8 @@ pub(crate) struct Link {
     pub view: Option<u32>,
     /// The one variable that it looks at and nothing else, and whether what counts is that it is there.
     pub slot: Option<(u32, bool)>,
+    /// The one thing that it counts, where that is all it looks at.
+    pub count: Option<Pick>,
     pub operator: Operator,
     pub negated: bool,
     pub capture: bool,
@@ -143,7 +265,7 @@ pub(crate) struct Link {
     pub log_data: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Operator {
     Unconditional,
     Never,
@@ -168,7 +290,49 @@ pub(crate) enum Operator {
     Verify(u32, Verify),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Operator {
+    /// The text that a value is compared with.
+    pub fn argument(self) -> Option<u32> {
+        match self {
+            Self::Compare(_, template)
+            | Self::BeginsWith(template)
+            | Self::EndsWith(template)
+            | Self::Contains(template)
+            | Self::ContainsWord(template)
+            | Self::StrEq(template)
+            | Self::Within(template) => Some(template),
+            _ => None,
+        }
+    }
+
+    /// In which order questions are asked, so that those of a kind stand together.
+    pub fn order(self) -> (u8, u32) {
+        match self {
+            Self::Unconditional => (0, 0),
+            Self::Never => (1, 0),
+            Self::ByteRange(at) => (2, at),
+            Self::Utf8 => (3, 0),
+            Self::UrlEncoding => (4, 0),
+            Self::Address(at) => (5, at),
+            Self::Compare(_, at) => (6, at),
+            Self::StrEq(at) => (7, at),
+            Self::BeginsWith(at) => (8, at),
+            Self::EndsWith(at) => (9, at),
+            Self::Contains(at) => (10, at),
+            Self::ContainsWord(at) => (11, at),
+            Self::Within(at) => (12, at),
+            Self::Expression(at) => (13, at),
+            Self::Phrases(at) => (14, at),
+            Self::Xss => (15, 0),
+            Self::Sqli => (16, 0),
+            Self::Verify(at, _) => (17, at),
+            Self::Command => (18, 0),
+            Self::InnerAddress => (19, 0),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Verify {
     Cc,
     Cpf,

@@ -14,7 +14,7 @@ impl Compiler<'_> {
             start: place(self.program.constants.len()),
             len: place(text.len()),
             row: NONE,
-            presence: Presence::of(text),
+            presence: Some(Presence::of(text)),
         };
         self.program.constants.extend_from_slice(text);
         self.program.constant_cells.push(cell);

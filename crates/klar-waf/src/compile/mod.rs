@@ -1,11 +1,15 @@
 //! Makes a program of rules: names become numbers, expressions are built, and what cannot be honoured is refused.
 
 mod constants;
+mod fold;
+mod relay;
 mod targets;
+mod watch;
 
 pub(crate) use targets::is_kept;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::operator::{ByteRange, Comparison, Expression, IpSet, Phrases};
 use crate::program::{
@@ -15,6 +19,9 @@ use crate::program::{
 use crate::seclang::{
     self, Action, Collection, Ctl, Item, Mode, OperatorKind, Place, Refused, RuleSet, Text, Which,
 };
+
+/// The number of the next program.
+static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// Gives the contents of a file that a rule names: the file the rule stands in, and the name as the rule has it.
 pub type Files<'a> = &'a dyn Fn(&str, &str) -> Option<Vec<u8>>;
@@ -28,6 +35,29 @@ pub(crate) struct Compiled {
 
 /// Compiles all rules of a set. One that cannot be honoured is left out and said.
 pub(crate) fn compile(set: &RuleSet, files: Files<'_>) -> Compiled {
+    let (mut compiler, refused) = read(set, files);
+    let folded = compiler.fold();
+    compiler.program.initial = folded.initial;
+    compiler.program.members = members(&compiler.program);
+    compiler.program.watch = watch::watch(&compiler.program, &folded.is_dead);
+    Compiled { program: compiler.program, refused }
+}
+
+/// The same program with nothing decided beforehand and no rule asleep.
+#[cfg(test)]
+pub(crate) fn compile_plainly(set: &RuleSet, files: Files<'_>) -> Compiled {
+    let (compiler, refused) = read(set, files);
+    let mut program = compiler.program;
+    program.initial = vec![crate::engine::Kept::Unset; program.slots.len()];
+    program.members = members(&program);
+    program.watch = watch::watch(&program, &[]);
+    program.watch.always.fill(u64::MAX);
+    program.watch.also.clear();
+    program.watch.relays.clear();
+    Compiled { program, refused }
+}
+
+fn read<'a>(set: &RuleSet, files: Files<'a>) -> (Compiler<'a>, Vec<Refused>) {
     let mut compiler = Compiler {
         program: Program { chains: vec![Chain { before: 0, last: None }], ..Program::default() },
         files,
@@ -71,7 +101,23 @@ pub(crate) fn compile(set: &RuleSet, files: Files<'_>) -> Compiled {
     let used =
         costly.into_iter().filter(|costly| picks.clone().any(|pick| pick.collection == *costly)).collect();
     compiler.program.used = used;
-    Compiled { program: compiler.program, refused }
+    compiler.program.number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    (compiler, refused)
+}
+
+/// What expressions choose of the variables whose names stand in the rules.
+fn members(program: &Program) -> Vec<Option<Box<[u32]>>> {
+    let mut members = vec![None; program.expressions.len()];
+    for pick in program.selections.iter().flat_map(|selection| &selection.picks) {
+        if let Key::Matching(at) = pick.key
+            && is_kept(pick.collection)
+            && let Some(expression) = program.expressions.get(at as usize)
+        {
+            let named = program.slots.iter().enumerate().filter(|(_, (_, name))| expression.is_match(name));
+            members[at as usize] = Some(named.map(|(slot, _)| place(slot)).collect());
+        }
+    }
+    members
 }
 
 fn settings(said: &seclang::Settings) -> Settings {
@@ -81,6 +127,10 @@ fn settings(said: &seclang::Settings) -> Settings {
     Settings {
         mode: said.engine.unwrap_or(Mode::On),
         request_body_limit: bytes(said.request_body_limit, usual.request_body_limit),
+        request_body_no_files_limit: bytes(
+            said.request_body_no_files_limit,
+            usual.request_body_no_files_limit,
+        ),
         response_body_limit: bytes(said.response_body_limit, usual.response_body_limit),
         request_body: said.request_body_access.unwrap_or(usual.request_body),
         response_body: said.response_body_access.unwrap_or(usual.response_body),
@@ -222,6 +272,7 @@ impl Compiler<'_> {
         let mut made = Link {
             view: None,
             slot: None,
+            count: None,
             operator: Operator::Unconditional,
             negated: link.operator.negated,
             capture: link.actions.contains(&Action::Capture),
@@ -245,6 +296,7 @@ impl Compiler<'_> {
             made.view = Some(self.view(selection, chain));
             if chain == 0 && matches!(made.operator, Operator::Compare(..)) {
                 made.slot = self.only_slot(selection);
+                made.count = self.only_count(selection);
             }
             if link.actions.contains(&Action::MultiMatch) {
                 made.each = chains.into_iter().map(|chain| self.view(selection, chain)).collect();
@@ -277,6 +329,15 @@ impl Compiler<'_> {
         let selection = self.program.selections.get(selection as usize)?;
         match (selection.picks.as_slice(), selection.excepts.as_slice()) {
             ([Pick { key: Key::Slot(slot), count, .. }], []) => Some((*slot, *count)),
+            _ => None,
+        }
+    }
+
+    /// What a selection counts, if that is all.
+    fn only_count(&self, selection: u32) -> Option<Pick> {
+        let selection = self.program.selections.get(selection as usize)?;
+        match (selection.picks.as_slice(), selection.excepts.as_slice()) {
+            ([pick], []) if pick.count && !targets::changes(pick.collection) => Some(pick.clone()),
             _ => None,
         }
     }

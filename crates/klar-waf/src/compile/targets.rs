@@ -19,7 +19,7 @@ pub(crate) fn is_kept(collection: Collection) -> bool {
 }
 
 /// Whether rules change it, or whether it is made up when it is asked for.
-fn changes(collection: Collection) -> bool {
+pub(super) fn changes(collection: Collection) -> bool {
     is_kept(collection)
         || matches!(
             collection,

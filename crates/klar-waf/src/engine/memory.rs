@@ -45,6 +45,14 @@ pub(crate) struct Looked {
     pub longest: u32,
 }
 
+/// A value that came since the last phase, and of which it is not yet known which rules may match it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fresh {
+    pub group: u8,
+    pub name: Span,
+    pub cell: u32,
+}
+
 /// A variable that rules set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Kept {
@@ -87,6 +95,18 @@ pub struct Memory {
     /// What some rules do not look at in this request: the link of the control, and its place there.
     pub(crate) untargeted: Vec<(u32, u32)>,
     pub(crate) has_untargeted: Vec<u64>,
+    /// What came since the last phase.
+    pub(crate) fresh: Vec<Fresh>,
+    /// Rules that may match, a bit for each of each phase.
+    pub(crate) hot: Vec<u64>,
+    /// Rules that one value wakes.
+    pub(crate) woken: Vec<u32>,
+    /// Groups of collections that rules look at value by value.
+    watched: u128,
+    /// The program that the constants in `bytes` and `cells` are of; 0 for none.
+    program: u64,
+    /// Constants that have a row in this request.
+    rowed: Vec<u32>,
     pub(crate) text: Vec<u8>,
     pub(crate) segment: Vec<u8>,
     pub(crate) pairs: Pairs,
@@ -108,24 +128,55 @@ impl Default for Lists {
 /// Memory of this size is given back between requests.
 const KEPT_BYTES: usize = 1024 * 1024;
 
+/// More bytes than these are not kept of what transformations make of one value while it is asked.
+const MADE_MAX: usize = 512 * 1024;
+
+/// How much there was at some time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    bytes: usize,
+    cells: usize,
+    rows: usize,
+}
+
 impl Memory {
     /// Forgets the last request.
     pub(crate) fn begin(&mut self, program: &Program) {
         if self.bytes.capacity() > KEPT_BYTES || self.body.capacity() > KEPT_BYTES {
             *self = Self::default();
         }
-        self.bytes.clear();
-        self.bytes.extend_from_slice(&program.constants);
-        self.cells.clear();
-        self.cells.extend_from_slice(&program.constant_cells);
+        let texts = (program.constants.len(), program.constant_cells.len());
+        if self.program == program.number {
+            // They are where they were; what has been learnt of them by transformations is of the last request.
+            self.bytes.truncate(texts.0);
+            self.cells.truncate(texts.1);
+            for cell in self.rowed.drain(..) {
+                if let Some(cell) = self.cells.get_mut(cell as usize) {
+                    cell.row = NONE;
+                }
+            }
+        } else {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(&program.constants);
+            self.cells.clear();
+            self.cells.extend_from_slice(&program.constant_cells);
+            self.rowed.clear();
+            self.looked.clear();
+            self.looked.resize(program.views.len(), Looked::default());
+            self.generation = 0;
+            self.watched = program.watch.groups;
+            self.program = program.number;
+        }
+        if self.generation > u32::MAX / 2 {
+            self.looked.fill(Looked::default());
+            self.generation = 0;
+        }
+        self.generation += 1;
         self.lists.0.iter_mut().for_each(Vec::clear);
         self.rows.clear();
-        self.looked.clear();
-        self.looked.resize(program.views.len(), Looked::default());
         self.items.clear();
-        self.generation = 1;
         self.slots.clear();
-        self.slots.resize(program.slots.len(), Kept::Unset);
+        self.slots.extend_from_slice(&program.initial);
         self.others.clear();
         self.matched.clear();
         self.hits.clear();
@@ -134,6 +185,9 @@ impl Memory {
             bits.resize(program.rules.len().div_ceil(64), 0);
         }
         self.untargeted.clear();
+        self.fresh.clear();
+        self.hot.clear();
+        self.hot.extend_from_slice(&program.watch.always);
         self.body.clear();
         self.pairs.clear();
     }
@@ -156,9 +210,26 @@ impl Memory {
 
     /// A cell with bytes that are kept.
     pub(crate) fn cell_of(&mut self, span: Span) -> u32 {
-        let presence = Presence::of(self.span(span));
-        self.cells.push(Cell { start: span.start, len: span.len, row: NONE, presence });
+        self.cells.push(Cell { start: span.start, len: span.len, row: NONE, presence: None });
         number(self.cells.len() - 1)
+    }
+
+    /// The bytes of a cell, looked for when somebody asks first.
+    pub(crate) fn presence(&mut self, cell: u32) -> Presence {
+        let Some(known) = self.cells.get_mut(cell as usize) else { return Presence::default() };
+        match known.presence {
+            Some(presence) => presence,
+            None => {
+                let start = known.start as usize;
+                let bytes = self.bytes.get(start..start + known.len as usize).unwrap_or_default();
+                *known.presence.insert(Presence::of(bytes))
+            }
+        }
+    }
+
+    /// A cell with all bytes from here on.
+    pub(crate) fn cell_behind(&mut self, begin: usize) -> u32 {
+        self.cell_of(span(begin..self.bytes.len()))
     }
 
     /// A cell with these bytes.
@@ -171,9 +242,20 @@ impl Memory {
         self.lists.0.get(collection as usize).map_or(&[], Vec::as_slice)
     }
 
+    /// Adds a member to a collection.
     pub(crate) fn push(&mut self, collection: Collection, entry: Entry) {
-        if let Some(list) = self.lists.0.get_mut(collection as usize) {
-            list.push(entry);
+        self.list_mut(collection).push(entry);
+        self.is_fresh(collection as u8, entry);
+    }
+
+    pub(crate) fn list_mut(&mut self, collection: Collection) -> &mut Vec<Entry> {
+        &mut self.lists.0[collection as usize]
+    }
+
+    /// Says that a member of a group of collections has come.
+    pub(crate) fn is_fresh(&mut self, group: u8, entry: Entry) {
+        if self.watched >> group & 1 != 0 {
+            self.fresh.push(Fresh { group, name: entry.name, cell: entry.cell });
         }
     }
 
@@ -184,15 +266,49 @@ impl Memory {
     }
 
     pub(crate) fn set_cell(&mut self, collection: Collection, cell: u32) {
-        if let Some(list) = self.lists.0.get_mut(collection as usize) {
-            list.clear();
-            list.push(Entry { name: Span::default(), cell });
-        }
+        let entry = Entry { name: Span::default(), cell };
+        let list = self.list_mut(collection);
+        list.clear();
+        list.push(entry);
+        self.is_fresh(collection as u8, entry);
     }
 
     pub(crate) fn set_number(&mut self, collection: Collection, value: u64) {
         let mut digits = [0; 20];
         self.set(collection, decimal(value, &mut digits));
+    }
+
+    /// Has a rule run when its turn comes.
+    pub(crate) fn wake(&mut self, bit: u32) {
+        if let Some(bits) = self.hot.get_mut(bit as usize / 64) {
+            *bits |= 1 << (bit % 64);
+        }
+    }
+
+    /// Whether all links of a rule are woken that have to be. `also` is in the order of rules.
+    pub(crate) fn are_all_awake(&self, also: &[(u32, u32)], rule: u32) -> bool {
+        let first = also.partition_point(|(its, _)| *its < rule);
+        also.iter().skip(first).take_while(|(its, _)| *its == rule).all(|(_, link)| {
+            self.hot.get(*link as usize / 64).is_some_and(|bits| bits & (1 << (link % 64)) != 0)
+        })
+    }
+
+    /// What there is before a value is transformed; `None` if it was before.
+    pub(crate) fn mark(&self, cell: u32) -> Option<Mark> {
+        let is_new = self.cells.get(cell as usize).is_some_and(|cell| cell.row == NONE);
+        is_new.then_some(Mark { bytes: self.bytes.len(), cells: self.cells.len(), rows: self.rows.len() })
+    }
+
+    /// Forgets what was made of a value since, if that is much: it is made anew where somebody asks.
+    pub(crate) fn tidy(&mut self, mark: Option<Mark>, cell: u32) {
+        if let Some(mark) = mark.filter(|mark| self.bytes.len() - mark.bytes > MADE_MAX) {
+            self.bytes.truncate(mark.bytes);
+            self.cells.truncate(mark.cells);
+            self.rows.truncate(mark.rows);
+            if let Some(cell) = self.cells.get_mut(cell as usize) {
+                cell.row = NONE;
+            }
+        }
     }
 
     /// The result of a chain for a cell.
@@ -214,10 +330,10 @@ impl Memory {
     }
 
     fn transformed(&mut self, cell: u32, last: Transformation) -> u32 {
-        let Some(known) = self.cells.get(cell as usize).copied() else { return cell };
-        if !last.may_change(&known.presence) {
+        if !last.may_change(&self.presence(cell)) {
             return cell;
         }
+        let Some(known) = self.cells.get(cell as usize).copied() else { return cell };
         let (start, end) = (known.start as usize, (known.start + known.len) as usize);
         let mut made = std::mem::take(&mut self.made);
         made.clear();
@@ -231,6 +347,9 @@ impl Memory {
         let Some(known) = self.cells.get_mut(cell as usize) else { return 0 };
         if known.row == NONE {
             known.row = number(self.rows.len());
+            if (cell as usize) < program.constant_cells.len() {
+                self.rowed.push(cell);
+            }
             self.rows.resize(self.rows.len() + program.chains.len(), NONE);
         }
         known.row

@@ -1,15 +1,20 @@
 //! Runs a program over requests.
 
+pub(crate) mod answers;
 mod caches;
 mod memory;
 mod request;
 mod run;
+mod sift;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;
 
-pub use caches::Caches;
+pub use caches::{Caches, Cost};
+pub(crate) use memory::Kept;
 pub use memory::Memory;
+pub(crate) use run::{has_one, integer};
 
 use crate::compile::{self, Files};
 use crate::program::{NONE, Program, Settings, Template};
@@ -99,7 +104,10 @@ impl Waf {
     /// it runs.
     #[must_use]
     pub fn new(set: &RuleSet, files: Files<'_>) -> (Self, Vec<Refused>) {
-        let compiled = compile::compile(set, files);
+        Self::of(compile::compile(set, files))
+    }
+
+    fn of(compiled: compile::Compiled) -> (Self, Vec<Refused>) {
         let digits: [&[u8]; 10] = [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9"];
         let captures =
             digits.map(|digit| compiled.program.slot_of.get(&(Collection::Tx, digit.into())).copied());
@@ -135,7 +143,7 @@ impl Waf {
     pub fn resume(&self, paused: Paused) -> Transaction<'_> {
         let Paused { memory, settings, mode, processor, flags, highest_severity, interruption, body_len } =
             paused;
-        let [forces_body, is_allowed, is_request_allowed, has_body_beyond] = flags;
+        let [forces_body, is_allowed, is_request_allowed, has_body_beyond, is_begun] = flags;
         Transaction {
             program: &self.program,
             memory,
@@ -149,6 +157,7 @@ impl Waf {
             highest_severity,
             interruption,
             has_body_beyond,
+            is_begun,
             body_len,
         }
     }
@@ -164,6 +173,7 @@ impl Waf {
             mode: self.program.settings.mode,
             processor: None,
             forces_body: false,
+            is_begun: false,
             is_allowed: false,
             is_request_allowed: false,
             highest_severity: 255,
@@ -181,7 +191,7 @@ pub struct Paused {
     settings: Settings,
     mode: Mode,
     processor: Option<BodyProcessor>,
-    flags: [bool; 4],
+    flags: [bool; 5],
     highest_severity: u8,
     interruption: Option<Interruption>,
     body_len: u64,
@@ -205,6 +215,8 @@ pub struct Transaction<'w> {
     mode: Mode,
     processor: Option<BodyProcessor>,
     forces_body: bool,
+    /// Whether phase 1 has been run.
+    is_begun: bool,
     is_allowed: bool,
     is_request_allowed: bool,
     highest_severity: u8,
@@ -274,7 +286,13 @@ impl Transaction<'_> {
             settings: self.settings,
             mode: self.mode,
             processor: self.processor,
-            flags: [self.forces_body, self.is_allowed, self.is_request_allowed, self.has_body_beyond],
+            flags: [
+                self.forces_body,
+                self.is_allowed,
+                self.is_request_allowed,
+                self.has_body_beyond,
+                self.is_begun,
+            ],
             highest_severity: self.highest_severity,
             interruption: self.interruption,
             body_len: self.body_len,

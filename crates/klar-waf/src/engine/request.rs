@@ -4,58 +4,89 @@ use super::memory::{Entry, Memory};
 use super::{Answer, Caches, Head, Interruption, Transaction};
 use crate::body::{self, Limits, Outcome, urlencoded};
 use crate::bytes::Pairs;
+use crate::program::{COLLECTIONS, GROUPS};
 use crate::seclang::{BodyProcessor, Collection};
 use crate::transform::url_decode;
 
 /// Which collections a pair goes into: with its value, and with its name.
 struct Into {
-    values: &'static [Collection],
-    names: &'static [Collection],
+    values: Group,
+    names: Option<Group>,
 }
 
-const QUERY: Into = Into {
-    values: &[Collection::ArgsGet, Collection::Args],
-    names: &[Collection::ArgsGetNames, Collection::ArgsNames],
+/// Collections that are filled together, and their number among the groups.
+struct Group {
+    collections: &'static [Collection],
+    number: u8,
+}
+
+impl Group {
+    /// One collection by itself.
+    const fn one(collection: &'static [Collection; 1]) -> Self {
+        Self { collections: collection, number: collection[0] as u8 }
+    }
+
+    const fn several(at: usize) -> Self {
+        Self { collections: GROUPS[at], number: (COLLECTIONS + at) as u8 }
+    }
+}
+
+const QUERY: Into = Into { values: Group::several(0), names: Some(Group::several(1)) };
+const FORM: Into = Into { values: Group::several(2), names: Some(Group::several(3)) };
+const COOKIES: Into = Into {
+    values: Group::one(&[Collection::RequestCookies]),
+    names: Some(Group::one(&[Collection::RequestCookiesNames])),
 };
-const FORM: Into = Into {
-    values: &[Collection::ArgsPost, Collection::Args],
-    names: &[Collection::ArgsPostNames, Collection::ArgsNames],
+const HEADERS: Into = Into {
+    values: Group::one(&[Collection::RequestHeaders]),
+    names: Some(Group::one(&[Collection::RequestHeadersNames])),
 };
-const COOKIES: Into =
-    Into { values: &[Collection::RequestCookies], names: &[Collection::RequestCookiesNames] };
-const HEADERS: Into =
-    Into { values: &[Collection::RequestHeaders], names: &[Collection::RequestHeadersNames] };
-const ANSWER: Into =
-    Into { values: &[Collection::ResponseHeaders], names: &[Collection::ResponseHeadersNames] };
-const FILES: Into = Into { values: &[Collection::Files], names: &[Collection::FilesNames] };
-const PARTS: Into = Into { values: &[Collection::MultipartPartHeaders], names: &[] };
-const PART_NAMES: Into = Into { values: &[Collection::MultipartName], names: &[] };
-const FILE_NAMES: Into = Into { values: &[Collection::MultipartFilename], names: &[] };
-const XML: Into = Into { values: &[Collection::Xml], names: &[] };
+const ANSWER: Into = Into {
+    values: Group::one(&[Collection::ResponseHeaders]),
+    names: Some(Group::one(&[Collection::ResponseHeadersNames])),
+};
+const FILES: Into =
+    Into { values: Group::one(&[Collection::Files]), names: Some(Group::one(&[Collection::FilesNames])) };
+const PARTS: Into = Into { values: Group::one(&[Collection::MultipartPartHeaders]), names: None };
+const PART_NAMES: Into = Into { values: Group::one(&[Collection::MultipartName]), names: None };
+const FILE_NAMES: Into = Into { values: Group::one(&[Collection::MultipartFilename]), names: None };
+const XML: Into = Into { values: Group::one(&[Collection::Xml]), names: None };
 
 impl Memory {
     fn pair(&mut self, into: &Into, name: &[u8], value: &[u8]) {
         let name = self.keep(name);
         let cell = self.add(value);
-        for collection in into.values {
-            self.push(*collection, Entry { name, cell });
-        }
-        if !into.names.is_empty() {
+        self.enter(&into.values, Entry { name, cell });
+        if let Some(names) = &into.names {
             let cell = self.cell_of(name);
-            for collection in into.names {
-                self.push(*collection, Entry { name, cell });
-            }
+            self.enter(names, Entry { name, cell });
         }
+    }
+
+    fn enter(&mut self, group: &Group, entry: Entry) {
+        for collection in group.collections {
+            self.list_mut(*collection).push(entry);
+        }
+        self.is_fresh(group.number, entry);
     }
 
     /// Puts all pairs into collections; gives how many bytes they have.
     fn pairs(&mut self, into: &Into, pairs: &Pairs) -> u64 {
-        let mut size = 0;
+        self.pairs_within(into, pairs, usize::MAX)
+    }
+
+    /// Puts pairs into collections, up to so many bytes; gives how many bytes all have.
+    fn pairs_within(&mut self, into: &Into, pairs: &Pairs, limit: usize) -> u64 {
+        let mut size = 0_usize;
         for (name, value) in pairs.iter() {
-            size += (name.len() + value.len()) as u64;
-            self.pair(into, name, value);
+            let room = limit.saturating_sub(size);
+            size = size.saturating_add(name.len() + value.len());
+            if let Some(name) = name.get(..name.len().min(room)).filter(|_| room > 0) {
+                let value = value.get(..value.len().min(room - name.len())).unwrap_or_default();
+                self.pair(into, name, value);
+            }
         }
-        size
+        size as u64
     }
 }
 
@@ -84,7 +115,7 @@ impl Transaction<'_> {
         self.interruption.as_ref().filter(|interruption| interruption.blocks)
     }
 
-    fn line(&mut self, head: &Head<'_>) {
+    pub(super) fn line(&mut self, head: &Head<'_>) {
         let memory = &mut *self.memory;
         let mut line = std::mem::take(&mut memory.text);
         line.clear();
@@ -146,10 +177,17 @@ impl Transaction<'_> {
 
     /// Takes some of the body. Beyond the limit nothing is kept; says whether all of it was within.
     pub fn push_body(&mut self, bytes: &[u8]) -> bool {
+        let so_far = usize::try_from(self.body_len).unwrap_or(usize::MAX);
         self.body_len = self.body_len.saturating_add(bytes.len() as u64);
-        let room = self.settings.request_body_limit.saturating_sub(self.memory.body.len());
+        let room = self.settings.request_body_limit.saturating_sub(so_far);
         let within = bytes.get(..room.min(bytes.len())).unwrap_or(bytes);
-        self.memory.body.extend_from_slice(within);
+        // Of what is no multipart, one byte more than is looked at says that there was more.
+        let wanted = match self.processor {
+            Some(BodyProcessor::Multipart) => usize::MAX,
+            _ => self.settings.request_body_no_files_limit.saturating_add(1),
+        };
+        let room = wanted.saturating_sub(self.memory.body.len());
+        self.memory.body.extend_from_slice(within.get(..room).unwrap_or(within));
         self.has_body_beyond |= within.len() < bytes.len();
         within.len() == bytes.len()
     }
@@ -172,14 +210,20 @@ impl Transaction<'_> {
         let mut pairs = std::mem::take(&mut memory.pairs);
         pairs.clear();
         let limits = self.limits();
+        let limit = self.settings.request_body_no_files_limit;
         let memory = &mut *self.memory;
-        memory.set_number(Collection::InboundDataError, u64::from(self.has_body_beyond));
         let mut trouble: Option<String> = None;
+        // Only bodies of parts have files.
+        let read = match self.processor {
+            Some(BodyProcessor::Multipart) => body.as_slice(),
+            _ => body.get(..limit).unwrap_or(&body),
+        };
+        let mut is_beyond = read.len() < body.len();
         // What came before in the query counts.
         let mut size = number(memory, Collection::ArgsCombinedSize);
         match self.processor {
             Some(BodyProcessor::UrlEncoded) => {
-                let form = urlencoded::read(&body, self.settings.separator, &limits, &mut pairs);
+                let form = urlencoded::read(read, self.settings.separator, &limits, &mut pairs);
                 size += memory.pairs(&FORM, &pairs);
                 if form.is_invalid {
                     memory.set_number(Collection::UrlencodedError, 1);
@@ -187,12 +231,12 @@ impl Transaction<'_> {
                 trouble = form.limit.map(|limit| limit.to_string());
             }
             Some(BodyProcessor::Json) => {
-                let outcome = memory.json.read(&body, &limits, &mut pairs);
+                let outcome = memory.json.read(read, &limits, &mut pairs);
                 trouble = said("JSON", &outcome);
                 size += memory.pairs(&FORM, &pairs);
             }
             Some(BodyProcessor::Xml) => {
-                let outcome = memory.xml.read(&body, &limits, &mut pairs);
+                let outcome = memory.xml.read(read, &limits, &mut pairs);
                 trouble = said("XML", &outcome);
                 memory.pairs(&XML, &pairs);
             }
@@ -205,7 +249,9 @@ impl Transaction<'_> {
                 if is_cut && self.has_body_beyond {
                     (trouble, reader.flags.error) = (None, false);
                 }
-                size += memory.pairs(&FORM, &pairs);
+                let fields = memory.pairs_within(&FORM, &pairs, limit);
+                is_beyond = fields > limit as u64;
+                size += fields;
                 parts(memory, &reader);
                 if self.program.uses(Collection::FilesTmpContent) {
                     for (contents, (name, _)) in reader.contents.iter().zip(reader.files.iter()) {
@@ -219,6 +265,10 @@ impl Transaction<'_> {
             }
             None => {}
         }
+        if is_beyond {
+            trouble = Some(format!("Request body without files has more than {limit} bytes"));
+        }
+        memory.set_number(Collection::InboundDataError, u64::from(self.has_body_beyond || is_beyond));
         memory.set_number(Collection::ArgsCombinedSize, size);
         // Of what is no file, what was cut off at the limit cannot be whole; `INBOUND_DATA_ERROR` says that it was.
         let is_multipart = self.processor == Some(BodyProcessor::Multipart);
@@ -236,7 +286,7 @@ impl Transaction<'_> {
             if self.forces_body
                 || !matches!(self.processor, Some(BodyProcessor::Xml | BodyProcessor::Multipart))
             {
-                memory.set(Collection::RequestBody, &body);
+                memory.set(Collection::RequestBody, body.get(..limit).unwrap_or(&body));
             }
             memory.set_number(Collection::RequestBodyLength, self.body_len);
         }

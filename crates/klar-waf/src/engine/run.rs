@@ -1,14 +1,14 @@
 //! Runs the rules of a phase over what is known of a request.
 
+use super::answers::{answers, compares_with, may_hold};
 use super::caches::Caches;
 use super::memory::{Hit, Item, Kept, Looked, Memory, Span, decimal, number};
-use super::{Interruption, Transaction};
+use super::{Head, Interruption, Transaction};
 use crate::bytes::Presence;
 use crate::compile::is_kept;
-use crate::operator::{self, GROUPS_MAX};
+use crate::operator::GROUPS_MAX;
 use crate::program::{
     Change, Control, Disruptive, Key, Link, NONE, Name, Operator, Pick, Piece, Program, Rule, Template,
-    Verify,
 };
 use crate::seclang::{Allow, Collection, Mode};
 
@@ -22,12 +22,30 @@ impl Transaction<'_> {
         {
             return;
         }
+        // What is known at start of the rules of a phase is so once phase 1 has been run.
+        if phase == 1 {
+            self.is_begun = true;
+        } else if !self.is_begun {
+            if phase == 5 {
+                return;
+            }
+            let nothing =
+                Head { method: b"", target: b"", protocol: b"", headers: &[], remote: b"", unique_id: b"" };
+            self.line(&nothing);
+            self.run(caches, 1);
+            return self.run(caches, phase);
+        }
         // What was looked at in the phase before may be more by now.
         self.memory.generation += 1;
         let program = self.program;
-        let Some(rules) = program.phases.get(usize::from(phase) - 1) else { return };
+        let phase_at = usize::from(phase) - 1;
+        let Some(rules) = program.phases.get(phase_at) else { return };
+        self.sift(caches);
+        let base = program.watch.bases.get(phase_at).map_or(0, |base| *base as usize * 64);
         let mut at = 0;
-        while let Some(place) = rules.get(at) {
+        while let Some(next) = next_bit(&self.memory.hot, base + at, base + rules.len()) {
+            at = next - base;
+            let Some(place) = rules.get(at) else { break };
             at += 1;
             if self
                 .memory
@@ -37,8 +55,19 @@ impl Transaction<'_> {
             {
                 continue;
             }
+            let bit = number(next);
+            if program.watch.also.binary_search_by_key(&bit, |(rule, _)| *rule).is_ok()
+                && !self.memory.are_all_awake(&program.watch.also, bit)
+            {
+                continue;
+            }
             let Some(rule) = program.rules.get(*place as usize) else { continue };
-            if !self.matches(program, caches, *place, rule) {
+            let begun = caches.clock();
+            let is_match = self.matches(program, caches, *place, rule);
+            if begun.is_some() {
+                caches.spent(begun, std::iter::once(rule.id), true);
+            }
+            if !is_match {
                 continue;
             }
             if rule.then != NONE {
@@ -123,7 +152,7 @@ impl Transaction<'_> {
             self.found(program, rule, place, number, link, nothing);
             return true;
         };
-        if self.compares(program, link) == Some(false) {
+        if self.compares(program, link) == Some(false) || self.counts(program, link) == Some(false) {
             return false;
         }
         let untargeted = self
@@ -149,9 +178,12 @@ impl Transaction<'_> {
                 if round > 0 && self.is_same_as_before(program, views, round, &item) {
                     continue;
                 }
-                let Some(cell) = self.memory.cells.get(item.cell as usize) else { continue };
-                if !link.negated && !may_hold(program, link.operator, &cell.presence, cell.len) {
-                    continue;
+                if !link.negated {
+                    let presence = self.memory.presence(item.cell);
+                    let Some(cell) = self.memory.cells.get(item.cell as usize) else { continue };
+                    if !may_hold(program, link.operator, &presence, cell.len) {
+                        continue;
+                    }
                 }
                 if self.asks(program, caches, link, &item) != link.negated {
                     is_found = true;
@@ -190,6 +222,23 @@ impl Transaction<'_> {
             },
         };
         Some(comparison.compare(value, argument) != link.negated)
+    }
+
+    /// What a link says that compares how many there are of something with a number; `None` for any other.
+    fn counts(&self, program: &Program, link: &Link) -> Option<bool> {
+        let (Some(pick), Operator::Compare(comparison, template)) = (&link.count, link.operator) else {
+            return None;
+        };
+        let Template::Constant(argument) = program.templates.get(template as usize)? else { return None };
+        let entries = self.memory.list(pick.collection);
+        let count = match &pick.key {
+            Key::All if entries.is_empty() => usize::from(has_one(pick.collection)),
+            Key::All => entries.len(),
+            _ if entries.is_empty() && has_one(pick.collection) => 1,
+            key => entries.iter().filter(|entry| takes(program, key, self.memory.span(entry.name))).count(),
+        };
+        let argument = integer(program.constant(*argument));
+        Some(comparison.compare(i64::try_from(count).unwrap_or(i64::MAX), argument) != link.negated)
     }
 
     fn changes(&self, program: &Program, selection: u32) -> bool {
@@ -254,10 +303,9 @@ impl Transaction<'_> {
             if let Some(item) = self.memory.items.get_mut(at as usize) {
                 item.cell = cell;
             }
-            if let Some(cell) = self.memory.cells.get(cell as usize) {
-                looked.presence = looked.presence.or(&cell.presence);
-                looked.longest = looked.longest.max(cell.len);
-            }
+            looked.presence = looked.presence.or(&self.memory.presence(cell));
+            looked.longest =
+                looked.longest.max(self.memory.cells.get(cell as usize).map_or(0, |cell| cell.len));
         }
         if !selection.changes
             && let Some(known) = self.memory.looked.get_mut(view as usize)
@@ -274,10 +322,9 @@ impl Transaction<'_> {
         for at in plain.first..plain.end {
             let Some(item) = self.memory.items.get(at as usize).copied() else { break };
             let cell = self.memory.through(program, item.raw, chain);
-            if let Some(cell) = self.memory.cells.get(cell as usize) {
-                looked.presence = looked.presence.or(&cell.presence);
-                looked.longest = looked.longest.max(cell.len);
-            }
+            looked.presence = looked.presence.or(&self.memory.presence(cell));
+            looked.longest =
+                looked.longest.max(self.memory.cells.get(cell as usize).map_or(0, |cell| cell.len));
             self.memory.items.push(Item { cell, ..item });
         }
         looked.end = number(self.memory.items.len());
@@ -354,11 +401,20 @@ impl Transaction<'_> {
                 }
             }
             _ if is_kept(collection) => {
-                for (at, (of, name)) in program.slots.iter().enumerate() {
-                    let Some(kept) = memory.slots.get(at).copied().filter(|kept| *kept != Kept::Unset) else {
-                        continue;
-                    };
-                    if *of == collection && takes(program, &pick.key, name) {
+                let chosen = match pick.key {
+                    Key::Matching(at) => program.members.get(at as usize).and_then(Option::as_deref),
+                    _ => None,
+                };
+                let all = 0..number(program.slots.len());
+                let chosen_len = chosen.map_or(all.len(), <[u32]>::len);
+                for at in 0..chosen_len {
+                    let slot = chosen.map_or(number(at), |chosen| chosen[at]);
+                    let Some((of, name)) = program.slots.get(slot as usize) else { break };
+                    let kept = memory.slots.get(slot as usize).copied().unwrap_or_default();
+                    if kept != Kept::Unset
+                        && *of == collection
+                        && (chosen.is_some() || takes(program, &pick.key, name))
+                    {
                         let name = memory.keep(name);
                         let cell = cell_of(memory, kept);
                         memory.items.push(item(name, cell));
@@ -405,52 +461,33 @@ impl Transaction<'_> {
         item: &Item,
         argument: &mut Vec<u8>,
     ) -> bool {
-        let simple = match link.operator {
-            Operator::Compare(_, template)
-            | Operator::BeginsWith(template)
-            | Operator::EndsWith(template)
-            | Operator::Contains(template)
-            | Operator::ContainsWord(template)
-            | Operator::StrEq(template)
-            | Operator::Within(template) => Some(template),
-            _ => None,
-        };
-        let mut constant = None;
-        if let Some(template) = simple {
-            match program.templates.get(template as usize) {
-                Some(Template::Constant(cell)) => constant = Some(*cell),
-                _ => self.expand(program, template, argument),
-            }
+        let mixed = link.operator.argument().filter(|template| {
+            !matches!(program.templates.get(*template as usize), Some(Template::Constant(_)))
+        });
+        if let Some(template) = mixed {
+            self.expand(program, template, argument);
         }
-        let memory = &*self.memory;
+        let memory = &mut *self.memory;
+        let presence = match link.operator {
+            Operator::ByteRange(_) => memory.presence(item.cell),
+            _ => Presence::default(),
+        };
         let value = memory.cell(item.cell);
-        let argument = constant.map_or(argument.as_slice(), |cell| memory.cell(cell));
+        if mixed.is_some() {
+            return compares_with(link.operator, value, argument);
+        }
+        if !link.capture {
+            return answers(program, Some(caches), link.operator, value, &presence);
+        }
+        let start = memory.cells.get(item.cell as usize).map_or(0, |cell| cell.start);
+        let within = |found: std::ops::Range<usize>| Span {
+            start: start + number(found.start),
+            len: number(found.len()),
+        };
         match link.operator {
-            Operator::Unconditional => true,
-            Operator::Never => false,
-            Operator::Compare(comparison, _) => comparison.holds(value, argument),
-            Operator::BeginsWith(_) => operator::begins_with(value, argument),
-            Operator::EndsWith(_) => operator::ends_with(value, argument),
-            Operator::Contains(_) => operator::contains(value, argument),
-            Operator::ContainsWord(_) => operator::contains_word(value, argument),
-            Operator::StrEq(_) => operator::str_eq(value, argument),
-            Operator::Within(_) => operator::within(value, argument),
-            Operator::UrlEncoding => operator::url_encoding(value) != operator::UrlEncoding::Valid,
-            Operator::Utf8 => operator::utf8(value) != operator::Utf8::Valid,
-            Operator::ByteRange(at) => program.ranges.get(at as usize).is_some_and(|range| {
-                memory.cells.get(item.cell as usize).is_some_and(|cell| range.matches(&cell.presence))
-            }),
-            Operator::Address(at) => {
-                program.addresses.get(at as usize).is_some_and(|addresses| addresses.contains_text(value))
-            }
-            Operator::Xss => crate::xss::detect(value),
-            Operator::Command => operator::detect_command(value),
-            Operator::InnerAddress => operator::detect_inner_address(value),
             Operator::Sqli => match crate::sqli::detect(value) {
                 Some(fingerprint) => {
-                    if link.capture {
-                        self.capture(0, fingerprint.as_str().as_bytes());
-                    }
+                    self.capture(0, fingerprint.as_str().as_bytes());
                     true
                 }
                 None => false,
@@ -458,13 +495,7 @@ impl Transaction<'_> {
             Operator::Phrases(at) => {
                 match program.phrases.get(at as usize).and_then(|phrases| phrases.find(value)) {
                     Some(found) => {
-                        if link.capture {
-                            let found = memory.cells.get(item.cell as usize).map(|cell| Span {
-                                start: cell.start + number(found.start),
-                                len: number(found.len()),
-                            });
-                            self.capture_span(0, found.unwrap_or_default());
-                        }
+                        self.capture_span(0, within(found));
                         true
                     }
                     None => false,
@@ -472,43 +503,18 @@ impl Transaction<'_> {
             }
             Operator::Expression(at) => {
                 let Some(expression) = program.expressions.get(at as usize) else { return false };
-                let cache = caches.of(at, expression);
-                if !link.capture {
-                    return cache.is_match(value);
-                }
                 let mut groups = [const { None }; GROUPS_MAX];
-                if !cache.groups(value, &mut groups) {
+                if !caches.of(at, expression).groups(value, &mut groups) {
                     return false;
                 }
-                let start = memory.cells.get(item.cell as usize).map_or(0, |cell| cell.start);
-                for (at, found) in groups.iter().enumerate() {
+                for (at, found) in groups.into_iter().enumerate() {
                     if let Some(found) = found {
-                        self.capture_span(
-                            at,
-                            Span { start: start + number(found.start), len: number(found.len()) },
-                        );
+                        self.capture_span(at, within(found));
                     }
                 }
                 true
             }
-            Operator::Verify(at, verify) => {
-                let Some(expression) = program.expressions.get(at as usize) else { return false };
-                let check = match verify {
-                    Verify::Cc => operator::verify_cc,
-                    Verify::Cpf => operator::verify_cpf,
-                    Verify::Ssn => operator::verify_ssn,
-                    Verify::Svnr => operator::verify_svnr,
-                };
-                let cache = caches.of(at, expression);
-                let mut rest = value;
-                while let Some(found) = cache.find(rest) {
-                    if rest.get(found.clone()).is_some_and(check) {
-                        return true;
-                    }
-                    rest = rest.get(found.end.max(1)..).unwrap_or_default();
-                }
-                false
-            }
+            other => answers(program, Some(caches), other, value, &presence),
         }
     }
 
@@ -592,13 +598,17 @@ impl Transaction<'_> {
         let place = match name {
             Name::Slot(slot) => Place::Slot(slot as usize),
             Name::Made(collection, template) => {
-                let mut text = Vec::new();
+                let mut text = std::mem::take(&mut self.memory.text);
+                text.clear();
                 self.expand(program, template, &mut text);
                 text.make_ascii_lowercase();
-                match program.slot_of.get(&(collection, text.clone().into_boxed_slice())) {
-                    Some(slot) => Place::Slot(*slot as usize),
-                    None => self.other(collection, &text),
-                }
+                let mut slots = program.slots.iter();
+                let place = match slots.position(|(of, name)| *of == collection && **name == *text) {
+                    Some(slot) => Place::Slot(slot),
+                    None => self.other(program, collection, &text),
+                };
+                self.memory.text = text;
+                place
             }
         };
         let was = match place {
@@ -616,9 +626,12 @@ impl Transaction<'_> {
             Change::To(template) => match program.templates.get(template as usize) {
                 Some(Template::Constant(cell)) => Kept::Cell(*cell),
                 _ => {
-                    let mut text = Vec::new();
+                    let mut text = std::mem::take(&mut self.memory.text);
+                    text.clear();
                     self.expand(program, template, &mut text);
-                    Kept::Cell(self.memory.add(&text))
+                    let cell = self.memory.add(&text);
+                    self.memory.text = text;
+                    Kept::Cell(cell)
                 }
             },
         };
@@ -636,13 +649,17 @@ impl Transaction<'_> {
         }
     }
 
-    fn other(&mut self, collection: Collection, name: &[u8]) -> Place {
+    fn other(&mut self, program: &Program, collection: Collection, name: &[u8]) -> Place {
         let memory = &mut *self.memory;
         let known =
             memory.others.iter().position(|(of, known, _)| *of == collection && memory.span(*known) == name);
         Place::Other(known.unwrap_or_else(|| {
             let name = memory.keep(name);
             memory.others.push((collection, name, Kept::Unset));
+            // From now on there are variables that relays were not asked about.
+            for relay in &program.watch.relays {
+                memory.wake(relay.bit);
+            }
             memory.others.len() - 1
         }))
     }
@@ -655,9 +672,12 @@ impl Transaction<'_> {
             let kept = self.memory.slots.get(*slot as usize).copied().unwrap_or_default();
             return number_of(&self.memory, kept);
         }
-        let mut text = Vec::new();
+        let mut text = std::mem::take(&mut self.memory.text);
+        text.clear();
         self.expand(program, template, &mut text);
-        integer(&text)
+        let number = integer(&text);
+        self.memory.text = text;
+        number
     }
 
     /// Writes a text with its variables behind `out`.
@@ -707,28 +727,25 @@ impl Transaction<'_> {
     }
 }
 
+/// The first bit that is set, from one place on and before another.
+fn next_bit(bits: &[u64], from: usize, end: usize) -> Option<usize> {
+    let mut at = from / 64;
+    let mut word = bits.get(at)? & (u64::MAX << (from % 64));
+    while word == 0 {
+        at += 1;
+        word = *bits.get(at)?;
+    }
+    let found = at * 64 + word.trailing_zeros() as usize;
+    (found < end).then_some(found)
+}
+
 enum Place {
     Slot(usize),
     Other(usize),
 }
 
-/// Whether an operator can hold for any value whose bytes are all in `presence`. `true` when in doubt.
-fn may_hold(program: &Program, operator: Operator, presence: &Presence, longest: u32) -> bool {
-    match operator {
-        Operator::Expression(at) => {
-            program.expressions.get(at as usize).is_none_or(|one| one.may_match(presence, longest as usize))
-        }
-        Operator::Phrases(at) => {
-            program.phrases.get(at as usize).is_none_or(|one| one.may_match(presence, longest as usize))
-        }
-        Operator::Command => presence.meets(&operator::COMMAND_GAPS),
-        Operator::InnerAddress => presence.meets(&operator::ADDRESS_SIGNS),
-        _ => true,
-    }
-}
-
 /// Whether it is one value: it is there in each request, if only as an empty text.
-fn has_one(collection: Collection) -> bool {
+pub(crate) fn has_one(collection: Collection) -> bool {
     !matches!(
         collection,
         Collection::Args
@@ -788,37 +805,42 @@ fn is_picked(program: &Program, memory: &Memory, pick: &Pick, item: &Item) -> bo
 
 /// The full name of a value, as `MATCHED_VAR_NAME` has it.
 fn name_of(memory: &mut Memory, item: &Item) -> u32 {
-    let mut text = item.collection.name().as_bytes().to_vec();
+    let begin = memory.bytes.len();
+    memory.bytes.extend_from_slice(item.collection.name().as_bytes());
     if item.name.len > 0 {
-        text.push(b':');
-        text.extend_from_slice(memory.span(item.name));
+        memory.bytes.push(b':');
+        let name = item.name.start as usize..item.name.start as usize + item.name.len as usize;
+        if name.end <= begin {
+            memory.bytes.extend_from_within(name);
+        }
     }
-    memory.add(&text)
+    memory.cell_behind(begin)
 }
 
 fn cell_of(memory: &mut Memory, kept: Kept) -> u32 {
+    let begin = memory.bytes.len();
     match kept {
-        Kept::Cell(cell) => cell,
-        Kept::Number(_) | Kept::Unset => {
-            let mut text = Vec::new();
-            write(memory, kept, &mut text);
-            memory.add(&text)
-        }
+        Kept::Cell(cell) => return cell,
+        Kept::Number(value) => write_number(value, &mut memory.bytes),
+        Kept::Unset => {}
     }
+    memory.cell_behind(begin)
 }
 
 fn write(memory: &Memory, kept: Kept, out: &mut Vec<u8>) {
     match kept {
         Kept::Unset => {}
         Kept::Cell(cell) => out.extend_from_slice(memory.cell(cell)),
-        Kept::Number(value) => {
-            if value < 0 {
-                out.push(b'-');
-            }
-            let mut digits = [0; 20];
-            out.extend_from_slice(decimal(value.unsigned_abs(), &mut digits));
-        }
+        Kept::Number(value) => write_number(value, out),
     }
+}
+
+fn write_number(value: i64, out: &mut Vec<u8>) {
+    if value < 0 {
+        out.push(b'-');
+    }
+    let mut digits = [0; 20];
+    out.extend_from_slice(decimal(value.unsigned_abs(), &mut digits));
 }
 
 fn number_of(memory: &Memory, kept: Kept) -> i64 {
@@ -830,7 +852,7 @@ fn number_of(memory: &Memory, kept: Kept) -> i64 {
 }
 
 /// The number that a text begins with; 0 if it begins with none.
-fn integer(text: &[u8]) -> i64 {
+pub(crate) fn integer(text: &[u8]) -> i64 {
     let text = text.trim_ascii_start();
     let (is_negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),

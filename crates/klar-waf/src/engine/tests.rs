@@ -350,6 +350,29 @@ fn limits_hold_and_are_said() {
 }
 
 #[test]
+fn a_body_without_files_has_a_limit_of_its_own() {
+    let rules = "
+        SecRequestBodyNoFilesLimit 10
+        SecRule REQBODY_ERROR|INBOUND_DATA_ERROR \"@eq 1\" \"id:1,phase:2,pass\"
+        SecRule ARGS \"@contains x\" \"id:2,phase:2,pass\"
+        SecRule REQUEST_BODY \"@rx .{11}\" \"id:3,phase:2,pass\"
+        SecRule FILES_SIZES \"@eq 20\" \"id:4,phase:2,pass\"";
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let ask = |headers: &[(&str, &str)], body: &str| {
+        say(rules, &Asked { line: ["POST", "/"], headers, body, answer: None }).rules
+    };
+    assert_eq!(ask(&form, "a=1&b=2&c="), [0; 0]);
+    assert_eq!(ask(&form, "a=1&b=2&c=x"), [1], "what lies beyond is not looked at, and that is said");
+    assert_eq!(ask(&form, "a=x&b=2&c=3"), [1, 2]);
+    let parts = [("Content-Type", "multipart/form-data; boundary=b")];
+    let part =
+        |head: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; {head}\r\n\r\n{value}\r\n");
+    let file = part("name=f; filename=\"f.txt\"", "01234567890123456789");
+    assert_eq!(ask(&parts, &format!("{file}{}--b--\r\n", part("name=a", "x"))), [2, 4]);
+    assert_eq!(ask(&parts, &format!("{file}{}--b--\r\n", part("name=a", "0123456789x"))), [1, 4]);
+}
+
+#[test]
 fn memory_is_used_again_and_forgets() {
     let (waf, _) = compile(
         "SecRule ARGS:a \"@contains x\" \"id:1,phase:1,pass,setvar:tx.a=1\"
@@ -378,5 +401,311 @@ fn what_cannot_be_honoured_is_refused_with_its_place() {
             said.contains("rules.conf:2") && said.contains('7') && said.contains(reason),
             "{rule}: {said}"
         );
+    }
+}
+
+#[test]
+fn what_settings_decide_is_decided_for_each_way_through_the_rules() {
+    for (rules, target, matched) in [
+        // What a level leaves out.
+        (
+            "SecAction \"id:1,phase:1,nolog,pass,setvar:tx.level=1\"
+          SecRule TX:level \"@lt 2\" \"id:2,phase:1,nolog,pass,skipAfter:END\"
+          SecRule ARGS \"@contains a\" \"id:3,phase:1,pass\"
+          SecMarker END
+          SecRule ARGS \"@contains a\" \"id:4,phase:1,pass\"",
+            "/?x=a",
+            &[4][..],
+        ),
+        // A level that the request decides.
+        (
+            "SecAction \"id:1,phase:1,nolog,pass,setvar:tx.level=1\"
+          SecRule ARGS:up \"@eq 1\" \"id:5,phase:1,nolog,pass,setvar:tx.level=2\"
+          SecRule TX:level \"@lt 2\" \"id:2,phase:1,nolog,pass,skipAfter:END\"
+          SecRule ARGS:x \"@contains a\" \"id:3,phase:1,pass\"
+          SecMarker END",
+            "/?x=a&up=1",
+            &[3],
+        ),
+        // What is set only behind a rule that stays is not there before it.
+        (
+            "SecRule TX:a \"@eq 1\" \"id:1,phase:1,pass\"
+          SecRule ARGS:x \"@eq 1\" \"id:2,phase:1,pass,setvar:tx.b=%{tx.a}\"
+          SecAction \"id:3,phase:1,nolog,pass,setvar:tx.a=1\"
+          SecRule &TX:b \"@eq 1\" \"id:4,phase:1,pass\"
+          SecRule TX:a|TX:b \"@eq 1\" \"id:5,phase:1,pass\"",
+            "/?x=1",
+            &[2, 4, 5],
+        ),
+        // Left out with a gate, or without it.
+        (
+            "SecRule ARGS:x \"@streq all\" \"id:1,phase:1,nolog,pass,ctl:ruleRemoveById=2-3\"
+          SecRule ARGS:x \"@streq gate\" \"id:9,phase:1,nolog,pass,ctl:ruleRemoveById=2\"
+          SecRule &TX:none \"@eq 0\" \"id:2,phase:1,nolog,pass,skipAfter:END\"
+          SecAction \"id:3,phase:1,pass\"
+          SecMarker END
+          SecAction \"id:4,phase:1,pass\"",
+            "/?x=gate",
+            &[3, 4],
+        ),
+        // Added to, once for each value.
+        (
+            "SecAction \"id:1,phase:1,nolog,pass,setvar:tx.five=5\"
+          SecRule ARGS \"@contains a\" \"id:2,phase:1,nolog,pass,setvar:tx.sum=+%{tx.five},setvar:tx.five=+1\"
+          SecRule TX:sum \"@eq 11\" \"id:3,phase:1,pass\"",
+            "/?x=a&y=a",
+            &[3],
+        ),
+        // A text that is known, and one that a rule changes on the way.
+        (
+            "SecAction \"id:1,phase:1,nolog,pass,setvar:'tx.allowed=GET POST'\"
+          SecRule ARGS:x \"@streq less\" \"id:2,phase:1,nolog,pass,setvar:tx.allowed=POST\"
+          SecRule REQUEST_METHOD \"!@within %{tx.allowed}\" \"id:3,phase:1,pass\"",
+            "/?x=less",
+            &[3],
+        ),
+        // The second link of a chain has nothing to look at, or what the first one does is done.
+        (
+            "SecRule REQUEST_METHOD \"@streq GET\" \"id:1,phase:1,pass,chain\"
+            SecRule REQUEST_HEADERS:nothing \"!@streq x\" \"\"
+          SecRule REQUEST_METHOD \"@streq GET\" \"id:2,phase:1,pass,chain,setvar:tx.seen=1\"
+            SecRule REQUEST_HEADERS:nothing \"!@streq x\" \"\"
+          SecRule TX:seen \"@eq 1\" \"id:3,phase:1,pass\"",
+            "/",
+            &[3],
+        ),
+        // What has one value is there where nobody sent it.
+        (
+            "SecRule REQUEST_BODY \"!@contains x\" \"id:1,phase:2,pass\"
+          SecRule REQBODY_PROCESSOR \"@streq JSON\" \"id:2,phase:2,pass\"",
+            "/",
+            &[1],
+        ),
+    ] {
+        for _ in 0..3 {
+            assert_eq!(get(rules, target).rules, matched, "{rules}");
+        }
+    }
+}
+
+#[test]
+fn what_a_rule_hands_on_to_itself_is_handed_on() {
+    let rules = "
+        SecAction \"id:1,phase:1,nolog,pass,setvar:'tx.forbidden=/proxy/ /if/'\"
+        SecRule REQUEST_HEADERS_NAMES \"@rx ^.*$\" \"id:2,phase:1,pass,capture,t:lowercase,setvar:'tx.header_%{tx.0}=/%{tx.0}/',chain\"
+            SecRule TX:/^header_/ \"@within %{tx.forbidden}\" \"setvar:tx.score=+1\"
+        SecRule TX:score \"@eq 1\" \"id:3,phase:1,pass\"";
+    let ask = |rules: &str, name| {
+        say(rules, &Asked { headers: &[("Host", "a.example"), (name, "x")], ..GET }).rules
+    };
+    assert_eq!(ask(rules, "Proxy"), [2, 3]);
+    assert_eq!(ask(rules, "Accept"), [0; 0]);
+    // Another rule can see what it makes of some names.
+    let seen = format!("{rules}\nSecRule TX:/spy/ \"@contains spy\" \"id:4,phase:1,pass\"");
+    assert_eq!(ask(&seen, "X-Spy"), [4]);
+    assert_eq!(ask(&seen, "Accept"), [0; 0]);
+    // Another rule makes such variables, too.
+    let made = format!(
+        "SecRule REQUEST_METHOD \"@rx G\" \"id:5,phase:1,nolog,pass,setvar:'tx.header_%{{REQUEST_METHOD}}=/if/'\"{rules}"
+    );
+    assert_eq!(ask(&made, "Accept"), [2, 3]);
+}
+
+#[test]
+fn values_that_come_again_are_judged_as_before() {
+    let (waf, _) = compile(
+        "SecRule ARGS \"@contains x\" \"id:1,phase:1,pass\"
+         SecRule ARGS:b \"@rx ^y\" \"id:2,phase:1,pass,t:lowercase\"
+         SecRule REQUEST_HEADERS:Host|REQUEST_HEADERS:Accept \"@contains x\" \"id:3,phase:1,pass\"",
+    );
+    let caches = waf.caches();
+    let mut memory = Box::<Memory>::default();
+    for _ in 0..4 {
+        for (target, host, matched) in [
+            ("/?a=x", "a", &[1][..]),
+            ("/?b=x", "a", &[1]),
+            ("/?b=Y", "a", &[2]),
+            ("/?a=Y", "x", &[3]),
+            ("/?a=", "", &[]),
+        ] {
+            let headers: [(&[u8], &[u8]); 1] = [(b"Host", host.as_bytes())];
+            let mut transaction = waf.begin(memory);
+            transaction.request(
+                &caches,
+                &Head {
+                    method: b"GET",
+                    target: target.as_bytes(),
+                    protocol: b"HTTP/1.1",
+                    headers: &headers,
+                    remote: b"192.0.2.7",
+                    unique_id: b"0",
+                },
+            );
+            let rules: Vec<u32> = transaction.matched().map(|one| one.rule).collect();
+            assert_eq!(rules, matched, "{target} {host}");
+            memory = transaction.end();
+        }
+    }
+}
+
+#[test]
+fn what_rules_cost_can_be_asked() {
+    let (waf, _) = compile(
+        "SecRule ARGS \"@contains x\" \"id:1,phase:1,pass\"
+         SecAction \"id:2,phase:1,pass,setvar:tx.a=1\"",
+    );
+    let mut caches = waf.caches();
+    assert!(caches.costs().is_empty());
+    caches.profile();
+    let headers: [(&[u8], &[u8]); 0] = [];
+    let mut transaction = waf.begin(Box::default());
+    transaction.request(
+        &caches,
+        &Head {
+            method: b"GET",
+            target: b"/?a=x&b=y",
+            protocol: b"HTTP/1.1",
+            headers: &headers,
+            remote: b"192.0.2.7",
+            unique_id: b"0",
+        },
+    );
+    let mut costs: Vec<(u32, u64, u64)> =
+        caches.costs().iter().map(|cost| (cost.rule, cost.asked, cost.run)).collect();
+    costs.sort_unstable();
+    assert_eq!(costs, [(1, 2, 1), (2, 0, 1)]);
+}
+
+/// Pieces of requests: what people send, what attackers do, and what lies between.
+const PIECES: [&str; 36] = [
+    "a",
+    "B",
+    "42",
+    " ",
+    "+",
+    "%20",
+    "select",
+    "UNION",
+    "'",
+    "\"",
+    "1=1",
+    "--",
+    "<script>",
+    "onload=",
+    "../",
+    "etc/passwd",
+    "%27",
+    "%25",
+    "\\x41",
+    "&lt;",
+    "$(",
+    "`id`",
+    ";",
+    "cat /",
+    "{{",
+    "}}",
+    "php://",
+    "http://169.254.169.254/",
+    "\u{e5}",
+    "\n",
+    "%00",
+    "=",
+    "-",
+    "_",
+    "proxy",
+    "x-forwarded-for",
+];
+
+#[test]
+fn rules_that_sleep_and_settings_that_are_decided_change_nothing() {
+    let named = std::env::var_os("KLAR_CRS_DIR").map(|folder| std::path::Path::new(&folder).join("rules"));
+    for folder in [Some("/usr/share/modsecurity-crs/rules".into()), named].into_iter().flatten() {
+        let Ok(listed) = std::fs::read_dir(&folder) else {
+            println!("skipped: there is no {}", folder.display());
+            continue;
+        };
+        let mut names: Vec<_> = listed.map(|one| one.unwrap().path()).collect();
+        names.retain(|name| name.extension().is_some_and(|extension| extension == "conf"));
+        names.sort();
+        for level in [1, 4] {
+            let setup = format!(
+                "SecRuleEngine DetectionOnly\nSecAction \"id:900990,phase:1,nolog,pass,setvar:tx.crs_setup_version=420,\
+                 setvar:tx.paranoia_level={level},setvar:tx.blocking_paranoia_level={level},\
+                 setvar:tx.max_num_args=6,setvar:tx.arg_length=40\""
+            );
+            let mut directives = seclang::parse(&Source { name: "setup.conf", text: &setup }).directives;
+            for name in &names {
+                let text = String::from_utf8_lossy(&std::fs::read(name).unwrap()).into_owned();
+                directives.extend(seclang::parse(&Source { name: "rules.conf", text: &text }).directives);
+            }
+            let beside = |_: &str, name: &str| std::fs::read(folder.join(name)).ok();
+            sleeps_as_it_wakes(&seclang::resolve(directives), &beside);
+        }
+    }
+    let core = crate::rules::KLAR_CORE.iter().flat_map(|source| seclang::parse(source).directives);
+    sleeps_as_it_wakes(&seclang::resolve(core.collect()), &|_, _| None);
+}
+
+fn sleeps_as_it_wakes(set: &seclang::RuleSet, beside: super::Files<'_>) {
+    let (waf, plain) = (Waf::new(set, beside).0, Waf::of(super::compile::compile_plainly(set, beside)).0);
+    let caches = (waf.caches(), plain.caches());
+    let (mut memory, mut plain_memory) = (Box::<Memory>::default(), Box::<Memory>::default());
+    let mut state = 1_u64;
+    let mut below = |end: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % end
+    };
+    for _ in 0..80 {
+        let mut text = |count: usize| {
+            let pieces = below(count) + 1;
+            (0..pieces).map(|_| PIECES[below(PIECES.len())]).collect::<String>()
+        };
+        let target = format!("/{}?{}={}&b={}", text(2), text(1), text(4), text(3)).replace(['\n', ' '], "+");
+        let (name, value, cookie, body) =
+            (text(2), text(4), text(3), format!("k={}&{}={}", text(4), text(1), text(2)));
+        let kinds = ["application/x-www-form-urlencoded", "application/json", "text/plain", ""];
+        let method = ["GET", "POST", "HEAD", "TRACE"][below(4)];
+        let kind = kinds[below(4)];
+        let headers: Vec<(&[u8], &[u8])> = vec![
+            (b"Host", if below(4) == 0 { b"10.0.0.1" } else { b"a.example" }),
+            (b"User-Agent", b"Mozilla/5.0"),
+            (b"Cookie", cookie.as_bytes()),
+            (name.as_bytes(), value.as_bytes()),
+            (b"Content-Type", kind.as_bytes()),
+        ];
+        let headers = &headers[..below(3) + 3];
+        let head = Head {
+            method: method.as_bytes(),
+            target: target.as_bytes(),
+            protocol: b"HTTP/1.1",
+            headers,
+            remote: if below(2) == 0 { b"127.0.0.1" } else { b"192.0.2.7" },
+            unique_id: b"0123456789abcdef",
+        };
+        let judge = |waf: &Waf, caches: &super::Caches, memory| {
+            let mut transaction = waf.begin(memory);
+            transaction.request(caches, &head);
+            transaction.push_body(body.as_bytes());
+            transaction.request_body(caches);
+            let answer: [(&[u8], &[u8]); 1] = [(b"Content-Type", b"text/html")];
+            transaction.response(caches, &Answer { status: 200, protocol: b"HTTP/1.1", headers: &answer });
+            transaction.push_response_body(body.as_bytes());
+            transaction.response_body(caches);
+            transaction.log(caches);
+            let said: Vec<String> = transaction
+                .matched()
+                // What it says may name what another rule captured, if that one was run.
+                .map(|one| format!("{:?}", super::Matched { data: b"", ..one }))
+                .collect();
+            (said, transaction.interruption().cloned(), transaction.end())
+        };
+        let (said, ended, back) = judge(&waf, &caches.0, memory);
+        let (plain_said, plain_ended, plain_back) = judge(&plain, &caches.1, plain_memory);
+        (memory, plain_memory) = (back, plain_back);
+        for (one, plain) in said.iter().zip(&plain_said) {
+            assert_eq!(one, plain, "{target}");
+        }
+        assert_eq!(said.len(), plain_said.len(), "{target}");
+        assert_eq!(ended, plain_ended, "{target}");
     }
 }

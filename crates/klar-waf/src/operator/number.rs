@@ -3,7 +3,7 @@
 use crate::seclang::OperatorKind;
 
 /// A comparison of a value with what a rule says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Comparison {
     /// `@eq`
     Equal,

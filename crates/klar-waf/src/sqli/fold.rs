@@ -197,6 +197,9 @@ impl Folder<'_> {
     /// comes behind.
     fn skip_opening(&mut self) -> bool {
         while let Some(token) = self.scanner.next() {
+            if token.kind == Kind::LeftParen {
+                self.scanner.skip_run(b'(');
+            }
             if !matches!(token.kind, Kind::Comment | Kind::LeftParen | Kind::SqlType)
                 && !self.text.is_unary(&token)
             {

@@ -172,6 +172,14 @@ const fn is_white(byte: u8) -> bool {
 }
 
 impl<'a> Scanner<'a> {
+    /// Passes over bytes that are a token each.
+    pub(super) fn skip_run(&mut self, byte: u8) {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let run = rest.iter().take_while(|next| **next == byte).count();
+        self.at += run;
+        self.tokens = self.tokens.saturating_add(u32::try_from(run).unwrap_or(u32::MAX));
+    }
+
     pub(super) fn new(input: &'a [u8], quote: Option<u8>, dialect: Dialect, words: &'static Words) -> Self {
         Self { input, at: 0, words, quote, dialect, tokens: 0, is_ambiguous: false }
     }

@@ -1,0 +1,126 @@
+//! Asks each value that came what rules ask of it by itself, and wakes the rules that it may concern.
+//!
+//! **Invariant:** a rule that is not woken would not have matched. One that is woken is run as it stands in the program,
+//! and may match or not.
+
+use super::Transaction;
+use super::answers::{answers, may_hold};
+use super::caches::Caches;
+use super::memory::Memory;
+use crate::bytes::Presence;
+use crate::program::{Kind, Program};
+use crate::seclang::Collection;
+
+impl Transaction<'_> {
+    /// Wakes the rules for all that came since the last phase.
+    pub(super) fn sift(&mut self, caches: &Caches) {
+        let program = self.program;
+        let memory = &mut *self.memory;
+        let fresh = std::mem::take(&mut memory.fresh);
+        let mut woken = std::mem::take(&mut memory.woken);
+        let mut verdicts = caches.verdicts(program.number);
+        for one in &fresh {
+            let Some(kind) = program.watch.kinds.get(usize::from(one.group)) else { continue };
+            let class = class_of(kind, memory.span(one.name));
+            if class == 0 {
+                continue;
+            }
+            let key = verdicts.as_ref().and_then(|verdicts| verdicts.key(class, memory.cell(one.cell)));
+            if let (Some(verdicts), Some(key)) = (&mut verdicts, key)
+                && let Some(known) = verdicts.get(key, memory.cell(one.cell))
+            {
+                for bit in known {
+                    memory.wake(u32::from(*bit));
+                }
+                continue;
+            }
+            woken.clear();
+            ask(program, caches, memory, class, one.cell, &mut woken);
+            for bit in &woken {
+                memory.wake(*bit);
+            }
+            if let (Some(verdicts), Some(key)) = (&mut verdicts, key) {
+                verdicts.put(key, memory.cell(one.cell), &woken);
+            }
+        }
+        memory.fresh = fresh;
+        memory.fresh.clear();
+        memory.woken = woken;
+    }
+}
+
+/// The class of a member of a group by its name.
+fn class_of(kind: &Kind, name: &[u8]) -> u32 {
+    if kind.named.is_empty() {
+        return kind.others;
+    }
+    let first = name.first().map(u8::to_ascii_lowercase);
+    let known = kind.named.iter().find(|(known, _)| {
+        known.len() == name.len() && known.first().copied() == first && known.eq_ignore_ascii_case(name)
+    });
+    known.map_or(kind.others, |(_, class)| *class)
+}
+
+/// Asks all questions of a class.
+fn ask(
+    program: &Program,
+    caches: &Caches,
+    memory: &mut Memory,
+    class: u32,
+    value: u32,
+    woken: &mut Vec<u32>,
+) {
+    let watch = &program.watch;
+    let Some(class) = watch.classes.get(class as usize) else { return };
+    let mark = memory.mark(value);
+    for (chain, questions) in &class.chains {
+        memory.tidy(mark, value);
+        let cell = memory.through(program, value, *chain);
+        let presence = memory.presence(cell);
+        let value = memory.cell(cell);
+        let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        for question in
+            watch.questions.get(questions.start as usize..questions.end as usize).unwrap_or_default()
+        {
+            // Most stop here, without a look at the tables of their operators.
+            if len < question.min_len || question.needs.is_some_and(|needs| !needs.meets(&presence)) {
+                continue;
+            }
+            if !question.negated && !may_hold(program, question.operator, &presence, len) {
+                continue;
+            }
+            let wakes = watch.wakes.get(question.wakes.start as usize..question.wakes.end as usize);
+            let wakes = wakes.unwrap_or_default();
+            let begun = caches.clock();
+            if answers(program, Some(caches), question.operator, value, &presence) != question.negated
+                && relays(program, caches, question.relay, value)
+            {
+                woken.extend_from_slice(wakes);
+            }
+            if begun.is_some() {
+                caches.spent(begun, wakes.iter().map(|bit| program.rule_of(*bit)), false);
+            }
+        }
+    }
+}
+
+/// Whether the rule of a relay can match for a value that its first link holds for, or another rule can see what that
+/// one makes of it.
+fn relays(program: &Program, caches: &Caches, relay: u32, value: &[u8]) -> bool {
+    let Some(relay) = program.watch.relays.get(relay as usize) else { return true };
+    let Some(expression) = program.expressions.get(relay.expression as usize) else { return true };
+    let Some(found) = caches.of(relay.expression, expression).find(value) else { return true };
+    let text = value.get(found).unwrap_or_default();
+    let made = |pieces: &[Option<Box<[u8]>>]| {
+        let pieces = pieces.iter().map(|piece| piece.as_deref().unwrap_or(text));
+        pieces.collect::<Vec<_>>().concat()
+    };
+    let name = made(&relay.name).to_ascii_lowercase().into_boxed_slice();
+    let is_seen =
+        |at: &u32| program.expressions.get(*at as usize).is_none_or(|expression| expression.is_match(&name));
+    let value = made(&relay.value);
+    let answer = answers(program, Some(caches), relay.operator, &value, &Presence::of(&value));
+    answer != relay.negated
+        || relay.seen_by.iter().any(is_seen)
+        || program.slot_of.contains_key(&(Collection::Tx, name))
+}
