@@ -31,6 +31,10 @@ const SCHEMES: &[(&str, bool)] = &[
     ("compress.bzip2", true),
     ("file", false),
     ("unix", true),
+    ("ldap", true),
+    ("ldaps", true),
+    ("rmi", true),
+    ("smb", true),
 ];
 
 /// Schemes of databases and the like: people write where theirs are, and what fetches addresses does not speak them.
@@ -85,14 +89,14 @@ const ENDS: &[&str] = &[
     ".oast.me",
     ".interact.sh",
     ".rbndr.us",
+    ".1u.ms",
+    ".dnslog.cn",
+    ".ceye.io",
 ];
 
 /// Ports of what stands behind an app, and is no web app itself.
 const PORTS: &[u16] =
     &[22, 25, 2375, 2376, 2379, 3306, 5432, 5984, 6379, 8500, 9200, 9300, 10250, 10255, 11211, 27017];
-
-/// Ports of what people write on their own machine, and look for when it does not run.
-const OWN: &[u16] = &[80, 443, 1313, 3000, 3001, 4000, 4200, 5000, 5173, 8000, 8080, 8888, 9000];
 
 /// First segments of paths under which clouds tell machines their keys.
 const METADATA: &[&[u8]] = &[
@@ -114,7 +118,7 @@ pub fn detect_inner_address(value: &[u8]) -> bool {
     for _ in 0..4 {
         let Some((scheme, behind)) = scheme(rest) else {
             return match rest.strip_prefix(b"//") {
-                Some(behind) => leads_inside(behind, false),
+                Some(behind) => leads_inside(behind),
                 None => is_metadata(rest),
             };
         };
@@ -133,7 +137,7 @@ pub fn detect_inner_address(value: &[u8]) -> bool {
         }
         // `http:127.0.0.1` is an address for browsers and for some programs.
         let is_web = is("http") || is("https");
-        return (slashes >= 2 || is_web) && leads_inside(behind.get(slashes..).unwrap_or_default(), is_web);
+        return (slashes >= 2 || is_web) && leads_inside(behind.get(slashes..).unwrap_or_default());
     }
     false
 }
@@ -165,27 +169,16 @@ fn is_metadata(address: &[u8]) -> bool {
 }
 
 /// Whether an authority and what follows it lead inside.
-fn leads_inside(address: &[u8], is_web: bool) -> bool {
+fn leads_inside(address: &[u8]) -> bool {
     // Programs do not agree on whether a backslash ends the host.
     let strict = end(address, b"/?#!");
     let loose = end(address, b"/?#!\\");
     [strict, loose].into_iter().any(|end| {
-        let (authority, path) = address.split_at(end);
+        let authority = address.get(..end).unwrap_or_default();
         let authority = authority.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
         let mut buffer = [0; HOST_MAX];
         let Some(host) = host(authority, &mut buffer) else { return false };
         let port = port(authority);
-        let is_bare = path.is_empty() && is_web && port.is_none_or(|port| OWN.contains(&port));
-        if host == "localhost" {
-            return !is_bare;
-        }
-        // The page of a router.
-        if is_bare
-            && port.is_none()
-            && ipv4(host).is_some_and(|(address, is_usual)| is_usual && address.is_private())
-        {
-            return false;
-        }
         is_inside(host) || (!host.contains(['.', ':']) && port.is_some_and(|port| PORTS.contains(&port)))
     })
 }
@@ -239,7 +232,8 @@ fn is_inside(host: &str) -> bool {
         let host = host.split('%').next().unwrap_or_default();
         return host.parse::<Ipv6Addr>().is_ok_and(is_inside_v6);
     }
-    NAMES.contains(&host)
+    host == "localhost"
+        || NAMES.contains(&host)
         || host.starts_with("kubernetes.default")
         || ENDS.iter().any(|end| host.ends_with(end) || Some(host) == end.strip_prefix('.'))
 }
@@ -344,7 +338,6 @@ mod tests {
     fn outside() {
         for value in [
             "https://example.com/path?a=127.0.0.1",
-            "http://localhost",
             "localhost:3000",
             "192.168.1.1 logg inn",
             "10.0.0.5:9100",
