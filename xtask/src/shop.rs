@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::load::Client;
 use crate::shell::{output, repository, run, say};
@@ -40,7 +40,10 @@ impl Shop {
         let world = World::fleeting(name, klar)?;
         let file = world.app.join("klar.toml");
         let text = std::fs::read_to_string(&file)?;
-        std::fs::write(&file, text + TELLS_ADDRESSES)?;
+        // It is the app that is tested here: what it says to an attack itself.
+        let open = text.replace("[edge]\n", "[edge]\nwaf = \"detect\"\n");
+        ensure!(open != text, "{} has no [edge]", file.display());
+        std::fs::write(&file, open + TELLS_ADDRESSES)?;
         world.ask(&["up"])?;
         let urls = std::fs::read_to_string(world.state.join("apps/lisens.prod/writable/urls/urls"))?;
         let (database, cache) =
