@@ -265,7 +265,8 @@ impl App {
             tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         }
         if self.is_stopped(&head) {
-            return self.harden(self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words."));
+            let answer = self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words.");
+            return self.harden(with(answer, "x-request-id", "stopped"));
         }
         if head.uri.path() == "/" && self.shop.refuses(self, &head, &body) {
             return self.harden(self.error(&head, StatusCode::FORBIDDEN, "Ask for it in other words."));

@@ -11,3 +11,4 @@ mod images;
 mod init_and_up;
 mod several;
 mod upgrade;
+mod waf;

@@ -125,7 +125,7 @@ impl Probe for Firewall {
                 continue;
             };
             seen.benign += 1;
-            if is_stopped(&answer) {
+            if is_forbidden(&answer) {
                 seen.stopped += 1;
                 if seen.wrongly.len() < NAMED {
                     seen.wrongly.push(piece.id);
@@ -218,7 +218,7 @@ fn collection(packed: &[u8]) -> Result<Vec<Piece>, Unable> {
     pieces.map_err(|why| Unable(Words::same(why)))
 }
 
-/// What the front door answers to a request; `None` where that says nothing.
+/// What the front door answers to a request; `None` where that says nothing of a firewall.
 async fn fire(
     site: &Client,
     piece: &Piece,
@@ -228,7 +228,6 @@ async fn fire(
 ) -> Option<Answer> {
     let method: Method = piece.method.parse().ok()?;
     let authority = site.origin().authority();
-    let path = piece.path.split('?').next().unwrap_or_default();
     let mut headers: Vec<(String, String)> = piece
         .headers
         .iter()
@@ -240,20 +239,10 @@ async fn fire(
     let body = (!body.is_empty()).then(|| Bytes::from(body));
     let ask = Ask { method: method.clone(), path: piece.path.clone(), headers, body, patience: None };
     match site.ask(ask).await {
-        Ok(answer) if is_stopped(&answer) => {
-            let place = (piece.method.clone(), path.to_owned());
-            let refuses_all = match usual.get(&place) {
-                Some(known) => *known,
-                None => {
-                    let plain = Ask { method, path: path.to_owned(), ..Ask::default() };
-                    let refuses = site.ask(plain).await.is_ok_and(|answer| is_stopped(&answer));
-                    // An attack in the path itself is one without its parameters, too.
-                    let refuses = refuses && is_plain(path);
-                    usual.insert(place, refuses);
-                    refuses
-                }
-            };
-            (!refuses_all).then_some(answer)
+        Ok(answer) if is_forbidden(&answer) => {
+            let path = piece.path.split('?').next().unwrap_or_default();
+            let all = refuses(site, &method, path, usual).await && refuses(site, &method, "/", usual).await;
+            (!all).then_some(answer)
         }
         Ok(answer) => Some(answer),
         Err(Silence::Unwritable(_)) => None,
@@ -264,15 +253,30 @@ async fn fire(
     }
 }
 
-fn is_stopped(answer: &Answer) -> bool {
-    // What is no request at all is refused as such.
-    matches!(answer.status, StatusCode::FORBIDDEN | StatusCode::NOT_ACCEPTABLE | StatusCode::BAD_REQUEST)
+/// Whether nothing at all can be asked in this way, as where an app wants a token with each write.
+async fn refuses(
+    site: &Client,
+    method: &Method,
+    path: &str,
+    usual: &mut BTreeMap<(String, String), bool>,
+) -> bool {
+    let place = (method.to_string(), path.to_owned());
+    if let Some(known) = usual.get(&place) {
+        return *known;
+    }
+    let plain = Ask { method: method.clone(), path: path.to_owned(), ..Ask::default() };
+    let refuses = site.ask(plain).await.is_ok_and(|answer| is_forbidden(&answer));
+    usual.insert(place, refuses);
+    refuses
 }
 
-/// A path that nobody takes for an attack.
-fn is_plain(path: &str) -> bool {
-    path.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_'))
-        && path.len() < 60
+fn is_forbidden(answer: &Answer) -> bool {
+    matches!(answer.status, StatusCode::FORBIDDEN | StatusCode::NOT_ACCEPTABLE)
+}
+
+/// Whether an attack came to nothing: what is no request at all is refused as such.
+fn is_stopped(answer: &Answer) -> bool {
+    is_forbidden(answer) || answer.status == StatusCode::BAD_REQUEST
 }
 
 /// Base64 (RFC 4648 section 4) of klar's own; what is none ends it.

@@ -1,0 +1,99 @@
+//! The firewall, on a real core with a real app: what is stopped is told, and what was honest is let through.
+
+use crate::common::{App, Host};
+use serde_json::Value;
+
+const SERVER: &str = "require('http').createServer((q, a) => a.end('got ' + q.url))
+    .listen(process.env.PORT, '127.0.0.1');";
+
+const TOML: &str = r#"# ours
+[app]
+name = "shop"
+[services.web]
+run = "node server.js"
+"#;
+
+/// What a stranger and what somebody honest send: both look like SQL.
+const ATTACK: &str = "/orders?id=1%27%20UNION%20SELECT%20password%20FROM%20users--%20";
+const HONEST: &str = "/sql-course/answers?text=1%27%20UNION%20SELECT%20name%20FROM%20towns--%20";
+
+fn records(app: &App<'_>) -> Vec<Value> {
+    let text = app.klar(&["logs", "--access", "--json", "-n", "1000"]);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The number of the newest stopped request for a path.
+fn stopped(app: &App<'_>, path: &str) -> String {
+    app.until("the record", || {
+        let records = records(app);
+        let found =
+            records.iter().rev().find(|one| one["path"] == path && one["waf"]["verdict"] == "blocked")?;
+        Some(found["request_id"].as_str()?.to_owned())
+    })
+}
+
+#[test]
+fn an_app_is_guarded_and_an_exception_is_narrow() {
+    let host = Host::new();
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", SERVER)]);
+    app.klar(&["up"]);
+    assert_eq!(app.get("/orders?id=7").0, 200);
+    let (status, page) = app.get(ATTACK);
+    assert_eq!(status, 403, "{page}");
+    assert!(page.contains("the firewall stopped this request"), "{page}");
+    assert_eq!(app.get(HONEST).0, 403);
+
+    let id = stopped(&app, "/sql-course/answers");
+    let report = app.klar(&["waf", "report"]);
+    assert!(report.contains("ARGS:text") && report.contains("ARGS:id"), "{report}");
+    let told = app.json(&["waf", "explain", &id]);
+    assert_eq!(told["exceptions"][0]["parameter"], "text", "{told}");
+    let text = app.klar(&["waf", "explain", &id]);
+    assert!(text.contains("was stopped") && text.contains("route = \"/sql-course/answers\""), "{text}");
+    assert!(app.fails(&["waf", "explain", "nonsense"]).contains("there is no request nonsense"));
+
+    let before = std::fs::read_to_string(app.folder.join("klar.toml")).unwrap();
+    app.klar(&["waf", "allow", &id, "--dry-run"]);
+    assert_eq!(std::fs::read_to_string(app.folder.join("klar.toml")).unwrap(), before);
+    app.klar(&["waf", "allow", &id]);
+    let after = std::fs::read_to_string(app.folder.join("klar.toml")).unwrap();
+    assert!(after.starts_with(&before) && after.contains("[waf."), "{after}");
+    app.klar(&["deploy"]);
+    assert_eq!(app.get(HONEST).0, 200, "{after}");
+    // The same elsewhere, and elsewhere in the same request, is what it was.
+    assert_eq!(app.get(&HONEST.replace("text=", "other=")).0, 403);
+    assert_eq!(app.get(&HONEST.replace("answers", "questions")).0, 403);
+    assert_eq!(app.get(ATTACK).0, 403);
+
+    // A parameter that may be nothing but a number, and a route that is only watched.
+    app.append(
+        "[waf.page]\nroute = \"/list\"\nparameter = \"page\"\npattern = \"[0-9]{1,4}\"\n\
+         [routes]\n\"/*\" = \"web\"\n\"/free/*\" = { to = \"web\", waf = \"detect\" }\n",
+    );
+    app.klar(&["deploy"]);
+    assert_eq!((app.get("/list?page=12").0, app.get("/list?page=twelve").0), (200, 403));
+    assert_eq!(app.get(&ATTACK.replace("/orders", "/free/orders")).0, 200);
+    let told = app.json(&["edge", "explain", "/free/x"]);
+    let policies = told["policies"].as_array().unwrap();
+    let waf = policies.iter().find(|policy| policy["key"] == "routes.*.waf").unwrap();
+    assert!(waf["value"].as_str().unwrap().starts_with("says what it would stop"), "{waf}");
+}
+
+/// A rule set that somebody else wrote, put in place by hand.
+#[test]
+fn a_rule_set_is_taken_from_a_folder() {
+    let host = Host::new();
+    let toml = format!("{TOML}[edge]\nwaf_rules = \"crs\"\n");
+    let app = host.app("shop", &[("klar.toml", &toml), ("server.js", SERVER)]);
+    let set = app.folder.parent().unwrap().join("set");
+    std::fs::create_dir_all(set.join("rules")).unwrap();
+    let rule = "SecRule ARGS \"@pmFromFile words.data\" \"id:7,phase:2,deny,status:403,log,msg:'A word'\"\n";
+    std::fs::write(set.join("rules/REQUEST-1.conf"), rule).unwrap();
+    std::fs::write(set.join("rules/words.data"), "nasty\n").unwrap();
+    assert!(app.fails(&["waf", "add", "nowhere"]).starts_with("exit 2\n"));
+    app.klar(&["waf", "add", set.to_str().unwrap()]);
+    app.klar(&["up"]);
+    assert_eq!((app.get("/?q=nasty").0, app.get("/?q=nice").0), (403, 200));
+    // klar's own rules are not among them.
+    assert_eq!(app.get(ATTACK).0, 200);
+}
