@@ -245,6 +245,11 @@ impl Inspection {
             if matches.is_empty() {
                 return None;
             }
+            // That the sum is too high says nothing beside what it is the sum of.
+            let is_sum = |one: &WafMatch| one.place.starts_with("TX:");
+            if !matches.iter().all(is_sum) {
+                matches.retain(|one| !is_sum(one));
+            }
             let verdict = match transaction.interruption() {
                 Some(interruption) if interruption.blocks => WafVerdict::Blocked,
                 Some(_) => WafVerdict::Detected,

@@ -95,6 +95,9 @@ fn attacks_end_at_the_edge() {
         assert_eq!((verdict, rules[0]), (WafVerdict::Blocked, 1), "{line} {headers}");
         assert!(at.eq_ignore_ascii_case(place), "{line} {headers}: {at}");
         assert_eq!(record.decided_by, DecidedBy::Refused);
+        let matches = record.waf.unwrap().matches;
+        assert_eq!(matches[0].message, "Something evil");
+        assert!(matches.iter().all(|one| !one.place.starts_with("TX:")), "{matches:?}");
     }
     assert_eq!(app.got().len(), 0);
 }

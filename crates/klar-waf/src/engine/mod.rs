@@ -249,7 +249,7 @@ impl Transaction<'_> {
                 value: if hit.item.cell == NONE { b"" } else { memory.cell(hit.item.cell) },
                 data: memory.span(hit.data),
                 message: match rule.msg.and_then(|template| program.templates.get(template as usize)) {
-                    Some(Template::Constant(cell)) => memory.cell(*cell),
+                    Some(Template::Constant(cell)) => program.constant(*cell),
                     _ => b"",
                 },
             })

@@ -27,13 +27,9 @@ pub struct Firewall;
 pub struct Seen {
     /// For each class of attack: how many were sent, and how many of them stopped.
     attacks: BTreeMap<String, (usize, usize)>,
-    /// The first attacks that came through, by their names in the collection.
-    through: Vec<String>,
     /// Honest requests, and how many of them were stopped.
     benign: usize,
     stopped: usize,
-    /// The first of those.
-    wrongly: Vec<String>,
     /// Of so many stopped requests klar was asked for the record, and so many had the verdict in it.
     asked: usize,
     logged: Option<usize>,
@@ -50,8 +46,6 @@ const LOGGED: (&str, &str) = ("edge.waf", "logged");
 const ENOUGH: usize = 1000;
 /// Of the attacks, so many hundredths have to be stopped.
 const STOPPED: usize = 99;
-/// So many are named.
-const NAMED: usize = 10;
 /// A foil is sent every so many-th.
 const SAMPLE: usize = 12;
 /// So many verdicts are looked up.
@@ -60,10 +54,12 @@ const LOOKED_UP: usize = 200;
 /// Tells the foil, which is no firewall, what a request is: `attack` or `honest`. Nobody else is told.
 pub const MARK: &str = "klar-corpus";
 
+/// What is known to be refused whatever is asked: method, type, whether with cookies, path.
+type Usual = BTreeMap<(String, Option<String>, bool, String), bool>;
+
 /// A request of a collection.
 #[derive(Debug, Deserialize)]
 struct Piece {
-    id: String,
     #[serde(default)]
     class: String,
     method: String,
@@ -115,8 +111,6 @@ impl Probe for Firewall {
             if is_stopped(&answer) {
                 *stopped += 1;
                 ids.extend(answer.header("x-request-id").map(str::to_owned));
-            } else if seen.through.len() < NAMED {
-                seen.through.push(piece.id);
             }
         }
         for piece in sample(collection(include_bytes!("../../../firewall/benign.jsonl.gz"))?) {
@@ -125,12 +119,7 @@ impl Probe for Firewall {
                 continue;
             };
             seen.benign += 1;
-            if is_forbidden(&answer) {
-                seen.stopped += 1;
-                if seen.wrongly.len() < NAMED {
-                    seen.wrongly.push(piece.id);
-                }
-            }
+            seen.stopped += usize::from(is_forbidden(&answer));
         }
         if world.is_foil {
             // So that a sample can show what all of them would.
@@ -155,17 +144,16 @@ impl Probe for Firewall {
         let worst = seen.attacks.iter().min_by_key(|(_, (sent, stopped))| stopped * 1000 / (*sent).max(1));
         let worst =
             worst.map(|(class, (sent, stopped))| format!("{class} {stopped}/{sent}")).unwrap_or_default();
-        let first = seen.through.join(", ");
         let attacks = words!(
-            "{stopped} of {sent} attacks of {classes} classes were stopped, fewest of {worst}; through came {first}",
-            "{stopped} av {sent} angrep i {classes} klasser ble stoppet, færrest av {worst}; gjennom kom {first}",
-            "{stopped} av {sent} attacker i {classes} klasser stoppades, minst av {worst}; igenom kom {first}"
+            "{stopped} of {sent} attacks of {classes} classes were stopped, fewest of {worst}",
+            "{stopped} av {sent} angrep i {classes} klasser ble stoppet, færrest av {worst}",
+            "{stopped} av {sent} attacker i {classes} klasser stoppades, minst av {worst}"
         );
-        let (honest, wrong, named) = (seen.benign, seen.stopped, seen.wrongly.join(", "));
+        let (honest, wrong) = (seen.benign, seen.stopped);
         let benign = words!(
-            "{wrong} of {honest} honest requests were stopped {named}",
-            "{wrong} av {honest} ærlige forespørsler ble stoppet {named}",
-            "{wrong} av {honest} ärliga förfrågningar stoppades {named}"
+            "{wrong} of {honest} honest requests were stopped",
+            "{wrong} av {honest} ærlige forespørsler ble stoppet",
+            "{wrong} av {honest} ärliga förfrågningar stoppades"
         );
         let catches = stopped * 100 >= sent * STOPPED;
         let both = Words {
@@ -223,7 +211,7 @@ async fn fire(
     site: &Client,
     piece: &Piece,
     mark: Option<&str>,
-    usual: &mut BTreeMap<(String, String), bool>,
+    usual: &mut Usual,
     silent: &mut usize,
 ) -> Option<Answer> {
     let method: Method = piece.method.parse().ok()?;
@@ -241,7 +229,11 @@ async fn fire(
     match site.ask(ask).await {
         Ok(answer) if is_forbidden(&answer) => {
             let path = piece.path.split('?').next().unwrap_or_default();
-            let all = refuses(site, &method, path, usual).await && refuses(site, &method, "/", usual).await;
+            let has = |wanted: &str| piece.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            let kind = piece.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+            let kind = kind.map(|(_, kind)| kind.split(';').next().unwrap_or_default().to_owned());
+            let plain = Plain { method, kind, cookie: has("cookie") };
+            let all = refuses(site, &plain, path, usual).await && refuses(site, &plain, "/", usual).await;
             (!all).then_some(answer)
         }
         Ok(answer) => Some(answer),
@@ -253,19 +245,25 @@ async fn fire(
     }
 }
 
+/// How something is asked that nobody takes for an attack.
+#[derive(Debug)]
+struct Plain {
+    method: Method,
+    kind: Option<String>,
+    cookie: bool,
+}
+
 /// Whether nothing at all can be asked in this way, as where an app wants a token with each write.
-async fn refuses(
-    site: &Client,
-    method: &Method,
-    path: &str,
-    usual: &mut BTreeMap<(String, String), bool>,
-) -> bool {
-    let place = (method.to_string(), path.to_owned());
+async fn refuses(site: &Client, plain: &Plain, path: &str, usual: &mut Usual) -> bool {
+    let place = (plain.method.to_string(), plain.kind.clone(), plain.cookie, path.to_owned());
     if let Some(known) = usual.get(&place) {
         return *known;
     }
-    let plain = Ask { method: method.clone(), path: path.to_owned(), ..Ask::default() };
-    let refuses = site.ask(plain).await.is_ok_and(|answer| is_forbidden(&answer));
+    let kind = plain.kind.iter().map(|kind| ("content-type".to_owned(), kind.clone()));
+    let cookie = plain.cookie.then(|| ("cookie".to_owned(), "theme=dark".to_owned()));
+    let headers = kind.chain(cookie).collect();
+    let ask = Ask { method: plain.method.clone(), path: path.to_owned(), headers, ..Ask::default() };
+    let refuses = site.ask(ask).await.is_ok_and(|answer| is_forbidden(&answer));
     usual.insert(place, refuses);
     refuses
 }
