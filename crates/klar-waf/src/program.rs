@@ -66,6 +66,18 @@ impl Program {
         rule.and_then(|rule| self.rules.get(*rule as usize)).map_or(0, |rule| rule.id)
     }
 
+    /// What a template begins with, whatever the request holds.
+    pub fn begins_with(&self, template: u32) -> &[u8] {
+        match self.templates.get(template as usize) {
+            Some(Template::Constant(cell)) => self.constant(*cell),
+            Some(Template::Mixed(pieces)) => match pieces.first() {
+                Some(Piece::Plain(text)) => text,
+                _ => b"",
+            },
+            None => b"",
+        }
+    }
+
     /// A text that stands in the rules.
     pub fn constant(&self, cell: u32) -> &[u8] {
         let Some(cell) = self.constant_cells.get(cell as usize) else { return &[] };

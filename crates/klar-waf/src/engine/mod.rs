@@ -17,7 +17,7 @@ pub use memory::Memory;
 pub(crate) use run::{has_one, integer};
 
 use crate::compile::{self, Files};
-use crate::program::{NONE, Program, Settings, Template};
+use crate::program::{NONE, Program, Settings};
 use crate::seclang::{BodyProcessor, Collection, Mode, Refused, RuleSet};
 
 /// Rules that are ready to judge requests. Threads share it; each has its own [`Caches`].
@@ -67,7 +67,7 @@ pub struct Matched<'a> {
     pub value: &'a [u8],
     /// What the rule says of it (`logdata`).
     pub data: &'a [u8],
-    /// What the rule is about (`msg`); of one that names variables nothing.
+    /// What the rule is about (`msg`), up to the first variable in it.
     pub message: &'a [u8],
 }
 
@@ -248,10 +248,7 @@ impl Transaction<'_> {
                 raw: if hit.item.raw == NONE { b"" } else { memory.cell(hit.item.raw) },
                 value: if hit.item.cell == NONE { b"" } else { memory.cell(hit.item.cell) },
                 data: memory.span(hit.data),
-                message: match rule.msg.and_then(|template| program.templates.get(template as usize)) {
-                    Some(Template::Constant(cell)) => program.constant(*cell),
-                    _ => b"",
-                },
+                message: rule.msg.map_or(b"", |template| program.begins_with(template)),
             })
         })
     }

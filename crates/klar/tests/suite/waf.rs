@@ -83,8 +83,9 @@ fn an_app_is_guarded_and_an_exception_is_narrow() {
 #[test]
 fn a_rule_set_is_taken_from_a_folder() {
     let host = Host::new();
-    let toml = format!("{TOML}[edge]\nwaf_rules = \"crs\"\n");
-    let app = host.app("shop", &[("klar.toml", &toml), ("server.js", SERVER)]);
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", SERVER)]);
+    // The file ends with `[edge]`.
+    app.append("waf_rules = \"crs\"\n");
     let set = app.folder.parent().unwrap().join("set");
     std::fs::create_dir_all(set.join("rules")).unwrap();
     let rule = "SecRule ARGS \"@pmFromFile words.data\" \"id:7,phase:2,deny,status:403,log,msg:'A word'\"\n";
