@@ -87,6 +87,9 @@ enum Task {
     /// Check the faulty twin alone, the twin behind klar, and the demo app behind klar: three scores side by side
     #[command(after_help = "Examples:\n  cargo xtask scores")]
     Scores,
+    /// Run the demo app's own tests: in Node, in Chromium, against its faulty twin, and by a fuzzer
+    #[command(after_help = "Examples:\n  cargo xtask shop")]
+    Shop,
     /// Plant faults in copies of the demo app, and see whether `klar check` finds them
     #[command(
         after_help = "Examples:\n  cargo xtask faults\n  cargo xtask faults 03 12    the groups with these only"
@@ -122,6 +125,7 @@ fn main() -> Result<()> {
         Task::Test { fast } => test::test(fast),
         Task::Faults { numbers } => faults::faults(&numbers),
         Task::Scores => scores::alone(),
+        Task::Shop => shop::alone(),
         Task::Foreign { bless } => foreign::alone(bless),
         Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),
         Task::Reloads { requests, reloads, upgrades, debug, dry_run } => {

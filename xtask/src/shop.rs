@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::install;
 use crate::load::Client;
 use crate::shell::{output, repository, run, say};
 use crate::world::{self, World};
@@ -65,6 +66,12 @@ impl Shop {
             .env("LISENS_DATABASE_URL", &self.database);
         command
     }
+}
+
+/// Sets up what it needs first.
+pub fn alone() -> Result<()> {
+    install::ensure("The demo app's tests", true)?;
+    test()
 }
 
 /// Everything that tests the app itself.
