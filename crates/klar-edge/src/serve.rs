@@ -211,9 +211,7 @@ impl Serving {
                 Ok((stream, client)) => {
                     self.shared.doors.accepted.fetch_add(1, Ordering::Relaxed);
                     // Who makes room is gone a moment later, and until then there is one too many.
-                    let place = Place::take(&self.shared)
-                        .or_else(|| self.shared.arrivals.make_room().then(|| Place::keep(&self.shared)));
-                    if let Some(place) = place {
+                    if let Some(place) = Place::take(&self.shared, || self.shared.arrivals.make_room()) {
                         let arriving = self.shared.arrivals.begin();
                         let serving = self.clone();
                         let ListenerSpec { address, tls, .. } = spec;
@@ -365,11 +363,13 @@ impl Serving {
 pub struct Place(Arc<Shared>);
 
 impl Place {
-    /// `None`: there are as many as there may be.
-    pub fn take(shared: &Arc<Shared>) -> Option<Self> {
+    /// `None`: there are as many as there may be, and nobody can be made to go.
+    pub fn take(shared: &Arc<Shared>, make_room: impl FnOnce() -> bool) -> Option<Self> {
+        // Counted before anybody goes. Otherwise another worker could count itself in between who goes and who comes,
+        // and there would be one too many for good.
         let open = shared.connections.fetch_add(1, Ordering::Relaxed);
         let place = Self(shared.clone());
-        (open < shared.table.load().connections_max).then_some(place)
+        (open < shared.table.load().connections_max || make_room()).then_some(place)
     }
 
     /// Of one that goes on where another one has just ended.

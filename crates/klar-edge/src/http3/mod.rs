@@ -120,7 +120,7 @@ async fn accept(serving: Rc<Serving>, endpoint: Endpoint, port: u16) {
             continue;
         }
         shared.doors.accepted.fetch_add(1, Ordering::Relaxed);
-        let Some(place) = Place::take(shared) else {
+        let Some(place) = Place::take(shared, || false) else {
             incoming.refuse();
             continue;
         };
