@@ -303,10 +303,11 @@ fn messages(mut bytes: &[u8], is_bodiless: bool) -> Vec<Message> {
                 "date" if !value.contains("1994") => "now",
                 _ => value,
             };
-            // Seconds may pass.
+            // Seconds may pass, also since the end of what was fresh.
             let value = match value.split_once("ttl=") {
                 Some((before, after)) => {
-                    format!("{before}ttl={}", after.trim_start_matches(|char: char| char.is_ascii_digit()))
+                    let seconds = |char: char| char == '-' || char.is_ascii_digit();
+                    format!("{before}ttl={}", after.trim_start_matches(seconds))
                 }
                 None => value.to_owned(),
             };
