@@ -158,9 +158,10 @@ def wait_for_port(port, who):
 
 
 class Klar:
-    """The app, and the edge in front of it; as many workers as `cores` ("0" or "0,1")."""
+    """The app, and the edge in front of it; as many workers as `cores` ("0" or "0,1"). `before` are commands that come
+    before `klar up`."""
 
-    def __init__(self, program, folder, ends, cores="0", config=KLAR):
+    def __init__(self, program, folder, ends, cores="0", config=KLAR, before=()):
         self.name, self.program = "klar", str(program)
         self.env = {**os.environ, "KLAR_STATE": str(folder / "state")}
         self.folder = folder / "app"
@@ -173,6 +174,8 @@ class Klar:
         self.https, self.http = free_port(), free_port()
         (self.folder / "klar.toml").write_text(config % (self.https, self.http))
         ends.append(self.end)
+        for command in before:
+            self.run(*command)
         self.run("up", taskset=cores)
         status = json.loads(self.run("status", "--json"))
         self.edge = status["edge"]["pid"]
@@ -258,17 +261,17 @@ def certificate(folder):
 class Stage:
     """A folder, the edge with its app, and who has to be ended."""
 
-    def __init__(self, program, folder, cores, config):
+    def __init__(self, program, folder, cores, config, before):
         self.folder, self.ends = folder, []
         certificate(folder)
-        self.program, self.cores, self.config = program, cores, config
+        self.program, self.cores, self.config, self.before = program, cores, config, before
 
     def begin(self):
-        self.klar = Klar(self.program, self.folder, self.ends, self.cores, self.config)
+        self.klar = Klar(self.program, self.folder, self.ends, self.cores, self.config, self.before)
 
 
 @contextmanager
-def stage(given, cores="0", config=KLAR):
+def stage(given, cores="0", config=KLAR, before=()):
     """Everything is ended and removed, whatever happens."""
     if not given.klar.exists():
         sys.exit(f"{given.klar} is not there: cargo build --release --package klar, or --klar")
@@ -276,7 +279,7 @@ def stage(given, cores="0", config=KLAR):
         signal.signal(sign, lambda *_: sys.exit("told to end"))
     folder = Path(tempfile.mkdtemp(prefix="klar-bench-", dir="/var/lib"))
     folder.chmod(0o711)
-    one = Stage(given.klar.resolve(), folder, cores, config)
+    one = Stage(given.klar.resolve(), folder, cores, config, before)
     try:
         one.begin()
         yield one

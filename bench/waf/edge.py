@@ -12,7 +12,6 @@ As root, with nginx and wrk.
 """
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -26,6 +25,7 @@ WAF = rig.KLAR.replace('waf = "off"', 'waf = "block"\nwaf_rules = "%s"').replace
 LUA = """
 local number = 0
 local headers = {
+  ["Host"] = "localhost",
   ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
   ["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
   ["Accept-Language"] = "nb-NO,nb;q=0.9,no;q=0.8,en-US;q=0.7,en;q=0.6",
@@ -39,30 +39,25 @@ end
 """
 
 
-def stage(given, rules):
-    config = WAF.replace("%s", rules)
-    return rig.stage(given, config=config)
-
-
 def measured(given, rules, lua):
-    with stage(given, rules) as one:
+    crs = os.environ.get("KLAR_CRS_DIR")
+    before = [["waf", "add", crs]] if rules == "crs" and crs else []
+    with rig.stage(given, config=WAF.replace("%s", rules), before=before) as one:
         klar = one.klar
-        places = [("off", f"http://127.0.0.1:{klar.http}/open/x", klar.pids), (rules, f"http://127.0.0.1:{klar.http}/x", klar.pids)]
+        of = f"http://127.0.0.1:{klar.http}"
+        places = [("off", f"{of}/open/x", klar.pids), (rules, f"{of}/x", klar.pids)]
         return rig.in_turns(places, given.rounds, lambda url, pids: rig.measure(
             lambda *a, **k: rig.wrk(*a, **k, script=lua), url, pids, 64, given.seconds))
 
 
 def main():
     given = rig.options(__doc__, rounds=5, seconds=3)
-    crs = os.environ.get("KLAR_CRS_DIR")
     lua = Path("/tmp") / f"klar-waf-{os.getpid()}.lua"
     lua.write_text(LUA)
     try:
         with rig.quiet(given):
             rig.header("rules", "CPU s / 100k requests", "of none", "requests/s", "of none", "p99 ms", "RSS MB")
             for rules in ("core", "crs"):
-                if rules == "crs" and crs:
-                    os.environ["KLAR_BENCH_CRS"] = crs
                 middle = measured(given, rules, lua)
                 for name, of in middle.items():
                     none = middle["off"]

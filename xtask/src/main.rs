@@ -1,8 +1,9 @@
-//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `reloads`, `rush`, `scores`, `faults` and `foreign`.
+//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `reloads`, `rush`, `scores`, `faults`, `foreign` and `honest`.
 
 mod demo;
 mod faults;
 mod foreign;
+mod honest;
 mod install;
 #[cfg(test)]
 mod layers;
@@ -107,6 +108,9 @@ enum Task {
         #[arg(long)]
         bless: bool,
     },
+    /// Send the demo app honest requests that the Core Rule Set takes for attacks, and let them through one by one
+    #[command(after_help = "Examples:\n  cargo xtask honest")]
+    Honest,
     /// Let very many buyers buy at once, each with a double click: one order each, none lost
     #[command(after_help = "Examples:\n  cargo xtask rush\n  cargo xtask rush --buyers 100 --seconds 20")]
     Rush {
@@ -125,6 +129,7 @@ fn main() -> Result<()> {
         Task::Test { fast } => test::test(fast),
         Task::Faults { numbers } => faults::faults(&numbers),
         Task::Scores => scores::alone(),
+        Task::Honest => honest::honest(),
         Task::Shop => shop::alone(),
         Task::Foreign { bless } => foreign::alone(bless),
         Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),

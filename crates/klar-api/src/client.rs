@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use klar_base::look::{Counts, Explained, Wanted};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, ServiceName};
-use klar_run::control::{DeployRequest, LogQuery, UpgradeRequest};
+use klar_run::control::{DeployRequest, LogQuery, ReplayRequest, ReplayedRequest, UpgradeRequest};
 use klar_run::layout::Layout;
 use klar_run::report::{Event, Failure, Finding, HostStatus, LogLine, Receipt, Upgrade};
 use serde::Serialize;
@@ -193,6 +193,11 @@ impl Client {
     /// Has the cache of the edge forget answers of an app.
     pub async fn purge(&self, key: &AppKey, what: &Purge) -> Result<Purged, ClientError> {
         self.post_json(&format!("/v1/apps/{key}/purge"), what, "clearing the cache").await
+    }
+
+    /// What the firewall says of a request that it stopped.
+    pub async fn replay(&self, key: &AppKey, wanted: &ReplayRequest) -> Result<ReplayedRequest, ClientError> {
+        self.post_json(&format!("/v1/apps/{key}/waf/replay"), wanted, "judging a request again").await
     }
 
     /// All counters of the edge.

@@ -393,6 +393,49 @@ const OBJECTS: &[(&str, Fields)] = &[
     ("ServedSite", &[("app", "string"), ("hosts", "[string]"), ("routes", "[[string]]")]),
     ("Purge", &[("by", "PurgeBy"), ("value", "string?")]),
     ("Purged", &[("dropped", "integer")]),
+    ("ReplayRequest", &[("request_id", "string"), ("exceptions", "[FirewallException]")]),
+    ("FirewallException", &[("route", "string"), ("parameter", "string?"), ("allow", "[integer]")]),
+    ("ReplayedRequest", &[("sent", "SentRequest"), ("replayed", "Replayed")]),
+    (
+        "SentRequest",
+        &[
+            ("method", "string"),
+            ("target", "string"),
+            ("protocol", "string"),
+            ("remote", "string"),
+            ("headers", "[[string]]"),
+            ("body", "string"),
+            ("is_cut", "boolean"),
+            ("is_masked", "boolean"),
+        ],
+    ),
+    ("Replayed", &[("now", "JudgedRequest"), ("then", "JudgedRequest"), ("attacks", "[TriedAttacks]")]),
+    ("JudgedRequest", &[("verdict", "FirewallVerdict?"), ("score", "integer?"), ("matches", "[FirewallMatch]")]),
+    (
+        "FirewallMatch",
+        &[
+            ("rule", "integer"),
+            ("file", "string"),
+            ("line", "integer"),
+            ("message", "string"),
+            ("place", "string"),
+            ("question", "string"),
+            ("value", "string"),
+            ("steps", "[DecodingStep]"),
+            ("data", "string"),
+        ],
+    ),
+    ("DecodingStep", &[("name", "string"), ("value", "string")]),
+    (
+        "TriedAttacks",
+        &[
+            ("parameter", "string"),
+            ("tried", "integer"),
+            ("stopped_now", "integer"),
+            ("stopped_then", "integer"),
+            ("freed", "[string]"),
+        ],
+    ),
     (
         "DeployRequest",
         &[
@@ -449,5 +492,6 @@ const WORDS: &[(&str, &[&str])] = &[
     ("Wellness", &["well", "unwell", "gone"]),
     ("DecidedBy", &["app", "edge", "refused", "failed"]),
     ("CacheOutcome", &["hit", "miss", "stale", "revalidated", "bypass"]),
+    ("FirewallVerdict", &["blocked", "detected", "noted"]),
     ("PurgeBy", &["all", "url", "prefix", "tag"]),
 ];

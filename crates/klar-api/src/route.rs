@@ -30,6 +30,8 @@ pub enum Action {
     Down,
     /// Has the cache forget.
     Purge,
+    /// Judges a request again.
+    Replay,
     /// The counters of the edge.
     EdgeCounts,
     /// What the edge would do.
@@ -111,7 +113,7 @@ const fn operation(
 }
 
 /// All routes.
-pub static ROUTES: [Route; 18] = [
+pub static ROUTES: [Route; 19] = [
     get("/v1/status", Action::Status, Media::Json, "HostStatus", "Everything at a glance."),
     get("/v1/doctor", Action::Doctor, Media::Json, "Findings", "What this host can and cannot do."),
     get(
@@ -164,6 +166,15 @@ pub static ROUTES: [Route; 18] = [
         takes: Some("Purge"),
         media: Media::Json,
         gives: "Purged",
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/apps/{app}/waf/replay",
+        action: Action::Replay,
+        doc: "What the firewall says of a request that it stopped, and would say with exceptions. Nothing is sent.",
+        takes: Some("ReplayRequest"),
+        media: Media::Json,
+        gives: "ReplayedRequest",
     },
     get("/v1/apps/{app}/logs", Action::Logs, Media::Lines, "LogLine", "Output of an app, oldest first."),
     get(

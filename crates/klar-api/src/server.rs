@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use klar_base::look::Wanted;
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
-use klar_run::control::{Control, DeployRequest, Events, UpgradeRequest};
+use klar_run::control::{Control, DeployRequest, Events, ReplayRequest, UpgradeRequest};
 use klar_run::report::Failure;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -280,6 +280,11 @@ async fn for_app<C: Control + 'static>(
             let dropped = control.purge(key, wanted).await;
             let dropped = dropped.map_err(|failure| (StatusCode::CONFLICT, failure))?;
             Ok(body::json(StatusCode::OK, &Purged { dropped }))
+        }
+        Action::Replay => {
+            let wanted: ReplayRequest = read_json(request, limit).await?;
+            let replayed = control.replay(key, wanted).await;
+            Ok(body::json(StatusCode::OK, &replayed.map_err(|failure| (StatusCode::CONFLICT, failure))?))
         }
         Action::Logs => {
             let wanted = query::logs(request.uri().query().unwrap_or_default());

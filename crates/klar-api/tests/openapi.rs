@@ -8,7 +8,8 @@ use klar_base::look::{
     StoredView, Wanted, Wellness, WouldKeep,
 };
 use klar_base::signal::{CacheOutcome, DecidedBy};
-use klar_run::control::UpgradeRequest;
+use klar_base::replay::{Attacked, Exception, Judged, Reason, Replayed, Sent, Step};
+use klar_run::control::{ReplayRequest, ReplayedRequest, UpgradeRequest};
 use klar_run::report::{
     AppStatus, CertificateStatus, DrainingEdge, EdgeStatus, Failure, Finding, Grade, Health, HostStatus,
     InstanceState, InstanceStatus, LogLine, PreviousRelease, Problem, Readiness, ServiceStatus, StoreStatus,
@@ -140,6 +141,44 @@ fn explained_shapes() {
     same_fields("InstanceCounts", instance);
 }
 
+fn replayed_shapes() {
+    let sent = Sent {
+        method: String::new(),
+        target: String::new(),
+        protocol: String::new(),
+        remote: String::new(),
+        headers: Vec::new(),
+        body: String::new(),
+        is_cut: false,
+        is_masked: false,
+    };
+    let judged = Judged { verdict: None, score: None, matches: Vec::new() };
+    let replayed = Replayed { now: judged.clone(), then: judged.clone(), attacks: Vec::new() };
+    let reason = Reason {
+        rule: 1,
+        file: String::new(),
+        line: 1,
+        message: String::new(),
+        place: String::new(),
+        question: String::new(),
+        value: String::new(),
+        steps: Vec::new(),
+        data: String::new(),
+    };
+    let attacked =
+        Attacked { parameter: String::new(), tried: 0, stopped_now: 0, stopped_then: 0, freed: Vec::new() };
+    let exception = Exception { route: "/".into(), parameter: Some("q".into()), allow: vec![1] };
+    same_fields("ReplayRequest", ReplayRequest { request_id: String::new(), exceptions: Vec::new() });
+    same_fields("FirewallException", exception);
+    same_fields("ReplayedRequest", ReplayedRequest { sent: sent.clone(), replayed: replayed.clone() });
+    same_fields("SentRequest", sent);
+    same_fields("Replayed", replayed);
+    same_fields("JudgedRequest", judged);
+    same_fields("FirewallMatch", reason);
+    same_fields("DecodingStep", Step { name: String::new(), value: String::new() });
+    same_fields("TriedAttacks", attacked);
+}
+
 #[test]
 fn shapes_are_those_of_the_reports() {
     let release = "0123456789ab".parse().unwrap();
@@ -176,6 +215,7 @@ fn shapes_are_those_of_the_reports() {
     };
     same_fields("WantedRequest", wanted);
     explained_shapes();
+    replayed_shapes();
     same_fields("PreviousRelease", PreviousRelease { release, warm_until_unix_ms: None });
     same_fields(
         "Finding",

@@ -11,7 +11,9 @@ use klar_base::look::{Counts, Explained, Outcome, Wanted};
 use klar_base::signal::DecidedBy;
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, Secret, ServiceName};
-use klar_run::control::{Control, DeployRequest, Events, LogQuery, UpgradeRequest};
+use klar_run::control::{
+    Control, DeployRequest, Events, LogQuery, ReplayRequest, ReplayedRequest, UpgradeRequest,
+};
 use klar_run::layout::Layout;
 use klar_run::report::{Event, Failure, Finding, Grade, HostStatus, LogLine, Receipt, Upgrade, UpgradeState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -125,6 +127,9 @@ impl Control for Double {
             }
         }
         self.finish("deploy", &key)
+    }
+    async fn replay(&self, _: AppKey, wanted: ReplayRequest) -> Result<ReplayedRequest, Failure> {
+        Err(Failure::new(format!("request {} was not kept", wanted.request_id)).hint("later"))
     }
     async fn rollback(&self, key: AppKey) -> Events {
         self.note(format!("rollback {key}"));
@@ -309,6 +314,9 @@ fn every_question_reaches_the_core_and_comes_back() {
         client.restart(&key, Some("api".parse().unwrap()), |_| {}).await.unwrap();
         client.scale(&key, "api".parse().unwrap(), 3, |_| {}).await.unwrap();
         client.renew(&key, |_| {}).await.unwrap();
+        let again = ReplayRequest { request_id: "0a".into(), exceptions: Vec::new() };
+        let refused = client.replay(&key, &again).await.unwrap_err();
+        assert_eq!(refused.to_string(), "request 0a was not kept");
         let purged = client.purge(&key, &Purge::Tag("goods".into())).await.unwrap();
         assert_eq!(purged.dropped, 3);
         client.down(&key, true, |_| {}).await.unwrap();

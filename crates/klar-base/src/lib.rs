@@ -1,8 +1,8 @@
 //! The words that two or more crates speak.
 //!
 //! What passes between the verbs is a value defined here: [`upstreams`] (run tells the edge where requests may
-//! go, the edge tells run what it saw) and [`signal`] (what happened, one record per request); [`look`] is what the
-//! edge says of itself when somebody asks. The rest are the small nouns that keep those honest: names, sizes,
+//! go, the edge tells run what it saw) and [`signal`] (what happened, one record per request, which pass as [`lines`]); [`look`] is what the
+//! edge says of itself when somebody asks, and [`replay`] of a request that it stopped. The rest are the small nouns that keep those honest: names, sizes,
 //! durations, secrets and hints.
 //!
 //! **Invariant:** nothing here does I/O except [`wire`], which moves one message over a socket somebody else opened, and
@@ -12,9 +12,11 @@ pub mod datagrams;
 pub mod hint;
 pub mod ids;
 pub mod images;
+pub mod lines;
 pub mod look;
 pub mod network;
 pub mod quantity;
+pub mod replay;
 pub mod secret;
 pub mod signal;
 pub mod upstreams;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
+use crate::replay::{Replay, Replayed};
 use crate::signal::{CacheOutcome, DecidedBy};
 
 /// What the core wants to know.
@@ -18,6 +19,8 @@ pub enum Question {
     Request(Wanted),
     /// All counters. Answered by [`Told::Counts`].
     Counts,
+    /// What the firewall says of a request that it stopped. Answered by [`Told::Replayed`].
+    Replay(Box<Replay>),
 }
 
 /// What the edge says to a [`Question`].
@@ -28,6 +31,11 @@ pub enum Told {
     Explained(Box<Explained>),
     /// All counters.
     Counts(Box<Counts>),
+    /// What the firewall says of a request, or why it says nothing.
+    Replayed {
+        /// See above.
+        said: Result<Box<Replayed>, String>,
+    },
 }
 
 /// A request that nobody makes.

@@ -22,17 +22,22 @@
 //! their shapes for good: with them a core can replace an edge of any version.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Secret;
+use crate::{Secret, wire};
 use crate::datagrams::DatagramSpec;
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
 use crate::images::ImageRules;
+use crate::lines::Lines;
 use crate::look::{Question, Told};
 use crate::network::Network;
+use crate::replay::StoppedRequest;
 use crate::signal::{AccessRecord, Totals, UpstreamVitals};
 
 /// The version of the messages between core and edge. A core gives an [`EdgeConfig`] only to an edge of its own
@@ -94,6 +99,8 @@ pub enum ToEdge {
         /// How long connections may live.
         patience: Duration,
     },
+    /// Send finished requests as [`Lines`] from now on: a core that says this can read them.
+    TakesLines,
     /// What a newer core says and this version does not know.
     #[serde(other)]
     Unknown,
@@ -127,6 +134,9 @@ pub enum FromEdge {
         /// It understands [`ToEdge::Ask`]; one of an older klar would hang up.
         #[serde(default)]
         answers: bool,
+        /// It understands [`Question::Replay`].
+        #[serde(default)]
+        replays: bool,
         /// It serves HTTP/3, and so many messages with its sockets follow. `None`: it does not know of any.
         #[serde(default)]
         datagrams: Option<u32>,
@@ -180,9 +190,33 @@ pub enum FromEdge {
         /// Records dropped since the edge started, because nobody took them in time.
         dropped: u64,
     },
+    /// Requests that the firewall stopped, or would have.
+    Stopped {
+        /// The requests.
+        requests: Vec<StoppedRequest>,
+    },
+    /// Finished requests, oldest first, for a core that said [`ToEdge::TakesLines`]. They are no JSON: see
+    /// [`FromEdge::receive`].
+    #[serde(skip)]
+    Lines(Lines),
     /// What a newer edge says and this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+impl FromEdge {
+    /// Receives one message, and what travelled with it; `None` when the edge has hung up.
+    ///
+    /// # Errors
+    /// As [`wire::receive`].
+    pub fn receive(stream: &UnixStream) -> io::Result<Option<(Self, Vec<OwnedFd>)>> {
+        let Some((body, descriptors)) = wire::receive_text(stream)? else { return Ok(None) };
+        let message = match Lines::read(body) {
+            Ok(lines) => Self::Lines(lines),
+            Err(body) => serde_json::from_slice(&body)?,
+        };
+        Ok(Some((message, descriptors)))
+    }
 }
 
 /// Sockets for datagrams, and which of them are an edge's to serve.

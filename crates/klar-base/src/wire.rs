@@ -1,6 +1,7 @@
 //! One message over a Unix stream socket, with open files beside it.
 //!
-//! A frame is a length (4 bytes, big endian) and that many bytes of JSON. Descriptors travel with the first byte
+//! A frame is a length (4 bytes, big endian) and that many bytes of JSON, or of [`Lines`](crate::lines::Lines).
+//! Descriptors travel with the first byte
 //! of the length (`SCM_RIGHTS`), so they arrive with their message. Both ends are ours and local; the limits are
 //! there because a bug must not become an allocation of 4 GiB.
 
@@ -61,8 +62,17 @@ pub fn send_text(mut stream: &UnixStream, body: &[u8], descriptors: &[BorrowedFd
 /// # Errors
 /// `UnexpectedEof` when the other end went away in the middle, `InvalidData` when the message is too large or
 /// not what was expected.
+pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let Some((body, descriptors)) = receive_text(stream)? else { return Ok(None) };
+    Ok(Some((serde_json::from_slice(&body)?, descriptors)))
+}
+
+/// The same for a message that is read by somebody else.
+///
+/// # Errors
+/// As [`receive`].
 #[allow(unsafe_code)]
-pub fn receive<T: DeserializeOwned>(mut stream: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub fn receive_text(mut stream: &UnixStream) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut length = [0u8; 4];
     let mut control = cmsg_space!([i32; DESCRIPTORS_MAX]);
     let mut descriptors = Vec::new();
@@ -93,8 +103,7 @@ pub fn receive<T: DeserializeOwned>(mut stream: &UnixStream) -> io::Result<Optio
     }
     let mut body = vec![0; size];
     stream.read_exact(&mut body)?;
-    let message = serde_json::from_slice(&body)?;
-    Ok(Some((message, descriptors)))
+    Ok(Some((body, descriptors)))
 }
 
 /// Borrows each of `descriptors`, as [`send`] wants them.

@@ -781,6 +781,16 @@ impl TextForm for PlainText {
 pub struct WafRoute(String);
 text_type!(WafRoute);
 
+impl WafRoute {
+    /// Reads it, or says what is wrong with it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(text: &str) -> Result<Self, String> {
+        Self::from_text(text).map_err(|complaint| format!("`{text}` {}", complaint.label))
+    }
+}
+
 impl TextForm for WafRoute {
     const WHAT: &'static str = "a path";
 
@@ -794,6 +804,16 @@ impl TextForm for WafRoute {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WafPlace(String);
 text_type!(WafPlace);
+
+impl WafPlace {
+    /// Reads it, or says what is wrong with it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(text: &str) -> Result<Self, String> {
+        Self::from_text(text).map_err(|complaint| format!("`{text}` {}", complaint.label))
+    }
+}
 
 impl TextForm for WafPlace {
     const WHAT: &'static str = "the name of a parameter";

@@ -20,7 +20,7 @@ use klar_base::upstreams::{Datagrams, FromEdge, ListenerSpec, PROTOCOL, ToEdge};
 use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::explain;
+use crate::{explain, records};
 use crate::serve::{End, Order, Orders};
 use crate::table::{NOTES_MAX, Note, Shared};
 
@@ -71,6 +71,8 @@ pub struct Link {
     own: Own,
     stop: Sender<End>,
     ending: AtomicBool,
+    /// The core that is connected reads lines.
+    takes_lines: AtomicBool,
     listeners: Mutex<Vec<HeldListener>>,
     datagrams: Mutex<Option<HeldDatagrams>>,
     core: Mutex<Option<Arc<UnixStream>>>,
@@ -87,6 +89,7 @@ impl Link {
             own,
             stop,
             ending: AtomicBool::new(false),
+            takes_lines: AtomicBool::new(false),
             listeners: Mutex::default(),
             datagrams: Mutex::default(),
             core: Mutex::default(),
@@ -137,6 +140,7 @@ impl Link {
         }
         stream.set_write_timeout(Some(PATIENCE))?;
         let stream = Arc::new(stream);
+        self.takes_lines.store(false, Ordering::Relaxed);
         {
             let (listeners, datagrams) = (lock(&self.listeners), lock(&self.datagrams));
             let held = datagrams.as_ref();
@@ -155,6 +159,7 @@ impl Link {
                 program: self.own.program.clone(),
                 draining: self.ending.load(Ordering::Relaxed),
                 answers: true,
+                replays: true,
                 datagrams: Some(rows.len() as u32),
             };
             let descriptors: Vec<_> = listeners.iter().map(|held| held.socket.as_fd()).collect();
@@ -203,9 +208,11 @@ impl Link {
                             Told::Explained(Box::new(explain::explain(&self.shared, &wanted)))
                         }
                         Question::Counts => Told::Counts(Box::new(self.shared.counts())),
+                        Question::Replay(wanted) => Told::Replayed { said: self.shared.replay(&wanted) },
                     };
                     self.say(&stream, &FromEdge::Answered { number, told })?;
                 }
+                ToEdge::TakesLines => self.takes_lines.store(true, Ordering::Relaxed),
                 ToEdge::Images => self.shared.images.workers.arrive(descriptors.into_iter().next()),
                 ToEdge::Stop { patience } => self.end(End::Stop(patience)),
                 ToEdge::Drain { patience } => self.end(End::Drain(patience)),
@@ -366,14 +373,20 @@ impl Link {
             }
             // Those of a moment ago first, if nobody took them; as long as they wait no others are fetched.
             if unsent.is_empty() {
+                let requests = self.shared.stopped.take();
+                let stopped = (!requests.is_empty()).then(|| serde_json::to_vec(&FromEdge::Stopped { requests }));
+                // It is made of texts, which can be written.
+                unsent.extend(stopped.and_then(Result::ok));
                 unsent.extend(self.shared.records.take());
             }
-            while let Some(message) = unsent.front() {
-                if self.pass_on(&stream, message).is_err() {
+            while let Some(message) = unsent.pop_front() {
+                let is_older = !self.takes_lines.load(Ordering::Relaxed);
+                let message = if is_older { records::for_older(message) } else { message };
+                if self.pass_on(&stream, &message).is_err() {
                     self.hang_up(&stream);
+                    unsent.push_front(message);
                     break;
                 }
-                unsent.pop_front();
             }
             let now = Instant::now();
             if drained || now >= next_vitals {

@@ -126,8 +126,9 @@ pub const IDLE: Duration = Duration::from_secs(4);
 /// The same for one that cannot: servers close idle connections, Node's after 5 s, and the shorter it idled the
 /// less likely it is that it is being closed right now.
 pub const IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
-/// Idle connections that are kept to one instance, and timers.
-const KEEP: usize = 64;
+/// Idle connections that are kept to one instance, and timers: as many as there are requests at once on a busy day. With
+/// fewer, most of those requests would open a connection of their own, which costs more than all else about them.
+const KEEP: usize = 1024;
 
 /// See the [module](self).
 #[derive(Debug, Default)]

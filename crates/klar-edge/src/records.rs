@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use klar_base::lines::{self, Lines};
 use klar_base::signal::{CacheOutcome, DecidedBy, ImageOutcome, WafFinding};
 use klar_base::upstreams::FromEdge;
 
@@ -149,6 +150,19 @@ fn string(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
     }
 }
 
+/// A message as a core of an older klar reads it: as [`FromEdge::Records`] where it is [`lines`].
+pub fn for_older(message: Vec<u8>) -> Vec<u8> {
+    match Lines::read(message) {
+        Ok(lines) => {
+            let read = |(_, json)| serde_json::from_slice(json).ok();
+            let records = lines.iter().filter_map(read).collect();
+            // It was read from JSON, and can be written as such.
+            serde_json::to_vec(&FromEdge::Records { records, dropped: lines.dropped }).unwrap_or_default()
+        }
+        Err(message) => message,
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Records {
@@ -165,16 +179,16 @@ impl Records {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        if before > 0 {
-            text.push(b',');
-        }
         // At once, and not piece by piece.
         text.reserve(USUAL + record.path.len() + record.user_agent.map_or(0, str::len));
+        text.extend_from_slice(record.app.unwrap_or_default().as_bytes());
+        text.push(b' ');
         record.write(&mut text);
+        text.push(b'\n');
         before == 0
     }
 
-    /// What waits, as messages to the core: what each worker has answered, the oldest first.
+    /// What waits, as messages to the core ([`lines`]): what each worker has answered, the oldest first.
     pub fn take(&self) -> Vec<Vec<u8>> {
         self.lanes.iter().filter_map(|lane| self.message(lane)).collect()
     }
@@ -185,9 +199,7 @@ impl Records {
             return None;
         }
         let dropped = self.dropped.load(Ordering::Relaxed);
-        let around = serde_json::to_vec(&FromEdge::Records { records: Vec::new(), dropped }).ok()?;
-        let at = around.windows(2).position(|pair| pair == b"[]")? + 1;
-        let message = [&around[..at], &text, &around[at..]].concat();
+        let message = [&lines::head(dropped)[..], &text].concat();
         text.clear();
         text.shrink_to(KEPT);
         Some(message)
@@ -234,12 +246,11 @@ mod tests {
 
     /// What the core reads out of everything that was added.
     fn read(records: &Records) -> Vec<AccessRecord> {
-        let messages = records.take().into_iter();
-        let read = messages.flat_map(|message| match serde_json::from_slice(&message).unwrap() {
-            FromEdge::Records { records, .. } => records,
-            other => panic!("{other:?}"),
-        });
-        read.collect()
+        let messages = records.take().into_iter().map(|message| Lines::read(message).unwrap());
+        let read = |lines: Lines| -> Vec<AccessRecord> {
+            lines.iter().map(|(_, json)| serde_json::from_slice(json).unwrap()).collect()
+        };
+        messages.flat_map(read).collect()
     }
 
     /// Neither has a field that the other has not, and both call each by the same name.
@@ -261,10 +272,21 @@ mod tests {
         records.add(&bare);
         let read = read(&records);
         assert_eq!(read.len(), 3);
-        for (written, read) in [&FULL, &FULL, &bare].into_iter().zip(read) {
+        for (written, read) in [&FULL, &FULL, &bare].into_iter().zip(&read) {
             assert_eq!(json(written), serde_json::to_value(read).unwrap());
         }
         assert!(records.take().is_empty(), "nothing is given twice");
+        // And so does one that knows no lines.
+        [&FULL, &FULL, &bare].iter().for_each(|record| drop(records.add(record)));
+        let messages = records.take();
+        let apps = Lines::read(messages.concat()).unwrap();
+        assert_eq!(apps.iter().map(|(app, _)| app).collect::<Vec<_>>(), ["shop.prod", "shop.prod", ""]);
+        let older = for_older(messages.concat());
+        let FromEdge::Records { records: older, dropped: 0 } = serde_json::from_slice(&older).unwrap() else {
+            panic!("no records")
+        };
+        assert_eq!(older, read);
+        assert_eq!(for_older(b"{\"a\":1}".to_vec()), b"{\"a\":1}");
     }
 
     fn json(record: &Record<'_>) -> serde_json::Value {
@@ -311,11 +333,9 @@ mod tests {
         }
         let text = records.take().concat();
         assert!(text.len() < LANE_MAX + 2 * path.len(), "{} bytes", text.len());
-        let FromEdge::Records { records: kept, dropped } = serde_json::from_slice(&text).unwrap() else {
-            panic!("records")
-        };
-        assert_eq!((kept.len() as u64) + dropped, 200);
-        assert!(dropped > 0);
+        let lines = Lines::read(text).unwrap();
+        assert_eq!(lines.iter().count() as u64 + lines.dropped, 200);
+        assert!(lines.dropped > 0);
     }
 
     #[test]

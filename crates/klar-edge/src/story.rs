@@ -110,6 +110,9 @@ impl Drop for Story {
     fn drop(&mut self) {
         let waf = self.inspection.as_mut().and_then(Inspection::finding);
         let draft = &self.record;
+        if let (Some(inspection), Some(site)) = (&mut self.inspection, &draft.site) {
+            inspection.hand_over(&site.name, draft.request_id.as_str());
+        }
         let agent = draft.user_agent.as_ref().map(|said| agent(said.as_bytes()));
         let record = Record {
             time_unix_ms: draft.time_unix_ms,

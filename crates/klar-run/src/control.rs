@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use klar_base::look::{Counts, Explained, Wanted};
+use klar_base::replay::{Exception, Replayed, Sent};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Secret, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,26 @@ pub struct LogQuery {
     pub access: bool,
 }
 
+/// A request that the firewall stopped, to be judged again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayRequest {
+    /// As in its access record.
+    pub request_id: String,
+    /// Exceptions to try.
+    #[serde(default)]
+    pub exceptions: Vec<Exception>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayedRequest {
+    /// The request, as it was kept.
+    pub sent: Sent,
+    /// What the firewall says of it.
+    pub replayed: Replayed,
+}
+
 /// What a core does when it is asked.
 #[allow(async_fn_in_trait)] // one thread, so nobody needs `Send`
 pub trait Control {
@@ -105,6 +126,8 @@ pub trait Control {
     async fn edge_counts(&self) -> Result<Counts, Failure>;
     /// What the edge would do with a request. Nothing is sent.
     async fn edge_explain(&self, wanted: Wanted) -> Result<Explained, Failure>;
+    /// What the firewall says of a request that it stopped, and what it would say with exceptions. Nothing is sent.
+    async fn replay(&self, key: AppKey, wanted: ReplayRequest) -> Result<ReplayedRequest, Failure>;
     /// Output of an app. Ends when it is not followed, or when the receiver is dropped.
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure>;
     /// `klar.toml` as it is in force for the release that serves, with where each value came from.

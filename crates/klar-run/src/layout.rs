@@ -189,6 +189,10 @@ impl Layout {
     pub fn access_log(&self, key: &AppKey) -> PathBuf {
         self.app(key).join("access/access.jsonl")
     }
+    /// Requests of an app that the firewall stopped.
+    pub fn stopped(&self, key: &AppKey) -> PathBuf {
+        self.app(key).join("stopped")
+    }
     /// Everything of one managed store.
     pub fn store(&self, key: &AppKey, name: &ServiceName) -> PathBuf {
         self.root.join("data").join(key.to_string()).join(name.as_str())

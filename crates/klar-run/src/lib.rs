@@ -24,6 +24,7 @@ mod settings;
 pub mod shim;
 pub mod spawn;
 pub mod store;
+mod stopped;
 pub mod waf;
 
 use std::io;

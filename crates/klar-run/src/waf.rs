@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use klar_base::ServiceName;
-use klar_config::WafException;
+use klar_base::replay::Exception;
+use klar_config::{WafException, WafPlace, WafRoute};
 
 /// The number of the first of these rules.
 const FIRST: u32 = 90_100_000;
+
+/// The number of the first of those that are only tried.
+const TRIED: u32 = 90_190_000;
 
 /// `[waf.NAME]` of a `klar.toml`, as SecLang: to stand before all other rules.
 pub fn own_rules(exceptions: &BTreeMap<ServiceName, WafException>) -> String {
@@ -23,20 +27,37 @@ pub fn own_rules(exceptions: &BTreeMap<ServiceName, WafException>) -> String {
                  msg:'Not what [waf.{name}] asks for',chain\"\n  SecRule {place} \"!@rx ^(?:{})$\" \"t:none\"",
                 quoted(pattern.as_str())
             ),
-            _ => {
-                let controls = exception.allow.iter().map(|rule| match &place {
-                    Some(place) => format!(",ctl:ruleRemoveTargetById={rule};{place}"),
-                    None => format!(",ctl:ruleRemoveById={rule}"),
-                });
-                let controls: String = controls.collect();
-                writeln!(
-                    text,
-                    "SecRule REQUEST_FILENAME \"@rx {path}\" \"id:{number},phase:1,pass,nolog{controls}\""
-                )
-            }
+            _ => writeln!(text, "{}", passing(number, &path, place.as_deref(), &exception.allow)),
         };
     }
     text
+}
+
+/// Exceptions that are not in any `klar.toml` yet.
+///
+/// # Errors
+/// What is wrong with one.
+pub fn trial(exceptions: &[Exception]) -> Result<String, String> {
+    let mut text = String::new();
+    for (number, exception) in (TRIED..).zip(exceptions) {
+        let route = WafRoute::new(&exception.route)?;
+        let parameter = exception.parameter.as_deref().map(WafPlace::new).transpose()?;
+        let place = parameter.map(|parameter| place(parameter.as_str()));
+        let path = path_expression(route.as_str());
+        text.push_str(&passing(number, &path, place.as_deref(), &exception.allow));
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// A rule that keeps others from looking somewhere.
+fn passing(number: u32, path: &str, place: Option<&str>, allow: &[u32]) -> String {
+    let controls = allow.iter().map(|rule| match place {
+        Some(place) => format!(",ctl:ruleRemoveTargetById={rule};{place}"),
+        None => format!(",ctl:ruleRemoveById={rule}"),
+    });
+    let controls: String = controls.collect();
+    format!("SecRule REQUEST_FILENAME \"@rx {path}\" \"id:{number},phase:1,pass,nolog{controls}\"")
 }
 
 /// Which paths a route takes, decoded.
@@ -115,6 +136,21 @@ SecRule REQUEST_FILENAME "@rx ^(?:/|$)" "id:90100002,phase:2,deny,status:403,log
 SecRule REQUEST_FILENAME "@rx ^(?:/|$)" "id:90100003,phase:1,pass,nolog,ctl:ruleRemoveTargetById=913100;REQUEST_HEADERS:User-Agent"
 "#;
         assert_eq!(own_rules(&config.waf), wanted);
+    }
+
+    #[test]
+    fn what_is_tried_is_looked_at_first() {
+        let exception = |route: &str, parameter: &str| Exception {
+            route: route.into(),
+            parameter: Some(parameter.into()),
+            allow: vec![942_100],
+        };
+        let wanted = "SecRule REQUEST_FILENAME \"@rx ^/a(?:/|$)\" \
+                      \"id:90190000,phase:1,pass,nolog,ctl:ruleRemoveTargetById=942100;ARGS:q\"\n";
+        assert_eq!(trial(&[exception("/a/*", "q")]).as_deref(), Ok(wanted));
+        for (route, parameter) in [("a", "q"), ("/a", "q\",ctl:ruleEngine=Off"), ("/a", ""), ("/a", "q;b")] {
+            assert!(trial(&[exception(route, parameter)]).is_err(), "{route} {parameter}");
+        }
     }
 
     #[test]

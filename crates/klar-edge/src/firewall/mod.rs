@@ -7,7 +7,10 @@
 //! **Invariant:** what is judged is what the app gets. A body beyond the limit does not go to the app in blocking mode,
 //! unless it is one of parts: of those, what follows the limit is a file.
 
+mod raw;
+mod replay;
 mod rules;
+mod stopped;
 
 use std::cell::RefCell;
 use std::io;
@@ -16,11 +19,15 @@ use std::sync::{Arc, Weak};
 
 use http::header;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
+use klar_base::AppKey;
+use klar_base::replay::{StoppedRequest, Sent};
 use klar_base::signal::{DecidedBy, WafFinding, WafMatch, WafVerdict};
 use klar_base::upstreams::WafMode;
-use klar_waf::engine::{Answer, Caches, Head, Memory, Paused, Transaction};
+use klar_waf::engine::{Answer, Caches, Head, Matched, Memory, Paused, Transaction};
 
+pub use replay::replay;
 pub use rules::{Key, Rules, key};
+pub use stopped::Stopped;
 
 use crate::answer::{Answer as Answered, Source};
 use crate::fields::Fields;
@@ -77,6 +84,8 @@ pub struct Inspection {
     mode: WafMode,
     /// The body has not been judged.
     awaits_body: bool,
+    /// The request, if it is to be kept.
+    sent: Option<Box<Sent>>,
 }
 
 /// The request line, and who asks.
@@ -118,7 +127,15 @@ impl Inspection {
         };
         let blocked = with_caches(rules, |caches| blocked(transaction.request(caches, &head)));
         let awaits_body = blocked.is_none();
-        (Self { rules: rules.clone(), paused: Some(transaction.pause()), mode, awaits_body }, blocked)
+        let rules = rules.clone();
+        let mut inspection = Self { rules, paused: Some(transaction.pause()), mode, awaits_body, sent: None };
+        if blocked.is_some() {
+            let has_body = |(name, _): &(&[u8], &[u8])| {
+                [&b"content-length"[..], b"transfer-encoding"].iter().any(|its| name.eq_ignore_ascii_case(its))
+            };
+            inspection.keep(headers.iter().any(has_body));
+        }
+        (inspection, blocked)
     }
 
     /// Judges a request without a body, of which nothing is to be told if there is an answer here. It is kept where the
@@ -159,13 +176,33 @@ impl Inspection {
     /// Judges the body of the request, which is empty where there is none, or its beginning.
     pub fn body(&mut self, body: &[u8], is_whole: bool) -> Option<Blocked> {
         self.awaits_body = false;
-        self.with(|transaction, caches| {
+        let (blocked, is_bad) = self.with(|transaction, caches| {
             transaction.push_body(body);
             if !is_whole {
                 transaction.cut_body();
             }
-            blocked(transaction.request_body(caches))
-        })?
+            let blocked = blocked(transaction.request_body(caches));
+            (blocked, transaction.interruption().is_some())
+        })?;
+        if is_bad {
+            self.keep(!is_whole);
+        }
+        blocked
+    }
+
+    /// Keeps the request for whoever asks why, if there is room. `is_cut`: more of its body was to come.
+    fn keep(&mut self, is_cut: bool) {
+        if self.rules.stopped.has_room() {
+            let sent = self.with(|transaction, _| stopped::sent(&transaction.seen(), is_cut));
+            self.sent = sent.map(Box::new);
+        }
+    }
+
+    /// It is over: what was kept of the request goes where it can be asked for.
+    pub fn hand_over(&mut self, app: &str, request_id: &str) {
+        if let (Some(sent), Ok(app)) = (self.sent.take(), app.parse::<AppKey>()) {
+            self.rules.stopped.add(StoppedRequest { request_id: request_id.to_owned(), app, sent: *sent });
+        }
     }
 
     /// Whether the rules want to see an answer with these headers.
@@ -233,10 +270,7 @@ impl Inspection {
             transaction.log(caches);
             let mut matches: Vec<WafMatch> = Vec::new();
             for one in transaction.matched() {
-                let place = match (one.collection.name(), one.name) {
-                    (collection, b"") => collection.to_owned(),
-                    (collection, name) => format!("{collection}:{}", short(name)),
-                };
+                let place = place(&one);
                 let is_known = matches.iter().any(|known| known.rule == one.rule && known.place == place);
                 if !is_known && matches.len() < MATCHES_MAX {
                     matches.push(WafMatch { rule: one.rule, message: short(one.message), place });
@@ -330,6 +364,14 @@ fn is_text(kind: &[u8]) -> bool {
         || ends(b"+json")
         || ends(b"/xml")
         || ends(b"+xml")
+}
+
+/// Where a rule found something: a collection and a name in it.
+fn place(one: &Matched<'_>) -> String {
+    match (one.collection.name(), one.name) {
+        (collection, b"") => collection.to_owned(),
+        (collection, name) => format!("{collection}:{}", short(name)),
+    }
 }
 
 fn short(text: &[u8]) -> String {

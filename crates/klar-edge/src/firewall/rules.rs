@@ -8,17 +8,26 @@ use std::sync::Arc;
 use klar_base::upstreams::{self, RuleFiles, WafRules};
 use klar_waf::engine::Waf;
 use klar_waf::rules;
-use klar_waf::seclang::{self, Source};
+use klar_waf::seclang::{self, Refused, Source};
+
+use super::Stopped;
 
 /// The longest file with rules, in bytes.
 const FILE_MAX: u64 = 64 << 20;
 /// So many rules that cannot be honoured are named.
 const NAMED: usize = 10;
+/// What the rules of `[waf]` are named after.
+const OWN: &str = "klar.toml";
 
 /// Rules that are ready to judge requests.
 #[derive(Debug)]
 pub struct Rules {
     pub waf: Waf,
+    /// Where requests go that these stop.
+    pub stopped: Arc<Stopped>,
+    /// What they were made of.
+    wanted: upstreams::Waf,
+    file: Option<Arc<OwnedFd>>,
 }
 
 /// Tells rules apart: two with the same are the same.
@@ -38,17 +47,55 @@ impl Rules {
     ///
     /// # Errors
     /// Why there is nothing to compile.
-    pub fn new(app: &str, wanted: &upstreams::Waf, files: &[Arc<OwnedFd>]) -> Result<Self, String> {
-        let set = match &wanted.rules {
-            WafRules::Core => RuleFiles::default(),
+    pub fn new(
+        app: &str,
+        wanted: &upstreams::Waf,
+        files: &[Arc<OwnedFd>],
+        stopped: &Arc<Stopped>,
+    ) -> Result<Self, String> {
+        let (rules, refused) = Self::compile(wanted.clone(), files, stopped.clone())?;
+        for one in refused.iter().take(NAMED) {
+            eprintln!("edge: {app}: a rule of the firewall does not run: {one}");
+        }
+        if refused.len() > NAMED {
+            eprintln!("edge: {app}: {} more rules of the firewall do not run", refused.len() - NAMED);
+        }
+        Ok(rules)
+    }
+
+    /// The same with more of an app's own.
+    ///
+    /// # Errors
+    /// What of that cannot be honoured.
+    pub fn with(&self, own: &str) -> Result<Self, String> {
+        let mut wanted = self.wanted.clone();
+        wanted.own.push_str(own);
+        if let WafRules::Set { file, .. } = &mut wanted.rules {
+            *file = 0;
+        }
+        let (rules, refused) = Self::compile(wanted, self.file.as_slice(), Arc::default())?;
+        match refused.into_iter().find(|one| &*one.place.file == OWN) {
+            Some(refused) => Err(refused.to_string()),
+            None => Ok(rules),
+        }
+    }
+
+    fn compile(
+        wanted: upstreams::Waf,
+        files: &[Arc<OwnedFd>],
+        stopped: Arc<Stopped>,
+    ) -> Result<(Self, Vec<Refused>), String> {
+        let (set, file) = match &wanted.rules {
+            WafRules::Core => (RuleFiles::default(), None),
             WafRules::Set { name, file, .. } => {
                 let file =
                     files.get(*file).ok_or_else(|| format!("the rules of {name} did not come along"))?;
-                read(file).map_err(|why| format!("the rules of {name} cannot be read: {why}"))?
+                let set = read(file).map_err(|why| format!("the rules of {name} cannot be read: {why}"))?;
+                (set, Some(file.clone()))
             }
         };
         let settings = rules::settings(wanted.paranoia);
-        let own = Source { name: "klar.toml", text: &wanted.own };
+        let own = Source { name: OWN, text: &wanted.own };
         let mut sources = Vec::new();
         match &wanted.rules {
             WafRules::Core => {
@@ -76,13 +123,7 @@ impl Rules {
         };
         let (waf, more) = Waf::new(&resolved, &beside);
         refused.extend(more);
-        for one in refused.iter().take(NAMED) {
-            eprintln!("edge: {app}: a rule of the firewall does not run: {one}");
-        }
-        if refused.len() > NAMED {
-            eprintln!("edge: {app}: {} more rules of the firewall do not run", refused.len() - NAMED);
-        }
-        Ok(Self { waf })
+        Ok((Self { waf, stopped, wanted, file }, refused))
     }
 }
 

@@ -14,9 +14,10 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use http::Response;
+use klar_base::lines::Lines;
 use klar_base::signal::AccessRecord;
 use klar_base::upstreams::{
-    CacheRules, Csp, CspMode, EdgeConfig, ForwardedHeader, FromEdge, Front, Limits, Route, Site, Target,
+    CacheRules, Csp, CspMode, EdgeConfig, ForwardedHeader, Front, Limits, Route, Site, Target,
     Upstream, Upstreams, Waf, WafMode, WafRules,
 };
 use proptest::prelude::*;
@@ -267,10 +268,9 @@ impl World {
 
     fn records(&self) -> Vec<String> {
         let all = self.shared.records.take().into_iter().flat_map(|message| {
-            match serde_json::from_slice(&message).unwrap() {
-                FromEdge::Records { records, .. } => records,
-                other => panic!("{other:?}"),
-            }
+            let lines = Lines::read(message).unwrap();
+            let read = lines.iter().map(|(_, json)| serde_json::from_slice(json).unwrap());
+            read.collect::<Vec<AccessRecord>>()
         });
         let same = |record: AccessRecord| AccessRecord {
             time_unix_ms: 0,

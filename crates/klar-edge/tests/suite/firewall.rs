@@ -3,9 +3,27 @@
 use std::io::Write;
 
 use crate::common::{Answer, App, Edge, HOST, Then, http2, reply, route};
+use crate::look;
 use klar_base::Secret;
+use klar_base::look::{Question, Told};
+use klar_base::replay::{Replay, Replayed, StoppedRequest};
 use klar_base::signal::{AccessRecord, DecidedBy, WafVerdict};
 use klar_base::upstreams::{Route, RuleFiles, Waf, WafMode, WafRules};
+
+/// What was kept of the only request that was stopped.
+fn stopped(edge: &Edge) -> StoppedRequest {
+    edge.core().wait("a request that was stopped", |heard| heard.stopped.first().cloned())
+}
+
+/// Has it judged again, with `own` before all other rules.
+fn replay(edge: &Edge, request: &StoppedRequest, own: &str, parameters: &[&str]) -> Result<Replayed, String> {
+    let parameters = parameters.iter().map(ToString::to_string).collect();
+    let (app, sent, own) = (request.app.clone(), request.sent.clone(), own.to_owned());
+    match look::ask(edge, Question::Replay(Box::new(Replay { app, sent, own, parameters }))) {
+        Told::Replayed { said } => said.map(|replayed| *replayed),
+        other => panic!("{other:?} for a replay"),
+    }
+}
 
 /// Rules that are easy to follow: anything with `evil` in it.
 const RULES: &str = r#"
@@ -269,4 +287,55 @@ fn the_rules_that_come_along() {
     ] {
         assert_eq!(ask(&edge, line, headers, body).status, 200, "{line} {body}");
     }
+}
+
+/// Whoever asks why sees what came, without what is secret, and what each rule made of it.
+#[test]
+fn what_was_stopped_is_judged_again() {
+    let rule = "SecRule ARGS \"@contains evil\" \"id:4,phase:2,deny,status:403,log,t:urlDecodeUni,t:lowercase\"\n";
+    let (_app, edge) = edge(WafMode::Block, WafRules::Core, rule, &[]);
+    let headers = format!("{FORM}cookie: sid=Abc1\r\nauthorization: Bearer Abc1\r\nx-a: b\r\n");
+    let answer = ask(&edge, "POST /notes?n=1", &headers, "password=Abc1&text=%2545VIL");
+    assert_eq!(answer.status, 403);
+    let request = stopped(&edge);
+    assert_eq!(request.request_id, edge.record(&answer).request_id);
+    let sent = &request.sent;
+    let wanted = ("POST", "/notes?n=1", "password=xxx0&text=%2545VIL");
+    assert_eq!((&*sent.method, &*sent.target, &*sent.body), wanted);
+    let header = |name: &str| sent.headers.iter().find(|(its, _)| its == name).map(|(_, value)| value.as_str());
+    assert_eq!((header("cookie"), header("authorization")), (Some("xxx=xxx0"), Some("xxxxxx xxx0")));
+    assert_eq!((header("x-a"), sent.is_masked, sent.is_cut), (Some("b"), true, false));
+
+    let exception = "SecRule REQUEST_FILENAME \"@streq /notes\" \
+                     \"id:5,phase:1,pass,nolog,ctl:ruleRemoveTargetById=4;ARGS:text\"\n";
+    let replayed = replay(&edge, &request, exception, &["text", "absent"]).unwrap();
+    assert_eq!((replayed.now.verdict, replayed.then.verdict), (Some(WafVerdict::Blocked), None));
+    let reason = &replayed.now.matches[0];
+    assert_eq!((reason.rule, &*reason.place, &*reason.question), (4, "ARGS:text", "@contains"));
+    assert_eq!((&*reason.file, reason.line, &*reason.value), ("klar.toml", 1, "%45VIL"));
+    let steps: Vec<_> = reason.steps.iter().map(|step| (&*step.name, &*step.value)).collect();
+    assert_eq!(steps, [("urlDecodeUni", "EVIL"), ("lowercase", "evil")]);
+    // Of what else could be sent there, only what this one rule alone would stop comes through.
+    let [attacked] = &replayed.attacks[..] else { panic!("{:?}", replayed.attacks) };
+    assert_eq!((&*attacked.parameter, attacked.tried), ("text", 40));
+    assert!(attacked.stopped_now >= 35, "{attacked:?}");
+    assert_eq!(attacked.freed.len() as u32, attacked.stopped_now - attacked.stopped_then);
+    assert!(attacked.freed.iter().all(|attack| attack.contains("evil")), "{attacked:?}");
+
+    let elsewhere = exception.replace("/notes", "/other");
+    let replayed = replay(&edge, &request, &elsewhere, &[]).unwrap();
+    assert_eq!(replayed.then.verdict, Some(WafVerdict::Blocked));
+    let why = replay(&edge, &request, "SecRule ARGS \"@nonsense\" \"id:6,phase:2,pass\"\n", &[]).unwrap_err();
+    assert!(why.contains("klar.toml"), "{why}");
+}
+
+/// What would have been stopped is kept, too; what went through unseen is not.
+#[test]
+fn what_would_be_stopped_is_kept() {
+    let (_app, edge) = edge(WafMode::Detect, WafRules::Core, RULES, &[]);
+    let lines = ["GET /a", "GET /?q=odd", "GET /open/?q=evil", "GET /?q=evil"];
+    let answers = lines.map(|line| ask(&edge, line, "", ""));
+    assert_eq!(answers.each_ref().map(|answer| answer.status), [200; 4]);
+    answers.iter().for_each(|answer| drop(edge.record(answer)));
+    assert_eq!(stopped(&edge).sent.target, "/?q=evil");
 }

@@ -9,7 +9,7 @@ use klar_base::look::{CacheView, Counts, Explained, Question, RouteCounts, Told,
 use klar_base::signal::{CacheOutcome, DecidedBy};
 use klar_base::upstreams::{CacheRules, ForwardedHeader, Front, ToEdge};
 
-fn ask(edge: &Edge, question: Question) -> Told {
+pub fn ask(edge: &Edge, question: Question) -> Told {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::SeqCst);
     edge.core().send(&ToEdge::Ask { number, question }, &[]);

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use klar_base::AppKey;
+use klar_base::lines::Lines;
 use klar_base::signal::AccessRecord;
 
 use crate::layout::Layout;
@@ -26,20 +27,34 @@ impl AccessLogs {
         Self { layout, open: RefCell::default() }
     }
 
-    /// Writes each record to its app's file; those of no app are not kept.
-    pub(super) fn write(&self, records: &[AccessRecord]) {
-        let mut lines: BTreeMap<&AppKey, Vec<u8>> = BTreeMap::new();
-        for record in records {
-            let Some(key) = &record.app else { continue };
-            let line = lines.entry(key).or_default();
-            if serde_json::to_writer(&mut *line, record).is_ok() {
-                line.push(b'\n');
+    /// Writes each record to its app's file, as it is; those of no app are not kept.
+    pub(super) fn write(&self, lines: &Lines) {
+        let mut by_app: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+        for (app, record) in lines.iter().filter(|(app, _)| !app.is_empty()) {
+            let text = by_app.entry(app).or_default();
+            text.extend_from_slice(record);
+            text.push(b'\n');
+        }
+        for (app, text) in by_app {
+            // Whoever says so may be anybody: of an app that is none, nothing is kept.
+            if let Ok(key) = app.parse() {
+                self.append_or_say(&key, &text);
             }
         }
-        for (key, text) in lines {
-            if let Err(error) = self.append(key, &text) {
-                eprintln!("klar core: access records of {key} are lost: {error}");
-            }
+    }
+
+    /// The same for those of an edge of an older klar.
+    pub(super) fn write_records(&self, records: &[AccessRecord]) {
+        for record in records {
+            let (Some(key), Ok(mut line)) = (&record.app, serde_json::to_vec(record)) else { continue };
+            line.push(b'\n');
+            self.append_or_say(key, &line);
+        }
+    }
+
+    fn append_or_say(&self, key: &AppKey, text: &[u8]) {
+        if let Err(error) = self.append(key, text) {
+            eprintln!("klar core: access records of {key} are lost: {error}");
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::Core;
 use super::instance::Role;
 use super::progress::Progress;
-use crate::control::{Control, DeployRequest, Events, LogQuery, UpgradeRequest};
+use crate::control::{Control, DeployRequest, Events, LogQuery, ReplayRequest, ReplayedRequest, UpgradeRequest};
 use crate::report::{Failure, Finding, HostStatus, InstanceState, LogLine, Receipt, Upgrade};
 use crate::settings::ServiceSettings;
 use crate::spawn::{Answer, Request};
@@ -89,6 +89,11 @@ impl Control for Rc<Core> {
 
     async fn edge_explain(&self, wanted: Wanted) -> Result<Explained, Failure> {
         self.explain_now(wanted).await
+    }
+
+    async fn replay(&self, key: AppKey, wanted: ReplayRequest) -> Result<ReplayedRequest, Failure> {
+        self.known(&key)?;
+        self.replay_now(key, wanted).await
     }
 
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure> {

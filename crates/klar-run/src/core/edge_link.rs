@@ -44,6 +44,8 @@ struct Peer {
     draining: bool,
     /// It understands questions; one of an older klar does not.
     answers: bool,
+    /// It understands questions about requests that it stopped.
+    replays: bool,
     /// It understands sockets for datagrams; one of an older klar would not.
     takes_datagrams: bool,
     /// The lane that it serves, or will.
@@ -318,6 +320,7 @@ impl EdgeLink {
                 program,
                 draining,
                 answers,
+                replays,
                 datagrams,
             },
             sockets,
@@ -353,6 +356,7 @@ impl EdgeLink {
             pid,
             draining,
             answers,
+            replays,
             takes_datagrams: datagrams.is_some(),
             // One that dies leaves its lane to the next, which takes back what it does not know.
             lane: lane.unwrap_or(self.lane),
@@ -363,11 +367,13 @@ impl EdgeLink {
 
     /// Leaves reading to a thread of its own.
     fn listen_to(&self, peer: &Peer) -> io::Result<()> {
+        // One of an older klar passes over it.
+        peer.say(&ToEdge::TakesLines)?;
         let (reader, state) = (peer.stream.clone(), self.state.clone());
         let (messages, connection) = (self.messages.clone(), peer.number);
         let waiting = peer.waiting.clone();
         std::thread::Builder::new().name("edge-link".into()).spawn(move || {
-            while let Ok(Some((message, _))) = wire::receive::<FromEdge>(&reader) {
+            while let Ok(Some((message, _))) = FromEdge::receive(&reader) {
                 if let FromEdge::Answered { number, told } = message {
                     let asked = lock(&waiting).remove(&number);
                     // Whoever asked may have gone away.
@@ -644,7 +650,7 @@ impl EdgeLink {
     /// When the edge is gone, is of an older klar that takes no questions, or too many wait for an answer already.
     pub fn ask(&mut self, question: Question) -> io::Result<oneshot::Receiver<Told>> {
         let peer = self.serving.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        if !peer.answers {
+        if !peer.answers || (!peer.replays && matches!(question, Question::Replay(_))) {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "it is of an older klar, which tells nothing",

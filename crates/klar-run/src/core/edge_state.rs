@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use klar_base::lines::Lines;
 use klar_base::signal::Totals;
 use klar_base::upstreams::{FromEdge, Vitals};
 use klar_base::{AppKey, InstanceId};
@@ -80,7 +81,9 @@ impl EdgeState {
             FromEdge::Applied { generation } => self.applied = *generation,
             FromEdge::Rejected { generation, reason } => self.rejected = Some((*generation, reason.clone())),
             FromEdge::Vitals(vitals) => self.vitals = vitals.clone(),
-            FromEdge::Records { dropped, .. } => self.records_dropped = *dropped,
+            FromEdge::Records { dropped, .. } | FromEdge::Lines(Lines { dropped, .. }) => {
+                self.records_dropped = *dropped;
+            }
             FromEdge::Purged { number, dropped } => {
                 self.purged.insert(*number, *dropped);
                 if self.purged.len() > PURGES {
@@ -182,7 +185,9 @@ impl Other {
             FromEdge::Applied { generation } => self.applied = *generation,
             FromEdge::Rejected { generation, reason } => self.rejected = Some((*generation, reason.clone())),
             FromEdge::Vitals(vitals) => self.vitals = vitals.clone(),
-            FromEdge::Records { dropped, .. } => self.records_dropped = *dropped,
+            FromEdge::Records { dropped, .. } | FromEdge::Lines(Lines { dropped, .. }) => {
+                self.records_dropped = *dropped;
+            }
             FromEdge::Listening { count, failed } => self.listening = Some((*count, failed.clone())),
             _ => {}
         }

@@ -558,7 +558,16 @@ impl Core {
 
     fn hear_edge(self: &Rc<Self>, connection: u64, message: Option<FromEdge>) {
         match message {
-            Some(FromEdge::Records { records, .. }) => self.access.write(&records),
+            Some(FromEdge::Lines(lines)) => self.access.write(&lines),
+            Some(FromEdge::Records { records, .. }) => self.access.write_records(&records),
+            Some(FromEdge::Stopped { requests }) => {
+                let layout = self.layout.clone();
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = crate::stopped::keep(&layout, &requests) {
+                        eprintln!("klar core: a request that the firewall stopped cannot be kept: {error}");
+                    }
+                });
+            }
             Some(FromEdge::Rejected { reason, .. }) => {
                 eprintln!("klar core: the edge refused its settings: {reason}")
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use klar_base::images::ImageRules;
 use klar_base::look::{Counts, Explained, Question, Told, Wanted};
+use klar_base::replay::Replay;
 use klar_base::upstreams::{
     self, CacheRules, EdgeConfig, Limits, ProxyProtocol, Purge, Route, Site, Target, Upstream, Upstreams,
 };
@@ -16,9 +17,11 @@ use klar_config::{Edge, RouteCache};
 
 use super::instance::{self};
 use super::{App, Core};
+use crate::control::{ReplayRequest, ReplayedRequest};
 use crate::release::Release;
 use crate::report::{Failure, InstanceState};
 use crate::settings::{self, ServiceSettings};
+use crate::stopped;
 
 /// The policy where `klar.toml` gives none: everything from the app itself.
 const CSP: &str = "default-src 'self'";
@@ -160,7 +163,8 @@ impl Core {
 
     /// Asks the edge something.
     async fn ask_edge(&self, question: Question) -> Result<Told, Failure> {
-        const PATIENCE: Duration = Duration::from_secs(5);
+        // A rule set is compiled for it, and 40 requests are judged twice.
+        let patience = Duration::from_secs(if matches!(question, Question::Replay(_)) { 60 } else { 5 });
         let asked = self.edge.borrow_mut().ask(question);
         let answer = asked.map_err(|error| {
             let gone = error.kind() == std::io::ErrorKind::NotConnected;
@@ -172,13 +176,13 @@ impl Core {
                 "ask again; where its klar is older, `klar down --all` and `klar up` start the edge anew"
             })
         })?;
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(patience, answer).await {
             Ok(Ok(told)) => Ok(told),
             Ok(Err(_)) => {
                 Err(Failure::new("the edge ended while it was asked")
                     .hint("ask again: another one is started"))
             }
-            Err(_) => Err(Failure::new("the edge did not answer within 5 s").hint(
+            Err(_) => Err(Failure::new(format!("the edge did not answer within {} s", patience.as_secs())).hint(
                 "look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)",
             )),
         }
@@ -188,7 +192,7 @@ impl Core {
     pub(super) async fn explain_now(&self, wanted: Wanted) -> Result<Explained, Failure> {
         match self.ask_edge(Question::Request(wanted)).await? {
             Told::Explained(explained) => Ok(*explained),
-            Told::Counts(_) => Err(Failure::new("the edge answered something else")),
+            _ => Err(Failure::new("the edge answered something else")),
         }
     }
 
@@ -196,7 +200,29 @@ impl Core {
     pub(super) async fn counts_now(&self) -> Result<Counts, Failure> {
         match self.ask_edge(Question::Counts).await? {
             Told::Counts(counts) => Ok(*counts),
-            Told::Explained(_) => Err(Failure::new("the edge answered something else")),
+            _ => Err(Failure::new("the edge answered something else")),
+        }
+    }
+
+    /// What the firewall says of a request that it stopped.
+    pub(super) async fn replay_now(
+        &self,
+        app: AppKey,
+        wanted: ReplayRequest,
+    ) -> Result<ReplayedRequest, Failure> {
+        let own = crate::waf::trial(&wanted.exceptions).map_err(Failure::new)?;
+        let kept = stopped::read(&self.layout, &app, &wanted.request_id);
+        let kept = kept.map_err(|error| Failure::new(error.to_string()))?.ok_or_else(|| {
+            Failure::new(format!("request {} was not kept", wanted.request_id)).hint(
+                "kept are the newest 500 that were stopped or would have been, and of a flood 20 each second",
+            )
+        })?;
+        let parameters = wanted.exceptions.into_iter().filter_map(|exception| exception.parameter).collect();
+        let question = Replay { app, sent: kept.sent.clone(), own, parameters };
+        match self.ask_edge(Question::Replay(Box::new(question))).await? {
+            Told::Replayed { said: Ok(replayed) } => Ok(ReplayedRequest { sent: kept.sent, replayed: *replayed }),
+            Told::Replayed { said: Err(why) } => Err(Failure::new(format!("it cannot be judged again: {why}"))),
+            _ => Err(Failure::new("the edge answered something else")),
         }
     }
 

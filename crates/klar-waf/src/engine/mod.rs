@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 mod caches;
+mod explain;
 mod memory;
 mod request;
 mod run;
@@ -12,6 +13,7 @@ mod verdicts;
 mod tests;
 
 pub use caches::{Caches, Cost};
+pub use explain::Request;
 pub(crate) use memory::Kept;
 pub use memory::Memory;
 pub(crate) use run::{has_one, integer};

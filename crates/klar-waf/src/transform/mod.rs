@@ -122,6 +122,12 @@ impl Transformation {
         NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, which)| *which)
     }
 
+    /// Its usual name in rules.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, which)| *which == self).map_or("", |(name, _)| name)
+    }
+
     /// Whether it can change a value with these bytes at all. `true` when in doubt.
     #[must_use]
     pub fn may_change(self, bytes: &Presence) -> bool {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+mod replay;
+
 use klar_base::ServiceName;
+use klar_base::replay::Exception;
 use klar_base::signal::{AccessRecord, WafFinding, WafVerdict};
 use klar_run::control::LogQuery;
 use klar_run::report::{Failure, LogLine};
@@ -38,15 +41,6 @@ struct Seen {
     newest: String,
     #[serde(skip)]
     clients: std::collections::BTreeSet<std::net::IpAddr>,
-}
-
-/// An exception that lets something through.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Exception {
-    route: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameter: Option<String>,
-    allow: Vec<u32>,
 }
 
 /// `klar waf report`.
@@ -105,8 +99,12 @@ pub fn explain(context: &Context, id: &str) -> Result<(), Trouble> {
     let (record, finding) = find(&records, id)?;
     let exceptions = exceptions(record, finding);
     let all = spots(&records);
+    let replayed = replay::ask(context, id, &exceptions)?;
     if context.printer.json {
-        context.printer.value(&serde_json::json!({ "record": record, "exceptions": exceptions }));
+        let (replayed, not_replayed) = (replayed.as_ref().ok(), replayed.as_ref().err());
+        context.printer.value(&serde_json::json!({
+            "record": record, "exceptions": exceptions, "replay": replayed, "not_replayed": not_replayed,
+        }));
         return Ok(());
     }
     let verdict = match finding.verdict {
@@ -122,6 +120,11 @@ pub fn explain(context: &Context, id: &str) -> Result<(), Trouble> {
         record.status,
         record.upstream.as_ref().map_or("the edge".into(), ToString::to_string),
     ));
+    if let Ok(replayed) = &replayed {
+        let request = replay::request(&replayed.sent);
+        let lines = request.lines().map(|line| format!("  {}\n", paint(QUIET, line)));
+        context.printer.data(lines.collect::<String>());
+    }
     for one in &finding.matches {
         let spot = Spot { rule: one.rule, route: route(record), place: one.place.clone() };
         let others = all.get(&spot).map_or(0, |seen| seen.stopped + seen.would_be_stopped + seen.noted);
@@ -132,9 +135,19 @@ pub fn explain(context: &Context, id: &str) -> Result<(), Trouble> {
             words::tame(&one.message),
             paint(QUIET, format_args!("{others} such among the requests on record")),
         ));
+        let reasons = replayed.iter().flat_map(|replayed| &replayed.replayed.now.matches);
+        for reason in reasons.filter(|reason| (reason.rule, &reason.place) == (one.rule, &one.place)) {
+            let steps = replay::reason(reason);
+            context.printer.data(steps.lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end());
+        }
     }
     for exception in &exceptions {
         context.printer.data(format!("\n{}", lines("NAME", exception)));
+    }
+    match &replayed {
+        Ok(replayed) if !exceptions.is_empty() => context.printer.data(format!("\n{}", replay::proof(replayed))),
+        Ok(_) => {}
+        Err(why) => context.printer.story(format!("{} not replayed: {why}", paint(FAIR, "?"))),
     }
     if exceptions.is_empty() {
         context.printer.story("no exception of one parameter lets this through");
@@ -161,6 +174,18 @@ pub fn allow(context: &Context, wanted: &WafAllow) -> Result<(), Trouble> {
     let after = with(&before, &exceptions).map_err(|why| Trouble::from(Failure::new(why)))?;
     klar_config::Config::parse(&after, klar_config::FILE_NAME, &context.global.env)?;
     context.printer.data(diff(&before, &after).trim_end());
+    match replay::ask(context, &wanted.id, &exceptions)? {
+        Ok(replayed) => {
+            context.printer.story(replay::proof(&replayed));
+            let is_in_vain = !replay::passes(&replayed.replayed.now) && !replay::passes(&replayed.replayed.then);
+            if is_in_vain && !wanted.dry_run {
+                return Err(Failure::new("klar.toml is as it was: this would not let the request through")
+                    .hint("`[waf.NAME]` with `allow` and no `parameter` leaves a rule out on a whole route")
+                    .into());
+            }
+        }
+        Err(why) => context.printer.story(format!("{} not replayed: {why}", paint(FAIR, "?"))),
+    }
     if wanted.dry_run {
         return Ok(());
     }

@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use klar_base::look::Told;
+use klar_base::replay::StoppedRequest;
 use klar_base::signal::{AccessRecord, UpstreamVitals};
 use klar_base::upstreams::{
     CacheRules, Certificate, Csp, CspMode, EdgeConfig, FromEdge, Front, Limits, ListenerSpec, Route, Site,
@@ -68,6 +69,8 @@ pub struct Heard {
     pub purged: Vec<(u64, u64)>,
     /// By the number of the question.
     pub told: Vec<(u64, Told)>,
+    /// What the firewall stopped.
+    pub stopped: Vec<StoppedRequest>,
     /// How often a process was asked for that converts images.
     pub wants_images: usize,
 }
@@ -108,6 +111,7 @@ impl Core {
         };
         assert_eq!(listeners.len(), descriptors.len(), "one descriptor for each listener");
         stream.set_read_timeout(None).unwrap();
+        wire::send(&stream, &ToEdge::TakesLines, &[]).unwrap();
         let stream = Arc::new(stream);
         let ears = Ears::default();
         let (reader, heard) = (stream.clone(), ears.clone());
@@ -115,7 +119,7 @@ impl Core {
         let starter = images.clone();
         let ears_thread = thread::Builder::new().name("ears".into());
         let reading = ears_thread.spawn(move || {
-            while let Ok(Some((message, _))) = wire::receive::<FromEdge>(&reader) {
+            while let Ok(Some((message, _))) = FromEdge::receive(&reader) {
                 let mut ears = heard.0.lock().unwrap();
                 match message {
                     FromEdge::Applied { generation } => ears.applied = generation,
@@ -138,6 +142,12 @@ impl Core {
                         // An edge that was killed meanwhile needs none.
                         let _ = wire::send(&reader, &ToEdge::Images, &wire::borrow(&sockets));
                     }
+                    FromEdge::Lines(lines) => {
+                        assert_eq!(lines.dropped, 0);
+                        let read = lines.iter().map(|(_, json)| serde_json::from_slice(json).unwrap());
+                        ears.records.extend(read);
+                    }
+                    FromEdge::Stopped { requests } => ears.stopped.extend(requests),
                     FromEdge::Unknown => panic!("a message that nobody knows"),
                     FromEdge::Datagrams(_) => {}
                     FromEdge::Hello { .. } => panic!("a second hello"),
