@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::install;
 use crate::shell::{output, say};
 use crate::world::{self, World};
-use crate::install;
 
 /// At least so many of them have to be stopped at first: fewer would prove little.
 const WANTED: usize = 10;
@@ -27,7 +27,10 @@ const HONEST: [(&str, &[&str]); 16] = [
     ("/?q=%3C3+bears+%3E+2+wolves", &[]),
     ("/?file=..%2Fimages%2Fbear.png", &[]),
     ("/api/session", &["email", "kari.o'hara+klar@example.org", "password", "Sol; hav & himmel -- 1'2=3"]),
-    ("/api/session", &["email", "x@example.org", "password", "p", "remark", "if (a < b && c > d) { return a; }"]),
+    (
+        "/api/session",
+        &["email", "x@example.org", "password", "p", "remark", "if (a < b && c > d) { return a; }"],
+    ),
     ("/api/checkout", &["note", "Please ring twice -- and leave it; thanks (Ola's wife)", "kind", "bear"]),
     ("/api/checkout", &["note", "See http://10.0.0.4/wiki/?id=1&x=$HOME or ask", "kind", "elk"]),
     ("/api/checkout", &["note", "<p>Deliver <b>before noon</b></p>", "kind", "wolf"]),
@@ -50,19 +53,40 @@ pub fn honest() -> Result<()> {
     for (number, (path, fields)) in HONEST.iter().enumerate() {
         let record = sent(&world, path, fields)?;
         if record["waf"]["verdict"] == "blocked" {
-            stopped.push((number, record["request_id"].as_str().context("a record without an id")?.to_owned()));
+            stopped
+                .push((number, record["request_id"].as_str().context("a record without an id")?.to_owned()));
         }
     }
     println!("  {} of {} are stopped", stopped.len(), HONEST.len());
-    ensure!(stopped.len() >= WANTED, "only {} honest requests are stopped: that proves little", stopped.len());
-    println!("\n| request | rules | exceptions | goes through | attacks stopped there, before and with them |\n|---|---|---|---|---|");
+    ensure!(
+        stopped.len() >= WANTED,
+        "only {} honest requests are stopped: that proves little",
+        stopped.len()
+    );
+    println!(
+        "\n| request | rules | exceptions | goes through | attacks stopped there, before and with them |\n|---|---|---|---|---|"
+    );
     for (number, id) in &stopped {
         let told = world.ask(&["waf", "explain", id])?;
         ensure!(told["not_replayed"].is_null(), "{}: {}", HONEST[*number].0, told["not_replayed"]);
         let replayed = &told["replay"]["replayed"];
-        ensure!(replayed["now"]["verdict"] == "blocked", "{} is not stopped again: {told}", HONEST[*number].0);
-        ensure!(replayed["then"]["verdict"] != "blocked", "{} is stopped all the same: {told}", HONEST[*number].0);
-        println!("| {} | {} | {} | yes | {} |", HONEST[*number].0, rules(&told), exceptions(&told), attacks(replayed));
+        ensure!(
+            replayed["now"]["verdict"] == "blocked",
+            "{} is not stopped again: {told}",
+            HONEST[*number].0
+        );
+        ensure!(
+            replayed["then"]["verdict"] != "blocked",
+            "{} is stopped all the same: {told}",
+            HONEST[*number].0
+        );
+        println!(
+            "| {} | {} | {} | yes | {} |",
+            HONEST[*number].0,
+            rules(&told),
+            exceptions(&told),
+            attacks(replayed)
+        );
         world.try_klar(&["waf", "allow", id])?;
     }
     say("the same with these exceptions deployed");

@@ -410,7 +410,10 @@ const OBJECTS: &[(&str, Fields)] = &[
         ],
     ),
     ("Replayed", &[("now", "JudgedRequest"), ("then", "JudgedRequest"), ("attacks", "[TriedAttacks]")]),
-    ("JudgedRequest", &[("verdict", "FirewallVerdict?"), ("score", "integer?"), ("matches", "[FirewallMatch]")]),
+    (
+        "JudgedRequest",
+        &[("verdict", "FirewallVerdict?"), ("score", "integer?"), ("matches", "[FirewallMatch]")],
+    ),
     (
         "FirewallMatch",
         &[

@@ -7,8 +7,8 @@ use klar_base::look::{
     Away, CacheView, Counts, Explained, InstanceCounts, Outcome, Policy, Refusal, RouteCounts, SiteView,
     StoredView, Wanted, Wellness, WouldKeep,
 };
-use klar_base::signal::{CacheOutcome, DecidedBy};
 use klar_base::replay::{Attacked, Exception, Judged, Reason, Replayed, Sent, Step};
+use klar_base::signal::{CacheOutcome, DecidedBy};
 use klar_run::control::{ReplayRequest, ReplayedRequest, UpgradeRequest};
 use klar_run::report::{
     AppStatus, CertificateStatus, DrainingEdge, EdgeStatus, Failure, Finding, Grade, Health, HostStatus,

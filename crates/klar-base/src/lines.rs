@@ -72,7 +72,14 @@ mod tests {
 
     #[test]
     fn what_is_none_is_given_back() {
-        for frame in [&b""[..], b"records", b"records \n", b"records x\n{}", b"{\"type\":\"records\"}", b"records -1\n"] {
+        for frame in [
+            &b""[..],
+            b"records",
+            b"records \n",
+            b"records x\n{}",
+            b"{\"type\":\"records\"}",
+            b"records -1\n",
+        ] {
             assert_eq!(Lines::read(frame.to_vec()), Err(frame.to_vec()));
         }
         // Nonsense behind a good head is no record, or nobody's.

@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Secret, wire};
 use crate::datagrams::DatagramSpec;
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
 use crate::images::ImageRules;
@@ -39,6 +38,7 @@ use crate::look::{Question, Told};
 use crate::network::Network;
 use crate::replay::StoppedRequest;
 use crate::signal::{AccessRecord, Totals, UpstreamVitals};
+use crate::{Secret, wire};
 
 /// The version of the messages between core and edge. A core gives an [`EdgeConfig`] only to an edge of its own
 /// number; one of another number serves on as it is, until a new one has taken over.
@@ -134,7 +134,7 @@ pub enum FromEdge {
         /// It understands [`ToEdge::Ask`]; one of an older klar would hang up.
         #[serde(default)]
         answers: bool,
-        /// It understands [`Question::Replay`].
+        /// It understands [`Question::Replay`] and [`ToEdge::TakesLines`].
         #[serde(default)]
         replays: bool,
         /// It serves HTTP/3, and so many messages with its sockets follow. `None`: it does not know of any.

@@ -20,9 +20,9 @@ use klar_base::upstreams::{Datagrams, FromEdge, ListenerSpec, PROTOCOL, ToEdge};
 use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::{explain, records};
 use crate::serve::{End, Order, Orders};
 use crate::table::{NOTES_MAX, Note, Shared};
+use crate::{explain, records};
 
 /// How often the core hears how everything is.
 const VITALS: Duration = Duration::from_secs(1);
@@ -374,7 +374,8 @@ impl Link {
             // Those of a moment ago first, if nobody took them; as long as they wait no others are fetched.
             if unsent.is_empty() {
                 let requests = self.shared.stopped.take();
-                let stopped = (!requests.is_empty()).then(|| serde_json::to_vec(&FromEdge::Stopped { requests }));
+                let stopped =
+                    (!requests.is_empty()).then(|| serde_json::to_vec(&FromEdge::Stopped { requests }));
                 // It is made of texts, which can be written.
                 unsent.extend(stopped.and_then(Result::ok));
                 unsent.extend(self.shared.records.take());

@@ -277,7 +277,9 @@ mod tests {
         }
         assert!(records.take().is_empty(), "nothing is given twice");
         // And so does one that knows no lines.
-        [&FULL, &FULL, &bare].iter().for_each(|record| drop(records.add(record)));
+        for record in [&FULL, &FULL, &bare] {
+            records.add(record);
+        }
         let messages = records.take();
         let apps = Lines::read(messages.concat()).unwrap();
         assert_eq!(apps.iter().map(|(app, _)| app).collect::<Vec<_>>(), ["shop.prod", "shop.prod", ""]);

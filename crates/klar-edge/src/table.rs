@@ -639,7 +639,8 @@ impl Shared {
             }
             let epoch = epoch.number;
             self.cache.serve(&site.app, epoch, &serving);
-            let rules = site.waf.map(|waf| memory.rules(&site.app, &waf, &folders, &self.stopped)).transpose()?;
+            let rules =
+                site.waf.map(|waf| memory.rules(&site.app, &waf, &folders, &self.stopped)).transpose()?;
             let is_open = routes.iter().all(|route: &RouteTable| route.clients.is_none());
             let http3 = (site.http3 && is_open).then(|| headers::http3_at(config.https_port));
             let table = Arc::new(SiteTable {

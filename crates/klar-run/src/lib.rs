@@ -23,8 +23,8 @@ pub mod sandbox;
 mod settings;
 pub mod shim;
 pub mod spawn;
-pub mod store;
 mod stopped;
+pub mod store;
 pub mod waf;
 
 use std::io;

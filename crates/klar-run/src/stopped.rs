@@ -28,7 +28,8 @@ pub fn keep(layout: &Layout, requests: &[StoppedRequest]) -> io::Result<()> {
         let Some(path) = path(&folder, &request.request_id) else { continue };
         // An app that was removed has no folder, and gets none.
         if layout.app(&request.app).is_dir() {
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
             write(&folder, &path, request).map_err(named)?;
             if !folders.contains(&folder) {
                 folders.push(folder);
@@ -140,7 +141,8 @@ mod tests {
         keep(layout, &more).unwrap();
         assert_eq!(read(layout, &app, "0000").unwrap(), None, "the oldest");
         assert_eq!(fs::read_dir(layout.stopped(&app)).unwrap().count(), COUNT_MAX);
-        keep(layout, &[request("ffff", BYTES_MAX as usize / 2), request("fffe", BYTES_MAX as usize / 2)]).unwrap();
+        keep(layout, &[request("ffff", BYTES_MAX as usize / 2), request("fffe", BYTES_MAX as usize / 2)])
+            .unwrap();
         assert_eq!(fs::read_dir(layout.stopped(&app)).unwrap().count(), 1, "the newest alone has room");
     }
 

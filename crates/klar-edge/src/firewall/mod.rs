@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use http::header;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use klar_base::AppKey;
-use klar_base::replay::{StoppedRequest, Sent};
+use klar_base::replay::{Sent, StoppedRequest};
 use klar_base::signal::{DecidedBy, WafFinding, WafMatch, WafVerdict};
 use klar_base::upstreams::WafMode;
 use klar_waf::engine::{Answer, Caches, Head, Matched, Memory, Paused, Transaction};
@@ -131,7 +131,9 @@ impl Inspection {
         let mut inspection = Self { rules, paused: Some(transaction.pause()), mode, awaits_body, sent: None };
         if blocked.is_some() {
             let has_body = |(name, _): &(&[u8], &[u8])| {
-                [&b"content-length"[..], b"transfer-encoding"].iter().any(|its| name.eq_ignore_ascii_case(its))
+                [&b"content-length"[..], b"transfer-encoding"]
+                    .iter()
+                    .any(|its| name.eq_ignore_ascii_case(its))
             };
             inspection.keep(headers.iter().any(has_body));
         }

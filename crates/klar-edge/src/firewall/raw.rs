@@ -141,9 +141,9 @@ fn with_value(here: &mut Value, path: &str, wanted: &str, text: &str) -> bool {
             let name = if name.is_empty() { "empty-key" } else { name };
             with_value(member, &format!("{path}.{name}"), wanted, text)
         }),
-        Value::Array(elements) => (0..)
-            .zip(elements)
-            .any(|(at, element): (usize, _)| with_value(element, &format!("{path}.array_{at}"), wanted, text)),
+        Value::Array(elements) => (0..).zip(elements).any(|(at, element): (usize, _)| {
+            with_value(element, &format!("{path}.array_{at}"), wanted, text)
+        }),
         single if path == wanted => {
             *single = Value::String(text.to_owned());
             true
@@ -193,7 +193,12 @@ mod tests {
         for (kind, body, parameter, wanted) in [
             ("application/x-www-form-urlencoded", "n=1&t%5B%5D=2", "t[]", "n=1&t%5B%5D=%27%20x"),
             ("application/json; charset=utf-8", r#"{"a":{"t":"o"}}"#, "json.a.t", r#"{"a":{"t":"' x"}}"#),
-            ("application/json", r#"{"a":[1,{"":2}]}"#, "json.a.array_1.empty-key", r#"{"a":[1,{"":"' x"}]}"#),
+            (
+                "application/json",
+                r#"{"a":[1,{"":2}]}"#,
+                "json.a.array_1.empty-key",
+                r#"{"a":[1,{"":"' x"}]}"#,
+            ),
             (multipart, parts, "t", &parts.replace("old", "' x")),
         ] {
             let other = request("/a?q=1", kind, body).with(parameter, b"' x").unwrap();

@@ -111,7 +111,11 @@ fn judged(rules: &Arc<Rules>, raw: &Raw) -> Judged {
 }
 
 /// What becomes of a request, and what `look` finds then.
-fn judge<T>(rules: &Arc<Rules>, raw: &Raw, look: impl FnOnce(&mut Inspection) -> T) -> (Option<WafVerdict>, T) {
+fn judge<T>(
+    rules: &Arc<Rules>,
+    raw: &Raw,
+    look: impl FnOnce(&mut Inspection) -> T,
+) -> (Option<WafVerdict>, T) {
     let headers: Vec<(&[u8], &[u8])> = raw.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
     let asking = Asking {

@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use klar_base::replay::{BODY_MAX, StoppedRequest, Sent, letters};
+use klar_base::replay::{BODY_MAX, Sent, StoppedRequest, letters};
 use klar_waf::engine::Request;
 
 /// So many are kept in a second: of a flood of attacks a few say as much as all.
@@ -140,9 +140,9 @@ fn mask_values(text: &mut [u8]) -> bool {
 fn end_of_secret_name(text: &[u8], from: usize) -> Option<usize> {
     let found = (from..text.len()).find_map(|at| {
         let rest = text.get(at..)?;
-        let word = SECRET_WORDS.iter().find(|word| {
-            rest.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
-        })?;
+        let word = SECRET_WORDS
+            .iter()
+            .find(|word| rest.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word)))?;
         Some(at + word.len())
     })?;
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.[]%".contains(byte);
@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn a_flood_is_not_kept() {
         let stopped = Stopped::default();
-        let seen = Request { method: b"GET", target: b"/", protocol: b"", remote: b"", headers: vec![], body: b"" };
+        let seen =
+            Request { method: b"GET", target: b"/", protocol: b"", remote: b"", headers: vec![], body: b"" };
         let app: klar_base::AppKey = "shop.prod".parse().unwrap();
         let one = || StoppedRequest { request_id: "1".into(), app: app.clone(), sent: sent(&seen, false) };
         for _ in 0..1000 {

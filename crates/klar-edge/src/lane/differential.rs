@@ -17,8 +17,8 @@ use http::Response;
 use klar_base::lines::Lines;
 use klar_base::signal::AccessRecord;
 use klar_base::upstreams::{
-    CacheRules, Csp, CspMode, EdgeConfig, ForwardedHeader, Front, Limits, Route, Site, Target,
-    Upstream, Upstreams, Waf, WafMode, WafRules,
+    CacheRules, Csp, CspMode, EdgeConfig, ForwardedHeader, Front, Limits, Route, Site, Target, Upstream,
+    Upstreams, Waf, WafMode, WafRules,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

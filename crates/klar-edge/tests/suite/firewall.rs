@@ -292,7 +292,8 @@ fn the_rules_that_come_along() {
 /// Whoever asks why sees what came, without what is secret, and what each rule made of it.
 #[test]
 fn what_was_stopped_is_judged_again() {
-    let rule = "SecRule ARGS \"@contains evil\" \"id:4,phase:2,deny,status:403,log,t:urlDecodeUni,t:lowercase\"\n";
+    let rule =
+        "SecRule ARGS \"@contains evil\" \"id:4,phase:2,deny,status:403,log,t:urlDecodeUni,t:lowercase\"\n";
     let (_app, edge) = edge(WafMode::Block, WafRules::Core, rule, &[]);
     let headers = format!("{FORM}cookie: sid=Abc1\r\nauthorization: Bearer Abc1\r\nx-a: b\r\n");
     let answer = ask(&edge, "POST /notes?n=1", &headers, "password=Abc1&text=%2545VIL");
@@ -302,7 +303,8 @@ fn what_was_stopped_is_judged_again() {
     let sent = &request.sent;
     let wanted = ("POST", "/notes?n=1", "password=xxx0&text=%2545VIL");
     assert_eq!((&*sent.method, &*sent.target, &*sent.body), wanted);
-    let header = |name: &str| sent.headers.iter().find(|(its, _)| its == name).map(|(_, value)| value.as_str());
+    let header =
+        |name: &str| sent.headers.iter().find(|(its, _)| its == name).map(|(_, value)| value.as_str());
     assert_eq!((header("cookie"), header("authorization")), (Some("xxx=xxx0"), Some("xxxxxx xxx0")));
     assert_eq!((header("x-a"), sent.is_masked, sent.is_cut), (Some("b"), true, false));
 

@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use super::Core;
 use super::instance::Role;
 use super::progress::Progress;
-use crate::control::{Control, DeployRequest, Events, LogQuery, ReplayRequest, ReplayedRequest, UpgradeRequest};
+use crate::control::{
+    Control, DeployRequest, Events, LogQuery, ReplayRequest, ReplayedRequest, UpgradeRequest,
+};
 use crate::report::{Failure, Finding, HostStatus, InstanceState, LogLine, Receipt, Upgrade};
 use crate::settings::ServiceSettings;
 use crate::spawn::{Answer, Request};

@@ -44,7 +44,7 @@ struct Peer {
     draining: bool,
     /// It understands questions; one of an older klar does not.
     answers: bool,
-    /// It understands questions about requests that it stopped.
+    /// It understands questions about requests that it stopped, and [`ToEdge::TakesLines`].
     replays: bool,
     /// It understands sockets for datagrams; one of an older klar would not.
     takes_datagrams: bool,
@@ -367,8 +367,9 @@ impl EdgeLink {
 
     /// Leaves reading to a thread of its own.
     fn listen_to(&self, peer: &Peer) -> io::Result<()> {
-        // One of an older klar passes over it.
-        peer.say(&ToEdge::TakesLines)?;
+        if peer.replays {
+            peer.say(&ToEdge::TakesLines)?;
+        }
         let (reader, state) = (peer.stream.clone(), self.state.clone());
         let (messages, connection) = (self.messages.clone(), peer.number);
         let waiting = peer.waiting.clone();

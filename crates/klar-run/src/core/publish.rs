@@ -182,9 +182,10 @@ impl Core {
                 Err(Failure::new("the edge ended while it was asked")
                     .hint("ask again: another one is started"))
             }
-            Err(_) => Err(Failure::new(format!("the edge did not answer within {} s", patience.as_secs())).hint(
-                "look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)",
-            )),
+            Err(_) => Err(Failure::new(format!("the edge did not answer within {} s", patience.as_secs()))
+                .hint(
+                    "look at what it says in `logs/klar.log` of the state folder (`klar doctor` names it)",
+                )),
         }
     }
 
@@ -220,8 +221,12 @@ impl Core {
         let parameters = wanted.exceptions.into_iter().filter_map(|exception| exception.parameter).collect();
         let question = Replay { app, sent: kept.sent.clone(), own, parameters };
         match self.ask_edge(Question::Replay(Box::new(question))).await? {
-            Told::Replayed { said: Ok(replayed) } => Ok(ReplayedRequest { sent: kept.sent, replayed: *replayed }),
-            Told::Replayed { said: Err(why) } => Err(Failure::new(format!("it cannot be judged again: {why}"))),
+            Told::Replayed { said: Ok(replayed) } => {
+                Ok(ReplayedRequest { sent: kept.sent, replayed: *replayed })
+            }
+            Told::Replayed { said: Err(why) } => {
+                Err(Failure::new(format!("it cannot be judged again: {why}")))
+            }
             _ => Err(Failure::new("the edge answered something else")),
         }
     }

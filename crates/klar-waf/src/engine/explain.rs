@@ -26,7 +26,8 @@ impl Transaction<'_> {
     #[must_use]
     pub fn seen(&self) -> Request<'_> {
         let memory = &*self.memory;
-        let one = |collection| memory.list(collection).first().map_or(&b""[..], |entry| memory.cell(entry.cell));
+        let one =
+            |collection| memory.list(collection).first().map_or(&b""[..], |entry| memory.cell(entry.cell));
         let headers = memory.list(Collection::RequestHeaders).iter();
         Request {
             method: one(Collection::RequestMethod),

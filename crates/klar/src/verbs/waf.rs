@@ -138,14 +138,18 @@ pub fn explain(context: &Context, id: &str) -> Result<(), Trouble> {
         let reasons = replayed.iter().flat_map(|replayed| &replayed.replayed.now.matches);
         for reason in reasons.filter(|reason| (reason.rule, &reason.place) == (one.rule, &one.place)) {
             let steps = replay::reason(reason);
-            context.printer.data(steps.lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end());
+            context
+                .printer
+                .data(steps.lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end());
         }
     }
     for exception in &exceptions {
         context.printer.data(format!("\n{}", lines("NAME", exception)));
     }
     match &replayed {
-        Ok(replayed) if !exceptions.is_empty() => context.printer.data(format!("\n{}", replay::proof(replayed))),
+        Ok(replayed) if !exceptions.is_empty() => {
+            context.printer.data(format!("\n{}", replay::proof(replayed)))
+        }
         Ok(_) => {}
         Err(why) => context.printer.story(format!("{} not replayed: {why}", paint(FAIR, "?"))),
     }
@@ -177,7 +181,8 @@ pub fn allow(context: &Context, wanted: &WafAllow) -> Result<(), Trouble> {
     match replay::ask(context, &wanted.id, &exceptions)? {
         Ok(replayed) => {
             context.printer.story(replay::proof(&replayed));
-            let is_in_vain = !replay::passes(&replayed.replayed.now) && !replay::passes(&replayed.replayed.then);
+            let is_in_vain =
+                !replay::passes(&replayed.replayed.now) && !replay::passes(&replayed.replayed.then);
             if is_in_vain && !wanted.dry_run {
                 return Err(Failure::new("klar.toml is as it was: this would not let the request through")
                     .hint("`[waf.NAME]` with `allow` and no `parameter` leaves a rule out on a whole route")

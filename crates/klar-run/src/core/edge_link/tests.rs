@@ -35,7 +35,7 @@ impl Played {
                 draining,
                 // As those of number 1 do.
                 answers: protocol > 1,
-                replays: protocol > 1,
+                replays: false,
                 datagrams: (protocol == PROTOCOL).then_some(0),
             };
             wire::send(&stream, &hello, &wire::borrow(&sockets)).unwrap();

@@ -17,7 +17,11 @@ const BODY: usize = 400;
 ///
 /// # Errors
 /// klar does not run. Inside: why this request cannot be judged again.
-pub fn ask(context: &Context, id: &str, exceptions: &[Exception]) -> Result<Result<ReplayedRequest, String>, Trouble> {
+pub fn ask(
+    context: &Context,
+    id: &str,
+    exceptions: &[Exception],
+) -> Result<Result<ReplayedRequest, String>, Trouble> {
     let key = context.key()?;
     let wanted = ReplayRequest { request_id: id.to_owned(), exceptions: exceptions.to_vec() };
     match wait(context.client().replay(&key, &wanted))? {
@@ -32,14 +36,17 @@ pub fn ask(context: &Context, id: &str, exceptions: &[Exception]) -> Result<Resu
 
 /// What came, as far as it was kept.
 pub fn request(sent: &Sent) -> String {
-    let text = |letters: &str| words::tame(&String::from_utf8_lossy(&bytes(letters).unwrap_or_default())).to_string();
+    let text = |letters: &str| {
+        words::tame(&String::from_utf8_lossy(&bytes(letters).unwrap_or_default())).to_string()
+    };
     let mut out = format!("{} {} {}", text(&sent.method), text(&sent.target), text(&sent.protocol));
     for (name, value) in &sent.headers {
         out.push_str(&format!("\n{}: {}", text(name), text(value)));
     }
     if !sent.body.is_empty() {
         let body: String = text(&sent.body).chars().take(BODY).collect();
-        let rest = if sent.body.len() > BODY { format!(" … ({} bytes)", sent.body.len()) } else { String::new() };
+        let rest =
+            if sent.body.len() > BODY { format!(" … ({} bytes)", sent.body.len()) } else { String::new() };
         out.push_str(&format!("\n\n{body}{rest}"));
     }
     let notes = [
@@ -58,7 +65,8 @@ pub fn reason(reason: &Reason) -> String {
     for step in &reason.steps {
         out.push_str(&format!("\n{:>12}  {}", step.name, words::tame(&step.value)));
     }
-    let found = if reason.data.is_empty() { String::new() } else { format!(": {}", words::tame(&reason.data)) };
+    let found =
+        if reason.data.is_empty() { String::new() } else { format!(": {}", words::tame(&reason.data)) };
     let place = format!("{}:{}", reason.file, reason.line);
     out.push_str(&format!("\n{:>12}  {}{found}", reason.question, paint(QUIET, place)));
     out
@@ -82,7 +90,8 @@ pub fn proof(replayed: &ReplayedRequest) -> String {
     } else if passes(&replayed.then) {
         format!("{} replayed: with this the request goes through", paint(GOOD, "✓"))
     } else {
-        let left = replayed.then.matches.iter().map(|one| format!("{} at {}", one.rule, words::tame(&one.place)));
+        let left =
+            replayed.then.matches.iter().map(|one| format!("{} at {}", one.rule, words::tame(&one.place)));
         let mut left: Vec<String> = left.filter(|one| !one.contains(" at TX:")).collect();
         left.dedup();
         format!("{} replayed: it is still stopped, by {}", paint(BAD, "✗"), left.join(", "))
@@ -174,7 +183,10 @@ mod tests {
         assert_eq!(some, wanted);
         let mut changed = replayed(None, &[]);
         changed.replayed.now.verdict = None;
-        assert!(plain(&proof(&changed)).starts_with("? the rules in force let it through: what they found was secret"));
+        assert!(
+            plain(&proof(&changed))
+                .starts_with("? the rules in force let it through: what they found was secret")
+        );
     }
 
     #[test]
