@@ -282,6 +282,9 @@ pub(crate) enum Operator {
     Unconditional,
     Never,
     Expression(u32),
+    /// An expression that is put together, and whether its groups are kept: an [`Expression`](Self::Expression) once it
+    /// is known what stands in it, and a rule that is refused where it is not.
+    Pattern(u32, bool),
     Phrases(u32),
     Sqli,
     Xss,
@@ -312,7 +315,8 @@ impl Operator {
             | Self::Contains(template)
             | Self::ContainsWord(template)
             | Self::StrEq(template)
-            | Self::Within(template) => Some(template),
+            | Self::Within(template)
+            | Self::Pattern(template, _) => Some(template),
             _ => None,
         }
     }
@@ -333,7 +337,7 @@ impl Operator {
             Self::Contains(at) => (10, at),
             Self::ContainsWord(at) => (11, at),
             Self::Within(at) => (12, at),
-            Self::Expression(at) => (13, at),
+            Self::Expression(at) | Self::Pattern(at, _) => (13, at),
             Self::Phrases(at) => (14, at),
             Self::Xss => (15, 0),
             Self::Sqli => (16, 0),

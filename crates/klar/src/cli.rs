@@ -489,10 +489,12 @@ pub enum Waf {
     #[command(after_help = "Examples:\n  klar waf allow 01a20302f13ee046f683e8051d44287b --dry-run")]
     Allow(WafAllow),
     /// Take a release of the OWASP Core Rule Set, for apps with `waf_rules = "crs"`
-    #[command(after_help = "Examples:\n  klar waf add ./coreruleset-4.28.0")]
+    #[command(
+        after_help = "Examples:\n  klar waf add coreruleset-4.28.0-minimal.tar.gz\n  klar waf add ./coreruleset-4.28.0"
+    )]
     Add {
-        /// Its folder, unpacked
-        #[arg(value_name = "DIR")]
+        /// Its folder, or its .tar.gz
+        #[arg(value_name = "PATH")]
         from: PathBuf,
     },
 }

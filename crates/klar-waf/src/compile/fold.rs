@@ -265,6 +265,13 @@ impl Compiler<'_> {
                 | Operator::ContainsWord(template)
                 | Operator::StrEq(template)
                 | Operator::Within(template) => *template = settled,
+                Operator::Pattern(_, captures) => {
+                    let captures = *captures;
+                    // What is no expression is said where those are refused that are not known.
+                    if let Ok(at) = self.expression(&String::from_utf8_lossy(&text), captures) {
+                        self.program.links[link as usize].operator = Operator::Expression(at);
+                    }
+                }
                 _ => {}
             }
         }

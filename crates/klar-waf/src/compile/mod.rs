@@ -35,8 +35,9 @@ pub(crate) struct Compiled {
 
 /// Compiles all rules of a set. One that cannot be honoured is left out and said.
 pub(crate) fn compile(set: &RuleSet, files: Files<'_>) -> Compiled {
-    let (mut compiler, refused) = read(set, files);
-    let folded = compiler.fold();
+    let (mut compiler, mut refused) = read(set, files);
+    let mut folded = compiler.fold();
+    refused.extend(compiler.unsettled(&mut folded.is_dead));
     compiler.program.initial = folded.initial;
     compiler.program.members = members(&compiler.program);
     compiler.program.watch = watch::watch(&compiler.program, &folded.is_dead);
@@ -355,8 +356,15 @@ impl Compiler<'_> {
             OperatorKind::NoMatch => Operator::Never,
             OperatorKind::Rx => {
                 let captures = link.actions.contains(&Action::Capture);
-                Operator::Expression(self.expression(&must_be_plain()?, captures)?)
+                match constant() {
+                    Some(pattern) => Operator::Expression(self.expression(&pattern, captures)?),
+                    None => Operator::Pattern(self.template(&operator.argument), captures),
+                }
             }
+            // Without a database and without a key there is nothing to find, for ModSecurity as well; that these are not
+            // read is said where they are named.
+            OperatorKind::GeoLookup => Operator::Never,
+            OperatorKind::Rbl if constant().as_deref() == Some("dnsbl.httpbl.org") => Operator::Never,
             OperatorKind::Pm => {
                 self.phrases(Phrases::from_argument(&must_be_plain()?).map_err(|error| error.to_string())?)
             }
@@ -413,6 +421,22 @@ impl Compiler<'_> {
             }
             other => return Err(format!("the operator {other:?} is not supported")),
         })
+    }
+
+    /// Refuses rules with a pattern that is not known before a request is.
+    fn unsettled(&self, is_dead: &mut [bool]) -> Vec<Refused> {
+        let mut refused = Vec::new();
+        for (rule, is_dead) in self.program.rules.iter().zip(is_dead).filter(|(_, is_dead)| !**is_dead) {
+            let links = self.program.links.get(rule.links.start as usize..rule.links.end as usize);
+            let is_open = |link: &Link| matches!(link.operator, Operator::Pattern(..));
+            if links.is_some_and(|links| links.iter().any(is_open)) {
+                *is_dead = true;
+                let reason = "its expression has variables in it that are not known beforehand".to_owned();
+                let place = Place { file: rule.file.clone(), line: rule.line };
+                refused.push(Refused { place, id: Some(rule.id), reason });
+            }
+        }
+        refused
     }
 
     fn phrases(&mut self, phrases: Phrases) -> Operator {

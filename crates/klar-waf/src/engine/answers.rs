@@ -31,7 +31,7 @@ pub(crate) fn answers(
     };
     match operator {
         Operator::Unconditional => true,
-        Operator::Never => false,
+        Operator::Never | Operator::Pattern(..) => false,
         Operator::Expression(at) => expression(at).is_some_and(|expression| expression.is_match(value)),
         Operator::Phrases(at) => {
             program.phrases.get(at as usize).is_some_and(|phrases| phrases.find(value).is_some())

@@ -68,7 +68,7 @@ impl Transaction<'_> {
         let name = match link.operator {
             Operator::Unconditional => "unconditionalMatch",
             Operator::Never => "noMatch",
-            Operator::Expression(_) => "rx",
+            Operator::Expression(_) | Operator::Pattern(..) => "rx",
             Operator::Phrases(_) => "pm",
             Operator::Sqli => "detectSQLi",
             Operator::Xss => "detectXSS",

@@ -387,10 +387,9 @@ fn memory_is_used_again_and_forgets() {
 #[test]
 fn what_cannot_be_honoured_is_refused_with_its_place() {
     for (rule, reason) in [
-        ("SecRule ARGS \"@rx a(?=b)\" \"id:7,phase:1,pass\"", "look"),
+        ("SecRule ARGS \"@rx a(?=b)c\" \"id:7,phase:1,pass\"", "look"),
         ("SecRule ARGS \"@pmFromFile nowhere.data\" \"id:7,phase:1,pass\"", "there is no file nowhere.data"),
-        ("SecRule ARGS \"@rx %{tx.a}\" \"id:7,phase:1,pass\"", "variables"),
-        ("SecRule ARGS \"@geoLookup\" \"id:7,phase:1,pass\"", "not supported"),
+        ("SecRule ARGS \"@rbl list.example\" \"id:7,phase:1,pass\"", "not supported"),
         ("SecRule ARGS \"@validateByteRange 300\" \"id:7,phase:1,pass\"", "300"),
         ("SecRule ARGS \"@rx a\" \"id:7,phase:1,proxy:'http://a.example'\"", "proxy"),
     ] {
@@ -402,6 +401,29 @@ fn what_cannot_be_honoured_is_refused_with_its_place() {
             "{rule}: {said}"
         );
     }
+}
+
+/// A pattern that is put together of what is set for every request is known beforehand.
+#[test]
+fn a_pattern_of_settings() {
+    let (waf, refused) = compile(
+        "SecAction \"id:1,phase:1,pass,nolog,setvar:'tx.sorts=utf-8|ascii'\"
+         SecRule ARGS:c \"!@rx ^(?:%{tx.sorts})$\" \"id:2,phase:1,pass\"
+         SecRule ARGS:c \"@geoLookup\" \"id:3,phase:1,pass\"
+         SecRule ARGS:c \"@rbl dnsbl.httpbl.org\" \"id:4,phase:1,pass\"",
+    );
+    assert_eq!(refused, []);
+    for (target, rules) in [("/?c=ascii", &[][..]), ("/?c=utf-7", &[2])] {
+        let (said, _) = ask(&waf, Box::default(), &Asked { line: ["GET", target], ..GET });
+        assert_eq!(said.rules, rules, "{target}");
+    }
+    let (_, refused) = compile(
+        "SecRule ARGS:d \"@rx .\" \"id:1,phase:1,pass,setvar:'tx.sorts=%{matched_var}'\"
+         SecRule ARGS:c \"@rx ^%{tx.sorts}$\" \"id:2,phase:1,pass\"",
+    );
+    let refused: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    let [said] = &refused[..] else { panic!("{refused:?}") };
+    assert!(said.contains("rules.conf:2") && said.contains("variables"), "{said}");
 }
 
 #[test]

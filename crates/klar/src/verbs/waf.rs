@@ -1,9 +1,9 @@
 //! `klar waf`: what the firewall stopped, why, and how to let it through.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
+mod add;
 mod replay;
+
+use std::collections::BTreeMap;
 
 use klar_base::ServiceName;
 use klar_base::replay::Exception;
@@ -13,6 +13,8 @@ use klar_run::report::{Failure, LogLine};
 use klar_run::waf::parameter_of;
 use serde::Serialize;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
+
+pub use add::add;
 
 use super::fix::diff;
 use crate::cli::{WafAllow, WafReport};
@@ -198,48 +200,6 @@ pub fn allow(context: &Context, wanted: &WafAllow) -> Result<(), Trouble> {
     context
         .printer
         .story(format!("{} klar.toml is changed; `klar deploy` puts it in force", paint(GOOD, "✓")));
-    Ok(())
-}
-
-/// `klar waf add`.
-pub fn add(context: &Context, from: &Path) -> Result<(), Trouble> {
-    let rules = from.join("rules");
-    let to = context.layout.rule_set();
-    let next = to.with_extension("new");
-    let system = |path: &Path| Trouble::system(path.display().to_string());
-    if !rules.is_dir() {
-        let failure = Failure::new(format!("{} is no rule set: it has no folder `rules`", from.display()));
-        return Err(Trouble::usage(
-            failure.hint("unpack a release of the OWASP Core Rule Set and name its folder"),
-        ));
-    }
-    let _ = std::fs::remove_dir_all(&next);
-    std::fs::create_dir_all(next.join("rules")).map_err(system(&next))?;
-    let mut count = 0;
-    for entry in std::fs::read_dir(&rules).map_err(system(&rules))? {
-        let path = entry.map_err(system(&rules))?.path();
-        if path.extension().is_some_and(|kind| kind == "conf" || kind == "data")
-            && let Some(name) = path.file_name()
-        {
-            std::fs::copy(&path, next.join("rules").join(name)).map_err(system(&path))?;
-            count += 1;
-        }
-    }
-    for name in ["crs-setup.conf", "crs-setup.conf.example"] {
-        let path = from.join(name);
-        if path.is_file() {
-            std::fs::copy(&path, next.join(name)).map_err(system(&path))?;
-        }
-    }
-    if count == 0 {
-        return Err(Failure::new(format!("there are no rules in {}", rules.display())).into());
-    }
-    let _ = std::fs::remove_dir_all(&to);
-    std::fs::rename(&next, &to).map_err(system(&to))?;
-    context.printer.story(format!(
-        "{} {count} files; apps with `waf_rules = \"crs\"` below `[edge]` use them",
-        paint(GOOD, "✓")
-    ));
     Ok(())
 }
 

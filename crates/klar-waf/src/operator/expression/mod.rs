@@ -2,8 +2,10 @@
 //!
 //! Rules have those of PCRE, which ModSecurity compiles with `DOTALL` and `MULTILINE` and runs on bytes. Here they are
 //! translated for an automaton, which reads a value once whatever the pattern. What needs backtracking (look-around,
-//! back-references) is refused with a reason; CRS 4 has none of it.
+//! back-references) is refused with a reason, but for look-around of plain words at the ends of a pattern; CRS 4 has
+//! none of it.
 
+mod around;
 mod pcre;
 mod possessive;
 mod required;
@@ -59,7 +61,7 @@ pub enum Refusal {
 /// `@rx`: a compiled expression.
 ///
 /// Matches are those of PCRE, but for: the whitespace that a possessive quantifier took before `$`; `\K`, which does
-/// not move the beginning of a match; and `\Z`, which takes a newline into it.
+/// not move the beginning of a match; and `\Z` and look-around, which take into it what they look at.
 #[derive(Debug, Clone)]
 pub struct Expression {
     pattern: Hir,
@@ -75,16 +77,7 @@ impl Expression {
     /// # Errors
     /// Why it cannot be used.
     pub fn new(pattern: &[u8], captures: bool) -> Result<Self, Refusal> {
-        let text = pcre::translate(pattern)?;
-        let parsed = ParserBuilder::new()
-            .unicode(false)
-            .utf8(false)
-            .dot_matches_new_line(true)
-            .multi_line(true)
-            .nest_limit(DEPTH_MAX)
-            .build()
-            .parse(&text)
-            .map_err(|error| Refusal::Syntax(reason(&error)))?;
+        let parsed = parse(&pcre::translate(pattern)?)?;
         let pattern = possessive::settle(&parsed)?;
         let config = Config::new()
             .utf8_empty(false)
@@ -170,6 +163,13 @@ impl Expression {
     pub fn memory(&self) -> usize {
         self.regex.memory_usage()
     }
+}
+
+/// Reads a pattern that was translated.
+fn parse(text: &str) -> Result<Hir, Refusal> {
+    let mut parser = ParserBuilder::new();
+    parser.unicode(false).utf8(false).dot_matches_new_line(true).multi_line(true).nest_limit(DEPTH_MAX);
+    parser.build().parse(text).map_err(|error| Refusal::Syntax(reason(&error)))
 }
 
 /// One line of an error that has several.

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use super::Refusal;
+use super::around::{self, Side};
 
 /// Names of groups that mark what must not give back what it took: `possessive0`. No other groups have names.
 pub(super) const POSSESSIVE: &str = "possessive";
@@ -185,12 +186,19 @@ impl Translator<'_> {
             self.out.push('(');
             return self.opened(begin);
         }
+        for (text, side, is_wanted, what) in [
+            (&b"="[..], Side::Behind, true, "look-ahead `(?=`"),
+            (b"!", Side::Behind, false, "look-ahead `(?!`"),
+            (b"<=", Side::Before, true, "look-behind `(?<=`"),
+            (b"<!", Side::Before, false, "look-behind `(?<!`"),
+        ] {
+            let at = self.at;
+            if self.eat(text) {
+                return self.around(side, is_wanted).ok_or(Refusal::Unsupported { what, at: at - 1 });
+            }
+        }
         for (text, what) in [
-            (&b"="[..], "look-ahead `(?=`"),
-            (b"!", "look-ahead `(?!`"),
-            (b"<=", "look-behind `(?<=`"),
-            (b"<!", "look-behind `(?<!`"),
-            (b"(", "a condition `(?(`"),
+            (&b"("[..], "a condition `(?(`"),
             (b"|", "a group `(?|` that counts anew"),
             (b"P=", "a back-reference `(?P=`"),
             (b"P>", "a recursion `(?P>`"),
@@ -234,6 +242,30 @@ impl Translator<'_> {
             }
         }
         self.flags(begin)
+    }
+
+    /// Behind `(?=` and its like: what is looked at is read as part of the match, which comes to the same at an end of the
+    /// pattern. `None`: it stands elsewhere, or is too much.
+    fn around(&mut self, side: Side, is_wanted: bool) -> Option<()> {
+        let len = end_of_group(self.rest())?;
+        let inside = self.rest().get(..len).unwrap_or_default().to_vec();
+        self.at += len + 1;
+        let is_at_end = match side {
+            Side::Before => self.out.is_empty() || self.out.ends_with('|'),
+            Side::Behind => matches!(self.rest(), [] | [b'|', ..]),
+        };
+        if !is_at_end || !self.groups.is_empty() || self.is_extended {
+            return None;
+        }
+        let inside = translate(&inside).ok()?;
+        if is_wanted {
+            let _ = write!(self.out, "(?:{inside})");
+        } else {
+            let words = around::words(&super::parse(&inside).ok()?)?;
+            self.out.push_str(&around::none_of(&words, side)?);
+        }
+        self.item = None;
+        Some(())
     }
 
     fn opened(&mut self, begin: usize) -> Result<(), Refusal> {
@@ -465,6 +497,24 @@ impl Translator<'_> {
         }
         Ok(None)
     }
+}
+
+/// How far it is to the `)` of the group that is open.
+fn end_of_group(pattern: &[u8]) -> Option<usize> {
+    let (mut at, mut depth, mut in_class) = (0, 0, false);
+    while let Some(byte) = pattern.get(at) {
+        match byte {
+            b'\\' => at += 1,
+            b'[' => in_class = true,
+            b']' => in_class = false,
+            b'(' if !in_class => depth += 1,
+            b')' if !in_class && depth == 0 => return Some(at),
+            b')' if !in_class => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
 }
 
 fn set_of(has: impl Fn(u8) -> bool) -> Set {

@@ -115,9 +115,9 @@ fn possessive_quantifiers_take_what_they_take() {
 #[test]
 fn what_an_automaton_cannot_do_is_refused_by_name() {
     for (pattern, reason) in [
-        (r"a(?=b)", "look-ahead `(?=` at byte 2 is not supported"),
-        (r"(?!b)", "look-ahead `(?!` at byte 1 is not supported"),
-        (r"(?<!b)", "look-behind `(?<!` at byte 1 is not supported"),
+        (r"a(?=b)c", "look-ahead `(?=` at byte 2 is not supported"),
+        (r"(?!b)a", "look-ahead `(?!` at byte 1 is not supported"),
+        (r"(a|(?<!b)c)", "look-behind `(?<!` at byte 4 is not supported"),
         (r"(a)\1", "a back-reference at byte 4 is not supported"),
         (r"(?P<a>b)(?P=a)", "a back-reference `(?P=` at byte 9 is not supported"),
         (r"(a(?R)?b)", "a recursion `(?R)` at byte 3 is not supported"),
@@ -296,5 +296,51 @@ fn expressions_of_the_core_rule_set_compile() {
             assert!(reason.starts_with("look-") || reason.starts_with("a back-reference"), "{reason}");
         }
         assert!(refused.len() <= 3, "{refused:?}");
+    }
+}
+
+/// What a look-around at an end of a pattern says of a value.
+#[test]
+fn words_at_the_ends() {
+    let entity = r"(?<!&(?:[aA]uml)|&(?:amp));|['\x22=]";
+    for (pattern, value, is_match) in [
+        (entity, &b"a;b"[..], true),
+        (entity, b";", true),
+        (entity, b"&amp;", false),
+        (entity, b"&Auml;&auml;", false),
+        (entity, b"&amp;;", true),
+        (entity, b"&uml;", true),
+        (entity, b"amp;", true),
+        (entity, b"&amp;'", true),
+        (r"<\?(?!xml)", b"<?php", true),
+        (r"<\?(?!xml)", b"<?xml version", false),
+        (r"<\?(?!xml)", b"<?xm", true),
+        (r"<\?(?!xml)", b"<?", true),
+        (r"<\?(?!xml)", b"<?xml <?x", true),
+        (r"a(?=b|cd)", b"acd", true),
+        (r"a(?=b|cd)", b"ac", false),
+        (r"(?<=x)a|b", b"ya", false),
+    ] {
+        assert_eq!(compiled(pattern).is_match(value), is_match, "{pattern} {}", value.escape_ascii());
+    }
+    for pattern in
+        [r"a(?!b)c", r"a(?<!b)c", r"(?:a(?!b))", r"a(?!b*)", r"a(?!)", r"(?i)(?<!b)a", r"a(?!\b)", r"a(?!b"]
+    {
+        let refused = Expression::new(pattern.as_bytes(), false).unwrap_err().to_string();
+        assert!(refused.contains("look-"), "{pattern}: {refused}");
+    }
+}
+
+proptest! {
+    /// As a reader would say it who looks at each place by itself.
+    #[test]
+    fn words_before_and_behind(value in "[abc;]{0,12}", words in prop::collection::vec("[abc]{1,4}", 1..6)) {
+        let pattern = words.join("|");
+        let (behind, before) = (compiled(&format!(";(?!{pattern})")), compiled(&format!("(?<!{pattern});")));
+        let places: Vec<usize> = value.match_indices(';').map(|(at, _)| at).collect();
+        let is_free = |at: &usize| !words.iter().any(|word| value[at + 1..].starts_with(word.as_str()));
+        prop_assert_eq!(behind.is_match(value.as_bytes()), places.iter().any(is_free));
+        let is_free = |at: &usize| !words.iter().any(|word| value[..*at].ends_with(word.as_str()));
+        prop_assert_eq!(before.is_match(value.as_bytes()), places.iter().any(is_free));
     }
 }
