@@ -3,7 +3,7 @@
 
     bench/waf/judge.py [options] modsecurity
     bench/waf/judge.py [options] program 'COMMAND'
-    bench/waf/judge.py [options] edge 127.0.0.1:8080 [--reflect 9000]
+    bench/waf/judge.py [options] klar target/release/klar
 
 For `modsecurity`, --crs and --paranoia decide what it runs; a program finds them in its environment, and a server runs
 what it was started with. A request is blocked when it is answered with 403 or refused as broken, or when the rule matched

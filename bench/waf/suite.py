@@ -3,7 +3,7 @@
 
     KLAR_CRS_DIR=/path/to/coreruleset bench/waf/suite.py [options] modsecurity
     KLAR_CRS_DIR=/path/to/coreruleset bench/waf/suite.py [options] program 'COMMAND'
-    KLAR_CRS_DIR=/path/to/coreruleset bench/waf/suite.py [options] edge 127.0.0.1:8080 [--reflect 9000]
+    KLAR_CRS_DIR=/path/to/coreruleset bench/waf/suite.py [options] klar target/release/klar
 
 The format is that of go-ftw, and requests are made as go-ftw makes them, byte for byte: what it completes is completed,
 what is broken stays broken. A test passes when each of its stages does. Where a target has no log text, an expectation

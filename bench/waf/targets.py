@@ -1,4 +1,4 @@
-"""Who is judged: nginx with libmodsecurity, a program that answers JSON lines, or a server that names its rules.
+"""Who is judged: nginx with libmodsecurity, a program that answers JSON lines, or klar.
 
 Each target is a context manager whose `ask_all` takes (request, response) pairs of raw bytes, the response being what an
 app would answer (None: it does not matter), and yields a `Verdict` for each, in order.
@@ -249,44 +249,104 @@ class Program:
             yield Verdict(said["matched"], said.get("status"), said.get("error"))
 
 
-class Edge:
-    """A server that says in a header which rules matched; where it blocks, its status is what counts."""
+APP = """
+[app]
+name = "suite"
 
-    def __init__(self, address, reflect_port=None):
-        host, _, port = address.rpartition(":")
-        self.address, self.reflect_port = (host or "127.0.0.1", int(port)), reflect_port
+[services.web]
+run = "python3 reflect.py $PORT"
+
+[routes]
+"/*" = { to = "web", cross_site = true }
+
+[edge]
+https_port = %(https)d
+http_port = %(http)d
+trusted_proxies = ["127.0.0.1"]
+plain_http = "trusted"
+waf = "%(mode)s"
+waf_rules = "crs"
+waf_paranoia = %(level)d
+"""
+
+
+class Klar:
+    """klar as it is used, with an app behind it: which rules matched is in its access records. As root.
+
+    A request that the edge refuses before its rules are asked (a broken head, a host that is nobody's) is `refused`.
+    """
+
+    PATIENCE_S = 1
+
+    def __init__(self, program, crs, settings, level, detect):
+        self.program, self.crs, self.settings = str(Path(program).resolve()), crs, settings
+        self.known = {"https": free_port(), "http": free_port(), "mode": "detect" if detect else "block", "level": level or 1}
+
+    def run(self, *args):
+        env = dict(os.environ, KLAR_STATE=str(self.folder / "state"))
+        done = subprocess.run([self.program, *args], cwd=self.folder / "app", env=env, capture_output=True, text=True)
+        if done.returncode:
+            stop(f"klar {' '.join(args)}: {done.stdout}{done.stderr}")
 
     def __enter__(self):
-        self.backend = reflect.serve(self.reflect_port) if self.reflect_port else None
+        self.folder = Path(tempfile.mkdtemp(prefix="klar-suite-", dir="/var/lib"))
+        self.folder.chmod(0o711)
+        rules, app = self.folder / "set", self.folder / "app"
+        shutil.copytree(self.crs / "rules", rules / "rules")
+        (rules / "crs-setup.conf").write_text((self.crs / "crs-setup.conf.example").read_text() + (self.settings or ""))
+        app.mkdir()
+        shutil.copy(Path(__file__).with_name("reflect.py"), app)
+        (app / "klar.toml").write_text(APP % self.known)
+        self.run("waf", "add", str(rules))
+        self.run("up")
+        self.log, self.rest, self.seen = None, b"", {}
         return self
 
     def __exit__(self, *_):
-        if self.backend:
-            self.backend.shutdown()
+        if self.log:
+            self.log.close()
+        self.run("down", "--all")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def record(self, number):
+        """The record of a request, which comes a moment after its answer."""
+        end, path = time.monotonic() + self.PATIENCE_S, self.folder / "state/apps/suite.prod/access/access.jsonl"
+        while number not in self.seen:
+            if not self.log and path.exists():
+                self.log = path.open("rb")
+            came = self.log.read() if self.log else b""
+            *lines, self.rest = (self.rest + came).split(b"\n")
+            for one in map(json.loads, lines):
+                self.seen[one["request_id"]] = one
+            if not came:
+                if time.monotonic() > end:
+                    return {}
+                time.sleep(0.005)
+        return self.seen.pop(number)
 
     def ask_all(self, pairs):
         for raw, _ in pairs:
-            answer = wire.exchange(self.address, raw)
-            named = answer.headers.get("x-klar-waf-rules")
-            matched = [int(one) for one in re.findall(r"\d+", named or "")]
+            answer = wire.exchange(("127.0.0.1", self.known["http"]), raw)
+            record = self.record(answer.headers["x-request-id"]) if "x-request-id" in answer.headers else {}
+            finding = record.get("waf")
+            matched = [one["rule"] for one in finding["matches"]] if finding else []
             refused = None
             if answer.status is None:
                 refused = "closed without an answer"
-            elif named is None and answer.status in REFUSED:
-                refused = f"answered {answer.status}"
+            elif finding is None and record.get("decided_by", "refused") == "refused" and answer.status >= 400:
+                refused = f"the edge answered {answer.status}: {record.get('error')}"
             yield Verdict(matched, answer.status, refused)
 
 
 def add_arguments(parser):
     """The three targets, as subcommands; their own options come after their names."""
-    kinds = parser.add_subparsers(dest="target", required=True, metavar="modsecurity | program COMMAND | edge ADDRESS")
+    kinds = parser.add_subparsers(dest="target", required=True, metavar="modsecurity | program COMMAND | klar PROGRAM")
     kinds.add_parser("modsecurity", help="nginx with libmodsecurity, started here")
     program = kinds.add_parser("program", help="a program that speaks JSON lines; it finds the rule set in KLAR_CRS_DIR, "
                                                "the level in KLAR_WAF_PARANOIA, detect or block in KLAR_WAF_MODE")
     program.add_argument("command")
-    edge = kinds.add_parser("edge", help="a server that answers with X-Klar-Waf-Rules")
-    edge.add_argument("address", help="host:port of plain HTTP")
-    edge.add_argument("--reflect", type=int, metavar="PORT", help="start the app that it forwards to on this port")
+    klar = kinds.add_parser("klar", help="klar itself, started here with an app behind it; asked over sockets")
+    klar.add_argument("program")
 
 
 def chosen(given, crs, settings, level, detect):
@@ -294,4 +354,4 @@ def chosen(given, crs, settings, level, detect):
         return ModSecurity(crs, settings, detect)
     if given.target == "program":
         return Program(given.command, crs, level, detect)
-    return Edge(given.address, given.reflect)
+    return Klar(given.program, crs, settings, level, detect)

@@ -107,7 +107,7 @@ pub struct Reason {
     pub place: String,
     /// What it asks: `@rx`.
     pub question: String,
-    /// The value as it came, at most 256 bytes around what was found.
+    /// The value as it came, its first 256 bytes.
     pub value: String,
     /// What each step of decoding made of it, as far as it changed something.
     pub steps: Vec<Step>,
@@ -129,7 +129,7 @@ pub struct Step {
 pub struct Attacked {
     /// Where they stood.
     pub parameter: String,
-    /// So many were tried.
+    /// So many were tried; none where the request is stopped for something else in it, too.
     pub tried: u32,
     /// So many are stopped by the rules in force.
     pub stopped_now: u32,

@@ -260,6 +260,18 @@ pub struct Vitals {
     pub upstreams: Vec<UpstreamVitals>,
     /// Totals for each app since the edge started.
     pub totals: BTreeMap<AppKey, Totals>,
+    /// Apps with rules of the firewall that do not run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused_rules: BTreeMap<AppKey, RefusedRules>,
+}
+
+/// Rules of a firewall that cannot be honoured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRules {
+    /// How many.
+    pub count: u32,
+    /// Where the first of them stands, and why.
+    pub first: String,
 }
 
 /// One listening socket. There is one for each address and worker (`SO_REUSEPORT`), and the set never shrinks:

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use klar_base::Secret;
 use klar_base::datagrams::DatagramSpec;
 use klar_base::look::{Question, Told};
+use klar_base::replay::Replay;
 use klar_base::upstreams::{Datagrams, FromEdge, ListenerSpec, PROTOCOL, ToEdge};
 use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -73,6 +74,8 @@ pub struct Link {
     ending: AtomicBool,
     /// The core that is connected reads lines.
     takes_lines: AtomicBool,
+    /// A request is judged again.
+    replays: AtomicBool,
     listeners: Mutex<Vec<HeldListener>>,
     datagrams: Mutex<Option<HeldDatagrams>>,
     core: Mutex<Option<Arc<UnixStream>>>,
@@ -90,6 +93,7 @@ impl Link {
             stop,
             ending: AtomicBool::new(false),
             takes_lines: AtomicBool::new(false),
+            replays: AtomicBool::new(false),
             listeners: Mutex::default(),
             datagrams: Mutex::default(),
             core: Mutex::default(),
@@ -133,7 +137,7 @@ impl Link {
         }
     }
 
-    fn serve(&self, stream: UnixStream) -> io::Result<()> {
+    fn serve(self: &Arc<Self>, stream: UnixStream) -> io::Result<()> {
         let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
         if peer.uid() != self.own.core_uid && peer.uid() != 0 {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user called"));
@@ -208,7 +212,10 @@ impl Link {
                             Told::Explained(Box::new(explain::explain(&self.shared, &wanted)))
                         }
                         Question::Counts => Told::Counts(Box::new(self.shared.counts())),
-                        Question::Replay(wanted) => Told::Replayed { said: self.shared.replay(&wanted) },
+                        Question::Replay(wanted) => {
+                            self.replay(number, *wanted, &stream)?;
+                            continue;
+                        }
                     };
                     self.say(&stream, &FromEdge::Answered { number, told })?;
                 }
@@ -220,6 +227,25 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Judges a request again, one at a time: rules are compiled for it, and orders do not wait for that.
+    fn replay(self: &Arc<Self>, number: u64, wanted: Replay, stream: &Arc<UnixStream>) -> io::Result<()> {
+        if self.replays.swap(true, Ordering::AcqRel) {
+            let said = Err("another one is judged just now; ask again in a moment".to_owned());
+            return self.say(stream, &FromEdge::Answered { number, told: Told::Replayed { said } });
+        }
+        let (link, stream) = (self.clone(), stream.clone());
+        let begun = std::thread::Builder::new().name("replay".into()).spawn(move || {
+            let told = Told::Replayed { said: link.shared.replay(&wanted) };
+            link.replays.store(false, Ordering::Release);
+            // Whoever asked may be gone, and the core with it.
+            let _ = link.say(&stream, &FromEdge::Answered { number, told });
+        });
+        if begun.is_err() {
+            self.replays.store(false, Ordering::Release);
+        }
+        begun.map(drop)
     }
 
     fn end(&self, how: End) {
@@ -383,10 +409,17 @@ impl Link {
             while let Some(message) = unsent.pop_front() {
                 let is_older = !self.takes_lines.load(Ordering::Relaxed);
                 let message = if is_older { records::for_older(message) } else { message };
-                if self.pass_on(&stream, &message).is_err() {
-                    self.hang_up(&stream);
-                    unsent.push_front(message);
-                    break;
+                match self.pass_on(&stream, &message) {
+                    Ok(()) => {}
+                    // No core would take it.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                        eprintln!("edge: a message to the core is lost: {error}");
+                    }
+                    Err(_) => {
+                        self.hang_up(&stream);
+                        unsent.push_front(message);
+                        break;
+                    }
                 }
             }
             let now = Instant::now();

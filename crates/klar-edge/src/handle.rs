@@ -286,6 +286,7 @@ impl Visit {
             protocol: firewall::protocol(request.version()),
             remote: address.as_str(),
             id: story.record.request_id.as_str(),
+            has_body: !request.body().is_end_stream(),
         };
         let (mut inspection, mut blocked) = Inspection::begin(rules, route.waf, asking, &headers);
         let is_whole =

@@ -225,6 +225,7 @@ impl Visit {
                     protocol: if parsed.version == Some(0) { "HTTP/1.0" } else { "HTTP/1.1" },
                     remote: address.as_str(),
                     id: id.as_str(),
+                    has_body: false,
                 };
                 // What has to be told of is told on the general way, which asks again.
                 Some(with_pairs(&lines, |pairs| Inspection::of_nothing_bad(rules, route.waf, asking, pairs))?)

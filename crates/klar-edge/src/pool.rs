@@ -128,7 +128,7 @@ pub const IDLE: Duration = Duration::from_secs(4);
 pub const IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
 /// Idle connections that are kept to one instance, and timers: as many as there are requests at once on a busy day. With
 /// fewer, most of those requests would open a connection of their own, which costs more than all else about them.
-const KEEP: usize = 1024;
+const KEEP: usize = 512;
 
 /// See the [module](self).
 #[derive(Debug, Default)]

@@ -475,8 +475,11 @@ impl Shared {
     pub fn vitals(&self) -> Vitals {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.upstreams.retain(|_, upstream| Arc::strong_count(upstream) > 1 || upstream.leases() > 0);
+        let table = self.table.load();
+        let refused = |site: &Arc<SiteTable>| Some((site.app.clone(), site.rules.as_ref()?.refused()?));
         Vitals {
-            generation: self.table.load().generation,
+            refused_rules: table.apps.values().filter_map(refused).collect(),
+            generation: table.generation,
             connections: self.connections.load(Ordering::Relaxed),
             turned_away: self.turned_away.count(),
             upstreams: memory.upstreams.values().map(|upstream| upstream.vitals()).collect(),

@@ -1,7 +1,7 @@
 //! Requests that the firewall stopped, as files of their app: what they say is taken apart by the edge alone.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -63,8 +63,9 @@ fn write(folder: &Path, path: &Path, request: &StoppedRequest) -> io::Result<()>
         _ => {}
     }
     let new = path.with_extension("new");
-    let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    serde_json::to_writer(io::BufWriter::new(file), request)?;
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    // Without waiting for the disk: after a power cut a request is less worth than a flood is dear.
+    file.write_all(&serde_json::to_vec(request)?)?;
     fs::rename(&new, path)
 }
 

@@ -27,7 +27,7 @@ use klar_waf::engine::{Answer, Caches, Head, Matched, Memory, Paused, Transactio
 
 pub use replay::replay;
 pub use rules::{Key, Rules, key};
-pub use stopped::Stopped;
+pub use stopped::{Place, Stopped};
 
 use crate::answer::{Answer as Answered, Source};
 use crate::fields::Fields;
@@ -85,7 +85,7 @@ pub struct Inspection {
     /// The body has not been judged.
     awaits_body: bool,
     /// The request, if it is to be kept.
-    sent: Option<Box<Sent>>,
+    sent: Option<(Place, Box<Sent>)>,
 }
 
 /// The request line, and who asks.
@@ -96,6 +96,8 @@ pub struct Asking<'a> {
     pub protocol: &'static str,
     pub remote: &'a str,
     pub id: &'a str,
+    /// A body comes with it.
+    pub has_body: bool,
 }
 
 /// What is wrong with a request or an answer.
@@ -130,12 +132,7 @@ impl Inspection {
         let rules = rules.clone();
         let mut inspection = Self { rules, paused: Some(transaction.pause()), mode, awaits_body, sent: None };
         if blocked.is_some() {
-            let has_body = |(name, _): &(&[u8], &[u8])| {
-                [&b"content-length"[..], b"transfer-encoding"]
-                    .iter()
-                    .any(|its| name.eq_ignore_ascii_case(its))
-            };
-            inspection.keep(headers.iter().any(has_body));
+            inspection.keep(asking.has_body);
         }
         (inspection, blocked)
     }
@@ -194,16 +191,16 @@ impl Inspection {
 
     /// Keeps the request for whoever asks why, if there is room. `is_cut`: more of its body was to come.
     fn keep(&mut self, is_cut: bool) {
-        if self.rules.stopped.has_room() {
+        if let Some(place) = self.rules.stopped.as_ref().and_then(Stopped::place) {
             let sent = self.with(|transaction, _| stopped::sent(&transaction.seen(), is_cut));
-            self.sent = sent.map(Box::new);
+            self.sent = sent.map(|sent| (place, Box::new(sent)));
         }
     }
 
     /// It is over: what was kept of the request goes where it can be asked for.
     pub fn hand_over(&mut self, app: &str, request_id: &str) {
-        if let (Some(sent), Ok(app)) = (self.sent.take(), app.parse::<AppKey>()) {
-            self.rules.stopped.add(StoppedRequest { request_id: request_id.to_owned(), app, sent: *sent });
+        if let (Some((place, sent)), Ok(app)) = (self.sent.take(), app.parse::<AppKey>()) {
+            place.keep(StoppedRequest { request_id: request_id.to_owned(), app, sent: *sent });
         }
     }
 

@@ -124,11 +124,12 @@ fn with_pair(pairs: &[u8], name: &str, value: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn with_part(body: &[u8], name: &str, value: &[u8]) -> Option<Vec<u8>> {
-    let wanted = format!("name=\"{name}\"");
+    let wanted = format!(" name=\"{name}\"");
     let find = |from: usize, what: &[u8]| {
         let rest = body.get(from..)?;
         rest.windows(what.len()).position(|here| here == what).map(|at| from + at)
     };
+    // `filename="t"` ends like it.
     let begin = find(find(0, wanted.as_bytes())?, b"\r\n\r\n")? + 4;
     let end = find(begin, b"\r\n--")?;
     Some([body.get(..begin)?, value, body.get(end..)?].concat())

@@ -69,15 +69,17 @@ const ATTACKS: [&str; 40] = [
 /// Why the exceptions are none, or what was kept is no request.
 pub fn replay(rules: &Arc<Rules>, wanted: &Replay) -> Result<Replayed, String> {
     let raw = Raw::read(&wanted.sent).ok_or("what was kept is no request")?;
+    // Compiled anew, too: those in force keep what they stop.
+    let now = Arc::new(rules.with("")?);
     let with = Arc::new(rules.with(&wanted.own)?);
     let parameters = wanted.parameters.iter().take(PARAMETERS_MAX);
     let attacks = parameters.filter_map(|parameter| {
         // What else is wrong with the request would stop every attack.
         let others = wanted.parameters.iter().filter(|other| *other != parameter);
         let calm = others.fold(raw.clone(), |raw, other| raw.with(other, HARMLESS).unwrap_or(raw));
-        attacked(rules, &with, &calm, parameter)
+        attacked(&now, &with, &calm, parameter)
     });
-    Ok(Replayed { attacks: attacks.collect(), now: judged(rules, &raw), then: judged(&with, &raw) })
+    Ok(Replayed { attacks: attacks.collect(), now: judged(&now, &raw), then: judged(&with, &raw) })
 }
 
 fn attacked(now: &Arc<Rules>, then: &Arc<Rules>, calm: &Raw, parameter: &str) -> Option<Attacked> {
@@ -88,6 +90,11 @@ fn attacked(now: &Arc<Rules>, then: &Arc<Rules>, calm: &Raw, parameter: &str) ->
         stopped_then: 0,
         freed: Vec::new(),
     };
+    // What is wrong with the rest would stop every attack.
+    let harmless = calm.with(parameter, HARMLESS)?;
+    if judge(then, &harmless, |_| ()).0 == Some(WafVerdict::Blocked) {
+        return Some(told);
+    }
     for attack in ATTACKS {
         let raw = calm.with(parameter, attack.as_bytes())?;
         let [is_stopped_now, is_stopped_then] =
@@ -129,14 +136,13 @@ fn judge<T>(
         },
         remote: text(&raw.remote),
         id: "replay",
+        has_body: !raw.body.is_empty() || raw.is_cut,
     };
     let (mut inspection, mut blocked) = Inspection::begin(rules, WafMode::Block, asking, &headers);
     if blocked.is_none() {
         let body = if inspection.reads_body() { &raw.body[..] } else { b"" };
         blocked = inspection.body(body, !raw.is_cut);
     }
-    // It has been kept once.
-    inspection.sent = None;
     let verdict = match blocked {
         Some(_) => Some(WafVerdict::Blocked),
         None => inspection.has_found().then_some(WafVerdict::Noted),

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use klar_base::upstreams::{self, RuleFiles, WafRules};
+use klar_base::upstreams::{self, RefusedRules, RuleFiles, WafRules};
 use klar_waf::engine::Waf;
 use klar_waf::rules;
 use klar_waf::seclang::{self, Refused, Source};
@@ -23,8 +23,10 @@ const OWN: &str = "klar.toml";
 #[derive(Debug)]
 pub struct Rules {
     pub waf: Waf,
-    /// Where requests go that these stop.
-    pub stopped: Arc<Stopped>,
+    /// Where requests go that these stop; nowhere from those that are only tried.
+    pub stopped: Option<Arc<Stopped>>,
+    /// Those that cannot be honoured.
+    refused: Vec<Refused>,
     /// What they were made of.
     wanted: upstreams::Waf,
     file: Option<Arc<OwnedFd>>,
@@ -53,14 +55,20 @@ impl Rules {
         files: &[Arc<OwnedFd>],
         stopped: &Arc<Stopped>,
     ) -> Result<Self, String> {
-        let (rules, refused) = Self::compile(wanted.clone(), files, stopped.clone())?;
-        for one in refused.iter().take(NAMED) {
+        let rules = Self::compile(wanted.clone(), files, Some(stopped.clone()))?;
+        for one in rules.refused.iter().take(NAMED) {
             eprintln!("edge: {app}: a rule of the firewall does not run: {one}");
         }
-        if refused.len() > NAMED {
-            eprintln!("edge: {app}: {} more rules of the firewall do not run", refused.len() - NAMED);
+        if rules.refused.len() > NAMED {
+            eprintln!("edge: {app}: {} more rules of the firewall do not run", rules.refused.len() - NAMED);
         }
         Ok(rules)
+    }
+
+    /// Those that cannot be honoured, if there are any.
+    pub fn refused(&self) -> Option<RefusedRules> {
+        let first = self.refused.first()?.to_string();
+        Some(RefusedRules { count: self.refused.len() as u32, first })
     }
 
     /// The same with more of an app's own.
@@ -73,18 +81,19 @@ impl Rules {
         if let WafRules::Set { file, .. } = &mut wanted.rules {
             *file = 0;
         }
-        let (rules, refused) = Self::compile(wanted, self.file.as_slice(), Arc::default())?;
-        match refused.into_iter().find(|one| &*one.place.file == OWN) {
-            Some(refused) => Err(refused.to_string()),
-            None => Ok(rules),
+        let rules = Self::compile(wanted, self.file.as_slice(), None)?;
+        let own = |rules: &Self| rules.refused.iter().filter(|one| &*one.place.file == OWN).count();
+        match rules.refused.iter().rfind(|one| &*one.place.file == OWN) {
+            Some(refused) if own(&rules) > own(self) => Err(refused.to_string()),
+            _ => Ok(rules),
         }
     }
 
     fn compile(
         wanted: upstreams::Waf,
         files: &[Arc<OwnedFd>],
-        stopped: Arc<Stopped>,
-    ) -> Result<(Self, Vec<Refused>), String> {
+        stopped: Option<Arc<Stopped>>,
+    ) -> Result<Self, String> {
         let (set, file) = match &wanted.rules {
             WafRules::Core => (RuleFiles::default(), None),
             WafRules::Set { name, file, .. } => {
@@ -123,7 +132,7 @@ impl Rules {
         };
         let (waf, more) = Waf::new(&resolved, &beside);
         refused.extend(more);
-        Ok((Self { waf, stopped, wanted, file }, refused))
+        Ok(Self { waf, stopped, refused, wanted, file })
     }
 }
 

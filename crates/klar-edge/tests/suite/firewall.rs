@@ -289,6 +289,18 @@ fn the_rules_that_come_along() {
     }
 }
 
+/// Rules that cannot run are said for as long as they are there.
+#[test]
+fn rules_that_do_not_run() {
+    let rule = "SecRule ARGS \"@rx a(?=b)c\" \"id:9,phase:2,deny\"\nSecRule ARGS \"@nonsense\" \"id:10,phase:2,deny\"\n";
+    let (_app, edge) = edge(WafMode::Block, WafRules::Core, rule, &[]);
+    let refused = edge.core().wait("vitals", |heard| {
+        heard.vitals.last().and_then(|vitals| vitals.refused_rules.values().next().cloned())
+    });
+    assert!(refused.count == 2 && refused.first.contains("klar.toml"), "{refused:?}");
+    assert_eq!(ask(&edge, "GET /?q=1", "", "").status, 200);
+}
+
 /// Whoever asks why sees what came, without what is secret, and what each rule made of it.
 #[test]
 fn what_was_stopped_is_judged_again() {
@@ -301,11 +313,11 @@ fn what_was_stopped_is_judged_again() {
     let request = stopped(&edge);
     assert_eq!(request.request_id, edge.record(&answer).request_id);
     let sent = &request.sent;
-    let wanted = ("POST", "/notes?n=1", "password=xxx0&text=%2545VIL");
+    let wanted = ("POST", "/notes?n=1", "password=xxx1&text=%2545VIL");
     assert_eq!((&*sent.method, &*sent.target, &*sent.body), wanted);
     let header =
         |name: &str| sent.headers.iter().find(|(its, _)| its == name).map(|(_, value)| value.as_str());
-    assert_eq!((header("cookie"), header("authorization")), (Some("xxx=xxx0"), Some("xxxxxx xxx0")));
+    assert_eq!((header("cookie"), header("authorization")), (Some("sid=xxx1"), Some("xxxxxx xxx1")));
     assert_eq!((header("x-a"), sent.is_masked, sent.is_cut), (Some("b"), true, false));
 
     let exception = "SecRule REQUEST_FILENAME \"@streq /notes\" \

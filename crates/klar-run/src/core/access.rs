@@ -45,10 +45,15 @@ impl AccessLogs {
 
     /// The same for those of an edge of an older klar.
     pub(super) fn write_records(&self, records: &[AccessRecord]) {
+        let mut by_app: BTreeMap<&AppKey, Vec<u8>> = BTreeMap::new();
         for record in records {
-            let (Some(key), Ok(mut line)) = (&record.app, serde_json::to_vec(record)) else { continue };
-            line.push(b'\n');
-            self.append_or_say(key, &line);
+            let (Some(key), Ok(line)) = (&record.app, serde_json::to_vec(record)) else { continue };
+            let text = by_app.entry(key).or_default();
+            text.extend_from_slice(&line);
+            text.push(b'\n');
+        }
+        for (key, text) in by_app {
+            self.append_or_say(key, &text);
         }
     }
 

@@ -86,6 +86,14 @@ impl Core {
                 ),
             });
         }
+        for (app, refused) in self.edge_now().vitals.refused_rules.iter() {
+            let what = match refused.count {
+                1 => format!("a rule of {app} does not run: {}", refused.first),
+                count => format!("{count} rules of {app} do not run; the first: {}", refused.first),
+            };
+            let hint = "`logs/klar.log` of the state folder names them; all others run";
+            found.push(finding("firewall", Grade::Fair, what, Some(hint)));
+        }
         let dropped = self.edge_now().records_dropped;
         if dropped > 0 {
             found.push(finding(

@@ -213,6 +213,7 @@ mod tests {
             turned_away: 0,
             upstreams: vec![upstream],
             totals: [("shop.prod".parse().unwrap(), totals)].into(),
+            refused_rules: BTreeMap::new(),
         })
     }
 

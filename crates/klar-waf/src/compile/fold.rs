@@ -267,9 +267,9 @@ impl Compiler<'_> {
                 | Operator::Within(template) => *template = settled,
                 Operator::Pattern(_, captures) => {
                     let captures = *captures;
-                    // What is no expression is said where those are refused that are not known.
-                    if let Ok(at) = self.expression(&String::from_utf8_lossy(&text), captures) {
-                        self.program.links[link as usize].operator = Operator::Expression(at);
+                    match self.expression(&String::from_utf8_lossy(&text), captures) {
+                        Ok(at) => self.program.links[link as usize].operator = Operator::Expression(at),
+                        Err(reason) => drop(self.unsettled.insert(link, reason)),
                     }
                 }
                 _ => {}

@@ -68,6 +68,7 @@ fn read<'a>(set: &RuleSet, files: Files<'a>) -> (Compiler<'a>, Vec<Refused>) {
         templates: HashMap::new(),
         constants: HashMap::new(),
         expressions: HashMap::new(),
+        unsettled: HashMap::new(),
         tags: Vec::new(),
     };
     compiler.program.settings = settings(&set.settings);
@@ -162,6 +163,8 @@ struct Compiler<'a> {
     /// By pattern, and by whether its groups are captured.
     expressions: HashMap<(String, bool), u32>,
     /// Of each rule, for what removes rules by their tags or messages.
+    /// Why links have a pattern still, where that is known.
+    unsettled: HashMap<u32, String>,
     tags: Vec<(Vec<String>, Option<String>)>,
 }
 
@@ -429,9 +432,13 @@ impl Compiler<'_> {
         for (rule, is_dead) in self.program.rules.iter().zip(is_dead).filter(|(_, is_dead)| !**is_dead) {
             let links = self.program.links.get(rule.links.start as usize..rule.links.end as usize);
             let is_open = |link: &Link| matches!(link.operator, Operator::Pattern(..));
-            if links.is_some_and(|links| links.iter().any(is_open)) {
+            let open = links.and_then(|links| links.iter().position(is_open));
+            if let Some(at) = open {
                 *is_dead = true;
-                let reason = "its expression has variables in it that are not known beforehand".to_owned();
+                let known = self.unsettled.get(&(rule.links.start + place(at))).cloned();
+                let reason = known.unwrap_or_else(|| {
+                    "its expression has variables in it that are not known beforehand".to_owned()
+                });
                 let place = Place { file: rule.file.clone(), line: rule.line };
                 refused.push(Refused { place, id: Some(rule.id), reason });
             }

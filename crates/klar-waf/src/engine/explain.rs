@@ -1,7 +1,7 @@
 //! What the rules did, for people: the request as it came, and what a rule made of a value before it asked.
 
 use super::{Matched, Transaction};
-use crate::program::{Link, Operator};
+use crate::program::{Link, Operator, Verify};
 use crate::seclang::Collection;
 
 /// A request as it came, as far as it came.
@@ -78,14 +78,17 @@ impl Transaction<'_> {
             Operator::UrlEncoding => "validateUrlEncoding",
             Operator::Utf8 => "validateUtf8Encoding",
             Operator::Address(_) => "ipMatch",
-            Operator::Compare(..) => "compare",
+            Operator::Compare(comparison, _) => comparison.name(),
             Operator::BeginsWith(_) => "beginsWith",
             Operator::EndsWith(_) => "endsWith",
             Operator::Contains(_) => "contains",
             Operator::ContainsWord(_) => "containsWord",
             Operator::StrEq(_) => "streq",
             Operator::Within(_) => "within",
-            Operator::Verify(..) => "verify",
+            Operator::Verify(_, Verify::Cc) => "verifyCC",
+            Operator::Verify(_, Verify::Cpf) => "verifyCPF",
+            Operator::Verify(_, Verify::Ssn) => "verifySSN",
+            Operator::Verify(_, Verify::Svnr) => "verifySVNR",
         };
         format!("{}@{name}", if link.negated { "!" } else { "" })
     }

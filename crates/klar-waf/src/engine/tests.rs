@@ -418,6 +418,11 @@ fn a_pattern_of_settings() {
         assert_eq!(said.rules, rules, "{target}");
     }
     let (_, refused) = compile(
+        "SecAction \"id:1,phase:1,pass,nolog,setvar:'tx.sorts=(a'\"
+         SecRule ARGS:c \"@rx ^%{tx.sorts}$\" \"id:2,phase:1,pass\"",
+    );
+    assert!(refused.iter().any(|one| one.reason.contains("regular expression")), "{refused:?}");
+    let (_, refused) = compile(
         "SecRule ARGS:d \"@rx .\" \"id:1,phase:1,pass,setvar:'tx.sorts=%{matched_var}'\"
          SecRule ARGS:c \"@rx ^%{tx.sorts}$\" \"id:2,phase:1,pass\"",
     );

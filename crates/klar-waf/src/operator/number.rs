@@ -18,6 +18,18 @@ pub enum Comparison {
 }
 
 impl Comparison {
+    /// As rules name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Equal => "eq",
+            Self::AtLeast => "ge",
+            Self::More => "gt",
+            Self::AtMost => "le",
+            Self::Less => "lt",
+        }
+    }
+
     /// The comparison an operator makes; `None` if it makes none.
     #[must_use]
     pub const fn of(operator: OperatorKind) -> Option<Self> {

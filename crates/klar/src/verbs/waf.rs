@@ -153,7 +153,7 @@ pub fn explain(context: &Context, id: &str) -> Result<(), Trouble> {
             context.printer.data(format!("\n{}", replay::proof(replayed)))
         }
         Ok(_) => {}
-        Err(why) => context.printer.story(format!("{} not replayed: {why}", paint(FAIR, "?"))),
+        Err(why) => context.printer.story(format!("{} not replayed: {}", paint(FAIR, "?"), words::tame(why))),
     }
     if exceptions.is_empty() {
         context.printer.story("no exception of one parameter lets this through");
@@ -191,7 +191,9 @@ pub fn allow(context: &Context, wanted: &WafAllow) -> Result<(), Trouble> {
                     .into());
             }
         }
-        Err(why) => context.printer.story(format!("{} not replayed: {why}", paint(FAIR, "?"))),
+        Err(why) => {
+            context.printer.story(format!("{} not replayed: {}", paint(FAIR, "?"), words::tame(&why)))
+        }
     }
     if wanted.dry_run {
         return Ok(());

@@ -254,10 +254,12 @@ impl Translator<'_> {
             Side::Before => self.out.is_empty() || self.out.ends_with('|'),
             Side::Behind => matches!(self.rest(), [] | [b'|', ..]),
         };
-        if !is_at_end || !self.groups.is_empty() || self.is_extended {
+        let inside = translate(&inside).ok()?;
+        // Groups in it are counted, and under `(?i)` a byte is more than one.
+        if !is_at_end || !self.groups.is_empty() || has_groups_or_settings(&inside) || has_settings(&self.out)
+        {
             return None;
         }
-        let inside = translate(&inside).ok()?;
         if is_wanted {
             let _ = write!(self.out, "(?:{inside})");
         } else {
@@ -497,6 +499,15 @@ impl Translator<'_> {
         }
         Ok(None)
     }
+}
+
+fn has_settings(translated: &str) -> bool {
+    let mut marks = translated.match_indices("(?").filter_map(|(at, _)| translated.as_bytes().get(at + 2));
+    marks.any(|mark| !matches!(mark, b':' | b'P'))
+}
+
+fn has_groups_or_settings(translated: &str) -> bool {
+    translated.match_indices('(').any(|(at, _)| !translated[at..].starts_with("(?:"))
 }
 
 /// How far it is to the `)` of the group that is open.

@@ -45,8 +45,11 @@ pub fn request(sent: &Sent) -> String {
     }
     if !sent.body.is_empty() {
         let body: String = text(&sent.body).chars().take(BODY).collect();
-        let rest =
-            if sent.body.len() > BODY { format!(" … ({} bytes)", sent.body.len()) } else { String::new() };
+        let rest = if sent.body.chars().count() > BODY {
+            format!(" … ({} bytes)", sent.body.chars().count())
+        } else {
+            String::new()
+        };
         out.push_str(&format!("\n\n{body}{rest}"));
     }
     let notes = [
@@ -104,6 +107,13 @@ pub fn proof(replayed: &ReplayedRequest) -> String {
 
 fn at(attacked: &Attacked) -> String {
     let Attacked { parameter, tried, stopped_now, stopped_then, freed } = attacked;
+    if *tried == 0 {
+        let parameter = words::tame(parameter);
+        return format!(
+            "{} attacks at {parameter} cannot be tried: what was kept is stopped for something else",
+            paint(FAIR, "?")
+        );
+    }
     let style = if freed.is_empty() { GOOD } else { FAIR };
     let mark = if freed.is_empty() { "✓" } else { "!" };
     let mut out = format!(
