@@ -227,7 +227,7 @@ fn secret_name(text: &[u8], from: usize) -> Option<(usize, usize)> {
         let len = name_len(rest);
         if let Some(name) = rest.get(..len).filter(|_| len > 0) {
             let is_whole = |known: &&[u8]| name.eq_ignore_ascii_case(known);
-            if SECRET_NAMES.iter().any(|known| is_whole(known)) || has_secret_word(name) {
+            if SECRET_NAMES.iter().any(is_whole) || has_secret_word(name) {
                 return Some((at, at + len));
             }
         }
