@@ -124,12 +124,12 @@ fn with_pair(pairs: &[u8], name: &str, value: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn with_part(body: &[u8], name: &str, value: &[u8]) -> Option<Vec<u8>> {
+    // `filename="t"` ends like it.
     let wanted = format!(" name=\"{name}\"");
     let find = |from: usize, what: &[u8]| {
         let rest = body.get(from..)?;
         rest.windows(what.len()).position(|here| here == what).map(|at| from + at)
     };
-    // `filename="t"` ends like it.
     let begin = find(find(0, wanted.as_bytes())?, b"\r\n\r\n")? + 4;
     let end = find(begin, b"\r\n--")?;
     Some([body.get(..begin)?, value, body.get(end..)?].concat())
@@ -191,6 +191,8 @@ mod tests {
     fn a_value_is_put_in_its_place() {
         let multipart = "multipart/form-data; boundary=B";
         let parts = "--B\r\nContent-Disposition: form-data; name=\"t\"\r\n\r\nold\r\n--B--\r\n";
+        let file = "--B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"t\"\r\n\r\nfile\r\n";
+        let after_file = format!("{file}{parts}");
         for (kind, body, parameter, wanted) in [
             ("application/x-www-form-urlencoded", "n=1&t%5B%5D=2", "t[]", "n=1&t%5B%5D=%27%20x"),
             ("application/json; charset=utf-8", r#"{"a":{"t":"o"}}"#, "json.a.t", r#"{"a":{"t":"' x"}}"#),
@@ -201,6 +203,7 @@ mod tests {
                 r#"{"a":[1,{"":"' x"}]}"#,
             ),
             (multipart, parts, "t", &parts.replace("old", "' x")),
+            (multipart, &after_file, "t", &after_file.replace("old", "' x")),
         ] {
             let other = request("/a?q=1", kind, body).with(parameter, b"' x").unwrap();
             assert_eq!(String::from_utf8_lossy(&other.body), wanted);

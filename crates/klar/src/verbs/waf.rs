@@ -138,8 +138,10 @@ pub fn explain(context: &Context, id: &str) -> Result<(), Trouble> {
             paint(QUIET, format_args!("{others} such among the requests on record")),
         ));
         let reasons = replayed.iter().flat_map(|replayed| &replayed.replayed.now.matches);
+        let mut shown = None;
         for reason in reasons.filter(|reason| (reason.rule, &reason.place) == (one.rule, &one.place)) {
-            let steps = replay::reason(reason);
+            let is_known = shown.replace(&reason.value) == Some(&reason.value);
+            let steps = replay::reason(reason, is_known);
             context
                 .printer
                 .data(steps.lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end());

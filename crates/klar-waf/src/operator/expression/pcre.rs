@@ -256,7 +256,11 @@ impl Translator<'_> {
         };
         let inside = translate(&inside).ok()?;
         // Groups in it are counted, and under `(?i)` a byte is more than one.
-        if !is_at_end || !self.groups.is_empty() || has_groups_or_settings(&inside) || has_settings(&self.out)
+        if !is_at_end
+            || self.is_extended
+            || !self.groups.is_empty()
+            || has_groups_or_settings(&inside)
+            || has_settings(&self.out)
         {
             return None;
         }

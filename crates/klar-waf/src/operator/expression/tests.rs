@@ -331,6 +331,7 @@ fn words_at_the_ends() {
         r"a(?!)",
         r"(?i)(?<!b)a",
         r"(?i)a(?!bc|Bd)",
+        r"(?x)a(?! b)",
         r"(?<!(b))a",
         r"a(?!\b)",
         r"a(?!b",

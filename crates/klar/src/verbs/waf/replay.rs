@@ -62,16 +62,19 @@ pub fn request(sent: &Sent) -> String {
     out
 }
 
-/// Each step that led a rule to what it found.
-pub fn reason(reason: &Reason) -> String {
-    let mut out = format!("{:>12}  {}", "came as", words::tame(&reason.value));
+/// Each step that led a rule to what it found; the value as it came where it was not shown before.
+pub fn reason(reason: &Reason, is_known: bool) -> String {
+    let mut out = String::new();
+    if !is_known {
+        out.push_str(&format!("{:>12}  {}\n", "came as", words::tame(&reason.value)));
+    }
     for step in &reason.steps {
-        out.push_str(&format!("\n{:>12}  {}", step.name, words::tame(&step.value)));
+        out.push_str(&format!("{:>12}  {}\n", step.name, words::tame(&step.value)));
     }
     let found =
         if reason.data.is_empty() { String::new() } else { format!(": {}", words::tame(&reason.data)) };
     let place = format!("{}:{}", reason.file, reason.line);
-    out.push_str(&format!("\n{:>12}  {}{found}", reason.question, paint(QUIET, place)));
+    out.push_str(&format!("{:>12}  {}{found}", reason.question, paint(QUIET, place)));
     out
 }
 
@@ -201,7 +204,9 @@ mod tests {
 
     #[test]
     fn the_way_to_what_was_found() {
-        let told = plain(&reason(&judged(None).matches[0]));
+        let told = plain(&reason(&judged(None).matches[0], true));
+        assert_eq!(told, "urlDecodeUni  1'\n @detectSQLi  sql.conf:7: s&1");
+        let told = plain(&reason(&judged(None).matches[0], false));
         assert_eq!(told, "     came as  1%27\nurlDecodeUni  1'\n @detectSQLi  sql.conf:7: s&1");
         let request = request(&replayed(None, &[]).sent);
         assert!(request.starts_with("POST /å?q=1%27 HTTP/2\ncookie: x=0\n\nyyy"), "{request}");
