@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use klar_base::{InstanceId, ReleaseId, wire};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::state::unix_ms;
 use crate::durable;
@@ -73,6 +73,8 @@ pub struct Instance {
     pub shim: Option<Arc<UnixStream>>,
     /// How it ended, once it has.
     pub exit: Option<Exit>,
+    /// Who waits for its end is told how it ended, once nothing of it is left.
+    pub tell_end: Option<oneshot::Sender<Option<Exit>>>,
     /// Why it was given up, when that was klar's decision.
     pub given_up: Option<Failure>,
     /// A successor is on its way: this one no longer counts.
@@ -93,6 +95,7 @@ impl Instance {
             ports: BTreeSet::new(),
             shim: None,
             exit: None,
+            tell_end: None,
             given_up: None,
             leaving: false,
         }

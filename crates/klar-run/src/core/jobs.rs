@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use klar_base::{AppKey, InstanceId, ServiceName};
+use tokio::sync::oneshot;
 
 use super::instance::Role;
 use super::progress::Progress;
@@ -44,6 +45,9 @@ impl Core {
         let id = self
             .plan_instance(key, service, Role::Job)
             .map_err(|error| Failure::new(format!("{what}: {error}")))?;
+        // Asked for before it is started: it may be gone before its start is known here.
+        let (tell, mut ended) = oneshot::channel();
+        self.with_instance(&id, |instance| instance.tell_end = Some(tell));
         let started = match spec(&id) {
             Ok(mut spec) => {
                 spec.once = true;
@@ -55,7 +59,7 @@ impl Core {
             self.gone(&id).await;
             return Err(failure);
         }
-        let exit = self.until_ended(&id, progress).await;
+        let exit = self.until_ended(&id, &mut ended, progress).await;
         let output = self.last_lines(&id);
         match exit {
             Some(exit) if exit.success() => Ok(()),
@@ -64,23 +68,20 @@ impl Core {
         }
     }
 
-    /// Waits for the end of a job. `None`: its shim was killed, or it took too long.
-    async fn until_ended(self: &Rc<Self>, id: &InstanceId, progress: Option<&Progress>) -> Option<Exit> {
+    /// Waits until a job and its shim are gone: what follows needs the place that they take. `None`: its shim was
+    /// killed, or it took too long.
+    async fn until_ended(
+        self: &Rc<Self>,
+        id: &InstanceId,
+        ended: &mut oneshot::Receiver<Option<Exit>>,
+        progress: Option<&Progress>,
+    ) -> Option<Exit> {
         const LOOK: Duration = Duration::from_millis(100);
         let deadline = Instant::now() + PATIENCE;
         let log = self.layout.logs(&id.key, &id.service);
         let mut passed_on = 0;
-        let mut exit = None;
         loop {
-            let gone = self.wait_for(LOOK, |core| {
-                let seen = core.with_instance(id, |instance| instance.exit.clone());
-                match seen {
-                    Some(Some(seen)) => Some(Some(seen)),
-                    Some(None) => None,
-                    None => Some(None),
-                }
-            });
-            let gone = gone.await;
+            let end = tokio::time::timeout(LOOK, &mut *ended).await;
             if let Some(progress) = progress {
                 let lines = crate::shim::log::tail(&log, &id.short(), passed_on + LINES_AT_ONCE);
                 for line in lines.iter().skip(passed_on) {
@@ -88,18 +89,8 @@ impl Core {
                 }
                 passed_on = passed_on.max(lines.len());
             }
-            match gone {
-                Some(Some(seen)) => exit = Some(seen),
-                Some(None) => return exit,
-                None => {}
-            }
-            if exit.is_some() {
-                // Its shim is about to end; what follows needs the place that it takes.
-                self.wait_for(Duration::from_secs(2), |core| {
-                    core.with_instance(id, |_| ()).is_none().then_some(())
-                })
-                .await;
-                return exit;
+            if let Ok(end) = end {
+                return end.ok().flatten();
             }
             if Instant::now() > deadline {
                 self.stop_instance(id, Duration::from_secs(5));

@@ -536,6 +536,8 @@ impl Core {
             eprintln!("klar core: cleaning up after {id}: {error}");
         }
         let failure = match (given_up, asked) {
+            // A job is expected to end; who runs it judges how.
+            _ if role == Role::Job => None,
             (Some(failure), _) => Some(failure),
             (None, true) => None,
             (None, false) => Some(self.why_gone(id, exit.as_ref(), killed_for_memory)),
@@ -549,7 +551,11 @@ impl Core {
         };
         let mut apps = self.apps.borrow_mut();
         let Some(app) = apps.get_mut(&id.key) else { return };
-        app.instances.remove(id);
+        let tell_end = app.instances.remove(id).and_then(|instance| instance.tell_end);
+        if let Some(tell) = tell_end {
+            // Who asked may have given up.
+            let _ = tell.send(exit);
+        }
         app.problems.remove(&format!("log {id}"));
         if let Some(failure) = failure {
             let retry = app.retries.entry((id.service.clone(), release)).or_default();

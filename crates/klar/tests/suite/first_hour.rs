@@ -144,6 +144,24 @@ fn second_up() {
 }
 
 #[test]
+fn commands_that_are_done_have_not_crashed() {
+    let host = Host::new();
+    let toml = format!("{TOML}build = \"true\"\nrelease = \"sh migrate.sh\"\n");
+    let app = host.app("shop", &[("klar.toml", &toml), ("server.js", SERVER), ("migrate.sh", "true")]);
+    app.klar(&["up"]);
+    for again in 1..4 {
+        app.append(&format!("# {again}\n"));
+        app.klar(&["deploy"]);
+    }
+    app.write("migrate.sh", "echo no such table; exit 3");
+    let said = app.fails(&["deploy"]);
+    assert!(said.contains("no such table"), "{said}");
+    let status = app.status();
+    assert_eq!(status["problems"].as_array().map(Vec::len), Some(0), "{}", status["problems"]);
+    assert_eq!(app.get("/").0, 200);
+}
+
+#[test]
 fn denied_write() {
     let host = Host::new();
     let server = format!("{SERVER}\nrequire('fs').writeFileSync('uploads.txt', 'x');");
