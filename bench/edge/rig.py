@@ -95,6 +95,26 @@ http {
 }
 """
 
+# What klar does by default, as far as nginx can: a record of each request, limits for each visitor, an id, headers for
+# browsers, and a look into the cache.
+NGINX_ALIKE = NGINX.replace("  access_log off; sendfile on;", """
+  log_format record escape=json '{"time":"$time_iso8601","id":"$request_id","client":"$remote_addr","host":"$host",'
+    '"method":"$request_method","path":"$uri","protocol":"$server_protocol","status":$status,"in":$request_length,'
+    '"out":$bytes_sent,"took":$request_time,"upstream":"$upstream_addr","upstream_took":"$upstream_response_time",'
+    '"cache":"$upstream_cache_status","agent":"$http_user_agent","referer":"$http_referer"}';
+  access_log %(folder)s/access.log record buffer=64k flush=1s;
+  limit_req_zone $binary_remote_addr zone=rate:1m rate=1000000r/s; limit_req zone=rate burst=10000 nodelay;
+  limit_conn_zone $binary_remote_addr zone=open:1m; limit_conn open 30000;
+  add_header X-Request-Id $request_id always; add_header X-Content-Type-Options nosniff always;
+  add_header X-Frame-Options SAMEORIGIN always; add_header Referrer-Policy strict-origin-when-cross-origin always;
+  add_header Strict-Transport-Security "max-age=31536000" always;
+  add_header Content-Security-Policy-Report-Only "default-src 'self'" always;
+  add_header Cross-Origin-Opener-Policy same-origin always; add_header Permissions-Policy "camera=()" always;
+  sendfile on;""").replace("    proxy_set_header X-Forwarded-For $remote_addr;", """
+    proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-Host $host; proxy_set_header X-Request-Id $request_id;
+    proxy_next_upstream error timeout;""").replace("{ proxy_pass http://app; }", "{ proxy_pass http://app; proxy_cache answers; }")
+
 HAPROXY = """
 global
   maxconn 9000
@@ -231,9 +251,9 @@ class Peer:
             self.process.wait()
 
 
-def nginx(stage, cores="0", config=NGINX):
+def nginx(stage, cores="0", config=NGINX, name="nginx"):
     command = ["nginx", "-e", "stderr", "-c", "%(file)s"]
-    one = Peer("nginx", command, stage.folder, stage.klar.app_port, stage.ends, config, cores)
+    one = Peer(name, command, stage.folder, stage.klar.app_port, stage.ends, config, cores)
     # The keepers of its cache are no workers; and it listens before it has any.
     wanted, parent = 1 + cores.count(","), one.process.pid
     for _ in range(200):

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -30,7 +30,7 @@ use crate::answer::{Answer, AppBody, Source};
 use crate::asking::{Asking, Told};
 use crate::client;
 use crate::compress::compress;
-use crate::firewall::{self, Inspection};
+use crate::firewall::{self, Inspection, Look};
 use crate::guard::{Clock, Heads};
 use crate::headers;
 use crate::http1::body::VisitorBody;
@@ -124,14 +124,15 @@ pub async fn forward(
             let read = story.read.get_or_insert_default().clone();
             let fault = &*fault.insert(Arc::new(AtomicU8::new(0)));
             let body = Metered { incoming, left: route.body_bytes, read, fault: fault.clone(), stall };
-            let inspected = story.inspection.as_ref().is_some_and(Inspection::awaits_body);
+            let looked_at = story.inspection.as_ref().and_then(Inspection::awaits);
             let is_long = body.size_hint().upper().is_none_or(|upper| upper > HELD_MAX as u64);
-            let room = if inspected && is_long { firewall::Room::take() } else { None };
-            if inspected && is_long && room.is_none() {
+            let needs_room = is_long && looked_at == Some(Look::Whole);
+            let room = if needs_room { firewall::Room::take() } else { None };
+            if needs_room && room.is_none() {
                 let detail = "too many long bodies are being inspected";
                 return Err(Failure::refused(StatusCode::SERVICE_UNAVAILABLE, detail));
             }
-            match Box::pin(timeout_at(deadline, hold(body, repeatable, inspected))).await {
+            match Box::pin(timeout_at(deadline, hold(body, repeatable, looked_at))).await {
                 Ok(Ok(body)) => (body, room),
                 Ok(Err(())) => return Err(visitors_fault(fault).unwrap_or_else(late_body)),
                 Err(_) => return Err(late_body()),
@@ -139,9 +140,9 @@ pub async fn forward(
         }
     };
     if let Some(inspection) = &mut story.inspection
-        && inspection.awaits_body()
+        && let Some(look) = inspection.awaits()
     {
-        inspect(inspection, &body, &parts.headers)?;
+        inspect(inspection, look, &body, headers::media_type(&parts.headers))?;
     }
     let tag = headers::cookie(&parts.headers, STICKY).map(str::to_owned);
     let (client, request_id) = (story.record.client, story.record.request_id);
@@ -401,15 +402,14 @@ fn stick(answer: &mut Answer, upstream: &UpstreamState, https: bool) {
 }
 
 /// Has the firewall judge a body as far as it is here.
-fn inspect(inspection: &mut Inspection, body: &Outgoing, headers: &HeaderMap) -> Result<(), Failure> {
+fn inspect(inspection: &mut Inspection, look: Look, body: &Outgoing, kind: &[u8]) -> Result<(), Failure> {
     let (first, is_whole) = match body {
         Outgoing::Whole(bytes) => (bytes, true),
         Outgoing::Stream(Some(body)) => (&body.first, false),
         Outgoing::Stream(None) => return Ok(()),
     };
-    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let is_of_parts = kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"));
-    if !is_whole && !is_of_parts && inspection.blocks() {
+    if !is_whole && look == Look::Whole && !is_of_parts && inspection.blocks() {
         return Err(Failure::refused(
             StatusCode::PAYLOAD_TOO_LARGE,
             "the body of the request is longer than what the firewall inspects, 1 MiB",
@@ -419,12 +419,12 @@ fn inspect(inspection: &mut Inspection, body: &Outgoing, headers: &HeaderMap) ->
 }
 
 /// Reads what may have to be sent twice, or is inspected, or is so short that an instance should not have to wait for it.
-async fn hold(mut body: Metered, repeatable: bool, inspected: bool) -> Result<Outgoing, ()> {
+async fn hold(mut body: Metered, repeatable: bool, looked_at: Option<Look>) -> Result<Outgoing, ()> {
     let length = body.incoming.size_hint().exact();
     let is_short = length.is_some_and(|length| length <= HELD_MAX as u64);
-    let most = if inspected { firewall::BODY_MAX } else { HELD_MAX };
+    let most = looked_at.map_or(HELD_MAX, Look::most);
     let mut held = BytesMut::new();
-    if is_short || repeatable || inspected {
+    if is_short || repeatable || looked_at.is_some() {
         while held.len() <= most {
             match body.frame().await {
                 None => return Ok(Outgoing::Whole(held.freeze())),

@@ -289,9 +289,11 @@ impl Visit {
             has_body: !request.body().is_end_stream(),
         };
         let (mut inspection, mut blocked) = Inspection::begin(rules, route.waf, asking, &headers);
-        let is_whole =
-            request.body().is_end_stream() || route.service().is_none() || !inspection.reads_body();
-        if blocked.is_none() && is_whole {
+        let has_body = asking.has_body && route.service().is_some();
+        let length = request.body().size_hint().exact();
+        let looked_at =
+            has_body.then(|| inspection.look(headers::media_type(request.headers()), length)).flatten();
+        if blocked.is_none() && looked_at.is_none() {
             blocked = inspection.body(b"", true);
         }
         story.inspection = Some(inspection);

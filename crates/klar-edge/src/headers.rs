@@ -174,6 +174,11 @@ pub fn is_event_stream(headers: &impl Fields) -> bool {
     headers.first(&header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"text/event-stream"))
 }
 
+/// The media type that a message says of its body, with its parameters; empty where it says none.
+pub fn media_type(headers: &impl Fields) -> &[u8] {
+    headers.first(&header::CONTENT_TYPE).unwrap_or_default()
+}
+
 /// Whether a message is part of a call of gRPC.
 pub fn is_grpc(headers: &impl Fields) -> bool {
     headers.first(&header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"application/grpc"))

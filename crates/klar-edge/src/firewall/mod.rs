@@ -1,11 +1,12 @@
 //! The web application firewall: what the rules of an app ([`klar_waf`]) say of a request and of its answer.
 //!
 //! A request is judged before the cache is asked and before anything of it reaches the app: its head at once, a body that
-//! is read as a form, JSON, XML or parts once all of it is here, up to [`BODY_MAX`]. An answer is judged where its body is
-//! text of a known length up to [`HELD_MAX`](crate::forward::HELD_MAX), or tells of a failure: what leaks is there.
+//! is read as a form, JSON, XML or parts once all of it is here, up to [`BODY_MAX`], any other by its beginning
+//! ([`Look::Beginning`]). An answer is judged where its body is text of a known length up to [`HELD_MAX`], or tells of a
+//! failure: what leaks is there.
 //!
-//! **Invariant:** what is judged is what the app gets. A body beyond the limit does not go to the app in blocking mode,
-//! unless it is one of parts: of those, what follows the limit is a file.
+//! **Invariant:** what is judged is what the app gets. A body with a format that is beyond the limit does not go to the
+//! app in blocking mode, unless it is one of parts: of those, what follows the limit is a file.
 
 mod raw;
 mod replay;
@@ -82,10 +83,31 @@ pub struct Inspection {
     /// `None` only while the rules run.
     paused: Option<Paused>,
     mode: WafMode,
-    /// The body has not been judged.
-    awaits_body: bool,
+    /// How much of the body is still to be judged.
+    awaited: Option<Look>,
     /// The request, if it is to be kept.
     sent: Option<(Place, Box<Sent>)>,
+}
+
+/// How much of the body of a request is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// All of it, up to [`BODY_MAX`]: it has a format, which its end belongs to.
+    Whole,
+    /// Of a text what is held of it, up to [`HELD_MAX`].
+    Beginning,
+    /// As [`Beginning`](Self::Beginning), if it looks like a text: its type does not say that it is one.
+    IfText,
+}
+
+impl Look {
+    /// So many bytes of the body are held.
+    pub const fn most(self) -> usize {
+        match self {
+            Self::Whole => BODY_MAX,
+            Self::Beginning | Self::IfText => HELD_MAX,
+        }
+    }
 }
 
 /// The request line, and who asks.
@@ -128,9 +150,9 @@ impl Inspection {
             unique_id: asking.id.as_bytes(),
         };
         let blocked = with_caches(rules, |caches| blocked(transaction.request(caches, &head)));
-        let awaits_body = blocked.is_none();
+        let awaited = blocked.is_none().then_some(Look::Whole);
         let rules = rules.clone();
-        let mut inspection = Self { rules, paused: Some(transaction.pause()), mode, awaits_body, sent: None };
+        let mut inspection = Self { rules, paused: Some(transaction.pause()), mode, awaited, sent: None };
         if blocked.is_some() {
             inspection.keep(asking.has_body);
         }
@@ -157,9 +179,23 @@ impl Inspection {
         Some(said)
     }
 
-    /// Whether the body of the request is one that the rules read.
-    pub fn reads_body(&mut self) -> bool {
-        self.with(|transaction, _| transaction.reads_body()).unwrap_or_default()
+    /// How much the rules see of a body of this type and, where it is known, of this length. What comes in a stream of no
+    /// text is not held back for them.
+    pub fn look(&mut self, kind: &[u8], length: Option<u64>) -> Option<Look> {
+        let (wants, has_format) =
+            self.with(|transaction, _| (transaction.wants_body(), transaction.has_format()))?;
+        let is_short = length.is_some_and(|length| length <= HELD_MAX as u64);
+        let kind = essence(kind);
+        let look = if has_format {
+            Some(Look::Whole)
+        } else if starts(kind, b"text/") {
+            Some(Look::Beginning)
+        } else {
+            (is_short || !is_opaque(kind)).then_some(Look::IfText)
+        };
+        let look = look.filter(|_| wants);
+        self.awaited = self.awaited.and(look);
+        look
     }
 
     /// Whether it stops requests.
@@ -167,14 +203,15 @@ impl Inspection {
         self.mode == WafMode::Block
     }
 
-    /// Whether [`body`](Self::body) is still to be told of the body.
-    pub fn awaits_body(&self) -> bool {
-        self.awaits_body
+    /// How much of the body [`body`](Self::body) is still to be told.
+    pub fn awaits(&self) -> Option<Look> {
+        self.awaited
     }
 
     /// Judges the body of the request, which is empty where there is none, or its beginning.
     pub fn body(&mut self, body: &[u8], is_whole: bool) -> Option<Blocked> {
-        self.awaits_body = false;
+        let is_skipped = self.awaited.take() == Some(Look::IfText) && is_binary(body);
+        let body = if is_skipped { b"" } else { body };
         let (blocked, is_bad) = self.with(|transaction, caches| {
             transaction.push_body(body);
             if !is_whole {
@@ -278,8 +315,10 @@ impl Inspection {
             if matches.is_empty() {
                 return None;
             }
-            // That the sum is too high says nothing beside what it is the sum of.
-            let is_sum = |one: &WafMatch| one.place.starts_with("TX:");
+            // That the sum is too high says nothing beside what it is the sum of. Rules keep also what they have found in TX.
+            let is_sum = |one: &WafMatch| {
+                one.place.starts_with("TX:") && one.place.to_ascii_lowercase().contains("score")
+            };
             if !matches.iter().all(is_sum) {
                 matches.retain(|one| !is_sum(one));
             }
@@ -349,9 +388,51 @@ fn with_caches<T>(rules: &Arc<Rules>, run: impl FnOnce(&Caches) -> T) -> T {
     run(&caches)
 }
 
+/// Whether a body of this type is no text, if it is what it says.
+fn is_opaque(kind: &[u8]) -> bool {
+    const FAMILIES: [&[u8]; 5] = [b"image/", b"video/", b"audio/", b"font/", b"application/grpc"];
+    const TYPES: [&str; 14] = [
+        "cbor",
+        "gzip",
+        "msgpack",
+        "octet-stream",
+        "pdf",
+        "protobuf",
+        "wasm",
+        "x-7z-compressed",
+        "x-gzip",
+        "x-msgpack",
+        "x-protobuf",
+        "x-tar",
+        "zip",
+        "zstd",
+    ];
+    let of_applications = kind.get(b"application/".len()..).filter(|_| starts(kind, b"application/"));
+    FAMILIES.iter().any(|family| starts(kind, family))
+        || of_applications.is_some_and(|name| {
+            starts(name, b"vnd.") || TYPES.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
+        })
+}
+
+fn starts(text: &[u8], start: &[u8]) -> bool {
+    text.get(..start.len()).is_some_and(|its| its.eq_ignore_ascii_case(start))
+}
+
+/// Whether the beginning of a body has what no text has.
+fn is_binary(body: &[u8]) -> bool {
+    const LOOKED_AT: usize = 512;
+    let is_strange = |byte: &u8| *byte < b' ' && !b"\t\n\r\x0c".contains(byte);
+    body.get(..LOOKED_AT).unwrap_or(body).iter().any(is_strange)
+}
+
+/// A media type without its parameters.
+fn essence(kind: &[u8]) -> &[u8] {
+    kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
 fn is_text(kind: &[u8]) -> bool {
-    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let starts = |start: &[u8]| kind.get(..start.len()).is_some_and(|its| its.eq_ignore_ascii_case(start));
+    let kind = essence(kind);
+    let starts = |start| starts(kind, start);
     let ends = |end: &[u8]| {
         kind.len() >= end.len()
             && kind.get(kind.len() - end.len()..).is_some_and(|its| its.eq_ignore_ascii_case(end))

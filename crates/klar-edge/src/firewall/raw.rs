@@ -1,6 +1,8 @@
 //! The bytes of a request that was kept, and the same with another value at a parameter.
 
 use klar_base::replay::{Sent, bytes};
+use klar_waf::body;
+use klar_waf::seclang::BodyProcessor;
 use klar_waf::transform::Transformation;
 use serde_json::Value;
 
@@ -81,11 +83,10 @@ impl Raw {
             return Some(Self { target, ..self.clone() });
         }
         let kind = self.header("content-type").map_or(&b""[..], |(_, kind)| kind);
-        let kind = kind.split(|byte| *byte == b';').next()?.trim_ascii().to_ascii_lowercase();
-        let body = match &*kind {
-            b"application/x-www-form-urlencoded" => with_pair(&self.body, name, value)?,
-            b"multipart/form-data" => with_part(&self.body, name, value)?,
-            kind if kind.ends_with(b"json") => {
+        let body = match body::of_type(kind).or_else(|| body::guess(&self.body))? {
+            BodyProcessor::UrlEncoded => with_pair(&self.body, name, value)?,
+            BodyProcessor::Multipart => with_part(&self.body, name, value)?,
+            BodyProcessor::Json => {
                 let mut json: Value = serde_json::from_slice(&self.body).ok()?;
                 let text = String::from_utf8_lossy(value).into_owned();
                 if !with_value(&mut json, "json", name, &text) {
@@ -93,7 +94,7 @@ impl Raw {
                 }
                 serde_json::to_vec(&json).ok()?
             }
-            _ => return None,
+            BodyProcessor::Xml => return None,
         };
         let mut other = self.clone();
         if let Some((at, _)) = self.header("content-length") {
@@ -202,6 +203,8 @@ mod tests {
                 "json.a.array_1.empty-key",
                 r#"{"a":[1,{"":"' x"}]}"#,
             ),
+            ("text/plain", "n=1&t=2", "t", "n=1&t=%27%20x"),
+            ("", r#"{"t":1}"#, "json.t", r#"{"t":"' x"}"#),
             (multipart, parts, "t", &parts.replace("old", "' x")),
             (multipart, &after_file, "t", &after_file.replace("old", "' x")),
         ] {

@@ -140,8 +140,8 @@ fn judge<T>(
     };
     let (mut inspection, mut blocked) = Inspection::begin(rules, WafMode::Block, asking, &headers);
     if blocked.is_none() {
-        let body = if inspection.reads_body() { &raw.body[..] } else { b"" };
-        blocked = inspection.body(body, !raw.is_cut);
+        // What was kept of the body is what the rules have seen.
+        blocked = inspection.body(&raw.body, !raw.is_cut);
     }
     let verdict = match blocked {
         Some(_) => Some(WafVerdict::Blocked),

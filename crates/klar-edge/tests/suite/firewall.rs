@@ -29,6 +29,7 @@ fn replay(edge: &Edge, request: &StoppedRequest, own: &str, parameters: &[&str])
 const RULES: &str = r#"
 SecRule ARGS|REQUEST_HEADERS|REQUEST_COOKIES "@contains evil" "id:1,phase:2,deny,status:403,log,msg:'Something evil'"
 SecRule ARGS|FILES "@contains odd" "id:2,phase:2,pass,log,msg:'Something odd'"
+SecRule REQUEST_BODY "@contains wicked" "id:4,phase:2,deny,status:403,log,msg:'Something wicked'"
 SecRule RESPONSE_BODY "@contains Traceback" "id:3,phase:4,deny,status:403,log,msg:'A leak'"
 "#;
 
@@ -129,6 +130,53 @@ fn a_body_in_chunks_is_judged_whole() {
     assert_eq!((answer.status, app.got().len()), (403, 0));
     let answer = ask(&edge, "POST /", FORM, "a=good");
     assert_eq!((answer.status, answer.text().as_str()), (200, "6 bytes"));
+}
+
+/// A body of another type, or of none, is judged by what it looks like: apps read such bodies too.
+#[test]
+fn what_a_body_says_it_is_does_not_hide_it() {
+    let (app, edge) = guarded();
+    let padded = format!("{} wicked", "x ".repeat(20_000));
+    let length_unknown = |kind: &str, body: &str| {
+        let head = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\n{kind}transfer-encoding: chunked\r\n\r\n");
+        edge.ask(&format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len()))
+    };
+    for (kind, body, place) in [
+        ("content-type: text/plain\r\n", r#"{"a":"evil"}"#, "ARGS:json.a"),
+        ("", r#" ["evil"]"#, "ARGS:json.array_0"),
+        ("content-type: image/png\r\n", "a=evil", "ARGS:a"),
+        ("content-type: application/x-ours\r\n", "so wicked a text", "REQUEST_BODY"),
+        ("content-type: text/csv\r\n", "\u{1}not only text: wicked", "REQUEST_BODY"),
+        ("content-type: text/plain\r\n", &padded, "REQUEST_BODY"),
+        // Not well-formed, which nobody said it is.
+        ("content-type: text/plain\r\n", "{\"a\":\"evil\",", "ARGS:json.a"),
+    ] {
+        for answer in [ask(&edge, "POST /", kind, body), ask(&edge, "PUT /", kind, body)] {
+            let record = edge.record(&answer);
+            assert_eq!((answer.status, found(&record).unwrap().2), (403, place), "{kind}");
+        }
+        if !kind.contains("image") {
+            assert_eq!(length_unknown(kind, body).status, 403, "{kind}");
+        }
+    }
+    assert_eq!(app.got().len(), 0);
+    // Nobody waits for what is no text, to see whether it is.
+    assert_eq!(length_unknown("content-type: image/png\r\n", "a=evil").status, 200);
+    // Not well-formed, and nothing else: no harm.
+    assert_eq!(ask(&edge, "POST /", "content-type: text/plain\r\n", "[a](b)").status, 200);
+}
+
+/// Of a long text the beginning is judged, and all of it arrives.
+#[test]
+fn a_long_text_goes_on() {
+    let (app, edge) = guarded();
+    let long = "x ".repeat(1_500_000);
+    for (at, kind) in ["content-type: text/csv\r\n", ""].into_iter().enumerate() {
+        let answer = ask(&edge, "POST /", kind, &long);
+        assert_eq!((answer.status, app.got().pop().unwrap().body.len()), (200, long.len()), "{kind}");
+        let answer = ask(&edge, "POST /", kind, &format!("wicked {long}"));
+        assert_eq!((answer.status, app.got().len()), (403, at + 1), "{kind}");
+    }
 }
 
 /// What is honest goes on as it came, on the straight way and on the general one.

@@ -7,10 +7,13 @@
 //!
 //! Names are those of libmodsecurity 3 (`json.list.array_0.id`), so that exclusions by name stay good.
 
+mod format;
 pub mod json;
 pub mod multipart;
 pub mod urlencoded;
 pub mod xml;
+
+pub use format::{guess, of_type};
 
 use crate::bytes::Pairs;
 

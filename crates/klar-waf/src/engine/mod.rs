@@ -262,10 +262,10 @@ impl Transaction<'_> {
         }
     }
 
-    /// How a body is read that is of the type which the head names; `None`: its bytes are all that rules see of it.
+    /// Whether the body has a format that must hold: a form, JSON, XML or parts, because its type or a rule says so.
     #[must_use]
-    pub fn reads_body(&self) -> bool {
-        self.settings.request_body && self.processor.is_some()
+    pub fn has_format(&self) -> bool {
+        self.processor.is_some()
     }
 
     /// The number in a variable of `TX`, such as a score.

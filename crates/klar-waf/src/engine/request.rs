@@ -103,7 +103,7 @@ impl Transaction<'_> {
                 // There are no more cookies than a head has bytes.
                 let _ = urlencoded::cookies(value, &limits, &mut cookies);
             } else if name.eq_ignore_ascii_case(b"content-type") {
-                self.processor = processor_of(value);
+                self.processor = body::of_type(value).or(self.processor);
             }
         }
         self.memory.pairs(&COOKIES, &cookies);
@@ -197,7 +197,8 @@ impl Transaction<'_> {
         self.has_body_beyond = true;
     }
 
-    /// The body has ended: reads it, and runs phase 2.
+    /// The body has ended: reads it, and runs phase 2. Where neither its type nor a rule says how it is read, it is read as
+    /// what it looks like, beside what rules see of its bytes (klar's own: ModSecurity leaves such a body alone).
     pub fn request_body(&mut self, caches: &Caches) -> Option<&Interruption> {
         self.read_body();
         self.run(caches, 2);
@@ -218,33 +219,35 @@ impl Transaction<'_> {
             Some(BodyProcessor::Multipart) => body.as_slice(),
             _ => body.get(..limit).unwrap_or(&body),
         };
+        let processor = self.processor.or_else(|| body::guess(read));
+        let is_guess = processor != self.processor;
         let mut is_beyond = read.len() < body.len();
         // What came before in the query counts.
         let mut size = number(memory, Collection::ArgsCombinedSize);
-        match self.processor {
+        match processor {
             Some(BodyProcessor::UrlEncoded) => {
                 let form = urlencoded::read(read, self.settings.separator, &limits, &mut pairs);
                 size += memory.pairs(&FORM, &pairs);
-                if form.is_invalid {
+                if form.is_invalid && !is_guess {
                     memory.set_number(Collection::UrlencodedError, 1);
                 }
                 trouble = form.limit.map(|limit| limit.to_string());
             }
             Some(BodyProcessor::Json) => {
                 let outcome = memory.json.read(read, &limits, &mut pairs);
-                trouble = said("JSON", &outcome);
+                trouble = said("JSON", &outcome, is_guess);
                 size += memory.pairs(&FORM, &pairs);
             }
             Some(BodyProcessor::Xml) => {
                 let outcome = memory.xml.read(read, &limits, &mut pairs);
-                trouble = said("XML", &outcome);
+                trouble = said("XML", &outcome, is_guess);
                 memory.pairs(&XML, &pairs);
             }
             Some(BodyProcessor::Multipart) => {
                 let content_type = header(memory, b"content-type").to_vec();
                 let mut reader = std::mem::take(&mut memory.multipart);
                 let outcome = reader.read(&content_type, &body, &limits, &mut pairs);
-                trouble = said("Multipart", &outcome);
+                trouble = said("Multipart", &outcome, false);
                 let is_cut = matches!(outcome, Outcome::Malformed { fault: body::multipart::Fault::End, .. });
                 if is_cut && self.has_body_beyond {
                     (trouble, reader.flags.error) = (None, false);
@@ -393,9 +396,11 @@ fn parts(memory: &mut Memory, reader: &body::multipart::Reader) {
     memory.set_number(Collection::MultipartUnmatchedBoundary, u64::from(flags.unmatched_boundary));
 }
 
-fn said<F: std::fmt::Display>(format: &str, outcome: &Outcome<F>) -> Option<String> {
+/// What is wrong with a body. Where its format is a guess, that it is not well-formed only says that it was a wrong one.
+fn said<F: std::fmt::Display>(format: &str, outcome: &Outcome<F>, is_guess: bool) -> Option<String> {
     match outcome {
         Outcome::Complete => None,
+        Outcome::Malformed { .. } if is_guess => None,
         Outcome::Malformed { fault, at } => Some(format!("{format} parsing error: {fault}, at byte {at}")),
         Outcome::Limited(limit) => Some(format!("{format} parsing error: {limit}")),
     }
@@ -413,27 +418,6 @@ fn header<'m>(memory: &'m Memory, name: &[u8]) -> &'m [u8] {
     entries
         .find(|entry| memory.span(entry.name).eq_ignore_ascii_case(name))
         .map_or(&[], |entry| memory.cell(entry.cell))
-}
-
-/// How a body of this type is read, before a rule says otherwise.
-fn processor_of(content_type: &[u8]) -> Option<BodyProcessor> {
-    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let is = |wanted: &[u8]| kind.eq_ignore_ascii_case(wanted);
-    let ends = |wanted: &[u8]| {
-        kind.len() >= wanted.len()
-            && kind.get(kind.len() - wanted.len()..).is_some_and(|end| end.eq_ignore_ascii_case(wanted))
-    };
-    if is(b"application/x-www-form-urlencoded") {
-        Some(BodyProcessor::UrlEncoded)
-    } else if kind.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data")) {
-        Some(BodyProcessor::Multipart)
-    } else if is(b"application/json") || ends(b"+json") {
-        Some(BodyProcessor::Json)
-    } else if is(b"text/xml") || is(b"application/xml") || ends(b"+xml") {
-        Some(BodyProcessor::Xml)
-    } else {
-        None
-    }
 }
 
 pub(super) fn processor_name(processor: BodyProcessor) -> &'static [u8] {
