@@ -2,10 +2,11 @@
 //!
 //! Rules have those of PCRE, which ModSecurity compiles with `DOTALL` and `MULTILINE` and runs on bytes. Here they are
 //! translated for an automaton, which reads a value once whatever the pattern. What needs backtracking (look-around,
-//! back-references) is refused with a reason, but for look-around of plain words at the ends of a pattern; CRS 4 has
-//! none of it.
+//! back-references) is refused with a reason, but for look-around of plain words at the ends of a pattern and words that
+//! are compared with the first; CRS 4 has none of it.
 
 mod around;
+mod compared;
 mod pcre;
 mod possessive;
 mod required;
@@ -25,6 +26,7 @@ use regex_syntax::hir::{Hir, Look};
 use crate::bytes::Presence;
 
 use super::Screen;
+use compared::Compared;
 
 /// The whole match and the groups 1 to 9: what `capture` keeps in `TX:0` to `TX:9`.
 pub const GROUPS_MAX: usize = 10;
@@ -69,6 +71,7 @@ pub struct Expression {
     screen: Screen,
     /// Whether it can match at the end of a value, behind a newline, for which PCRE needs a `^` to be elsewhere.
     can_be_behind: bool,
+    compared: Option<Compared>,
 }
 
 impl Expression {
@@ -77,7 +80,9 @@ impl Expression {
     /// # Errors
     /// Why it cannot be used.
     pub fn new(pattern: &[u8], captures: bool) -> Result<Self, Refusal> {
-        let parsed = parse(&pcre::translate(pattern)?)?;
+        let (compared, rewritten) = Compared::read(pattern).unzip();
+        let captures = captures || compared.is_some();
+        let parsed = parse(&pcre::translate(rewritten.as_deref().unwrap_or(pattern))?)?;
         let pattern = possessive::settle(&parsed)?;
         let config = Config::new()
             .utf8_empty(false)
@@ -88,10 +93,14 @@ impl Expression {
             .configure(config)
             .build_from_hir(&pattern)
             .map_err(|error| Refusal::TooLarge(error.to_string()))?;
+        if compared.as_ref().is_some_and(|compared| regex.captures_len() != compared.groups()) {
+            let what = "a back-reference beside other groups";
+            return Err(Refusal::Unsupported { what, at: 0 });
+        }
         let properties = pattern.properties();
         let can_be_behind =
             properties.minimum_len() == Some(0) && properties.look_set().contains(Look::StartLF);
-        Ok(Self { screen: required::screen(&pattern), can_be_behind, pattern, regex })
+        Ok(Self { screen: required::screen(&pattern), can_be_behind, compared, pattern, regex })
     }
 
     /// Its syntax tree, to make one automaton of several. Bytes, no Unicode.
@@ -121,36 +130,55 @@ impl Expression {
     /// Whether it matches somewhere in a value.
     #[must_use]
     pub fn is_match(&self, value: &[u8]) -> bool {
-        if self.can_be_behind { self.find(value).is_some() } else { self.regex.is_match(value) }
+        let is_plain = !self.can_be_behind && self.compared.is_none();
+        if is_plain { self.regex.is_match(value) } else { self.find(value).is_some() }
     }
 
     /// Where it matches first.
     #[must_use]
     pub fn find(&self, value: &[u8]) -> Option<Range<usize>> {
-        let found = self.regex.find(value)?.range();
+        let found = match &self.compared {
+            None => self.regex.find(value)?.range(),
+            Some(_) => {
+                let mut groups = Default::default();
+                self.groups(value, &mut groups).then_some(())?;
+                return groups.first().cloned().flatten();
+            }
+        };
         (!self.is_behind(value, &found)).then_some(found)
     }
 
     /// Where it matches first, and where its groups do. Says whether it matches; `groups` is overwritten if so.
     pub fn groups(&self, value: &[u8], groups: &mut [Option<Range<usize>>; GROUPS_MAX]) -> bool {
+        let mut from = 0;
+        let found = loop {
+            let Some(found) = self.search(value, from) else { return false };
+            match (&self.compared, &found) {
+                (Some(compared), [_, Some(word), ..]) if !compared.holds(value, &found) => from = word.end,
+                _ => break found,
+            }
+        };
+        if found[0].as_ref().is_some_and(|whole| self.is_behind(value, whole)) {
+            return false;
+        }
+        *groups = found;
+        true
+    }
+
+    /// The groups of the first match from a place on.
+    fn search(&self, value: &[u8], from: usize) -> Option<[Option<Range<usize>>; GROUPS_MAX]> {
         let mut slots: [Option<NonMaxUsize>; GROUPS_MAX * 2] = [None; GROUPS_MAX * 2];
         // More slots than it has groups make it look behind the end of its table.
         let count = slots.len().min(self.regex.group_info().slot_len());
         let own = slots.get_mut(..count).unwrap_or_default();
-        if self.regex.search_slots(&Input::new(value), own).is_none() {
-            return false;
-        }
+        self.regex.search_slots(&Input::new(value).range(from..), own)?;
         let mut found: [Option<Range<usize>>; GROUPS_MAX] = Default::default();
         for (group, ends) in found.iter_mut().zip(slots.chunks_exact(2)) {
             if let [Some(begin), Some(end)] = ends {
                 *group = Some(begin.get()..end.get());
             }
         }
-        if found[0].as_ref().is_some_and(|whole| self.is_behind(value, whole)) {
-            return false;
-        }
-        *groups = found;
-        true
+        Some(found)
     }
 
     /// `^` of PCRE does not match behind a newline that ends the value, and there are no bytes to match there.
