@@ -11,11 +11,11 @@ out=$(mkdir -p "${1:?a folder for what they print}" && realpath "$1")
 shift
 cd "$(dirname "$0")/../.."
 cargo=${CARGO:-cargo}
-"$cargo" build --quiet --release --package klar
-"$cargo" build --quiet --release --package klar-edge --example pace
+"$cargo" build --quiet --profile dist --package klar
+"$cargo" build --quiet --profile dist --package klar-edge --example pace
 "$cargo" build --quiet --package klar-edge --example stand
 target=${CARGO_TARGET_DIR:-target}
-klar="$target/release/klar"
+klar="$target/dist/klar"
 failed=
 run() { # NAME COMMAND...
     name=$1

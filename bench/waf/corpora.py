@@ -3,8 +3,8 @@
 
     bench/waf/corpora.py [--out target/waf-corpora] [--check]
 
-`--check` writes the held-out halves for the check of the firewall (crates/klar-prove/firewall). Otherwise it
-writes benign/tune.jsonl, benign/held-out.jsonl, attacks/tune.jsonl and attacks/held-out.jsonl, the same each time.
+`--check` writes all but `tune` for the check of the firewall (crates/klar-prove/firewall). Otherwise it writes a file
+for each part, such as benign/tune.jsonl and attacks/held-out.jsonl, the same each time.
 corpus/README.md says what may be looked at.
 """
 
@@ -17,12 +17,12 @@ from collections import Counter
 from pathlib import Path
 
 import wire
-from corpus import build
+from corpus import build, fresh
 from corpus.attacks import bodies, payloads, protocol
 from corpus.benign import apis, browsing, uploads, words
 
-HALVES = ("tune", "held-out")
-PARTS = {"benign": (words, uploads, apis, browsing), "attacks": (payloads, bodies, protocol)}
+HALVES = ("tune", "check", "held-out")
+PARTS = {"benign": (words, uploads, apis, browsing, fresh), "attacks": (payloads, bodies, protocol, fresh)}
 AT_LEAST = {"benign": 2400, "attacks": 2000}
 
 
@@ -53,11 +53,12 @@ def write_check():
     for kind in PARTS:
         lines = []
         for half, one in make(kind):
-            if half != "held-out" or one.get("class") in ("protocol", "smuggling"):
+            if half == "tune" or one.get("class") in ("protocol", "smuggling"):
                 continue
             host = next((value for name, value in one["headers"] if name.lower() == "host"), "")
             keys = ("id", "class", "method", "path", "body", "body_b64")
             kept = {key: one[key] for key in keys if key in one}
+            kept |= {"held_out": True} if half == "held-out" else {}
             kept["headers"] = [pair for pair in one["headers"] if pair[0].lower() not in own]
             lines.append(json.dumps({**kept, "host": host}, ensure_ascii=False, separators=(",", ":")))
         (folder / f"{kind}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode(), 9, mtime=0))

@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--paranoia", type=int, choices=[1, 2, 3, 4], default=1)
     parser.add_argument("--crs", help="a checkout of the Core Rule Set, or `debian` for the package; default: KLAR_CRS_DIR, else debian")
     parser.add_argument("--rest", action="store_true", help="allow PUT, PATCH and DELETE, as whoever runs an API would")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the sums there, and each verdict of the tune half")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the sums there, and each verdict of the parts that rules may be tuned on")
     targets.add_arguments(parser)
     given = parser.parse_args()
 
@@ -107,7 +107,7 @@ def main():
     settings = targets.paranoia(given.paranoia, methods)
     kinds = ["benign", "attacks"] if given.corpus == "all" else [given.corpus]
     kept = {"target": given.target, "crs": str(crs), "paranoia": given.paranoia, "rest": given.rest, "half": given.half}
-    names = given.half == "tune"
+    names = given.half in ("tune", "check")
     for kind in kinds:
         chosen = requests(kind, given.half)
         begun = time.monotonic()

@@ -1,12 +1,13 @@
 //! What the demo needs of Debian: asked for once, and only what is missing.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use crate::shell::{has, output, run, say};
+use crate::world::target;
 
 /// The oldest Node that the demo app runs on.
 const NODE: u32 = 20;
@@ -81,6 +82,18 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
             ))
         }
     }
+}
+
+/// A program of a package of PyPI, such as `sqlmap==1.10.10`: installed once, beside what cargo builds.
+pub fn from_pypi(package: &str, program: &str) -> Result<PathBuf> {
+    let folder = target()?.join("tools").join(package);
+    let program = folder.join("bin").join(program);
+    if !program.is_file() {
+        say(format!("installing {package}"));
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", package]))?;
+    }
+    Ok(program)
 }
 
 fn install(packages: &[&str], is_root: bool) -> Result<()> {

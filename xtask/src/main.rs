@@ -1,4 +1,4 @@
-//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `reloads`, `rush`, `scores`, `faults`, `foreign` and `honest`.
+//! What the repository can do: `cargo xtask demo`, `test`, `soak`, `reloads`, `rush`, `scores`, `faults`, `foreign`, `honest` and `sqlmap`.
 
 mod demo;
 mod faults;
@@ -14,6 +14,7 @@ mod scores;
 mod shell;
 mod shop;
 mod soak;
+mod sqlmap;
 mod test;
 mod tour;
 mod world;
@@ -111,6 +112,9 @@ enum Task {
     /// Send the demo app honest requests that the Core Rule Set takes for attacks, and let them through one by one
     #[command(after_help = "Examples:\n  cargo xtask honest")]
     Honest,
+    /// Let sqlmap look for a way into the faulty twin, past klar and through it
+    #[command(after_help = "Examples:\n  cargo xtask sqlmap")]
+    Sqlmap,
     /// Let very many buyers buy at once, each with a double click: one order each, none lost
     #[command(after_help = "Examples:\n  cargo xtask rush\n  cargo xtask rush --buyers 100 --seconds 20")]
     Rush {
@@ -130,6 +134,7 @@ fn main() -> Result<()> {
         Task::Faults { numbers } => faults::faults(&numbers),
         Task::Scores => scores::alone(),
         Task::Honest => honest::honest(),
+        Task::Sqlmap => sqlmap::sqlmap(),
         Task::Shop => shop::alone(),
         Task::Foreign { bless } => foreign::alone(bless),
         Task::Rush { buyers, seconds } => rush::rush(buyers, seconds),

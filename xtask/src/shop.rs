@@ -99,7 +99,7 @@ fn tests(shop: &Shop, lisens: &Path, twins: &Path) -> Result<()> {
 /// Every operation, as each role and as nobody. Signing out is left out where it would end the fuzzer's own session,
 /// and what only takes its time is asked by nobody alone.
 fn fuzz(shop: &Shop) -> Result<()> {
-    let program = schemathesis()?;
+    let program = install::from_pypi(SCHEMATHESIS, "schemathesis")?;
     for who in ["official", "admin", "user"] {
         let client =
             Client::sign_in_as(&format!("{who}@lisens.example"), shop.world.https, &shop.world.authority()?)?;
@@ -128,16 +128,4 @@ fn run_quietly(who: &str, command: &mut Command) -> Result<()> {
     let report = output(command).with_context(|| format!("fuzzing as {who}"))?;
     println!("  as {who}: {}", report.trim().lines().last().unwrap_or_default().trim_matches(['=', ' ']));
     Ok(())
-}
-
-/// Installs it once, beside what cargo builds.
-fn schemathesis() -> Result<PathBuf> {
-    let folder = world::target()?.join("tools").join(SCHEMATHESIS);
-    let program = folder.join("bin/schemathesis");
-    if !program.is_file() {
-        say(format!("installing {SCHEMATHESIS}"));
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", SCHEMATHESIS]))?;
-    }
-    Ok(program)
 }

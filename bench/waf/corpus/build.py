@@ -114,12 +114,16 @@ class Corpus:
 
     def __init__(self, kind):
         self.kind, self.requests, self.numbers, self.seen = kind, [], {}, {}
+        # The folder of the requests that are added, if they were written one by one.
+        self.folder = None
 
     def lot(self, stem):
         return random.Random(f"{self.kind} {stem} {self.numbers.get(stem, 0)}")
 
     def half(self, stem):
-        return "tune" if int(digest(f"{self.kind} {stem}"), 16) % 2 else "held-out"
+        if self.folder == "unseen":
+            return "held-out"
+        return "tune" if int(digest(f"{self.kind} {stem}"), 16) % 2 else "check"
 
     def add(self, stem, note, method, path, headers, body=b"", **more):
         number = self.numbers[stem] = self.numbers.get(stem, 0) + 1
@@ -133,7 +137,7 @@ class Corpus:
                 one["body"] = body.decode()
         except UnicodeDecodeError:
             one["body_b64"] = base64.b64encode(body).decode()
-        if more:
+        if more or self.folder:
             key = method, path, str(headers), body
         else:
             key = normal(path, body)
