@@ -48,7 +48,8 @@ pub fn sqlmap() -> Result<()> {
         }
     }
     // It was the firewall that gave nothing away, not an app that was away.
-    let status = output(Command::new("curl").args(["-sk", "-o", "/dev/null", "-w", "%{http_code}", &through]))?;
+    let status =
+        output(Command::new("curl").args(["-sk", "-o", "/dev/null", "-w", "%{http_code}", &through]))?;
     ensure!(status.trim() == "200", "{PLACE} is answered with {status} through klar");
     raw.stop()?;
     ensure!(wrong.is_empty(), "sqlmap finds a way in through klar: {}", wrong.join("; "));
@@ -61,7 +62,15 @@ fn finds(program: &Path, folder: &Path, url: &str, more: &[&str]) -> Result<bool
     let out = folder.join("sqlmap");
     let mut command = Command::new(program);
     command
-        .args(["-u", &format!("{url}*"), "--batch", "--flush-session", "--random-agent", "--level=2", "--risk=2"])
+        .args([
+            "-u",
+            &format!("{url}*"),
+            "--batch",
+            "--flush-session",
+            "--random-agent",
+            "--level=2",
+            "--risk=2",
+        ])
         .args(["--dbms=postgresql", "--timeout=10", "--retries=1", "--ignore-code=*", "--disable-coloring"])
         .arg(format!("--output-dir={}", out.display()))
         .args(more);

@@ -47,6 +47,8 @@ pub const ATTEMPTS: u32 = 3;
 /// Bodies up to this size, in bytes, are held in memory: that of a request to send it again, that of an answer to
 /// be sure of it before the visitor sees its first byte.
 pub const HELD_MAX: usize = 64 * 1024;
+/// The beginning of a text that comes without a length is waited for no longer.
+const SOON: Duration = Duration::from_millis(500);
 /// An instance on this host accepts in microseconds or not at all.
 const CONNECT: Duration = Duration::from_secs(1);
 /// The first pause before the same instance is tried again; it doubles.
@@ -423,16 +425,27 @@ async fn hold(mut body: Metered, repeatable: bool, looked_at: Option<Look>) -> R
     let length = body.incoming.size_hint().exact();
     let is_short = length.is_some_and(|length| length <= HELD_MAX as u64);
     let most = looked_at.map_or(HELD_MAX, Look::most);
+    // Of a text that comes bit by bit, what has come soon.
+    let is_stream = length.is_none() && !matches!(looked_at, None | Some(Look::Whole)) && !repeatable;
+    let soon = tokio::time::Instant::now() + SOON;
     let mut held = BytesMut::new();
     if is_short || repeatable || looked_at.is_some() {
         while held.len() <= most {
-            match body.frame().await {
-                None => return Ok(Outgoing::Whole(held.freeze())),
-                Some(frame) => {
+            let frame = match is_stream {
+                true => tokio::time::timeout_at(soon, body.frame()).await,
+                false => Ok(body.frame().await),
+            };
+            match frame {
+                Err(_) => break,
+                Ok(None) => return Ok(Outgoing::Whole(held.freeze())),
+                Ok(Some(frame)) => {
                     if let Ok(data) = frame.map_err(|_| ())?.into_data() {
                         held.extend_from_slice(&data);
                     }
                 }
+            }
+            if is_stream && looked_at == Some(Look::IfText) && firewall::is_nothing_for_rules(&held) {
+                break;
             }
         }
     }

@@ -186,6 +186,8 @@ impl Inspection {
             self.with(|transaction, _| (transaction.wants_body(), transaction.has_format()))?;
         let is_short = length.is_some_and(|length| length <= HELD_MAX as u64);
         let kind = essence(kind);
+        // Browsers report what was kept from running, which is what the rules look for.
+        let is_report = kind.eq_ignore_ascii_case(b"application/csp-report");
         let look = if has_format {
             Some(Look::Whole)
         } else if starts(kind, b"text/") {
@@ -193,7 +195,7 @@ impl Inspection {
         } else {
             (is_short || !is_opaque(kind)).then_some(Look::IfText)
         };
-        let look = look.filter(|_| wants);
+        let look = look.filter(|_| wants && !is_report);
         self.awaited = self.awaited.and(look);
         look
     }
@@ -210,7 +212,7 @@ impl Inspection {
 
     /// Judges the body of the request, which is empty where there is none, or its beginning.
     pub fn body(&mut self, body: &[u8], is_whole: bool) -> Option<Blocked> {
-        let is_skipped = self.awaited.take() == Some(Look::IfText) && is_binary(body);
+        let is_skipped = self.awaited.take() == Some(Look::IfText) && is_nothing_for_rules(body);
         let body = if is_skipped { b"" } else { body };
         let (blocked, is_bad) = self.with(|transaction, caches| {
             transaction.push_body(body);
@@ -418,11 +420,11 @@ fn starts(text: &[u8], start: &[u8]) -> bool {
     text.get(..start.len()).is_some_and(|its| its.eq_ignore_ascii_case(start))
 }
 
-/// Whether the beginning of a body has what no text has.
-fn is_binary(body: &[u8]) -> bool {
+/// Whether the beginning of a body has what no text has, and does not look like a form, JSON or XML either.
+pub fn is_nothing_for_rules(body: &[u8]) -> bool {
     const LOOKED_AT: usize = 512;
     let is_strange = |byte: &u8| *byte < b' ' && !b"\t\n\r\x0c".contains(byte);
-    body.get(..LOOKED_AT).unwrap_or(body).iter().any(is_strange)
+    body.get(..LOOKED_AT).unwrap_or(body).iter().any(is_strange) && klar_waf::body::guess(body).is_none()
 }
 
 /// A media type without its parameters.

@@ -148,6 +148,8 @@ fn what_a_body_says_it_is_does_not_hide_it() {
         ("content-type: application/x-ours\r\n", "so wicked a text", "REQUEST_BODY"),
         ("content-type: text/csv\r\n", "\u{1}not only text: wicked", "REQUEST_BODY"),
         ("content-type: text/plain\r\n", &padded, "REQUEST_BODY"),
+        ("", "&a&q=\u{1}&b=evil", "ARGS:b"),
+        ("content-type: text/json\r\n", r#"{"a":"evil"}"#, "ARGS:json.a"),
         // Not well-formed, which nobody said it is.
         ("content-type: text/plain\r\n", "{\"a\":\"evil\",", "ARGS:json.a"),
     ] {
@@ -162,8 +164,14 @@ fn what_a_body_says_it_is_does_not_hide_it() {
     assert_eq!(app.got().len(), 0);
     // Nobody waits for what is no text, to see whether it is.
     assert_eq!(length_unknown("content-type: image/png\r\n", "a=evil").status, 200);
-    // Not well-formed, and nothing else: no harm.
-    assert_eq!(ask(&edge, "POST /", "content-type: text/plain\r\n", "[a](b)").status, 200);
+    // Not what it looks like: no harm.
+    let list = format!("<ul>{}", "<li>item".repeat(200));
+    let deep = "[ ".repeat(200);
+    let many = format!("[{}1]", "1,".repeat(2000));
+    for (kind, body) in [("html", &list[..]), ("plain", "[a](b)"), ("plain", &deep), ("plain", &many)] {
+        let kind = format!("content-type: text/{kind}\r\n");
+        assert_eq!(ask(&edge, "POST /", &kind, body).status, 200, "{body:.20}");
+    }
 }
 
 /// Of a long text the beginning is judged, and all of it arrives.

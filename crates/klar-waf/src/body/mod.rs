@@ -13,7 +13,7 @@ pub mod multipart;
 pub mod urlencoded;
 pub mod xml;
 
-pub use format::{guess, of_type};
+pub use format::{guess, of_type, without_mark};
 
 use crate::bytes::Pairs;
 

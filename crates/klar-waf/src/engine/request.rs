@@ -8,6 +8,9 @@ use crate::program::{COLLECTIONS, GROUPS};
 use crate::seclang::{BodyProcessor, Collection};
 use crate::transform::url_decode;
 
+/// So many names with values are taken from a body that only looks as if it had some.
+const GUESSED_ARGUMENTS_MAX: usize = 500;
+
 /// Which collections a pair goes into: with its value, and with its name.
 struct Into {
     values: Group,
@@ -210,7 +213,7 @@ impl Transaction<'_> {
         let body = std::mem::take(&mut memory.body);
         let mut pairs = std::mem::take(&mut memory.pairs);
         pairs.clear();
-        let limits = self.limits();
+        let mut limits = self.limits();
         let limit = self.settings.request_body_no_files_limit;
         let memory = &mut *self.memory;
         let mut trouble: Option<String> = None;
@@ -221,7 +224,12 @@ impl Transaction<'_> {
         };
         let processor = self.processor.or_else(|| body::guess(read));
         let is_guess = processor != self.processor;
-        let mut is_beyond = read.len() < body.len();
+        let (read, whole) = (if is_guess { body::without_mark(read) } else { read }, read.len());
+        if is_guess {
+            // What is no form may well have many of what looks like fields.
+            limits.arguments = limits.arguments.min(GUESSED_ARGUMENTS_MAX);
+        }
+        let mut is_beyond = whole < body.len();
         // What came before in the query counts.
         let mut size = number(memory, Collection::ArgsCombinedSize);
         match processor {
@@ -231,7 +239,7 @@ impl Transaction<'_> {
                 if form.is_invalid && !is_guess {
                     memory.set_number(Collection::UrlencodedError, 1);
                 }
-                trouble = form.limit.map(|limit| limit.to_string());
+                trouble = form.limit.filter(|_| !is_guess).map(|limit| limit.to_string());
             }
             Some(BodyProcessor::Json) => {
                 let outcome = memory.json.read(read, &limits, &mut pairs);
@@ -396,11 +404,11 @@ fn parts(memory: &mut Memory, reader: &body::multipart::Reader) {
     memory.set_number(Collection::MultipartUnmatchedBoundary, u64::from(flags.unmatched_boundary));
 }
 
-/// What is wrong with a body. Where its format is a guess, that it is not well-formed only says that it was a wrong one.
+/// What is wrong with a body. Where its format is a guess, that only says that it may have been a wrong one.
 fn said<F: std::fmt::Display>(format: &str, outcome: &Outcome<F>, is_guess: bool) -> Option<String> {
     match outcome {
         Outcome::Complete => None,
-        Outcome::Malformed { .. } if is_guess => None,
+        _ if is_guess => None,
         Outcome::Malformed { fault, at } => Some(format!("{format} parsing error: {fault}, at byte {at}")),
         Outcome::Limited(limit) => Some(format!("{format} parsing error: {limit}")),
     }

@@ -28,17 +28,26 @@ impl Compared {
     pub fn read(pattern: &[u8]) -> Option<(Self, Vec<u8>)> {
         let begin = memmem::find(pattern, FIRST)? + FIRST.len();
         let (mut out, mut rest) = (pattern.get(..begin)?.to_vec(), pattern.get(begin..)?);
+        is_between(pattern.get(..begin - FIRST.len())?).then_some(())?;
         let mut is_same = Vec::new();
         while let Some(at) = memmem::find(rest, SAME) {
             let other =
                 at.checked_sub(3).filter(|from| rest.get(*from..).is_some_and(|it| it.starts_with(OTHER)));
             let (from, to) = other.map_or((at, at + SAME.len()), |from| (from, from + OTHER.len()));
-            out.extend_from_slice(rest.get(..from)?);
+            let (before, behind) = (rest.get(..from)?, rest.get(to..)?);
+            // Nothing else may stand where the word does.
+            let is_alone = match other {
+                Some(_) => before.ends_with(b"]*?") && matches!(behind, [b'|' | b')', ..]),
+                None => before.ends_with(b"]*?(?:") && behind.starts_with(b")"),
+            };
+            (is_alone && is_between(before)).then_some(())?;
+            out.extend_from_slice(before);
             // What is the same word stands by itself, as the first does.
             out.extend_from_slice(if other.is_some() { br"([\d\w]+)" } else { FIRST });
             is_same.push(other.is_none());
-            rest = rest.get(to..)?;
+            rest = behind;
         }
+        is_between(rest).then_some(())?;
         out.extend_from_slice(rest);
         let ignores_case = pattern.starts_with(b"(?i");
         ((1..=WORDS_MAX).contains(&is_same.len())).then_some((Self { is_same, ignores_case }, out))
@@ -69,4 +78,11 @@ impl Compared {
             (begins && is_equal) == *is_same
         })
     }
+}
+
+/// Whether a part of a pattern can match no words but those that it names: else a match might be another one with other
+/// words in it, and looking for that takes more than one way through the value.
+fn is_between(part: &[u8]) -> bool {
+    let has = |text: &[u8]| memmem::find(part, text).is_some();
+    !part.contains(&b'.') && ![&b"[^"[..], br"\w", br"\d", br"\W", br"\D", br"\S"].into_iter().any(has)
 }
