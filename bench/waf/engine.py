@@ -23,7 +23,9 @@ KLAR_CORE = Path(__file__).parents[2] / "crates/klar-waf/rules/klar-core"
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rules", choices=["crs", "klar-core", "both"], default="crs")
-    chosen = parser.parse_args().rules
+    parser.add_argument("--core", type=Path, default=KLAR_CORE, help="klar's own rules, if others than these, such as older ones")
+    given = parser.parse_args()
+    chosen = given.rules
     crs = Path(os.environ.get("KLAR_CRS_DIR", targets.DEBIAN))
     blocks, level = os.environ.get("KLAR_WAF_MODE") == "block", os.environ.get("KLAR_WAF_PARANOIA", "1")
     # Read once at the start, and small: left for whoever cleans up temporary files.
@@ -35,7 +37,7 @@ def main():
     for name, text in (("engine.conf", engine), ("settings.conf", settings)):
         (folder / name).write_text(text)
     judge = os.environ.get("KLAR_JUDGE", "target/release/examples/judge")
-    core = sorted(KLAR_CORE.glob("*.conf")) if chosen != "crs" else []
+    core = sorted(given.core.glob("*.conf")) if chosen != "crs" else []
     # klar-core has settings of its own; only whether it blocks is decided here.
     (folder / "mode.conf").write_text(f"SecRuleEngine {'On' if blocks else 'DetectionOnly'}\n")
     if chosen == "klar-core":

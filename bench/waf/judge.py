@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import corpora
+from corpus import fresh
 import targets
 
 # Rules that add scores up, tell of them, or let a request through; none of them is the reason of a block.
@@ -25,6 +26,9 @@ SUMS = {949059, 949060, 949110, 949111, 949159, 949160, 949161, 959100, 959101, 
 
 
 def requests(kind, half):
+    if half == "fresh":
+        ids = {f"{one['id']}-1" for one in fresh.read(half, kind)}
+        return [(its, one) for its, one in corpora.make(kind) if one["id"] in ids]
     return [(its, one) for its, one in corpora.make(kind) if half in (its, "both")]
 
 
@@ -93,7 +97,7 @@ def judge_attacks(judged, names):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", choices=["benign", "attacks", "all"], default="all")
-    parser.add_argument("--half", choices=[*corpora.HALVES, "both"], default="held-out")
+    parser.add_argument("--half", choices=[*corpora.HALVES, "fresh", "both"], default="held-out")
     parser.add_argument("--paranoia", type=int, choices=[1, 2, 3, 4], default=1)
     parser.add_argument("--crs", help="a checkout of the Core Rule Set, or `debian` for the package; default: KLAR_CRS_DIR, else debian")
     parser.add_argument("--rest", action="store_true", help="allow PUT, PATCH and DELETE, as whoever runs an API would")

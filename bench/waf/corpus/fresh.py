@@ -9,7 +9,11 @@ from corpus.attacks.payloads import plain_headers
 
 
 def written(corpus):
-    file = build.HERE / corpus.folder / f"{corpus.kind}.jsonl"
+    return read(corpus.folder, corpus.kind)
+
+
+def read(folder, kind):
+    file = build.HERE / folder / f"{kind}.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
