@@ -10,9 +10,12 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use klar_base::look::{Counts, Explained, Wanted};
+use klar_base::shadow::Tried;
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, Hint, ServiceName};
-use klar_run::control::{DeployRequest, LogQuery, ReplayRequest, ReplayedRequest, UpgradeRequest};
+use klar_run::control::{
+    DeployRequest, LogQuery, ReplayRequest, ReplayedRequest, TryRequest, UpgradeRequest,
+};
 use klar_run::layout::Layout;
 use klar_run::report::{Event, Failure, Finding, HostStatus, LogLine, Receipt, Upgrade};
 use serde::Serialize;
@@ -198,6 +201,11 @@ impl Client {
     /// What the firewall says of a request that it stopped.
     pub async fn replay(&self, key: &AppKey, wanted: &ReplayRequest) -> Result<ReplayedRequest, ClientError> {
         self.post_json(&format!("/v1/apps/{key}/waf/replay"), wanted, "judging a request again").await
+    }
+
+    /// What other rules of the firewall would do with requests that were let through.
+    pub async fn try_rules(&self, key: &AppKey, wanted: &TryRequest) -> Result<Tried, ClientError> {
+        self.post_json(&format!("/v1/apps/{key}/waf/try"), wanted, "trying rules").await
     }
 
     /// All counters of the edge.

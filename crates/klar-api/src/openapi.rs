@@ -88,6 +88,10 @@ fn schemas() -> Value {
         .map(|name| reference(&format!("Event{name}")))
         .into();
     all.insert("Event".into(), json!({ "oneOf": variants, "discriminator": { "propertyName": "type" } }));
+    let files =
+        json!({ "type": "object", "properties": { "files": reference("RuleFiles") }, "required": ["files"] });
+    let rules = json!({ "oneOf": [{ "type": "string", "enum": ["core", "crs"] }, files] });
+    all.insert("TriedRules".into(), rules);
     all.insert("Findings".into(), json!({ "type": "array", "items": reference("Finding") }));
     all.insert("Archive".into(), json!({ "type": "string", "format": "binary" }));
     all.insert("Pem".into(), json!({ "type": "string" }));
@@ -428,6 +432,39 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("data", "string"),
         ],
     ),
+    (
+        "TryRequest",
+        &[
+            ("rules", "TriedRules"),
+            ("paranoia", "integer"),
+            ("exceptions", "[FirewallException]"),
+            ("attacked", "[[string]]"),
+        ],
+    ),
+    ("RuleFiles", &[("rules", "[[string]]"), ("data", "[[string]]")]),
+    (
+        "Tried",
+        &[
+            ("judged", "integer"),
+            ("times", "[integer]?"),
+            ("stopped", "[TriedRequest]"),
+            ("attacks", "[TriedAttacks]"),
+            ("refused", "RefusedRules?"),
+        ],
+    ),
+    (
+        "TriedRequest",
+        &[
+            ("request_id", "string"),
+            ("method", "string"),
+            ("path", "string"),
+            ("remote", "string"),
+            ("status", "integer"),
+            ("matches", "[FirewallFound]"),
+        ],
+    ),
+    ("FirewallFound", &[("rule", "integer"), ("message", "string"), ("place", "string")]),
+    ("RefusedRules", &[("count", "integer"), ("first", "string")]),
     ("DecodingStep", &[("name", "string"), ("value", "string")]),
     (
         "TriedAttacks",

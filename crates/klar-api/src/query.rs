@@ -3,12 +3,13 @@
 use klar_run::control::LogQuery;
 
 /// What `/logs` understands.
-pub(crate) const LOG_PARAMETERS: [(&str, &str); 5] = [
+pub(crate) const LOG_PARAMETERS: [(&str, &str); 6] = [
     ("service", "only this service or store"),
     ("instance", "only this instance, for instance `api.7`"),
     ("lines", "how many lines from the past, 100 when left out"),
     ("follow", "`true` goes on with new lines"),
     ("access", "`true` gives access records instead of output"),
+    ("shadow", "`true` gives what stricter rules of the firewall say of requests that were let through"),
 ];
 
 /// How many lines from the past when nobody says.
@@ -35,6 +36,7 @@ pub(crate) fn logs(query: &str) -> Result<LogQuery, String> {
             }
             "follow" => wanted.follow = switch(name, value)?,
             "access" => wanted.access = switch(name, value)?,
+            "shadow" => wanted.shadow = switch(name, value)?,
             other => {
                 let known: Vec<_> = LOG_PARAMETERS.iter().map(|(name, _)| *name).collect();
                 return Err(format!("`{other}` is unknown; there are {}", known.join(", ")));
@@ -46,7 +48,8 @@ pub(crate) fn logs(query: &str) -> Result<LogQuery, String> {
 
 /// Writes it. Nothing in it needs escaping: names and numbers only.
 pub(crate) fn of_logs(wanted: &LogQuery) -> String {
-    let mut query = format!("lines={}&follow={}&access={}", wanted.lines, wanted.follow, wanted.access);
+    let LogQuery { lines, follow, access, shadow, .. } = wanted;
+    let mut query = format!("lines={lines}&follow={follow}&access={access}&shadow={shadow}");
     if let Some(service) = &wanted.service {
         query.push_str(&format!("&service={service}"));
     }
@@ -76,6 +79,7 @@ mod tests {
             lines: 20,
             follow: true,
             access: false,
+            shadow: true,
         };
         assert_eq!(format!("{:?}", logs(&of_logs(&asked)).unwrap()), format!("{asked:?}"));
         assert_eq!(logs("").unwrap().lines, LINES_DEFAULT);
@@ -118,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_said() {
         for (query, expected) in [
-            ("line=2", "`line` is unknown; there are service, instance, lines, follow, access"),
+            ("line=2", "`line` is unknown; there are service, instance, lines, follow, access, shadow"),
             ("lines=many", "`lines`: `many` is not a whole number"),
             ("follow=maybe", "`follow`: `maybe` is neither `true` nor `false`"),
             ("instance=../x", "`instance`: `../x` is not written like `api.7`"),

@@ -32,6 +32,8 @@ pub enum Action {
     Purge,
     /// Judges a request again.
     Replay,
+    /// Judges requests by other rules.
+    Try,
     /// The counters of the edge.
     EdgeCounts,
     /// What the edge would do.
@@ -113,7 +115,7 @@ const fn operation(
 }
 
 /// All routes.
-pub static ROUTES: [Route; 19] = [
+pub static ROUTES: [Route; 20] = [
     get("/v1/status", Action::Status, Media::Json, "HostStatus", "Everything at a glance."),
     get("/v1/doctor", Action::Doctor, Media::Json, "Findings", "What this host can and cannot do."),
     get(
@@ -175,6 +177,15 @@ pub static ROUTES: [Route; 19] = [
         takes: Some("ReplayRequest"),
         media: Media::Json,
         gives: "ReplayedRequest",
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/apps/{app}/waf/try",
+        action: Action::Try,
+        doc: "What other rules of the firewall would do with requests that were let through. Nothing is sent.",
+        takes: Some("TryRequest"),
+        media: Media::Json,
+        gives: "Tried",
     },
     get("/v1/apps/{app}/logs", Action::Logs, Media::Lines, "LogLine", "Output of an app, oldest first."),
     get(

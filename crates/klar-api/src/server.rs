@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use klar_base::look::Wanted;
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
-use klar_run::control::{Control, DeployRequest, Events, ReplayRequest, UpgradeRequest};
+use klar_run::control::{Control, DeployRequest, Events, ReplayRequest, TryRequest, UpgradeRequest};
 use klar_run::report::Failure;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,8 @@ pub struct Uploaded {
 /// The most connections at once, and how many of them may be a stranger's.
 const CONNECTIONS_MAX: usize = 256;
 const STRANGERS_MAX: usize = 8;
+/// A rule set that is tried comes with the request.
+const RULES_MAX: usize = 40 << 20;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves the API for as long as it is polled, within a `LocalSet`.
@@ -285,6 +287,11 @@ async fn for_app<C: Control + 'static>(
             let wanted: ReplayRequest = read_json(request, limit).await?;
             let replayed = control.replay(key, wanted).await;
             Ok(body::json(StatusCode::OK, &replayed.map_err(|failure| (StatusCode::CONFLICT, failure))?))
+        }
+        Action::Try => {
+            let wanted: TryRequest = read_json(request, limit.max(RULES_MAX)).await?;
+            let tried = control.try_rules(key, wanted).await;
+            Ok(body::json(StatusCode::OK, &tried.map_err(|failure| (StatusCode::CONFLICT, failure))?))
         }
         Action::Logs => {
             let wanted = query::logs(request.uri().query().unwrap_or_default());

@@ -8,8 +8,10 @@ use klar_base::look::{
     StoredView, Wanted, Wellness, WouldKeep,
 };
 use klar_base::replay::{Attacked, Exception, Judged, Reason, Replayed, Sent, Step};
-use klar_base::signal::{CacheOutcome, DecidedBy};
-use klar_run::control::{ReplayRequest, ReplayedRequest, UpgradeRequest};
+use klar_base::shadow::{Tried, TriedRequest};
+use klar_base::signal::{CacheOutcome, DecidedBy, WafMatch};
+use klar_base::upstreams::{RefusedRules, RuleFiles};
+use klar_run::control::{ReplayRequest, ReplayedRequest, TriedRules, TryRequest, UpgradeRequest};
 use klar_run::report::{
     AppStatus, CertificateStatus, DrainingEdge, EdgeStatus, Failure, Finding, Grade, Health, HostStatus,
     InstanceState, InstanceStatus, LogLine, PreviousRelease, Problem, Readiness, ServiceStatus, StoreStatus,
@@ -177,6 +179,26 @@ fn replayed_shapes() {
     same_fields("FirewallMatch", reason);
     same_fields("DecodingStep", Step { name: String::new(), value: String::new() });
     same_fields("TriedAttacks", attacked);
+    let tried_request = TriedRequest {
+        request_id: String::new(),
+        method: String::new(),
+        path: String::new(),
+        remote: String::new(),
+        status: 200,
+        matches: Vec::new(),
+    };
+    let refused = RefusedRules { count: 1, first: String::new() };
+    let tried = Tried { judged: 1, times: None, stopped: Vec::new(), attacks: Vec::new(), refused: None };
+    let rules = TriedRules::Core;
+    same_fields(
+        "TryRequest",
+        TryRequest { rules, paranoia: 1, exceptions: Vec::new(), attacked: Vec::new() },
+    );
+    same_fields("RuleFiles", RuleFiles::default());
+    same_fields("Tried", tried);
+    same_fields("TriedRequest", tried_request);
+    same_fields("FirewallFound", WafMatch { rule: 1, message: String::new(), place: String::new() });
+    same_fields("RefusedRules", refused);
 }
 
 #[test]

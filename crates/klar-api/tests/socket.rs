@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use klar_api::{Client, ClientError, Settings};
 use klar_base::look::{Counts, Explained, Outcome, Wanted};
+use klar_base::shadow::Tried;
 use klar_base::signal::DecidedBy;
-use klar_base::upstreams::Purge;
+use klar_base::upstreams::{Purge, RuleFiles};
 use klar_base::{AppKey, Hint, Secret, ServiceName};
 use klar_run::control::{
-    Control, DeployRequest, Events, LogQuery, ReplayRequest, ReplayedRequest, UpgradeRequest,
+    Control, DeployRequest, Events, LogQuery, ReplayRequest, ReplayedRequest, TriedRules, TryRequest,
+    UpgradeRequest,
 };
 use klar_run::layout::Layout;
 use klar_run::report::{Event, Failure, Finding, Grade, HostStatus, LogLine, Receipt, Upgrade, UpgradeState};
@@ -130,6 +132,9 @@ impl Control for Double {
     }
     async fn replay(&self, _: AppKey, wanted: ReplayRequest) -> Result<ReplayedRequest, Failure> {
         Err(Failure::new(format!("request {} was not kept", wanted.request_id)).hint("later"))
+    }
+    async fn try_rules(&self, _: AppKey, wanted: TryRequest) -> Result<Tried, Failure> {
+        Err(Failure::new(format!("level {} cannot be tried", wanted.paranoia)))
     }
     async fn rollback(&self, key: AppKey) -> Events {
         self.note(format!("rollback {key}"));
@@ -317,6 +322,11 @@ fn every_question_reaches_the_core_and_comes_back() {
         let again = ReplayRequest { request_id: "0a".into(), exceptions: Vec::new() };
         let refused = client.replay(&key, &again).await.unwrap_err();
         assert_eq!(refused.to_string(), "request 0a was not kept");
+        let set = RuleFiles { rules: vec![("a.conf".into(), "#".repeat(3 << 20))], data: Vec::new() };
+        let rules = TriedRules::Files(set);
+        let wanted = TryRequest { rules, paranoia: 2, exceptions: Vec::new(), attacked: Vec::new() };
+        let refused = client.try_rules(&key, &wanted).await.unwrap_err();
+        assert_eq!(refused.to_string(), "level 2 cannot be tried");
         let purged = client.purge(&key, &Purge::Tag("goods".into())).await.unwrap();
         assert_eq!(purged.dropped, 3);
         client.down(&key, true, |_| {}).await.unwrap();

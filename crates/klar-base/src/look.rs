@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
 use crate::replay::{Replay, Replayed};
+use crate::shadow::{Trial, Tried};
 use crate::signal::{CacheOutcome, DecidedBy};
 
 /// What the core wants to know.
@@ -21,6 +22,8 @@ pub enum Question {
     Counts,
     /// What the firewall says of a request that it stopped. Answered by [`Told::Replayed`].
     Replay(Box<Replay>),
+    /// What other rules would do with requests that were let through. Answered by [`Told::Tried`].
+    Try(Box<Trial>),
 }
 
 /// What the edge says to a [`Question`].
@@ -35,6 +38,11 @@ pub enum Told {
     Replayed {
         /// See above.
         said: Result<Box<Replayed>, String>,
+    },
+    /// What other rules would do, or why that is not known.
+    Tried {
+        /// See above.
+        said: Result<Box<Tried>, String>,
     },
 }
 

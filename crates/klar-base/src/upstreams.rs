@@ -37,6 +37,7 @@ use crate::lines::Lines;
 use crate::look::{Question, Told};
 use crate::network::Network;
 use crate::replay::StoppedRequest;
+use crate::shadow::ShadowedRequest;
 use crate::signal::{AccessRecord, Totals, UpstreamVitals};
 use crate::{Secret, wire};
 
@@ -137,6 +138,9 @@ pub enum FromEdge {
         /// It understands [`Question::Replay`] and [`ToEdge::TakesLines`].
         #[serde(default)]
         replays: bool,
+        /// It understands [`Question::Try`].
+        #[serde(default)]
+        tries: bool,
         /// It serves HTTP/3, and so many messages with its sockets follow. `None`: it does not know of any.
         #[serde(default)]
         datagrams: Option<u32>,
@@ -194,6 +198,11 @@ pub enum FromEdge {
     Stopped {
         /// The requests.
         requests: Vec<StoppedRequest>,
+    },
+    /// Requests of which it is known now what stricter rules say.
+    Shadowed {
+        /// The requests.
+        requests: Vec<ShadowedRequest>,
     },
     /// Finished requests, oldest first, for a core that said [`ToEdge::TakesLines`]. They are no JSON: see
     /// [`FromEdge::receive`].
@@ -402,6 +411,9 @@ pub struct Waf {
     /// Rules of the app itself, in SecLang, before all others.
     #[serde(default)]
     pub own: String,
+    /// Rules that judge a sample of what these let through, at all levels, and stop nothing.
+    #[serde(default)]
+    pub shadow: Option<WafRules>,
 }
 
 /// Where the rules of a firewall come from.

@@ -627,6 +627,15 @@ section! {
         aliases: &["paranoia", "paranoia_level"],
     };
 
+    /// Whether stricter rules look at a sample of the requests that are let through: the Core Rule Set of this machine
+    /// at all its levels. They stop nothing; `klar waf report` says what they would have stopped, and `klar waf try`
+    /// tries other rules on these requests. For that the requests are kept, at most 64 MiB of them, without
+    /// passwords, tokens and cookies.
+    waf_shadow as "waf_shadow": bool = fixed("false") {
+        example: "waf_shadow = true",
+        aliases: &["shadow", "waf_learn"],
+    };
+
     /// How large the head of a request may be. A larger one is answered with 431.
     header_limit as "header_limit": ByteSize = fixed("\"32KiB\"") {
         example: r#"header_limit = "64KiB""#,

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use klar_base::Secret;
 use klar_base::datagrams::DatagramSpec;
 use klar_base::look::{Question, Told};
-use klar_base::replay::Replay;
 use klar_base::upstreams::{Datagrams, FromEdge, ListenerSpec, PROTOCOL, ToEdge};
 use klar_base::wire;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -164,6 +163,7 @@ impl Link {
                 draining: self.ending.load(Ordering::Relaxed),
                 answers: true,
                 replays: true,
+                tries: true,
                 datagrams: Some(rows.len() as u32),
             };
             let descriptors: Vec<_> = listeners.iter().map(|held| held.socket.as_fd()).collect();
@@ -213,7 +213,16 @@ impl Link {
                         }
                         Question::Counts => Told::Counts(Box::new(self.shared.counts())),
                         Question::Replay(wanted) => {
-                            self.replay(number, *wanted, &stream)?;
+                            let replay =
+                                move |shared: &Shared| Told::Replayed { said: shared.replay(&wanted) };
+                            self.aside(number, &stream, replay)?;
+                            continue;
+                        }
+                        Question::Try(wanted) => {
+                            let attempt = move |shared: &Shared| Told::Tried {
+                                said: shared.try_rules(&wanted, descriptors),
+                            };
+                            self.aside(number, &stream, attempt)?;
                             continue;
                         }
                     };
@@ -229,15 +238,20 @@ impl Link {
         Ok(())
     }
 
-    /// Judges a request again, one at a time: rules are compiled for it, and orders do not wait for that.
-    fn replay(self: &Arc<Self>, number: u64, wanted: Replay, stream: &Arc<UnixStream>) -> io::Result<()> {
+    /// Answers in a thread of its own, one question at a time: rules are compiled for it, and orders do not wait for that.
+    fn aside(
+        self: &Arc<Self>,
+        number: u64,
+        stream: &Arc<UnixStream>,
+        answer: impl FnOnce(&Shared) -> Told + Send + 'static,
+    ) -> io::Result<()> {
         if self.replays.swap(true, Ordering::AcqRel) {
-            let said = Err("another one is judged just now; ask again in a moment".to_owned());
+            let said = Err("others are judged just now; ask again in a moment".to_owned());
             return self.say(stream, &FromEdge::Answered { number, told: Told::Replayed { said } });
         }
         let (link, stream) = (self.clone(), stream.clone());
         let begun = std::thread::Builder::new().name("replay".into()).spawn(move || {
-            let told = Told::Replayed { said: link.shared.replay(&wanted) };
+            let told = answer(&link.shared);
             link.replays.store(false, Ordering::Release);
             // Whoever asked may be gone, and the core with it.
             let _ = link.say(&stream, &FromEdge::Answered { number, told });
@@ -399,11 +413,14 @@ impl Link {
             }
             // Those of a moment ago first, if nobody took them; as long as they wait no others are fetched.
             if unsent.is_empty() {
-                let requests = self.shared.stopped.take();
-                let stopped =
-                    (!requests.is_empty()).then(|| serde_json::to_vec(&FromEdge::Stopped { requests }));
-                // It is made of texts, which can be written.
-                unsent.extend(stopped.and_then(Result::ok));
+                let requests = self.shared.seen.stopped.take();
+                let stopped = (!requests.is_empty()).then_some(FromEdge::Stopped { requests });
+                let requests = self.shared.seen.let_through.take();
+                let shadowed = (!requests.is_empty()).then_some(FromEdge::Shadowed { requests });
+                // They are made of texts, which can be written.
+                unsent.extend(
+                    [stopped, shadowed].iter().flatten().filter_map(|one| serde_json::to_vec(one).ok()),
+                );
                 unsent.extend(self.shared.records.take());
             }
             while let Some(message) = unsent.pop_front() {

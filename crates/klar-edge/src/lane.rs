@@ -215,7 +215,7 @@ impl Visit {
         let id = RequestId::new(time_unix_ms);
         let inspection = match &site.rules {
             Some(rules) if route.waf != WafMode::Off => {
-                if lines.has(&firewall::CHECK) {
+                if lines.has(&firewall::CHECK) || Inspection::is_sampled(rules) {
                     return None;
                 }
                 let address = Address::of(visitor.address.to_canonical());

@@ -12,7 +12,7 @@ use klar_base::signal::{CacheOutcome, DecidedBy, ImageOutcome};
 
 use crate::counters::RouteTotals;
 use crate::fields;
-use crate::firewall::Inspection;
+use crate::firewall::{Inspection, Over};
 use crate::front::Visitor;
 use crate::records::Record;
 use crate::table::{AppTotals, Shared, SiteTable};
@@ -112,6 +112,13 @@ impl Drop for Story {
         let draft = &self.record;
         if let (Some(inspection), Some(site)) = (&mut self.inspection, &draft.site) {
             inspection.hand_over(&site.name, draft.request_id.as_str());
+            inspection.shadow(&Over {
+                time_unix_ms: draft.time_unix_ms,
+                request_id: draft.request_id.as_str(),
+                app: &site.app,
+                route: draft.route.as_deref(),
+                status: draft.status,
+            });
         }
         let agent = draft.user_agent.as_ref().map(|said| agent(said.as_bytes()));
         let record = Record {

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use klar_base::images::ImageRules;
 use klar_base::look::{Counts, RouteCounts, SiteView};
 use klar_base::replay::{Replay, Replayed};
+use klar_base::shadow::{Trial, Tried};
 use klar_base::signal::Totals;
 use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals, WafMode};
 use klar_base::{AppKey, InstanceId, Network, ReleaseId, Secret, ServiceName, upstreams};
@@ -27,7 +28,7 @@ use crate::cache::key::ByNumber;
 use crate::challenge::Challenges;
 use crate::counters::{Doors, RouteSums, RouteTotals};
 use crate::fields::Fields;
-use crate::firewall::{self, Rules, Stopped};
+use crate::firewall::{self, Rules, Seen};
 use crate::front::TurnedAway;
 use crate::guard::Clocks;
 use crate::headers;
@@ -330,8 +331,8 @@ pub struct Shared {
     pub connections: AtomicU32,
     pub arrivals: Arc<Arrivals>,
     pub records: Records,
-    /// Requests that the firewall stopped, on their way to the core.
-    pub stopped: Arc<Stopped>,
+    /// What the firewall has seen, on its way to the core.
+    pub seen: Seen,
     pub turned_away: TurnedAway,
     /// The thread that takes the notes.
     pub reporter: OnceLock<Thread>,
@@ -366,14 +367,14 @@ impl Memory {
         app: &AppKey,
         wanted: &upstreams::Waf,
         files: &[Arc<OwnedFd>],
-        stopped: &Arc<Stopped>,
+        seen: &Seen,
     ) -> Result<Arc<Rules>, String> {
         self.rules.retain(|_, rules| rules.strong_count() > 0);
         let key = firewall::key(wanted);
         if let Some(known) = self.rules.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let rules = Arc::new(Rules::new(&app.to_string(), wanted, files, stopped)?);
+        let rules = Arc::new(Rules::new(&app.to_string(), wanted, files, seen)?);
         self.rules.insert(key, Arc::downgrade(&rules));
         Ok(rules)
     }
@@ -412,7 +413,7 @@ impl Shared {
             connections: AtomicU32::new(0),
             arrivals: Arc::default(),
             records: Records::default(),
-            stopped: Arc::default(),
+            seen: Seen::default(),
             turned_away: TurnedAway::default(),
             reporter: OnceLock::new(),
             cache,
@@ -469,6 +470,17 @@ impl Shared {
         let site = table.app(&wanted.app).ok_or_else(|| format!("{} is not served", wanted.app))?;
         let rules = site.rules.as_ref().ok_or_else(|| format!("the firewall of {} is off", wanted.app))?;
         firewall::replay(rules, wanted).map(Box::new)
+    }
+
+    /// What other rules would do with requests that were let through.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn try_rules(&self, wanted: &Trial, files: Vec<OwnedFd>) -> Result<Box<Tried>, String> {
+        let table = self.table.load();
+        let site = table.app(&wanted.app).ok_or_else(|| format!("{} is not served", wanted.app))?;
+        let rules = site.rules.as_ref().ok_or_else(|| format!("the firewall of {} is off", wanted.app))?;
+        firewall::trial(rules, wanted, files).map(Box::new)
     }
 
     /// How everything is.
@@ -643,7 +655,7 @@ impl Shared {
             let epoch = epoch.number;
             self.cache.serve(&site.app, epoch, &serving);
             let rules =
-                site.waf.map(|waf| memory.rules(&site.app, &waf, &folders, &self.stopped)).transpose()?;
+                site.waf.map(|waf| memory.rules(&site.app, &waf, &folders, &self.seen)).transpose()?;
             let is_open = routes.iter().all(|route: &RouteTable| route.clients.is_none());
             let http3 = (site.http3 && is_open).then(|| headers::http3_at(config.https_port));
             let table = Arc::new(SiteTable {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use klar_base::look::{Counts, Explained, Wanted};
 use klar_base::replay::{Exception, Replayed, Sent};
-use klar_base::upstreams::Purge;
+use klar_base::shadow::Tried;
+use klar_base::upstreams::{Purge, RuleFiles};
 use klar_base::{AppKey, Secret, ServiceName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -75,6 +76,8 @@ pub struct LogQuery {
     pub follow: bool,
     /// Access records instead of output; `text` is then one JSON object.
     pub access: bool,
+    /// Instead, what stricter rules say of requests that were let through: each a [`ShadowedRequest`] as JSON.
+    pub shadow: bool,
 }
 
 /// A request that the firewall stopped, to be judged again.
@@ -95,6 +98,34 @@ pub struct ReplayedRequest {
     pub sent: Sent,
     /// What the firewall says of it.
     pub replayed: Replayed,
+}
+
+/// Other rules, to be tried on requests that were let through.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TryRequest {
+    /// Which.
+    pub rules: TriedRules,
+    /// At which level.
+    pub paranoia: u8,
+    /// Exceptions to try with them, beside those of `klar.toml`.
+    #[serde(default)]
+    pub exceptions: Vec<Exception>,
+    /// As in [`Trial::attacked`](klar_base::shadow::Trial::attacked).
+    #[serde(default)]
+    pub attacked: Vec<(String, String)>,
+}
+
+/// Which rules are tried.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriedRules {
+    /// klar's own.
+    Core,
+    /// The Core Rule Set of this machine.
+    Crs,
+    /// These.
+    Files(RuleFiles),
 }
 
 /// What a core does when it is asked.
@@ -128,6 +159,8 @@ pub trait Control {
     async fn edge_explain(&self, wanted: Wanted) -> Result<Explained, Failure>;
     /// What the firewall says of a request that it stopped, and what it would say with exceptions. Nothing is sent.
     async fn replay(&self, key: AppKey, wanted: ReplayRequest) -> Result<ReplayedRequest, Failure>;
+    /// What other rules would do with requests that were let through and kept. Nothing is sent.
+    async fn try_rules(&self, key: AppKey, wanted: TryRequest) -> Result<Tried, Failure>;
     /// Output of an app. Ends when it is not followed, or when the receiver is dropped.
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure>;
     /// `klar.toml` as it is in force for the release that serves, with where each value came from.

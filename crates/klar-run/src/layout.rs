@@ -189,6 +189,10 @@ impl Layout {
     pub fn access_log(&self, key: &AppKey) -> PathBuf {
         self.app(key).join("access/access.jsonl")
     }
+    /// What stricter rules of the firewall say of requests of an app that were let through.
+    pub fn shadow_log(&self, key: &AppKey) -> PathBuf {
+        self.app(key).join("access/shadow.jsonl")
+    }
     /// Requests of an app that the firewall stopped.
     pub fn stopped(&self, key: &AppKey) -> PathBuf {
         self.app(key).join("stopped")

@@ -478,6 +478,11 @@ pub enum Waf {
         after_help = "Examples:\n  klar waf report\n  klar waf report --json | jq -s 'group_by(.rule)'"
     )]
     Report(WafReport),
+    /// Judge requests that were let through by other rules, and find the exceptions that let the honest ones pass
+    #[command(
+        after_help = "Examples:\n  klar waf try                                   the next level, or the Core Rule Set instead of klar's own rules\n  klar waf try --level 3 --write                 puts the exceptions that level 3 needs into klar.toml\n  klar waf try --rules coreruleset-4.28.0.tar.gz  a newer release, before `klar waf add`\n  klar waf try --json | jq .then.stopped"
+    )]
+    Try(WafTry),
     /// Say what the firewall found in a request, and which exception would let it through
     #[command(after_help = "Examples:\n  klar waf explain 01a20302f13ee046f683e8051d44287b")]
     Explain {
@@ -505,6 +510,21 @@ pub struct WafReport {
     /// Look through so many of the newest requests
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100_000)]
     pub records: usize,
+}
+
+/// `klar waf try`.
+#[derive(Debug, Args)]
+pub struct WafTry {
+    /// `crs` (the Core Rule Set of this machine), `core` (klar's own), or a release of the Core Rule Set: its folder or
+    /// .tar.gz
+    #[arg(long, value_name = "RULES")]
+    pub rules: Option<String>,
+    /// At this paranoia level; without it, of the Core Rule Set the one above that in force
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub level: Option<u8>,
+    /// Put the exceptions into klar.toml
+    #[arg(long)]
+    pub write: bool,
 }
 
 /// `klar waf allow`.

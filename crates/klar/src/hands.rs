@@ -89,7 +89,7 @@ impl Klar for Hands {
     fn logs<'a>(&'a self, service: Option<&'a str>, lines: usize) -> Doing<'a, Vec<String>> {
         Box::pin(async move {
             let service = service.map(ServiceName::new).transpose().map_err(|why| why.to_string())?;
-            let query = LogQuery { service, instance: None, lines, follow: false, access: false };
+            let query = LogQuery { service, lines, ..LogQuery::default() };
             let mut said = Vec::new();
             let each = |line: klar_run::report::LogLine| {
                 said.push(line.text);
@@ -107,8 +107,7 @@ impl Klar for Hands {
             // They come in batches.
             tokio::time::sleep(Duration::from_millis(500)).await;
             let wanted: BTreeSet<&str> = requests.iter().map(String::as_str).collect();
-            let query =
-                LogQuery { service: None, instance: None, lines: RECORDS, follow: false, access: true };
+            let query = LogQuery { lines: RECORDS, access: true, ..LogQuery::default() };
             let mut count = 0;
             let each = |line: klar_run::report::LogLine| {
                 let record: Result<AccessRecord, _> = serde_json::from_str(&line.text);

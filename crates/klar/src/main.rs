@@ -47,6 +47,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Scale { wanted: (service, number) }) => operate::scale(context, service, number),
         Some(Verb::Cache(Cache::Purge(wanted))) => operate::purge(context, &wanted),
         Some(Verb::Waf(Waf::Report(wanted))) => waf::report(context, &wanted),
+        Some(Verb::Waf(Waf::Try(wanted))) => waf::attempt(context, &wanted),
         Some(Verb::Waf(Waf::Explain { id })) => waf::explain(context, &id),
         Some(Verb::Waf(Waf::Allow(wanted))) => waf::allow(context, &wanted),
         Some(Verb::Waf(Waf::Add { from })) => waf::add(context, &from),

@@ -11,7 +11,9 @@
 mod raw;
 mod replay;
 mod rules;
+mod shadow;
 mod stopped;
+mod trial;
 
 use std::cell::RefCell;
 use std::io;
@@ -27,8 +29,12 @@ use klar_base::upstreams::WafMode;
 use klar_waf::engine::{Answer, Caches, Head, Matched, Memory, Paused, Transaction};
 
 pub use replay::replay;
-pub use rules::{Key, Rules, key};
+pub use rules::{Key, Rules, Seen, key};
+pub use shadow::Over;
 pub use stopped::{Place, Stopped};
+pub use trial::trial;
+
+use raw::Raw;
 
 use crate::answer::{Answer as Answered, Source};
 use crate::fields::Fields;
@@ -87,6 +93,8 @@ pub struct Inspection {
     awaited: Option<Look>,
     /// The request, if it is to be kept.
     sent: Option<(Place, Box<Sent>)>,
+    /// The same, for stricter rules to look at.
+    sample: Option<Box<Raw>>,
 }
 
 /// How much of the body of a request is judged.
@@ -152,7 +160,8 @@ impl Inspection {
         let blocked = with_caches(rules, |caches| blocked(transaction.request(caches, &head)));
         let awaited = blocked.is_none().then_some(Look::Whole);
         let rules = rules.clone();
-        let mut inspection = Self { rules, paused: Some(transaction.pause()), mode, awaited, sent: None };
+        let mut inspection =
+            Self { rules, paused: Some(transaction.pause()), mode, awaited, sent: None, sample: None };
         if blocked.is_some() {
             inspection.keep(asking.has_body);
         }
@@ -224,6 +233,8 @@ impl Inspection {
         })?;
         if is_bad {
             self.keep(!is_whole);
+        } else if Self::is_sampled(&self.rules) {
+            self.sample = self.with(|transaction, _| Box::new(Raw::of(&transaction.seen(), !is_whole)));
         }
         blocked
     }

@@ -73,16 +73,22 @@ pub fn replay(rules: &Arc<Rules>, wanted: &Replay) -> Result<Replayed, String> {
     let now = Arc::new(rules.with("")?);
     let with = Arc::new(rules.with(&wanted.own)?);
     let parameters = wanted.parameters.iter().take(PARAMETERS_MAX);
-    let attacks = parameters.filter_map(|parameter| {
-        // What else is wrong with the request would stop every attack.
-        let others = wanted.parameters.iter().filter(|other| *other != parameter);
-        let calm = others.fold(raw.clone(), |raw, other| raw.with(other, HARMLESS).unwrap_or(raw));
-        attacked(&now, &with, &calm, parameter)
-    });
+    let attacks =
+        parameters.filter_map(|parameter| attacked(&now, &with, &raw, parameter, &wanted.parameters));
     Ok(Replayed { attacks: attacks.collect(), now: judged(&now, &raw), then: judged(&with, &raw) })
 }
 
-fn attacked(now: &Arc<Rules>, then: &Arc<Rules>, calm: &Raw, parameter: &str) -> Option<Attacked> {
+/// What becomes of attacks in the place of what was sent. Nothing else stands at the `others`.
+pub fn attacked(
+    now: &Arc<Rules>,
+    then: &Arc<Rules>,
+    raw: &Raw,
+    parameter: &str,
+    others: &[String],
+) -> Option<Attacked> {
+    // What else is wrong with the request would stop every attack.
+    let others = others.iter().filter(|other| *other != parameter);
+    let calm = others.fold(raw.clone(), |raw, other| raw.with(other, HARMLESS).unwrap_or(raw));
     let mut told = Attacked {
         parameter: parameter.to_owned(),
         tried: 0,
@@ -90,15 +96,14 @@ fn attacked(now: &Arc<Rules>, then: &Arc<Rules>, calm: &Raw, parameter: &str) ->
         stopped_then: 0,
         freed: Vec::new(),
     };
-    // What is wrong with the rest would stop every attack.
     let harmless = calm.with(parameter, HARMLESS)?;
-    if judge(then, &harmless, |_| ()).0 == Some(WafVerdict::Blocked) {
+    if judge(then, WafMode::Block, &harmless, |_| ()).0 == Some(WafVerdict::Blocked) {
         return Some(told);
     }
     for attack in ATTACKS {
         let raw = calm.with(parameter, attack.as_bytes())?;
-        let [is_stopped_now, is_stopped_then] =
-            [now, then].map(|rules| judge(rules, &raw, |_| ()).0 == Some(WafVerdict::Blocked));
+        let [is_stopped_now, is_stopped_then] = [now, then]
+            .map(|rules| judge(rules, WafMode::Block, &raw, |_| ()).0 == Some(WafVerdict::Blocked));
         told.tried += 1;
         told.stopped_now += u32::from(is_stopped_now);
         told.stopped_then += u32::from(is_stopped_then);
@@ -110,7 +115,7 @@ fn attacked(now: &Arc<Rules>, then: &Arc<Rules>, calm: &Raw, parameter: &str) ->
 }
 
 fn judged(rules: &Arc<Rules>, raw: &Raw) -> Judged {
-    let (verdict, (score, matches)) = judge(rules, raw, |inspection| {
+    let (verdict, (score, matches)) = judge(rules, WafMode::Block, raw, |inspection| {
         let score = inspection.finding().and_then(|finding| finding.score);
         (score, inspection.reasons())
     });
@@ -118,8 +123,9 @@ fn judged(rules: &Arc<Rules>, raw: &Raw) -> Judged {
 }
 
 /// What becomes of a request, and what `look` finds then.
-fn judge<T>(
+pub fn judge<T>(
     rules: &Arc<Rules>,
+    mode: WafMode,
     raw: &Raw,
     look: impl FnOnce(&mut Inspection) -> T,
 ) -> (Option<WafVerdict>, T) {
@@ -138,7 +144,7 @@ fn judge<T>(
         id: "replay",
         has_body: !raw.body.is_empty() || raw.is_cut,
     };
-    let (mut inspection, mut blocked) = Inspection::begin(rules, WafMode::Block, asking, &headers);
+    let (mut inspection, mut blocked) = Inspection::begin(rules, mode, asking, &headers);
     if blocked.is_none() {
         // What was kept of the body is what the rules have seen.
         blocked = inspection.body(&raw.body, !raw.is_cut);

@@ -108,6 +108,21 @@ impl Waiting {
     }
 }
 
+/// A request of which nothing is known yet.
+pub fn nothing() -> Sent {
+    let text = String::new;
+    Sent {
+        method: text(),
+        target: text(),
+        protocol: text(),
+        remote: text(),
+        headers: Vec::new(),
+        body: text(),
+        is_cut: false,
+        is_masked: false,
+    }
+}
+
 /// The request as it came, without what may be secret. `is_cut`: more of its body was to come.
 pub fn sent(seen: &Request<'_>, is_cut: bool) -> Sent {
     let mut is_masked = false;

@@ -212,6 +212,7 @@ impl World {
                 rules: WafRules::Core,
                 paranoia: 1,
                 own: SUSPICIOUS.into(),
+                shadow: None,
             }),
         };
         let config = EdgeConfig {

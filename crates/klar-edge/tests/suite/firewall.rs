@@ -1,12 +1,15 @@
 //! The firewall, seen from outside: what reaches the app, what visitors get, and what is on the record.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use crate::common::{Answer, App, Edge, HOST, Then, http2, reply, route};
+use crate::common::{Answer, App, Edge, HOST, PATIENCE, Then, http2, reply, route};
 use crate::look;
 use klar_base::Secret;
 use klar_base::look::{Question, Told};
-use klar_base::replay::{Replay, Replayed, StoppedRequest};
+use klar_base::replay::{Replay, Replayed, Sent, StoppedRequest};
+use klar_base::shadow::{Shadowed, ShadowedRequest, Trial, Tried};
 use klar_base::signal::{AccessRecord, DecidedBy, WafVerdict};
 use klar_base::upstreams::{Route, RuleFiles, Waf, WafMode, WafRules};
 
@@ -35,6 +38,10 @@ SecRule RESPONSE_BODY "@contains Traceback" "id:3,phase:4,deny,status:403,log,ms
 
 /// An app that says how much it got, with an edge before it that has these rules.
 fn edge(mode: WafMode, rules: WafRules, own: &str, files: &[(&str, &str)]) -> (App, Edge) {
+    edge_with(mode, Waf { rules, paranoia: 1, own: own.to_owned(), shadow: None }, files)
+}
+
+fn edge_with(mode: WafMode, waf: Waf, files: &[(&str, &str)]) -> (App, Edge) {
     let app = App::start(|got, stream| match got.line.as_str() {
         "GET /leak" => reply(stream, "200 OK", "content-type: text/html\r\n", "<h1>Traceback</h1>"),
         "GET /leak/later" => {
@@ -45,7 +52,6 @@ fn edge(mode: WafMode, rules: WafRules, own: &str, files: &[(&str, &str)]) -> (A
         "GET /code.js" => reply(stream, "200 OK", "content-type: text/javascript\r\n", "'Traceback'"),
         _ => reply(stream, "200 OK", "content-type: text/plain\r\n", &format!("{} bytes", got.body.len())),
     });
-    let waf = Waf { rules, paranoia: 1, own: own.to_owned() };
     let set = RuleFiles {
         rules: files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
         data: vec![("words.data".into(), "nasty\n".into())],
@@ -408,4 +414,123 @@ fn what_would_be_stopped_is_kept() {
     assert_eq!(answers.each_ref().map(|answer| answer.status), [200; 4]);
     answers.iter().for_each(|answer| drop(edge.record(answer)));
     assert_eq!(stopped(&edge).sent.target, "/?q=evil");
+}
+
+/// Rules with levels, in the words of the Core Rule Set.
+const LEVELS: &str = r#"
+SecAction "id:20,phase:1,pass,nolog,setvar:tx.inbound_anomaly_score_threshold=5"
+SecRule ARGS "@contains bad" "id:21,phase:2,pass,log,msg:'Bad',tag:'paranoia-level/1',setvar:tx.inbound_anomaly_score_pl1=+5"
+SecRule TX:detection_paranoia_level "@lt 2" "id:22,phase:2,pass,nolog,skipAfter:END"
+SecRule ARGS "@contains doubtful" "id:23,phase:2,pass,log,msg:'Doubtful',tag:'paranoia-level/2',setvar:tx.inbound_anomaly_score_pl2=+3"
+SecRule TX:detection_paranoia_level "@lt 3" "id:24,phase:2,pass,nolog,skipAfter:END"
+SecRule ARGS "@contains fu" "id:25,phase:2,pass,log,msg:'Any',tag:'paranoia-level/3',setvar:tx.inbound_anomaly_score_pl3=+2"
+SecMarker END
+SecAction "id:26,phase:2,pass,nolog,setvar:tx.sum=%{tx.inbound_anomaly_score_pl1},setvar:tx.sum=+%{tx.inbound_anomaly_score_pl2},setvar:tx.sum=+%{tx.inbound_anomaly_score_pl3}"
+SecRule TX:sum "@ge 5" "id:27,phase:2,deny,status:403,log,msg:'Too much'"
+"#;
+
+/// Asks for it until stricter rules have looked at it: they rest in between.
+fn shadowed(edge: &Edge, line: &str, headers: &str, body: &str) -> ShadowedRequest {
+    let target = line.split(' ').nth(1).unwrap();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        assert_eq!(ask(edge, line, headers, body).status, 200, "{line}");
+        let heard = edge.core().wait("anything", |heard| Some(heard.shadowed.clone()));
+        if let Some(found) = heard.into_iter().find(|one| one.sent.target == target) {
+            return found;
+        }
+        assert!(Instant::now() < end, "nobody looked at {line}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What is let through is looked at by all levels; passwords stay here, and nothing is stopped for it.
+#[test]
+fn stricter_rules_look_at_what_is_let_through() {
+    let set = WafRules::Set { name: "ours".into(), file: 0, digest: "1".into() };
+    let waf = Waf { rules: WafRules::Core, paranoia: 1, own: String::new(), shadow: Some(set) };
+    let (_app, edge) = edge_with(WafMode::Block, waf, &[("a.conf", LEVELS)]);
+    for (target, stopped_from, found) in [
+        ("/a?q=fine", None, vec![]),
+        ("/b?q=bad", Some(1), vec![(1, 21), (1, 27)]),
+        ("/c?q=doubtful", Some(3), vec![(2, 23), (3, 25), (1, 27)]),
+        ("/d?q=fu", None, vec![(3, 25)]),
+    ] {
+        let one = shadowed(&edge, &format!("GET {target}"), "", "");
+        assert_eq!(one.found.stopped_from, stopped_from, "{target}");
+        let matches = one.found.matches.iter().map(|one| (one.level, one.found.rule));
+        assert_eq!(matches.collect::<Vec<_>>(), found, "{target}");
+        assert_eq!((one.status, one.route.as_deref()), (200, Some("/*")));
+    }
+    let one = shadowed(&edge, "POST /login", FORM, "name=fulla&password=doubtful1");
+    assert_eq!(one.sent.body, "name=fulla&password=xxxxxxxx1", "what is kept");
+    let places: Vec<&str> = one.found.matches.iter().map(|one| &*one.found.place).collect();
+    assert!(places.contains(&"ARGS:password"), "they look at what came: {places:?}");
+    assert_eq!(edge.get("/?q=1%27%20UNION%20SELECT%20a%20FROM%20b--").status, 403);
+    let heard = edge.core().wait("all", |heard| Some(heard.shadowed.clone()));
+    assert!(heard.iter().all(|one| !one.sent.target.contains("UNION")), "what is stopped is none of theirs");
+}
+
+/// Requests that were kept, judged by rules that are not in force: at one level, with exceptions and without.
+#[test]
+fn other_rules_are_tried() {
+    let (_app, edge) = guarded();
+    let sent = |target: &str| Sent {
+        method: "GET".into(),
+        target: target.into(),
+        protocol: "HTTP/1.1".into(),
+        remote: "203.0.113.7".into(),
+        headers: vec![("host".into(), HOST.into())],
+        body: String::new(),
+        is_cut: false,
+        is_masked: false,
+    };
+    let app = edge.config.sites[0].app.clone();
+    let kept = |(number, target): (u64, &&str)| ShadowedRequest {
+        time_unix_ms: 100 + number,
+        request_id: format!("{number}"),
+        app: app.clone(),
+        route: None,
+        status: 200,
+        found: Shadowed::default(),
+        sent: sent(target),
+    };
+    let targets = ["/a?q=fine", "/b?q=bad", "/c?q=doubtful", "/d?q=fu"];
+    let mut lines: String =
+        (0..).zip(&targets).map(kept).map(|one| serde_json::to_string(&one).unwrap() + "\n").collect();
+    lines.push_str("{\"time_unix_ms\": 7, half a line");
+    let file = |text: &str| {
+        let path = edge.control.with_file_name(format!("{}.json", text.len()));
+        std::fs::write(&path, text).unwrap();
+        OwnedFd::from(std::fs::File::open(path).unwrap())
+    };
+    let set = RuleFiles { rules: vec![("a.conf".into(), LEVELS.into())], data: Vec::new() };
+    let files = [file(&lines), file(&serde_json::to_string(&set).unwrap())];
+    let attempt = |rules, paranoia, own: &str, attacked: &[(&str, &str)]| {
+        let attacked = attacked.iter().map(|(id, place)| (id.to_string(), place.to_string())).collect();
+        let trial = Trial { app: app.clone(), rules, paranoia, own: own.to_owned(), requests: 0, attacked };
+        match look::ask_with(&edge, Question::Try(Box::new(trial)), &files) {
+            Told::Tried { said } => said.map(|tried| *tried),
+            other => panic!("{other:?} for a trial"),
+        }
+    };
+    let ids = |tried: &Tried| tried.stopped.iter().map(|one| one.request_id.clone()).collect::<Vec<_>>();
+    for (level, stopped) in [(1, &["1"][..]), (2, &["1"]), (3, &["1", "2"]), (4, &["1", "2"])] {
+        let tried = attempt(Some(1), level, "", &[]).unwrap();
+        assert_eq!(
+            (tried.judged, tried.times, ids(&tried)),
+            (4, Some((100, 103)), stopped.iter().map(ToString::to_string).collect()),
+            "{level}"
+        );
+    }
+    let own = "SecRule REQUEST_FILENAME \"@streq /c\" \"id:6,phase:1,pass,nolog,ctl:ruleRemoveTargetById=25;ARGS:q\"\n";
+    let tried = attempt(Some(1), 3, own, &[("2", "q")]).unwrap();
+    assert_eq!(ids(&tried), ["1"]);
+    assert_eq!((tried.attacks.len(), tried.attacks[0].tried), (1, 40));
+    let tried = attempt(None, 1, "", &[]).unwrap();
+    assert!(
+        ids(&tried).is_empty(),
+        "klar's own rules have nothing against them, nor has the app's: {tried:?}"
+    );
+    assert!(attempt(Some(7), 1, "", &[]).unwrap_err().contains("did not come along"));
 }

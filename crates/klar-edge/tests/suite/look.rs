@@ -1,5 +1,6 @@
 //! What the edge says of itself: what it would do with a request, and what it counts.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -10,9 +11,14 @@ use klar_base::signal::{CacheOutcome, DecidedBy};
 use klar_base::upstreams::{CacheRules, ForwardedHeader, Front, ToEdge};
 
 pub fn ask(edge: &Edge, question: Question) -> Told {
+    ask_with(edge, question, &[])
+}
+
+/// With files beside the question.
+pub fn ask_with(edge: &Edge, question: Question, files: &[OwnedFd]) -> Told {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-    edge.core().send(&ToEdge::Ask { number, question }, &[]);
+    edge.core().send(&ToEdge::Ask { number, question }, files);
     edge.core().wait("an answer", |heard| {
         heard.told.iter().find(|(answered, _)| *answered == number).map(|(_, told)| told.clone())
     })

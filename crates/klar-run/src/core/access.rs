@@ -1,14 +1,17 @@
-//! Access records on disk: one JSON object a line, for each app, rotated by size.
+//! Access records on disk, and what stricter rules say of requests: one JSON object a line, for each app, rotated by size.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use klar_base::AppKey;
 use klar_base::lines::Lines;
+use klar_base::shadow::ShadowedRequest;
 use klar_base::signal::AccessRecord;
+use serde::Serialize;
 
 use crate::layout::Layout;
 
@@ -19,7 +22,7 @@ const FILES: u32 = 4;
 #[derive(Debug)]
 pub(super) struct AccessLogs {
     layout: Layout,
-    open: RefCell<BTreeMap<AppKey, (File, u64)>>,
+    open: RefCell<BTreeMap<PathBuf, (File, u64)>>,
 }
 
 impl AccessLogs {
@@ -38,40 +41,55 @@ impl AccessLogs {
         for (app, text) in by_app {
             // Whoever says so may be anybody: of an app that is none, nothing is kept.
             if let Ok(key) = app.parse() {
-                self.append_or_say(&key, &text);
+                self.append_or_say(&self.layout.access_log(&key), &text);
             }
         }
     }
 
     /// The same for those of an edge of an older klar.
     pub(super) fn write_records(&self, records: &[AccessRecord]) {
+        let records = records.iter().filter_map(|record| Some((record.app.as_ref()?, record)));
+        self.write_each(records, |key| self.layout.access_log(key));
+    }
+
+    /// Writes what stricter rules say of requests of apps that are here.
+    pub(super) fn write_shadowed(&self, requests: &[ShadowedRequest]) {
+        let requests = requests.iter().map(|request| (&request.app, request));
+        let is_here = |(key, _): &(&AppKey, _)| self.layout.app(key).is_dir();
+        self.write_each(requests.filter(is_here), |key| self.layout.shadow_log(key));
+    }
+
+    fn write_each<'a, T: Serialize + 'a>(
+        &self,
+        records: impl Iterator<Item = (&'a AppKey, &'a T)>,
+        path: impl Fn(&AppKey) -> PathBuf,
+    ) {
         let mut by_app: BTreeMap<&AppKey, Vec<u8>> = BTreeMap::new();
-        for record in records {
-            let (Some(key), Ok(line)) = (&record.app, serde_json::to_vec(record)) else { continue };
+        for (key, record) in records {
+            let Ok(line) = serde_json::to_vec(record) else { continue };
             let text = by_app.entry(key).or_default();
             text.extend_from_slice(&line);
             text.push(b'\n');
         }
         for (key, text) in by_app {
-            self.append_or_say(key, &text);
+            self.append_or_say(&path(key), &text);
         }
     }
 
-    fn append_or_say(&self, key: &AppKey, text: &[u8]) {
-        if let Err(error) = self.append(key, text) {
-            eprintln!("klar core: access records of {key} are lost: {error}");
+    fn append_or_say(&self, path: &Path, text: &[u8]) {
+        if let Err(error) = self.append(path, text) {
+            eprintln!("klar core: {}: what happened is not written down: {error}", path.display());
         }
     }
 
-    fn append(&self, key: &AppKey, text: &[u8]) -> std::io::Result<()> {
+    fn append(&self, path: &Path, text: &[u8]) -> std::io::Result<()> {
         let mut open = self.open.borrow_mut();
-        let path = self.layout.access_log(key);
-        let full = open.get(key).is_some_and(|(_, size)| size + text.len() as u64 > FILE_MAX);
+        let full = open.get(path).is_some_and(|(_, size)| size + text.len() as u64 > FILE_MAX);
         if full {
-            open.remove(key);
+            open.remove(path);
             for number in (1..FILES).rev() {
                 let from = if number == 1 {
-                    path.clone()
+                    path.to_owned()
                 } else {
                     path.with_extension(format!("jsonl.{}", number - 1))
                 };
@@ -79,12 +97,12 @@ impl AccessLogs {
                 let _ = fs::rename(from, path.with_extension(format!("jsonl.{number}")));
             }
         }
-        if !open.contains_key(key) {
-            let file = File::options().create(true).append(true).mode(0o600).open(&path)?;
+        if !open.contains_key(path) {
+            let file = File::options().create(true).append(true).mode(0o600).open(path)?;
             let size = file.metadata()?.len();
-            open.insert(key.clone(), (file, size));
+            open.insert(path.to_owned(), (file, size));
         }
-        if let Some((file, size)) = open.get_mut(key) {
+        if let Some((file, size)) = open.get_mut(path) {
             file.write_all(text)?;
             *size += text.len() as u64;
         }
@@ -93,6 +111,8 @@ impl AccessLogs {
 
     /// Forgets an app whose files are about to be removed.
     pub(super) fn close(&self, key: &AppKey) {
-        self.open.borrow_mut().remove(key);
+        for path in [self.layout.access_log(key), self.layout.shadow_log(key)] {
+            self.open.borrow_mut().remove(&path);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use klar_base::look::{Counts, Explained, Wanted};
+use klar_base::shadow::Tried;
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, InstanceId, ServiceName};
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use super::Core;
 use super::instance::Role;
 use super::progress::Progress;
 use crate::control::{
-    Control, DeployRequest, Events, LogQuery, ReplayRequest, ReplayedRequest, UpgradeRequest,
+    Control, DeployRequest, Events, LogQuery, ReplayRequest, ReplayedRequest, TryRequest, UpgradeRequest,
 };
 use crate::report::{Failure, Finding, HostStatus, InstanceState, LogLine, Receipt, Upgrade};
 use crate::settings::ServiceSettings;
@@ -96,6 +97,11 @@ impl Control for Rc<Core> {
     async fn replay(&self, key: AppKey, wanted: ReplayRequest) -> Result<ReplayedRequest, Failure> {
         self.known(&key)?;
         self.replay_now(key, wanted).await
+    }
+
+    async fn try_rules(&self, key: AppKey, wanted: TryRequest) -> Result<Tried, Failure> {
+        self.known(&key)?;
+        self.try_rules_now(key, wanted).await
     }
 
     async fn logs(&self, key: AppKey, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, Failure> {

@@ -46,6 +46,8 @@ struct Peer {
     answers: bool,
     /// It understands questions about requests that it stopped, and [`ToEdge::TakesLines`].
     replays: bool,
+    /// It understands that rules are to be tried.
+    tries: bool,
     /// It understands sockets for datagrams; one of an older klar would not.
     takes_datagrams: bool,
     /// The lane that it serves, or will.
@@ -321,6 +323,7 @@ impl EdgeLink {
                 draining,
                 answers,
                 replays,
+                tries,
                 datagrams,
             },
             sockets,
@@ -357,6 +360,7 @@ impl EdgeLink {
             draining,
             answers,
             replays,
+            tries,
             takes_datagrams: datagrams.is_some(),
             // One that dies leaves its lane to the next, which takes back what it does not know.
             lane: lane.unwrap_or(self.lane),
@@ -649,9 +653,14 @@ impl EdgeLink {
     ///
     /// # Errors
     /// When the edge is gone, is of an older klar that takes no questions, or too many wait for an answer already.
-    pub fn ask(&mut self, question: Question) -> io::Result<oneshot::Receiver<Told>> {
+    pub fn ask(&mut self, question: Question, files: &[OwnedFd]) -> io::Result<oneshot::Receiver<Told>> {
         let peer = self.serving.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        if !peer.answers || (!peer.replays && matches!(question, Question::Replay(_))) {
+        let understands = match question {
+            Question::Replay(_) => peer.replays,
+            Question::Try(_) => peer.tries,
+            Question::Request(_) | Question::Counts => peer.answers,
+        };
+        if !understands {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "it is of an older klar, which tells nothing",
@@ -667,7 +676,8 @@ impl EdgeLink {
             }
             waiting.insert(self.questions, asked);
         }
-        peer.say(&ToEdge::Ask { number: self.questions, question })?;
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        wire::send(&peer.stream, &ToEdge::Ask { number: self.questions, question }, &files)?;
         Ok(answer)
     }
 

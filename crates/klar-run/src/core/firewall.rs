@@ -4,17 +4,22 @@
 //! as one file, made anew when something in the folder has changed.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use klar_base::AppKey;
+use klar_base::look::{Question, Told};
+use klar_base::shadow::{Trial, Tried};
 use klar_base::upstreams::{RuleFiles, Waf, WafMode, WafRules};
 use klar_config::{Config, RoutePolicy};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sha2::{Digest, Sha256};
 
 use super::Core;
+use crate::control::{TriedRules, TryRequest};
+use crate::report::Failure;
 
 /// Where Debian's package `modsecurity-crs` puts rules and settings.
 const DEBIAN: &str = "/usr/share/modsecurity-crs";
@@ -52,8 +57,59 @@ impl Core {
                 }
             },
         };
+        let shadow = match (&rules, edge.waf_shadow) {
+            (_, false) => None,
+            (WafRules::Set { .. }, true) => Some(rules.clone()),
+            (WafRules::Core, true) => match self.rule_set() {
+                Ok((digest, file)) => {
+                    folders.push(file);
+                    Some(WafRules::Set { name: "crs".into(), file: folders.len() - 1, digest })
+                }
+                Err(error) => {
+                    eprintln!("klar core: no stricter rules look at what is let through: {error}");
+                    None
+                }
+            },
+        };
         let paranoia = u8::try_from(edge.waf_paranoia).unwrap_or(1);
-        Ok(Some(Waf { rules, paranoia, own: crate::waf::own_rules(&config.waf) }))
+        Ok(Some(Waf { rules, paranoia, own: crate::waf::own_rules(&config.waf), shadow }))
+    }
+
+    /// What other rules would do with requests that were let through.
+    pub(super) async fn try_rules_now(&self, app: AppKey, wanted: TryRequest) -> Result<Tried, Failure> {
+        let own = crate::waf::trial(&wanted.exceptions).map_err(Failure::new)?;
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: std::io::Error| Failure::new(format!("{what}: {error}"))
+        };
+        let kept = kept(&self.layout.shadow_log(&app)).map_err(failed("requests that were kept"))?;
+        let mut files = vec![kept.ok_or_else(|| {
+            Failure::new("no requests were kept that rules could be tried on")
+                .hint("with `waf_shadow = true` below `[edge]` a sample of them is, from the next deploy on")
+        })?];
+        match wanted.rules {
+            TriedRules::Core => {}
+            TriedRules::Crs => files.push(self.rule_set().map_err(failed("the Core Rule Set"))?.1),
+            TriedRules::Files(set) => {
+                let text = serde_json::to_vec(&set).map_err(|error| Failure::new(error.to_string()))?;
+                files.push(in_memory(&text).map_err(failed("the rules"))?.into());
+            }
+        }
+        let trial = Trial {
+            app,
+            rules: (files.len() > 1).then_some(1),
+            paranoia: wanted.paranoia,
+            own,
+            requests: 0,
+            attacked: wanted.attacked,
+        };
+        match self.ask_edge(Question::Try(Box::new(trial)), &files).await? {
+            Told::Tried { said: Ok(tried) } => Ok(*tried),
+            Told::Tried { said: Err(why) } | Told::Replayed { said: Err(why) } => {
+                Err(Failure::new(format!("the rules cannot be tried: {why}")))
+            }
+            _ => Err(Failure::new("the edge answered something else")),
+        }
     }
 
     /// The Core Rule Set of this machine.
@@ -114,9 +170,27 @@ fn found(files: Vec<(PathBuf, u64, SystemTime)>) -> std::io::Result<Found> {
     }
     let text = serde_json::to_vec(&set)?;
     let digest = format!("{:x}", Sha256::digest(&text));
+    Ok(Found { files, digest, file: in_memory(&text)? })
+}
+
+/// A file that lies nowhere.
+fn in_memory(text: &[u8]) -> std::io::Result<File> {
     let mut file = File::from(memfd_create(c"klar-rules", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(&text)?;
-    Ok(Found { files, digest, file })
+    file.write_all(text)?;
+    Ok(file)
+}
+
+/// What was kept last, the oldest first. The edge can read no file of its own.
+fn kept(newest: &Path) -> std::io::Result<Option<OwnedFd>> {
+    let mut text = Vec::new();
+    for path in [newest.with_extension("jsonl.1"), newest.to_owned()] {
+        match std::fs::read(path) {
+            Ok(more) => text.extend_from_slice(&more),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(if text.is_empty() { None } else { Some(in_memory(&text)?.into()) })
 }
 
 /// What the firewall does on a route.

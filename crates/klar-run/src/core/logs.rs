@@ -29,7 +29,7 @@ impl Core {
         }
         const ROOM: usize = 256;
         let (sender, receiver) = mpsc::channel(ROOM);
-        let folder = if query.access {
+        let folder = if query.access || query.shadow {
             self.layout.access_log(key).parent().map(Path::to_owned).unwrap_or_default()
         } else {
             self.layout.app(key).join("logs")
@@ -41,8 +41,9 @@ impl Core {
 
 /// The current files that a query is about: (instance, path).
 fn files(folder: &Path, query: &LogQuery) -> Vec<(String, PathBuf)> {
-    if query.access {
-        return vec![("access".into(), folder.join("access.jsonl"))];
+    if query.access || query.shadow {
+        let name = if query.shadow { "shadow" } else { "access" };
+        return vec![(name.into(), folder.join(format!("{name}.jsonl")))];
     }
     let mut found = Vec::new();
     for service in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -67,11 +68,11 @@ fn files(folder: &Path, query: &LogQuery) -> Vec<(String, PathBuf)> {
 }
 
 fn read_line(query: &LogQuery, instance: &str, text: &str) -> Option<LogLine> {
-    if query.access {
+    if query.access || query.shadow {
         return Some(LogLine {
             time: String::new(),
             instance: "edge".into(),
-            stream: "access".into(),
+            stream: instance.into(),
             text: text.into(),
         });
     }
@@ -84,7 +85,7 @@ fn stream(folder: &Path, query: &LogQuery, sender: &mpsc::Sender<LogLine>) {
     let mut past: Vec<LogLine> = Vec::new();
     for (instance, path) in files(folder, query) {
         ends.insert(path.clone(), std::fs::metadata(&path).map_or(0, |meta| meta.len()));
-        if query.access {
+        if query.access || query.shadow {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let skip = text.lines().count().saturating_sub(count);
             past.extend(text.lines().skip(skip).filter_map(|line| read_line(query, &instance, line)));

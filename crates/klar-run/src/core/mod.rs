@@ -568,6 +568,7 @@ impl Core {
                     }
                 });
             }
+            Some(FromEdge::Shadowed { requests }) => self.access.write_shadowed(&requests),
             Some(FromEdge::Rejected { reason, .. }) => {
                 eprintln!("klar core: the edge refused its settings: {reason}")
             }

@@ -162,10 +162,11 @@ impl Core {
     }
 
     /// Asks the edge something.
-    async fn ask_edge(&self, question: Question) -> Result<Told, Failure> {
-        // A rule set is compiled for it, and 40 requests are judged twice.
-        let patience = Duration::from_secs(if matches!(question, Question::Replay(_)) { 60 } else { 5 });
-        let asked = self.edge.borrow_mut().ask(question);
+    pub(super) async fn ask_edge(&self, question: Question, files: &[OwnedFd]) -> Result<Told, Failure> {
+        // A rule set is compiled for it, and many requests are judged.
+        let is_long = matches!(question, Question::Replay(_) | Question::Try(_));
+        let patience = Duration::from_secs(if is_long { 60 } else { 5 });
+        let asked = self.edge.borrow_mut().ask(question, files);
         let answer = asked.map_err(|error| {
             let gone = error.kind() == std::io::ErrorKind::NotConnected;
             let what =
@@ -191,7 +192,7 @@ impl Core {
 
     /// What the edge would do with a request.
     pub(super) async fn explain_now(&self, wanted: Wanted) -> Result<Explained, Failure> {
-        match self.ask_edge(Question::Request(wanted)).await? {
+        match self.ask_edge(Question::Request(wanted), &[]).await? {
             Told::Explained(explained) => Ok(*explained),
             _ => Err(Failure::new("the edge answered something else")),
         }
@@ -199,7 +200,7 @@ impl Core {
 
     /// The counters of the edge.
     pub(super) async fn counts_now(&self) -> Result<Counts, Failure> {
-        match self.ask_edge(Question::Counts).await? {
+        match self.ask_edge(Question::Counts, &[]).await? {
             Told::Counts(counts) => Ok(*counts),
             _ => Err(Failure::new("the edge answered something else")),
         }
@@ -220,7 +221,7 @@ impl Core {
         })?;
         let parameters = wanted.exceptions.into_iter().filter_map(|exception| exception.parameter).collect();
         let question = Replay { app, sent: kept.sent.clone(), own, parameters };
-        match self.ask_edge(Question::Replay(Box::new(question))).await? {
+        match self.ask_edge(Question::Replay(Box::new(question)), &[]).await? {
             Told::Replayed { said: Ok(replayed) } => {
                 Ok(ReplayedRequest { sent: kept.sent, replayed: *replayed })
             }

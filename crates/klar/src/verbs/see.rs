@@ -86,6 +86,7 @@ pub fn logs(context: &Context, wanted: Logs) -> Result<(), Trouble> {
         lines: wanted.lines,
         follow: wanted.follow,
         access: wanted.access,
+        shadow: false,
     };
     let show = |line: LogLine| {
         if context.printer.json && wanted.access {

@@ -2,8 +2,10 @@
 
 mod add;
 mod replay;
+mod shadow;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use klar_base::ServiceName;
 use klar_base::replay::Exception;
@@ -12,9 +14,11 @@ use klar_run::control::LogQuery;
 use klar_run::report::{Failure, LogLine};
 use klar_run::waf::parameter_of;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 pub use add::add;
+pub use shadow::attempt;
 
 use super::fix::diff;
 use crate::cli::{WafAllow, WafReport};
@@ -47,7 +51,16 @@ struct Seen {
 
 /// `klar waf report`.
 pub fn report(context: &Context, wanted: &WafReport) -> Result<(), Trouble> {
-    let spots = spots(&records(context, wanted.records)?);
+    let records = records(context, wanted.records)?;
+    let let_through =
+        lines_of(context, LogQuery { shadow: true, lines: wanted.records, ..LogQuery::default() })?;
+    of_rules_in_force(context, wanted, &spots(&records));
+    shadow::report(context, &let_through);
+    Ok(())
+}
+
+/// What the rules in force have found.
+fn of_rules_in_force(context: &Context, wanted: &WafReport, spots: &BTreeMap<Spot, Seen>) {
     let mut sorted: Vec<(&Spot, &Seen)> = spots.iter().collect();
     sorted.sort_by_key(|(_, seen)| std::cmp::Reverse((seen.stopped + seen.would_be_stopped, seen.noted)));
     if context.printer.json {
@@ -59,12 +72,12 @@ pub fn report(context: &Context, wanted: &WafReport) -> Result<(), Trouble> {
             seen: &'a Seen,
         }
         sorted.iter().for_each(|(spot, seen)| context.printer.value(&Line { spot, seen }));
-        return Ok(());
+        return;
     }
     if sorted.is_empty() {
         let nothing = format!("{} nothing among the last {} requests", paint(GOOD, "✓"), wanted.records);
         context.printer.data(nothing);
-        return Ok(());
+        return;
     }
     context.printer.data(paint(
         QUIET,
@@ -87,8 +100,7 @@ pub fn report(context: &Context, wanted: &WafReport) -> Result<(), Trouble> {
             paint(QUIET, words::tame(&seen.message)),
         ));
     }
-    context.printer.story(format!("{} `klar waf explain {}`", paint(QUIET, "why:"), newest(&spots)));
-    Ok(())
+    context.printer.story(format!("{} `klar waf explain {}`", paint(QUIET, "why:"), newest(spots)));
 }
 
 fn newest(spots: &BTreeMap<Spot, Seen>) -> &str {
@@ -175,13 +187,7 @@ pub fn allow(context: &Context, wanted: &WafAllow) -> Result<(), Trouble> {
             .hint("`[waf.NAME]` with `allow` and no `parameter` leaves a rule out on a whole route")
             .into());
     }
-    // What is wrong with the file already is said first.
-    context.load()?;
-    let path = context.folder().join(klar_config::FILE_NAME);
-    let before = std::fs::read_to_string(&path).map_err(Trouble::system(path.display()))?;
-    let after = with(&before, &exceptions).map_err(|why| Trouble::from(Failure::new(why)))?;
-    klar_config::Config::parse(&after, klar_config::FILE_NAME, &context.global.env)?;
-    context.printer.data(diff(&before, &after).trim_end());
+    let changed = changed(context, &exceptions)?;
     match replay::ask(context, &wanted.id, &exceptions)? {
         Ok(replayed) => {
             context.printer.story(replay::proof(&replayed));
@@ -200,7 +206,23 @@ pub fn allow(context: &Context, wanted: &WafAllow) -> Result<(), Trouble> {
     if wanted.dry_run {
         return Ok(());
     }
-    klar_run::durable::replace(&path, after.as_bytes()).map_err(Trouble::system(path.display()))?;
+    put(context, &changed)
+}
+
+/// klar.toml with these exceptions, which is shown, and where it lies.
+fn changed(context: &Context, exceptions: &[Exception]) -> Result<(PathBuf, String), Trouble> {
+    // What is wrong with the file already is said first.
+    context.load()?;
+    let path = context.folder().join(klar_config::FILE_NAME);
+    let before = std::fs::read_to_string(&path).map_err(Trouble::system(path.display()))?;
+    let after = with(&before, exceptions).map_err(|why| Trouble::from(Failure::new(why)))?;
+    klar_config::Config::parse(&after, klar_config::FILE_NAME, &context.global.env)?;
+    context.printer.data(diff(&before, &after).trim_end());
+    Ok((path, after))
+}
+
+fn put(context: &Context, (path, text): &(PathBuf, String)) -> Result<(), Trouble> {
+    klar_run::durable::replace(path, text.as_bytes()).map_err(Trouble::system(path.display()))?;
     context
         .printer
         .story(format!("{} klar.toml is changed; `klar deploy` puts it in force", paint(GOOD, "✓")));
@@ -209,15 +231,19 @@ pub fn allow(context: &Context, wanted: &WafAllow) -> Result<(), Trouble> {
 
 /// The newest records of the app, the oldest first.
 fn records(context: &Context, count: usize) -> Result<Vec<AccessRecord>, Trouble> {
+    lines_of(context, LogQuery { access: true, lines: count, ..LogQuery::default() })
+}
+
+/// What the core has written down, line by line.
+fn lines_of<T: DeserializeOwned>(context: &Context, query: LogQuery) -> Result<Vec<T>, Trouble> {
     let key = context.key()?;
-    let query = LogQuery { service: None, instance: None, lines: count, follow: false, access: true };
-    let mut records = Vec::new();
+    let mut all = Vec::new();
     let take = |line: LogLine| {
-        records.extend(serde_json::from_str::<AccessRecord>(&line.text).ok());
+        all.extend(serde_json::from_str::<T>(&line.text).ok());
         is_read()
     };
     wait(context.client().logs(&key, &query, take))??;
-    Ok(records)
+    Ok(all)
 }
 
 fn find<'a>(records: &'a [AccessRecord], id: &str) -> Result<(&'a AccessRecord, &'a WafFinding), Trouble> {

@@ -98,3 +98,62 @@ fn a_rule_set_is_taken_from_a_folder() {
     // klar's own rules are not among them.
     assert_eq!(app.get(ATTACK).0, 200);
 }
+
+/// Rules with two levels, in the words of the Core Rule Set: an apostrophe is suspicious from level 2 on.
+const LEVELS: &str = r#"
+SecAction "id:20,phase:1,pass,nolog,setvar:tx.inbound_anomaly_score_threshold=5"
+SecRule TX:detection_paranoia_level "@lt 2" "id:22,phase:2,pass,nolog,skipAfter:END"
+SecRule ARGS "@contains '" "id:23,phase:2,pass,log,msg:'An apostrophe',tag:'paranoia-level/2',setvar:tx.inbound_anomaly_score_pl2=+5"
+SecMarker END
+SecRule TX:inbound_anomaly_score_pl2 "@ge 5" "id:27,phase:2,deny,status:403,log,msg:'Too much'"
+"#;
+
+/// What a stricter level would stop is known before it is in force, and so are the exceptions that it needs.
+#[test]
+fn a_stricter_level_is_tried_before_it_is_in_force() {
+    let host = Host::new();
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", SERVER)]);
+    let set = app.folder.parent().unwrap().join("set");
+    std::fs::create_dir_all(set.join("rules")).unwrap();
+    std::fs::write(set.join("rules/REQUEST-1.conf"), LEVELS).unwrap();
+    app.klar(&["waf", "add", set.to_str().unwrap()]);
+    app.klar(&["up"]);
+    assert!(app.fails(&["waf", "try"]).contains("`waf_shadow = true`"));
+    // The file ends with `[edge]`.
+    app.append("waf_shadow = true\n");
+    app.klar(&["deploy"]);
+    let names = ["/people?name=O%27Brien", "/people?name=D%27Angelo", "/people?name=Berg"];
+    let levels = app.until("what the levels say", || {
+        names.iter().for_each(|path| assert_eq!(app.get(path).0, 200));
+        let report = app.klar(&["waf", "report", "--json"]);
+        let lines = report.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let levels: Vec<Value> = lines.filter(|line| line.get("level").is_some()).collect();
+        // Those of the rules in force come first, and there are none.
+        let has_both = levels.len() == 4 && levels[1]["would_be_stopped"].as_u64()? > 0;
+        (has_both && levels[1]["would_be_stopped"] != levels[1]["looked_at"]).then_some(levels)
+    });
+    assert_eq!(levels[0]["would_be_stopped"], 0, "{levels:?}");
+    let text = app.klar(&["waf", "report"]);
+    assert!(text.contains("level 2"), "{text}");
+
+    let tried = app.json(&["waf", "try", "--level", "2"]);
+    let exception = serde_json::json!([{ "route": "/people", "parameter": "name", "allow": [23] }]);
+    assert!(!tried["tried"]["stopped"].as_array().unwrap().is_empty(), "{tried}");
+    assert_eq!((&tried["exceptions"], &tried["then"]["stopped"]), (&exception, &serde_json::json!([])));
+    assert_eq!(tried["then"]["attacks"][0]["tried"], 40, "{tried}");
+    assert_eq!(app.json(&["waf", "try"])["level"], 1, "instead of klar's own rules");
+    assert_eq!(
+        app.json(&["waf", "try", "--rules", set.to_str().unwrap()])["tried"]["stopped"],
+        serde_json::json!([])
+    );
+    let text = app.klar(&["waf", "try", "--level", "2", "--write"]);
+    assert!(text.contains("/people") && text.contains("replayed: with these, 0 of"), "{text}");
+
+    let file = app.folder.join("klar.toml");
+    let toml = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, toml.replace("waf_shadow = true", "waf_rules = \"crs\"\nwaf_paranoia = 2"))
+        .unwrap();
+    app.klar(&["deploy"]);
+    assert_eq!(names.map(|path| app.get(path).0), [200; 3], "{toml}");
+    assert_eq!(app.get("/people?other=O%27Brien").0, 403);
+}

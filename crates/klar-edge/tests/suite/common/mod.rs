@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use klar_base::look::Told;
 use klar_base::replay::StoppedRequest;
+use klar_base::shadow::ShadowedRequest;
 use klar_base::signal::{AccessRecord, UpstreamVitals};
 use klar_base::upstreams::{
     CacheRules, Certificate, Csp, CspMode, EdgeConfig, FromEdge, Front, Limits, ListenerSpec, Route, Site,
@@ -71,6 +72,8 @@ pub struct Heard {
     pub told: Vec<(u64, Told)>,
     /// What the firewall stopped.
     pub stopped: Vec<StoppedRequest>,
+    /// What stricter rules say.
+    pub shadowed: Vec<ShadowedRequest>,
     /// How often a process was asked for that converts images.
     pub wants_images: usize,
 }
@@ -148,6 +151,7 @@ impl Core {
                         ears.records.extend(read);
                     }
                     FromEdge::Stopped { requests } => ears.stopped.extend(requests),
+                    FromEdge::Shadowed { requests } => ears.shadowed.extend(requests),
                     FromEdge::Unknown => panic!("a message that nobody knows"),
                     FromEdge::Datagrams(_) => {}
                     FromEdge::Hello { .. } => panic!("a second hello"),

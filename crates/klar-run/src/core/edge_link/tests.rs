@@ -36,6 +36,7 @@ impl Played {
                 // As those of number 1 do.
                 answers: protocol > 1,
                 replays: false,
+                tries: false,
                 datagrams: (protocol == PROTOCOL).then_some(0),
             };
             wire::send(&stream, &hello, &wire::borrow(&sockets)).unwrap();
@@ -215,12 +216,12 @@ fn an_edge_of_another_version_is_left_alone() {
 #[test]
 fn questions_go_to_the_edge_that_serves() {
     let mut world = World::new("ask");
-    assert_eq!(world.link.ask(Question::Counts).unwrap_err().kind(), io::ErrorKind::NotConnected);
+    assert_eq!(world.link.ask(Question::Counts, &[]).unwrap_err().kind(), io::ErrorKind::NotConnected);
     let one = Played::at(&world.path("edge.sock"), 100, 5, false, PROTOCOL);
     let other = Played::at(&world.path("edge.next.sock"), 200, 5, false, PROTOCOL);
     assert!(world.link.adopt().unwrap());
     for _ in 0..3 {
-        match world.link.ask(Question::Counts).unwrap().blocking_recv().unwrap() {
+        match world.link.ask(Question::Counts, &[]).unwrap().blocking_recv().unwrap() {
             Told::Counts(counts) => assert_eq!(counts.pid, one.pid),
             other => panic!("{other:?} for counts"),
         }
@@ -230,7 +231,7 @@ fn questions_go_to_the_edge_that_serves() {
     let mut world = World::new("ask-old");
     let _old = Played::at(&world.path("edge.sock"), 100, 5, false, 1);
     assert!(world.link.adopt().unwrap());
-    assert_eq!(world.link.ask(Question::Counts).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    assert_eq!(world.link.ask(Question::Counts, &[]).unwrap_err().kind(), io::ErrorKind::Unsupported);
 }
 
 /// An edge of an older klar would take the sockets of HTTP/3 for something else.

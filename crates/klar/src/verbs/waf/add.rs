@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use klar_base::upstreams::RuleFiles;
 use klar_run::report::Failure;
 
 use crate::context::{Context, Trouble};
@@ -16,19 +17,48 @@ const BYTES_MAX: u64 = 32 << 20;
 /// A file of a rule set: where it is below the set's folder, and what is in it.
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
-/// `klar waf add`.
-pub fn add(context: &Context, from: &Path) -> Result<(), Trouble> {
+/// The files of a rule set below its folder: settings first, then rules in the order of their names.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+fn files(from: &Path) -> Result<Files, Trouble> {
     let hint = "name a release of the OWASP Core Rule Set: its folder, or its .tar.gz";
     if !from.exists() {
         return Err(Trouble::usage(Failure::new(format!("there is no {}", from.display())).hint(hint)));
     }
     let read = if from.is_dir() { of_folder(from) } else { of_archive(from) };
-    let files = read.map_err(Trouble::system(from.display()))?;
-    let count = files.iter().filter(|(path, _)| path.starts_with("rules")).count();
-    if count == 0 {
+    let mut files = read.map_err(Trouble::system(from.display()))?;
+    if !files.iter().any(|(path, _)| path.starts_with("rules")) {
         let failure = Failure::new(format!("{} is no rule set: it has no files in `rules`", from.display()));
         return Err(Trouble::usage(failure.hint(hint)));
     }
+    files.sort();
+    Ok(files)
+}
+
+/// The rules of a release, to try them.
+///
+/// # Errors
+/// As [`add`].
+pub fn read(from: &Path) -> Result<RuleFiles, Trouble> {
+    let mut set = RuleFiles::default();
+    for (path, contents) in files(from)? {
+        // The example is for who has no settings.
+        if path == Path::new("crs-setup.conf.example") && !set.rules.is_empty() {
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = String::from_utf8_lossy(&contents).into_owned();
+        let is_data = path.extension().is_some_and(|kind| kind == "data");
+        if is_data { &mut set.data } else { &mut set.rules }.push((name, text));
+    }
+    Ok(set)
+}
+
+/// `klar waf add`.
+pub fn add(context: &Context, from: &Path) -> Result<(), Trouble> {
+    let files = files(from)?;
+    let count = files.iter().filter(|(path, _)| path.starts_with("rules")).count();
     let to = context.layout.rule_set();
     let next = to.with_extension("new");
     let system = |path: &Path| Trouble::system(path.display().to_string());

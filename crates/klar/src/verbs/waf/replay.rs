@@ -108,7 +108,8 @@ pub fn proof(replayed: &ReplayedRequest) -> String {
     out
 }
 
-fn at(attacked: &Attacked) -> String {
+/// What comes of attacks at one place.
+pub fn at(attacked: &Attacked) -> String {
     let Attacked { parameter, tried, stopped_now, stopped_then, freed } = attacked;
     if *tried == 0 {
         let parameter = words::tame(parameter);
