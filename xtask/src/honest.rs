@@ -1,6 +1,7 @@
 //! Honest requests that a strict rule set takes for attacks: each has to end with an exception that replay proves, and
 //! go through once that is deployed.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,10 @@ use serde_json::Value;
 use crate::install;
 use crate::shell::{output, say};
 use crate::world::{self, World};
+
+/// What is in force, and what only looks.
+const STRICT: &str = "waf_rules = \"crs\"\nwaf_paranoia = 3\n";
+const SHADOW: &str = "waf_shadow = true\n";
 
 /// At least so many of them have to be stopped at first: fewer would prove little.
 const WANTED: usize = 10;
@@ -43,10 +48,11 @@ pub fn honest() -> Result<()> {
     let world = World::fleeting("honest", world::build(false)?)?;
     let file = world.app.join("klar.toml");
     let text = std::fs::read_to_string(&file)?;
-    let strict = text.replace("[edge]\n", "[edge]\nwaf_rules = \"crs\"\nwaf_paranoia = 3\n");
+    let strict = text.replace("[edge]\n", &format!("[edge]\n{STRICT}"));
     ensure!(strict != text, "{} has no [edge]", file.display());
+    foreseen(&world, &file, &text)?;
     std::fs::write(&file, strict)?;
-    world.ask(&["up"])?;
+    world.ask(&["deploy"])?;
 
     say("what people send, and the Core Rule Set says at level 3");
     let mut stopped = Vec::new();
@@ -100,6 +106,52 @@ pub fn honest() -> Result<()> {
     let attack = sent(&world, "/?other=1%27%20UNION%20SELECT%20password%20FROM%20users--%20", &[])?;
     ensure!(attack["waf"]["verdict"] == "blocked", "an attack goes through: {attack}");
     println!("  {} of {} go through, and an attack elsewhere does not", stopped.len(), stopped.len());
+    Ok(())
+}
+
+/// Has the rules look at what people send before they are in force, and puts in force what `klar waf try` proposes: what the
+/// app had a good answer for goes through from the first request on.
+fn foreseen(world: &World, file: &Path, text: &str) -> Result<()> {
+    let shadowed = text.replace("[edge]\n", &format!("[edge]\n{SHADOW}"));
+    std::fs::write(file, shadowed)?;
+    world.ask(&["up"])?;
+    say("what people send, and the Core Rule Set would say");
+    let mut well = Vec::new();
+    for (path, fields) in HONEST {
+        let record = sent(world, path, fields)?;
+        if record["waf"]["verdict"] == "blocked" {
+            println!("  klar's own rules stop {path}");
+        }
+        if record["status"].as_u64().is_some_and(|status| status < 400) {
+            well.push((path, fields));
+        }
+        // They rest between two requests.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let report = world.try_klar(&["waf", "report"])?;
+    print!("{}", String::from_utf8_lossy(&report.stdout));
+    let tried = world.ask(&["waf", "try", "--level", "3"])?;
+    let count = |list: &Value| list.as_array().map_or(0, Vec::len);
+    let stopped = count(&tried["tried"]["stopped"]);
+    println!(
+        "  level 3 would stop {stopped} of {}; {} exceptions let pass those of them with a good answer",
+        tried["tried"]["judged"],
+        count(&tried["exceptions"])
+    );
+    ensure!(stopped > 0, "the rules at level 3 see nothing: {tried}");
+    let left = tried["then"]["stopped"].as_array().into_iter().flatten();
+    for request in left {
+        ensure!(request["status"].as_u64() >= Some(400), "it would be stopped all the same: {request}");
+    }
+    world.try_klar(&["waf", "try", "--level", "3", "--write"])?;
+    let written = std::fs::read_to_string(file)?;
+    std::fs::write(file, written.replace(SHADOW, STRICT))?;
+    world.ask(&["deploy"])?;
+    for (path, fields) in &well {
+        let record = sent(world, path, fields)?;
+        ensure!(record["waf"]["verdict"] != "blocked", "{path} was not foreseen: {record}");
+    }
+    println!("  in force with these exceptions: none of {} is stopped", well.len());
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub struct StoppedRequest {
 }
 
 /// A request as it came, up to [`BODY_MAX`]. Bytes are letters with the same numbers (ISO 8859-1), so that none is lost.
-/// In what may be secret each letter is an `x` and each digit a `0`.
+/// In what may be secret the first word is made of `x` and `1`, another one of `y` and `2`, and so on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
     /// The method.

@@ -164,9 +164,25 @@ pub fn sent(seen: &Request<'_>, is_cut: bool) -> Sent {
     }
 }
 
-/// Letters become `x`, digits `1`; what is escaped becomes an escaped `x`, and signs stay.
+/// What letters and digits of a word become, by how many other words came before it.
+const MASKS: [(u8, u8); 9] = [
+    (b'x', b'1'),
+    (b'y', b'2'),
+    (b'z', b'3'),
+    (b'w', b'4'),
+    (b'q', b'5'),
+    (b'k', b'6'),
+    (b'j', b'7'),
+    (b'v', b'8'),
+    (b'h', b'9'),
+];
+
+/// The letters of a word become `x`, its digits `1`, of another word `y` and `2`, and so on: words that are the same stay
+/// the same, and others do not become so, which `1=1` would be an attack for. What is escaped becomes an escaped `x`, and
+/// signs stay.
 fn mask(value: &mut [u8]) -> bool {
     let before = value.to_vec();
+    let mut words: Vec<&[u8]> = Vec::new();
     let mut at = 0;
     while let Some(rest) = value.get_mut(at..).filter(|rest| !rest.is_empty()) {
         at += match rest {
@@ -181,15 +197,19 @@ fn mask(value: &mut [u8]) -> bool {
                 6
             }
             [b'\\', _, ..] => 2,
-            [byte, ..] => {
-                *byte = match *byte {
-                    b'a'..=b'z' | b'A'..=b'Z' => b'x',
-                    b'0'..=b'9' => b'1',
-                    other => other,
-                };
-                1
+            rest => {
+                let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+                let word = before.get(at..at + length).unwrap_or_default();
+                let number = words.iter().position(|known| *known == word).unwrap_or(words.len());
+                if number == words.len() && number < MASKS.len() {
+                    words.push(word);
+                }
+                let (letter, digit) = MASKS.get(number).or(MASKS.last()).copied().unwrap_or_default();
+                for byte in rest.iter_mut().take(length) {
+                    *byte = if byte.is_ascii_digit() { digit } else { letter };
+                }
+                length.max(1)
             }
-            [] => 1,
         };
     }
     before != value
@@ -335,18 +355,18 @@ mod tests {
         for (came, kept) in [
             ("/a?q=1&password=Hemlig7!&b=2", "/a?q=1&password=xxxxxx1!&b=2"),
             ("user%5Bpasswd%5D=abc", "user%5Bpasswd%5D=xxx"),
-            ("password=Sol'Hav99&a=b", "password=xxx'xxx11&a=b"),
-            ("password=a%20b%C3%A5", "password=x%78x%78%78"),
+            ("password=Sol'Hav99&a=b", "password=xxx'yyy22&a=b"),
+            ("password=a%20b%C3%A5", "password=x%78y%78%78"),
             ("data=%22password%22%3A%22abc%22&a=b", "data=%22password%78%78%78xxx%78&a=b"),
-            ("<user password=\"a b\" name=\"c\"/>", "<user password=\"x x\" name=\"c\"/>"),
+            ("<user password=\"a b\" name=\"c\"/>", "<user password=\"x y\" name=\"c\"/>"),
             ("pass=abc&passenger=Kari", "pass=xxx&passenger=Kari"),
-            (r#"{"newPassword" : "a\"b1\u00e5\n","n":1}"#, r#"{"newPassword" : "x\"x1\u0078\n","n":1}"#),
+            (r#"{"newPassword" : "a\"b1\u00e5\n","n":1}"#, r#"{"newPassword" : "x\"y2\u0078\n","n":1}"#),
             (r#"{"cvc":193,"n":1}"#, r#"{"cvc":111,"n":1}"#),
             (
                 r#"{"token":null,"card":{"a":"b","n":"45"},"n":2}"#,
-                r#"{"token":null,"card":{"x":"x","x":"11"},"n":2}"#,
+                r#"{"token":null,"card":{"x":"y","z":"44"},"n":2}"#,
             ),
-            (r#"{"tokens":["a","b"],"n":"c"}"#, r#"{"tokens":["x","x"],"n":"c"}"#),
+            (r#"{"tokens":["a","b"],"n":"c"}"#, r#"{"tokens":["x","y"],"n":"c"}"#),
             (r#"{"q":"{\"password\":\"abc\"}"}"#, r#"{"q":"{\"password\":\"xxx\"}"}"#),
             ("{login(password: \"abc\", n: 1)}", "{login(password: \"xxx\", n: 1)}"),
             ("<password>abc</password><n>1</n>", "<password>xxx</password><n>1</n>"),
@@ -359,6 +379,7 @@ mod tests {
                 "Content-Disposition: form-data; name=\"token\"\r\n\r\nab2\r\n--B\r\nname=\"n\"\r\n\r\nab1",
                 "Content-Disposition: form-data; name=\"token\"\r\n\r\nxx1\r\n--B\r\nname=\"n\"\r\n\r\nab1",
             ),
+            ("password=7'8=9 or 9=9", "password=1'2=3 ww 3=3"),
             ("text=tokens are fun", "text=tokens are fun"),
             ("q=1' UNION SELECT password FROM users", "q=1' UNION SELECT password FROM users"),
             ("token", "token"),
@@ -400,7 +421,7 @@ mod tests {
         let kept = sent(&seen, false);
         let values: Vec<&str> = kept.headers.iter().map(|(_, value)| value.as_str()).collect();
         let referer = "https://a.example/reset?token=xxx&b=c";
-        assert_eq!(values, ["prefs=xxx%78x; sid=1", "xxx", referer, "abc"]);
+        assert_eq!(values, ["prefs=xxx%78y; sid=1", "xxx", referer, "abc"]);
         assert!(kept.is_masked);
     }
 

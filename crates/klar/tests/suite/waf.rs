@@ -147,7 +147,7 @@ fn a_stricter_level_is_tried_before_it_is_in_force() {
         serde_json::json!([])
     );
     let text = app.klar(&["waf", "try", "--level", "2", "--write"]);
-    assert!(text.contains("/people") && text.contains("replayed: with these, 0 of"), "{text}");
+    assert!(text.contains("/people") && text.contains("replayed: with these, 0 of the requests"), "{text}");
 
     let file = app.folder.join("klar.toml");
     let toml = std::fs::read_to_string(&file).unwrap();

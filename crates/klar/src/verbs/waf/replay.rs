@@ -53,7 +53,7 @@ pub fn request(sent: &Sent) -> String {
         out.push_str(&format!("\n\n{body}{rest}"));
     }
     let notes = [
-        (sent.is_masked, "letters and digits of what may be secret are kept as x and 0"),
+        (sent.is_masked, "words of what may be secret are kept as x, y, 1, 2"),
         (sent.is_cut, "the body is not kept whole"),
     ];
     for (_, note) in notes.iter().filter(|(is_so, _)| *is_so) {
@@ -211,6 +211,6 @@ mod tests {
         assert_eq!(told, "     came as  1%27\nurlDecodeUni  1'\n @detectSQLi  sql.conf:7: s&1");
         let request = request(&replayed(None, &[]).sent);
         assert!(request.starts_with("POST /å?q=1%27 HTTP/2\ncookie: x=0\n\nyyy"), "{request}");
-        assert!(request.contains(" … (500 bytes)") && request.contains("as x and 0"), "{request}");
+        assert!(request.contains(" … (500 bytes)") && request.contains("as x, y, 1, 2"), "{request}");
     }
 }

@@ -295,8 +295,7 @@ fn proof(then: &Tried) -> String {
     let left = then.stopped.len() - well;
     let mark = if well == 0 { paint(GOOD, "✓".to_owned()) } else { paint(BAD, "✗".to_owned()) };
     let mut out = format!(
-        "{mark} replayed: with these, {well} of {} requests with a good answer would be stopped, and {left} others",
-        then.judged
+        "{mark} replayed: with these, {well} of the requests with a good answer would be stopped, and {left} others"
     );
     for attacked in &then.attacks {
         out.push_str(&format!("\n{}", replay::at(attacked)));
