@@ -201,7 +201,7 @@ fn mask(value: &mut [u8]) -> bool {
                 let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
                 let word = before.get(at..at + length).unwrap_or_default();
                 let number = words.iter().position(|known| *known == word).unwrap_or(words.len());
-                if number == words.len() && number < MASKS.len() {
+                if length > 0 && number == words.len() && number < MASKS.len() {
                     words.push(word);
                 }
                 let (letter, digit) = MASKS.get(number).or(MASKS.last()).copied().unwrap_or_default();
