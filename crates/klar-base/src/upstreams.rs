@@ -272,6 +272,18 @@ pub struct Vitals {
     /// Apps with rules of the firewall that do not run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused_rules: BTreeMap<AppKey, RefusedRules>,
+    /// Routes on which a firewall only says what it would have stopped, by their patterns.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub watched: BTreeMap<AppKey, BTreeMap<String, Watched>>,
+}
+
+/// What came on a route since the edge started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// Requests.
+    pub requests: u64,
+    /// Those that would have been stopped.
+    pub found: u64,
 }
 
 /// Rules of a firewall that cannot be honoured.

@@ -454,6 +454,14 @@ section! {
         example: r#"waf = "detect""#,
         aliases: &["firewall", "modsecurity"],
     };
+
+    /// When a route with `waf = "detect"` begins to block: after so many requests in a row of which the firewall would have
+    /// stopped none. klar remembers how far it is, and that it has begun; `klar doctor` says it.
+    waf_block_after as "waf_block_after": Option<u32> = absent("it goes on as `waf` says") {
+        example: "waf_block_after = 10000",
+        min: Some("1"),
+        aliases: &["block_after", "waf_ratchet"],
+    };
 }
 
 section! {

@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use klar_base::look::Times;
-use klar_base::signal::{CacheOutcome, DecidedBy};
+use klar_base::signal::{CacheOutcome, DecidedBy, WafVerdict};
+use klar_base::upstreams::Watched;
 
 use crate::records::Record;
 
@@ -38,6 +39,7 @@ struct Lane {
     bytes_out: AtomicU64,
     cache_asked: AtomicU64,
     cache_hits: AtomicU64,
+    would_be_stopped: AtomicU64,
     times: [AtomicU64; Times::BUCKETS],
 }
 
@@ -50,6 +52,7 @@ impl Default for Lane {
             bytes_out: AtomicU64::new(0),
             cache_asked: AtomicU64::new(0),
             cache_hits: AtomicU64::new(0),
+            would_be_stopped: AtomicU64::new(0),
             times: [const { AtomicU64::new(0) }; Times::BUCKETS],
         }
     }
@@ -98,6 +101,16 @@ impl RouteTotals {
             Some(CacheOutcome::Bypass | CacheOutcome::Refresh) | None => {}
         }
         add(&lane.times[Times::bucket(record.duration_us)], 1);
+        let is_detected = record.waf.is_some_and(|finding| finding.verdict == WafVerdict::Detected);
+        add(&lane.would_be_stopped, u64::from(is_detected));
+    }
+
+    /// How many came, and of how many of them the firewall says that it would have stopped them.
+    pub fn watched(&self) -> Watched {
+        let sum = |pick: fn(&Lane) -> &AtomicU64| {
+            self.0.iter().map(|lane| pick(lane).load(Ordering::Relaxed)).sum()
+        };
+        Watched { requests: sum(|lane| &lane.requests), found: sum(|lane| &lane.would_be_stopped) }
     }
 
     /// Adds the lanes up.

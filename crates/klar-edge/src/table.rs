@@ -17,7 +17,9 @@ use klar_base::look::{Counts, RouteCounts, SiteView};
 use klar_base::replay::{Replay, Replayed};
 use klar_base::shadow::{Trial, Tried};
 use klar_base::signal::Totals;
-use klar_base::upstreams::{AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals, WafMode};
+use klar_base::upstreams::{
+    AppProtocol, CacheRules, EdgeConfig, Front, Limits, Target, Vitals, WafMode, Watched,
+};
 use klar_base::{AppKey, InstanceId, Network, ReleaseId, Secret, ServiceName, upstreams};
 use rustls::DistinguishedName;
 use tokio::sync::watch;
@@ -489,7 +491,14 @@ impl Shared {
         memory.upstreams.retain(|_, upstream| Arc::strong_count(upstream) > 1 || upstream.leases() > 0);
         let table = self.table.load();
         let refused = |site: &Arc<SiteTable>| Some((site.app.clone(), site.rules.as_ref()?.refused()?));
+        let watched = |site: &Arc<SiteTable>| {
+            let routes = site.routes.iter().filter(|route| route.waf == WafMode::Detect);
+            let counts: BTreeMap<String, Watched> =
+                routes.map(|route| (route.pattern.to_string(), route.totals.watched())).collect();
+            (!counts.is_empty()).then(|| (site.app.clone(), counts))
+        };
         Vitals {
+            watched: table.apps.values().filter_map(watched).collect(),
             refused_rules: table.apps.values().filter_map(refused).collect(),
             generation: table.generation,
             connections: self.connections.load(Ordering::Relaxed),

@@ -94,6 +94,20 @@ impl Core {
             let hint = "`logs/klar.log` of the state folder names them; all others run";
             found.push(finding("firewall", Grade::Fair, what, Some(hint)));
         }
+        let keys: Vec<_> = self.host.borrow().apps.keys().cloned().collect();
+        for key in keys {
+            for (pattern, goal) in self.goals(&key) {
+                let ratchet = self.ratchet(&key, &pattern);
+                let (grade, what) = if ratchet.blocks {
+                    (Grade::Good, format!("{key}: {pattern} was watched for long enough, and blocks now"))
+                } else {
+                    let so_far =
+                        format!("about {} of {goal} requests in a row would have passed", ratchet.clean);
+                    (Grade::Fair, format!("{key}: {pattern} is only watched yet: {so_far}"))
+                };
+                found.push(finding("firewall", grade, what, None));
+            }
+        }
         let dropped = self.edge_now().records_dropped;
         if dropped > 0 {
             found.push(finding(

@@ -214,6 +214,7 @@ mod tests {
             upstreams: vec![upstream],
             totals: [("shop.prod".parse().unwrap(), totals)].into(),
             refused_rules: BTreeMap::new(),
+            watched: BTreeMap::new(),
         })
     }
 

@@ -17,7 +17,7 @@ use klar_config::{Config, RoutePolicy};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sha2::{Digest, Sha256};
 
-use super::Core;
+use super::{Core, ratchet};
 use crate::control::{TriedRules, TryRequest};
 use crate::report::Failure;
 
@@ -193,10 +193,11 @@ fn kept(newest: &Path) -> std::io::Result<Option<OwnedFd>> {
     Ok(if text.is_empty() { None } else { Some(in_memory(&text)?.into()) })
 }
 
-/// What the firewall does on a route.
-pub(super) fn mode(policy: &RoutePolicy) -> WafMode {
+/// What the firewall does on a route. `is_ripe`: it has watched for long enough.
+pub(super) fn mode(policy: &RoutePolicy, is_ripe: bool) -> WafMode {
     match policy.waf {
         klar_config::Waf::Block => WafMode::Block,
+        klar_config::Waf::Detect if is_ripe && ratchet::goal(policy).is_some() => WafMode::Block,
         klar_config::Waf::Detect => WafMode::Detect,
         klar_config::Waf::Off => WafMode::Off,
     }

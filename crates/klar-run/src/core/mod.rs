@@ -22,6 +22,7 @@ mod jobs;
 mod logs;
 mod progress;
 mod publish;
+pub mod ratchet;
 mod readiness;
 mod reconcile;
 mod retry;
@@ -118,6 +119,7 @@ pub struct Core {
     /// The processes that convert images: their ids, and when they were started.
     images: RefCell<Vec<(i32, u64)>>,
     access: access::AccessLogs,
+    counted: RefCell<ratchet::Counted>,
     /// See [`EdgeConfig::check_key`](klar_base::upstreams::EdgeConfig::check_key).
     check_key: Secret<String>,
     rule_set: RefCell<Option<firewall::Found>>,
@@ -268,6 +270,7 @@ impl Core {
         let (changes, _) = watch::channel(0);
         let core = Rc::new(Self {
             access: access::AccessLogs::new(layout.clone()),
+            counted: RefCell::default(),
             certificates: certificates::Certificates::new(layout.acme()),
             layout,
             spawner,
@@ -569,6 +572,12 @@ impl Core {
                 });
             }
             Some(FromEdge::Shadowed { requests }) => self.access.write_shadowed(&requests),
+            Some(FromEdge::Vitals(vitals)) => {
+                if self.edge_state.borrow().connection == connection {
+                    self.watch(&vitals);
+                }
+                self.changed();
+            }
             Some(FromEdge::Rejected { reason, .. }) => {
                 eprintln!("klar core: the edge refused its settings: {reason}")
             }

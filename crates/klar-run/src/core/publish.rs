@@ -370,7 +370,7 @@ impl Core {
                     .map(|file| self.client_authorities(key, release, file)),
                 timeout: Some(policy.timeout.0),
                 body_bytes: Some(policy.body.0),
-                waf: super::firewall::mode(policy),
+                waf: super::firewall::mode(policy, self.ratchet(key, &route.pattern.to_string()).blocks),
                 images: policy.images.then(|| ImageRules { widths: in_order(&edge.image_widths) }),
                 cache: CacheRules {
                     enabled: policy.cache != RouteCache::Switch(false),

@@ -11,6 +11,8 @@ use crate::durable;
 use crate::layout::Layout;
 use crate::store::Store;
 
+use super::ratchet::Ratchet;
+
 /// The format of the state folder. It grows when an older klar would misread what a newer one has written; fields
 /// that an older one may pass over do not change it.
 pub const FORMAT: u32 = 1;
@@ -42,6 +44,9 @@ pub struct AppState {
     pub next_number: u64,
     /// The managed databases and caches.
     pub stores: BTreeMap<ServiceName, Store>,
+    /// Routes on which the firewall is to block one day, by their patterns.
+    #[serde(default)]
+    pub ratchets: BTreeMap<String, Ratchet>,
     /// When each cron service was last started.
     pub cron_unix_ms: BTreeMap<ServiceName, u64>,
 }

@@ -157,3 +157,32 @@ fn a_stricter_level_is_tried_before_it_is_in_force() {
     assert_eq!(names.map(|path| app.get(path).0), [200; 3], "{toml}");
     assert_eq!(app.get("/people?other=O%27Brien").0, 403);
 }
+
+/// A route that is only watched blocks once nothing was found on it for long enough, and what is found starts the count anew.
+#[test]
+fn a_route_that_is_clean_for_long_enough_begins_to_block() {
+    let host = Host::new();
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", SERVER)]);
+    app.append("[routes]\n\"/*\" = { to = \"web\", waf = \"detect\", waf_block_after = 6 }\n");
+    app.klar(&["up"]);
+    let told = |word: &str| {
+        app.until(word, || {
+            let findings = app.json(&["doctor"]);
+            let about =
+                |one: &Value| one["topic"] == "firewall" && one["what"].as_str().unwrap().contains(word);
+            findings.as_array().unwrap().iter().any(about).then_some(())
+        });
+    };
+    let five = || (0..5).for_each(|_| assert_eq!(app.get("/orders?id=7").0, 200));
+    five();
+    told("about 5 of 6");
+    assert_eq!(app.get(ATTACK).0, 200);
+    told("about 0 of 6");
+    five();
+    told("about 5 of 6");
+    assert_eq!(app.get("/orders?id=8").0, 200);
+    told("blocks now");
+    app.until("the edge", || (app.get(ATTACK).0 == 403).then_some(()));
+    app.klar(&["deploy"]);
+    assert_eq!(app.get(ATTACK).0, 403, "it is remembered");
+}
