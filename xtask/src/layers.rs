@@ -4,8 +4,8 @@
 const LAYERS: [&[&str]; 7] = [
     &["klar-fuzz"],
     &["klar-base"],
-    &["klar-config", "klar-image", "klar-store", "klar-waf"],
-    &["klar-edge", "klar-run"],
+    &["klar-config", "klar-image", "klar-store", "klar-tsdb", "klar-waf"],
+    &["klar-edge", "klar-promql", "klar-run"],
     &["klar-api"],
     &["klar-prove"],
     &["klar"],
@@ -15,8 +15,8 @@ const PICTURE: &str = "
     roof    klar        the program
             klar-prove  checks, evidence, score
             klar-api    the control API and its client
-            klar-run    klar-edge       these two do not know each other
-            klar-config klar-image  klar-store  klar-waf  nor do these
+            klar-run    klar-edge   klar-promql     these do not know each other
+            klar-config klar-image  klar-store  klar-tsdb  klar-waf  nor do these
     ground  klar-base
     beneath klar-fuzz        for tests alone
 ";

@@ -1,0 +1,27 @@
+//! PromQL: the language in which people ask Prometheus for metrics, read and answered over any store of series.
+//!
+//! Nothing here does I/O: series come from a [`Source`].
+
+use klar_tsdb::{Labels, Matcher, Sample};
+
+/// Where series come from.
+pub trait Source {
+    /// What went wrong in it.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// All series that every matcher takes, with their samples from `from_ms` to `to_ms` (both included), oldest first.
+    /// Samples may be stale markers ([`klar_tsdb::STALE`]).
+    ///
+    /// # Errors
+    /// Its own, and when the selection is larger than it allows.
+    fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<Selected>, Self::Error>;
+}
+
+/// A series, and what was asked for of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selected {
+    /// Its labels, with the name of the metric.
+    pub labels: Labels,
+    /// Its samples, oldest first.
+    pub samples: Vec<Sample>,
+}
