@@ -104,21 +104,23 @@ fn compile(expression: &str) -> Result<Regex, BadMatcher> {
         return Err(bad(format!("it has {} bytes, at most {EXPRESSION_MAX} are taken", expression.len())));
     }
     let compile = |pattern: &str| {
-        Regex::builder()
+        let built = Regex::builder()
             .syntax(syntax::Config::new().unicode(false).utf8(false).dot_matches_new_line(true))
             .configure(Regex::config().nfa_size_limit(Some(COMPILED_MAX)).utf8_empty(false))
-            .build(pattern)
+            .build(pattern);
+        built.map_err(|error| {
+            // The innermost cause shows the place and says what is wrong on its last line.
+            let mut why = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(one) = cause {
+                why = one.to_string();
+                cause = one.source();
+            }
+            bad(why.lines().last().unwrap_or_default().trim().to_owned())
+        })
     };
     // By itself first: what closes a parenthesis that it has not opened is none.
-    compile(expression).and_then(|_| compile(&format!("^(?:{expression})$"))).map_err(|error| {
-        let mut causes = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(one) = cause {
-            causes = one.to_string();
-            cause = one.source();
-        }
-        bad(causes.lines().last().unwrap_or_default().trim().to_owned())
-    })
+    compile(expression).and_then(|_| compile(&format!("^(?:{expression})$")))
 }
 
 impl fmt::Display for Matcher {
