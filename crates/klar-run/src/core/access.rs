@@ -109,6 +109,18 @@ impl AccessLogs {
         Ok(())
     }
 
+    /// Removes what stricter rules have said of an app's requests, and these.
+    pub(super) fn forget_shadowed(&self, key: &AppKey) {
+        let path = self.layout.shadow_log(key);
+        self.open.borrow_mut().remove(&path);
+        for path in
+            (1..FILES).map(|number| path.with_extension(format!("jsonl.{number}"))).chain([path.clone()])
+        {
+            // Mostly there is none.
+            let _ = fs::remove_file(path);
+        }
+    }
+
     /// Forgets an app whose files are about to be removed.
     pub(super) fn close(&self, key: &AppKey) {
         for path in [self.layout.access_log(key), self.layout.shadow_log(key)] {

@@ -694,6 +694,9 @@ impl Core {
                     instance.state == InstanceState::Ready && instance.release() == Some(&release.id);
             }
         }
+        if !release.config.edge.waf_shadow {
+            self.access.forget_shadowed(key);
+        }
         self.changed();
         Ok(())
     }

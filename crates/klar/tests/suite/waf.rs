@@ -156,6 +156,7 @@ fn a_stricter_level_is_tried_before_it_is_in_force() {
     app.klar(&["deploy"]);
     assert_eq!(names.map(|path| app.get(path).0), [200; 3], "{toml}");
     assert_eq!(app.get("/people?other=O%27Brien").0, 403);
+    assert!(app.fails(&["waf", "try"]).contains("no requests were kept"), "they went with the switch");
 }
 
 /// A route that is only watched blocks once nothing was found on it for long enough, and what is found starts the count anew.
