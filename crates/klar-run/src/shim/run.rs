@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use klar_base::wire;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -106,6 +106,7 @@ fn start(spec: &Spec) -> io::Result<std::process::Child> {
         nix::unistd::setsid()?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        heed_signals();
         if let Some(rules) = rules.take() {
             rules.restrict_self().map_err(io::Error::other)?;
         }
@@ -126,6 +127,15 @@ fn start(spec: &Spec) -> io::Result<std::process::Child> {
         };
         io::Error::new(error.kind(), what)
     })
+}
+
+/// A shell that puts klar into the background has it ignore SIGINT and SIGQUIT, which passes on to whatever is started.
+fn heed_signals() {
+    for one in Signal::iterator() {
+        // SAFETY: the default installs no code of ours. Of SIGKILL and SIGSTOP nobody may say anything.
+        #[allow(unsafe_code)]
+        let _ = unsafe { signal(one, SigHandler::SigDfl) };
+    }
 }
 
 struct Output {

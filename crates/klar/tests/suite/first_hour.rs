@@ -223,3 +223,30 @@ fn a_port_that_was_taken_while_klar_was_away() {
     drop(taken);
     app.until("the app is reached", || app.answers("localhost").then_some(()));
 }
+
+/// `klar up &` in a script: the shell has klar ignore SIGINT and SIGQUIT. The app must not, since those end it.
+#[test]
+fn an_app_heeds_signals_that_a_shell_in_the_background_ignores() {
+    // Node heeds them whatever it inherits.
+    const TELLS: &str = "import http.server, os, re
+class Tells(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(re.search(r'SigIgn:\\s*(\\w+)', open('/proc/self/status').read())[1].encode())
+http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Tells).serve_forever()
+";
+    let host = Host::new();
+    let toml = TOML.replace("node server.js", "python3 tells.py");
+    let app = host.app("shop", &[("klar.toml", &toml), ("tells.py", TELLS)]);
+    let deaf = Command::new("sh")
+        .args(["-c", "trap '' INT QUIT HUP; exec \"$0\" up", env!("CARGO_BIN_EXE_klar")])
+        .env("KLAR_STATE", &host.state)
+        .current_dir(&app.folder)
+        .output()
+        .unwrap();
+    assert!(deaf.status.success(), "{}", String::from_utf8_lossy(&deaf.stderr));
+    let ignored = u64::from_str_radix(&app.get("/").1, 16).unwrap();
+    let [hangup, interrupt, quit] = [1, 2, 3].map(|signal| 1 << (signal - 1));
+    assert_eq!(ignored & (hangup | interrupt | quit), 0, "{ignored:x}");
+}
