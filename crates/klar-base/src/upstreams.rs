@@ -277,11 +277,11 @@ pub struct Vitals {
     pub watched: BTreeMap<AppKey, BTreeMap<String, Watched>>,
 }
 
-/// What came on a route since the edge started.
+/// What came on a route since the edge started, past a firewall.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
-    /// Requests.
-    pub requests: u64,
+    /// Requests that would have passed, and had an answer below 400.
+    pub passed: u64,
     /// Those that would have been stopped.
     pub found: u64,
 }

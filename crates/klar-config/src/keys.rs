@@ -455,8 +455,9 @@ section! {
         aliases: &["firewall", "modsecurity"],
     };
 
-    /// When a route with `waf = "detect"` begins to block: after so many requests in a row of which the firewall would have
-    /// stopped none. klar remembers how far it is, and that it has begun; `klar doctor` says it.
+    /// When a route with `waf = "detect"` begins to block: after so many requests in a row that the app had a good answer
+    /// for (below 400) and the firewall would have let through. Other rules or another level start anew. klar remembers
+    /// how far it is, and `klar doctor` says it.
     waf_block_after as "waf_block_after": Option<u32> = absent("it goes on as `waf` says") {
         example: "waf_block_after = 10000",
         min: Some("1"),
@@ -637,8 +638,8 @@ section! {
 
     /// Whether stricter rules look at a sample of the requests that are let through: the Core Rule Set of this machine
     /// at all its levels. They stop nothing; `klar waf report` says what they would have stopped, and `klar waf try`
-    /// tries other rules on these requests. For that the requests are kept, at most 64 MiB of them, without
-    /// passwords, tokens and cookies.
+    /// tries other rules on these requests. For that the requests are kept, at most 32 MiB of them, without
+    /// cookies and what is named like a password, a token or a key.
     waf_shadow as "waf_shadow": bool = fixed("false") {
         example: "waf_shadow = true",
         aliases: &["shadow", "waf_learn"],

@@ -776,7 +776,8 @@ impl TextForm for PlainText {
     }
 }
 
-/// Which paths an exception of the firewall is for: as a route, [`Pattern`](crate::Pattern).
+/// Which paths an exception of the firewall is for: as a route, [`Pattern`](crate::Pattern), but that rules see paths decoded,
+/// with blanks and the letters of any language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WafRoute(String);
 text_type!(WafRoute);
@@ -795,7 +796,8 @@ impl TextForm for WafRoute {
     const WHAT: &'static str = "a path";
 
     fn from_text(text: &str) -> Result<Self, Complaint> {
-        crate::Pattern::new(text).map_err(|error| Complaint::new(error.label))?;
+        let is_letter = |one: char| one == ' ' || (!one.is_ascii() && !one.is_control());
+        crate::Pattern::new(&text.replace(is_letter, "x")).map_err(|error| Complaint::new(error.label))?;
         Ok(Self(text.into()))
     }
 }

@@ -39,6 +39,7 @@ struct Lane {
     bytes_out: AtomicU64,
     cache_asked: AtomicU64,
     cache_hits: AtomicU64,
+    passed: AtomicU64,
     would_be_stopped: AtomicU64,
     times: [AtomicU64; Times::BUCKETS],
 }
@@ -52,6 +53,7 @@ impl Default for Lane {
             bytes_out: AtomicU64::new(0),
             cache_asked: AtomicU64::new(0),
             cache_hits: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             would_be_stopped: AtomicU64::new(0),
             times: [const { AtomicU64::new(0) }; Times::BUCKETS],
         }
@@ -101,16 +103,26 @@ impl RouteTotals {
             Some(CacheOutcome::Bypass | CacheOutcome::Refresh) | None => {}
         }
         add(&lane.times[Times::bucket(record.duration_us)], 1);
-        let is_detected = record.waf.is_some_and(|finding| finding.verdict == WafVerdict::Detected);
-        add(&lane.would_be_stopped, u64::from(is_detected));
     }
 
-    /// How many came, and of how many of them the firewall says that it would have stopped them.
+    /// Counts a request that a firewall has watched, and that it would have stopped or the app had a good answer for. What
+    /// was asked in vain says nothing.
+    pub fn watch(&self, verdict: Option<WafVerdict>, status: u16) {
+        let lane = &self.0[lane()];
+        let counter = match verdict {
+            Some(WafVerdict::Detected) => &lane.would_be_stopped,
+            _ if status < 400 => &lane.passed,
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many passed, and of how many of them the firewall says that it would have stopped them.
     pub fn watched(&self) -> Watched {
         let sum = |pick: fn(&Lane) -> &AtomicU64| {
             self.0.iter().map(|lane| pick(lane).load(Ordering::Relaxed)).sum()
         };
-        Watched { requests: sum(|lane| &lane.requests), found: sum(|lane| &lane.would_be_stopped) }
+        Watched { passed: sum(|lane| &lane.passed), found: sum(|lane| &lane.would_be_stopped) }
     }
 
     /// Adds the lanes up.

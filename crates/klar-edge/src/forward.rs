@@ -411,11 +411,11 @@ fn inspect(inspection: &mut Inspection, look: Look, body: &Outgoing, kind: &[u8]
         Outgoing::Stream(None) => return Ok(()),
     };
     let is_of_parts = kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"));
-    if !is_whole && look == Look::Whole && !is_of_parts && inspection.blocks() {
-        return Err(Failure::refused(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body of the request is longer than what the firewall inspects, 1 MiB",
-        ));
+    if !is_whole && look == Look::Whole && !is_of_parts {
+        if inspection.blocks() {
+            return Err(Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, firewall::TOO_LONG));
+        }
+        inspection.note_too_long();
     }
     inspection.body(first, is_whole).map_or(Ok(()), |blocked| Err(blocked.into()))
 }

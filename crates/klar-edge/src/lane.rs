@@ -215,7 +215,9 @@ impl Visit {
         let id = RequestId::new(time_unix_ms);
         let inspection = match &site.rules {
             Some(rules) if route.waf != WafMode::Off => {
-                if lines.has(&firewall::CHECK) || Inspection::is_sampled(rules) {
+                // What is watched is counted on the general way.
+                let is_special = route.waf == WafMode::Detect || Inspection::is_sampled(rules);
+                if is_special || lines.has(&firewall::CHECK) {
                     return None;
                 }
                 let address = Address::of(visitor.address.to_canonical());

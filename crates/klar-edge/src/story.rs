@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use klar_base::signal::{CacheOutcome, DecidedBy, ImageOutcome};
+use klar_base::upstreams::WafMode;
 
 use crate::counters::RouteTotals;
 use crate::fields;
@@ -112,6 +113,9 @@ impl Drop for Story {
         let draft = &self.record;
         if let (Some(inspection), Some(site)) = (&mut self.inspection, &draft.site) {
             inspection.hand_over(&site.name, draft.request_id.as_str());
+            if let Some(route) = self.route.as_ref().filter(|_| inspection.mode() == WafMode::Detect) {
+                route.watch(waf.as_ref().map(|finding| finding.verdict), draft.status);
+            }
             inspection.shadow(&Over {
                 time_unix_ms: draft.time_unix_ms,
                 request_id: draft.request_id.as_str(),

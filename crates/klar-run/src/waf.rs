@@ -79,12 +79,30 @@ fn place(parameter: &str) -> String {
 
 /// The name in `klar.toml` of a place that a record has, as `ARGS:text`; `None` of what no exception is for.
 pub fn parameter_of(place: &str) -> Option<String> {
-    match place.split_once(':')? {
-        ("ARGS" | "ARGS_GET" | "ARGS_POST", name) => Some(name.to_owned()),
-        ("REQUEST_HEADERS", name) => Some(format!("header:{name}")),
-        ("REQUEST_COOKIES", name) => Some(format!("cookie:{name}")),
-        _ => None,
+    let name = match place.split_once(':')? {
+        ("ARGS" | "ARGS_GET" | "ARGS_POST", name) => name.to_owned(),
+        ("REQUEST_HEADERS", name) => format!("header:{name}"),
+        ("REQUEST_COOKIES", name) => format!("cookie:{name}"),
+        _ => return None,
+    };
+    WafPlace::new(&name).is_ok().then_some(name)
+}
+
+/// The route of an exception for a path as it came: rules see it decoded. `None`: no exception can name it.
+pub fn route_of(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let escape = more.split_at_checked(2).filter(|_| *first == b'%');
+        let escaped = escape.and_then(|(digits, behind)| {
+            let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+            Some((u8::from_str_radix(digits, 16).ok()?, behind))
+        });
+        let (byte, behind) = escaped.unwrap_or((*first, more));
+        bytes.push(byte);
+        rest = behind;
     }
+    String::from_utf8(bytes).ok().filter(|path| WafRoute::new(path).is_ok())
 }
 
 fn literal(text: &str) -> String {
@@ -161,6 +179,18 @@ SecRule REQUEST_FILENAME "@rx ^(?:/|$)" "id:90100003,phase:1,pass,nolog,ctl:rule
             assert_eq!(place(parameter), its);
             assert_eq!(parameter_of(its).as_deref(), Some(parameter));
         }
-        assert_eq!(parameter_of("REQUEST_BODY"), None);
+        for place in ["REQUEST_BODY", "ARGS:my name", "ARGS:"] {
+            assert_eq!(parameter_of(place), None);
+        }
+        for (path, route) in [
+            ("/a/b", Some("/a/b")),
+            ("/s%C3%B8k/%31", Some("/søk/1")),
+            ("/100%", Some("/100%")),
+            ("/%+1", Some("/%+1")),
+            ("/a%00b", None),
+            ("/%ff", None),
+        ] {
+            assert_eq!(route_of(path).as_deref(), route, "{path}");
+        }
     }
 }

@@ -34,7 +34,7 @@ pub use shadow::Over;
 pub use stopped::{Place, Stopped};
 pub use trial::trial;
 
-use raw::Raw;
+use shadow::Sample;
 
 use crate::answer::{Answer as Answered, Source};
 use crate::fields::Fields;
@@ -49,6 +49,8 @@ pub const CHECK: HeaderName = HeaderName::from_static("klar-check");
 const MATCHES_MAX: usize = 16;
 /// Memories that a thread keeps for requests to come.
 const MEMORIES_MAX: usize = 16;
+/// What is said of a body that has a format and is longer than [`BODY_MAX`].
+pub const TOO_LONG: &str = "the body of the request is longer than what the firewall inspects, 1 MiB";
 /// The longest text that a record has of a rule or of a name, in bytes.
 const TEXT_MAX: usize = 128;
 
@@ -94,7 +96,9 @@ pub struct Inspection {
     /// The request, if it is to be kept.
     sent: Option<(Place, Box<Sent>)>,
     /// The same, for stricter rules to look at.
-    sample: Option<Box<Raw>>,
+    sample: Option<Sample>,
+    /// Its body would not have been taken.
+    is_too_long: bool,
 }
 
 /// How much of the body of a request is judged.
@@ -160,8 +164,15 @@ impl Inspection {
         let blocked = with_caches(rules, |caches| blocked(transaction.request(caches, &head)));
         let awaited = blocked.is_none().then_some(Look::Whole);
         let rules = rules.clone();
-        let mut inspection =
-            Self { rules, paused: Some(transaction.pause()), mode, awaited, sent: None, sample: None };
+        let mut inspection = Self {
+            rules,
+            paused: Some(transaction.pause()),
+            mode,
+            awaited,
+            sent: None,
+            sample: None,
+            is_too_long: false,
+        };
         if blocked.is_some() {
             inspection.keep(asking.has_body);
         }
@@ -209,6 +220,16 @@ impl Inspection {
         look
     }
 
+    /// It only watches, and would have refused the body for its length.
+    pub fn note_too_long(&mut self) {
+        self.is_too_long = true;
+    }
+
+    /// What it does.
+    pub fn mode(&self) -> WafMode {
+        self.mode
+    }
+
     /// Whether it stops requests.
     pub fn blocks(&self) -> bool {
         self.mode == WafMode::Block
@@ -234,7 +255,7 @@ impl Inspection {
         if is_bad {
             self.keep(!is_whole);
         } else if Self::is_sampled(&self.rules) {
-            self.sample = self.with(|transaction, _| Box::new(Raw::of(&transaction.seen(), !is_whole)));
+            self.sample = self.sample(!is_whole);
         }
         blocked
     }
@@ -315,6 +336,7 @@ impl Inspection {
 
     /// What the rules have found.
     pub fn finding(&mut self) -> Option<WafFinding> {
+        let is_too_long = self.is_too_long;
         self.with(|transaction, caches| {
             transaction.log(caches);
             let mut matches: Vec<WafMatch> = Vec::new();
@@ -324,6 +346,13 @@ impl Inspection {
                 if !is_known && matches.len() < MATCHES_MAX {
                     matches.push(WafMatch { rule: one.rule, message: short(one.message), place });
                 }
+            }
+            if is_too_long {
+                matches.push(WafMatch {
+                    rule: 0,
+                    message: TOO_LONG.to_owned(),
+                    place: "REQUEST_BODY".to_owned(),
+                });
             }
             if matches.is_empty() {
                 return None;
@@ -338,6 +367,7 @@ impl Inspection {
             let verdict = match transaction.interruption() {
                 Some(interruption) if interruption.blocks => WafVerdict::Blocked,
                 Some(_) => WafVerdict::Detected,
+                None if is_too_long => WafVerdict::Detected,
                 None => WafVerdict::Noted,
             };
             let score = klar_waf::rules::SCORES.iter().find_map(|name| transaction.variable(name));

@@ -7,7 +7,7 @@ use klar_waf::transform::Transformation;
 use serde_json::Value;
 
 /// A request, byte for byte.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Raw {
     pub method: Vec<u8>,
     pub target: Vec<u8>,

@@ -5,7 +5,7 @@
 //! core, and nobody hands it another one until it has rested. Requests are copied as they came, which stays within this
 //! process; what leaves it has no secrets (see [`stopped`](super::stopped)).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const SHARE: u32 = 20;
 const REST: Duration = Duration::from_millis(250);
 /// So many wait for the core.
 const WAITING_MAX: usize = 40;
+/// So many requests that are not over yet are copied at a time.
+const SAMPLES_MAX: usize = 4;
 /// Levels that rules run at.
 const LEVELS: u8 = 4;
 
@@ -42,7 +44,21 @@ pub struct Judge {
     /// Its thread, once there was something to judge.
     jobs: OnceLock<Option<SyncSender<Job>>>,
     is_busy: AtomicBool,
+    samples: AtomicUsize,
     judged: Mutex<Vec<ShadowedRequest>>,
+}
+
+/// A request that is to be judged when it is over.
+#[derive(Debug)]
+pub struct Sample {
+    raw: Raw,
+    judge: Arc<Judge>,
+}
+
+impl Drop for Sample {
+    fn drop(&mut self) {
+        self.judge.samples.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is known of a request that is over, beside what came.
@@ -65,7 +81,7 @@ struct Job {
 impl Judge {
     /// Whether it would take a request now.
     pub fn is_free(&self) -> bool {
-        !self.is_busy.load(Ordering::Relaxed)
+        !self.is_busy.load(Ordering::Relaxed) && self.samples.load(Ordering::Relaxed) < SAMPLES_MAX
     }
 
     /// What was judged since somebody asked.
@@ -155,9 +171,18 @@ impl Inspection {
         rules.shadow.as_ref().is_some_and(|shadow| shadow.judge.is_free())
     }
 
+    /// A copy of the request, if stricter rules want one.
+    pub(super) fn sample(&mut self, is_cut: bool) -> Option<Sample> {
+        let rules = self.rules.clone();
+        let judge = rules.shadow.as_ref()?.judge.clone();
+        judge.samples.fetch_add(1, Ordering::Relaxed);
+        let raw = self.with(|transaction, _| Raw::of(&transaction.seen(), is_cut));
+        Some(Sample { raw: raw.unwrap_or_default(), judge })
+    }
+
     /// It is over: stricter rules may look at it, if these let it through.
     pub fn shadow(&mut self, over: &Over<'_>) {
-        let Some(raw) = self.sample.take() else { return };
+        let Some(mut sample) = self.sample.take() else { return };
         let rules = self.rules.clone();
         let is_stopped = self.with(|transaction, _| transaction.interruption().is_some());
         let Some(shadow) = rules.shadow.as_ref().filter(|_| is_stopped == Some(false)) else { return };
@@ -173,7 +198,7 @@ impl Inspection {
                 // Made where nobody waits for it.
                 sent: stopped::nothing(),
             },
-            raw: *raw,
+            raw: std::mem::take(&mut sample.raw),
         });
     }
 

@@ -19,9 +19,10 @@ const WAITING_MAX: usize = 40;
 const HEAD_MAX: usize = 16 << 10;
 
 /// Headers whose values are nobody's business, beside those with a secret word in their names.
-const SECRET_HEADERS: [&[u8]; 4] = [b"authorization", b"proxy-authorization", b"cookie", b"klar-check"];
+const SECRET_HEADERS: [&[u8]; 5] =
+    [b"authorization", b"proxy-authorization", b"cookie", b"cookie2", b"klar-check"];
 /// What the name of a secret value has in it, in small letters.
-const SECRET_WORDS: [&[u8]; 12] = [
+const SECRET_WORDS: [&[u8]; 21] = [
     b"passw",
     b"passord",
     b"passphrase",
@@ -34,9 +35,23 @@ const SECRET_WORDS: [&[u8]; 12] = [
     b"apikey",
     b"card",
     b"cvc",
+    b"authoriz",
+    b"bearer",
+    b"credential",
+    b"csrf",
+    b"jwt",
+    b"private",
+    b"session",
+    b"signature",
+    b"xsrf",
 ];
-/// The same, where that is the whole name.
-const SECRET_NAMES: [&[u8]; 4] = [b"pass", b"cvv", b"otp", b"pin"];
+/// The same, where that is the whole name, or that of a header behind `X-`.
+const SECRET_NAMES: [&[u8]; 13] = [
+    b"auth", b"code", b"cvv", b"key", b"nonce", b"otp", b"pass", b"pin", b"refresh", b"sid", b"sig", b"ssn",
+    b"state",
+];
+/// A part of a path that is at least so long, and has both letters and digits, is the key to something.
+const KEY_MIN: usize = 20;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -141,6 +156,7 @@ pub fn sent(seen: &Request<'_>, is_cut: bool) -> Sent {
             })
         } else if SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
             || has_secret_word(name)
+            || is_secret_name(name.strip_prefix(b"x-").or(name.strip_prefix(b"X-")).unwrap_or(name))
         {
             mask(&mut value)
         } else {
@@ -150,7 +166,7 @@ pub fn sent(seen: &Request<'_>, is_cut: bool) -> Sent {
     }
     let mut target = seen.target.get(..HEAD_MAX).unwrap_or(seen.target).to_vec();
     let mut body = seen.body.get(..BODY_MAX).unwrap_or(seen.body).to_vec();
-    is_masked |= mask_values(&mut target);
+    is_masked |= mask_values(&mut target) | mask_keys(&mut target);
     is_masked |= mask_values(&mut body);
     Sent {
         method: letters(seen.method),
@@ -243,6 +259,23 @@ fn has_secret_word(name: &[u8]) -> bool {
     SECRET_WORDS.iter().any(|word| name.windows(word.len()).any(|here| here.eq_ignore_ascii_case(word)))
 }
 
+fn is_secret_name(name: &[u8]) -> bool {
+    SECRET_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Masks what opens something by being known, as in `/reset/4f6b…`.
+fn mask_keys(target: &mut [u8]) -> bool {
+    let path = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let parts = target.get_mut(..path).unwrap_or_default().split_mut(|byte| *byte == b'/');
+    let is_key = |part: &[u8]| {
+        part.len() >= KEY_MIN
+            && part.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
+            && part.iter().any(u8::is_ascii_digit)
+            && part.iter().any(u8::is_ascii_alphabetic)
+    };
+    parts.fold(false, |masked, part| (is_key(part) && mask(part)) | masked)
+}
+
 /// How many bytes of a name stand at the beginning, brackets counted that are encoded.
 fn name_len(text: &[u8]) -> usize {
     let mut at = 0;
@@ -260,11 +293,10 @@ fn secret_name(text: &[u8], from: usize) -> Option<(usize, usize)> {
     let mut at = from;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let len = name_len(rest);
-        if let Some(name) = rest.get(..len).filter(|_| len > 0) {
-            let is_whole = |known: &&[u8]| name.eq_ignore_ascii_case(known);
-            if SECRET_NAMES.iter().any(is_whole) || has_secret_word(name) {
-                return Some((at, at + len));
-            }
+        if let Some(name) = rest.get(..len).filter(|_| len > 0)
+            && (is_secret_name(name) || has_secret_word(name))
+        {
+            return Some((at, at + len));
         }
         at += len.max(1);
     }
@@ -380,6 +412,7 @@ mod tests {
                 "Content-Disposition: form-data; name=\"token\"\r\n\r\nxx1\r\n--B\r\nname=\"n\"\r\n\r\nab1",
             ),
             ("password=7'8=9 or 9=9", "password=1'2=3 ww 3=3"),
+            ("/cb?code=a1&state=b&country_code=no", "/cb?code=x1&state=x&country_code=no"),
             ("text=tokens are fun", "text=tokens are fun"),
             ("q=1' UNION SELECT password FROM users", "q=1' UNION SELECT password FROM users"),
             ("token", "token"),
@@ -423,6 +456,23 @@ mod tests {
         let referer = "https://a.example/reset?token=xxx&b=c";
         assert_eq!(values, ["prefs=xxx%78y; sid=1", "xxx", referer, "abc"]);
         assert!(kept.is_masked);
+    }
+
+    #[test]
+    fn keys_in_paths_are_masked() {
+        for (came, kept) in [
+            ("/reset/4f6bA9c2d1e07788aabb", "/reset/1x1xX1x1x1x11111xxxx"),
+            (
+                "/reset/4f6ba9c2d1e07788aab?a=4f6ba9c2d1e07788aabb",
+                "/reset/4f6ba9c2d1e07788aab?a=4f6ba9c2d1e07788aabb",
+            ),
+            ("/how-to-choose-a-licence-for-a-bear", "/how-to-choose-a-licence-for-a-bear"),
+            ("/assets/2026-11-22-1234567890", "/assets/2026-11-22-1234567890"),
+        ] {
+            let mut target = came.as_bytes().to_vec();
+            assert_eq!(mask_keys(&mut target), came != kept);
+            assert_eq!(String::from_utf8_lossy(&target), kept.replace('X', "x"));
+        }
     }
 
     proptest! {

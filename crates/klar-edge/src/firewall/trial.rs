@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use klar_base::shadow::{ShadowedRequest, Trial, Tried, TriedRequest};
 use klar_base::signal::WafVerdict;
@@ -15,6 +16,8 @@ use super::{Inspection, Rules};
 
 /// So many requests that would be stopped are named.
 const STOPPED_MAX: usize = 10_000;
+/// What is not judged by then is left out: somebody waits.
+const PATIENCE: Duration = Duration::from_secs(40);
 /// So many places are attacked.
 const ATTACKED_MAX: usize = 8;
 
@@ -29,10 +32,14 @@ pub fn trial(in_force: &Rules, wanted: &Trial, files: Vec<OwnedFd>) -> Result<Tr
     let then = Arc::new(now.with(&wanted.own)?);
     let mut tried =
         Tried { judged: 0, times: None, stopped: Vec::new(), attacks: Vec::new(), refused: then.refused() };
+    let end = Instant::now() + PATIENCE;
     for line in lines(&*file(wanted.requests)?)? {
         let line = line.map_err(|error| format!("what was kept cannot be read: {error}"))?;
-        // The last line may be half written.
-        let Ok(request) = serde_json::from_str::<ShadowedRequest>(&line) else { continue };
+        // A line may be half written.
+        let Ok(request) = serde_json::from_slice::<ShadowedRequest>(&line) else { continue };
+        if Instant::now() > end {
+            break;
+        }
         let Some(raw) = Raw::read(&request.sent) else { continue };
         tried.judged += 1;
         let (from, to) = tried.times.unwrap_or((request.time_unix_ms, request.time_unix_ms));
@@ -59,7 +66,7 @@ pub fn trial(in_force: &Rules, wanted: &Trial, files: Vec<OwnedFd>) -> Result<Tr
     Ok(tried)
 }
 
-fn lines(file: &OwnedFd) -> Result<impl Iterator<Item = std::io::Result<String>>, String> {
+fn lines(file: &OwnedFd) -> Result<impl Iterator<Item = std::io::Result<Vec<u8>>>, String> {
     let file = file.try_clone().map(File::from).and_then(|mut file| file.rewind().map(|()| file));
-    Ok(BufReader::new(file.map_err(|error| error.to_string())?).lines())
+    Ok(BufReader::new(file.map_err(|error| error.to_string())?).split(b'\n'))
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,9 @@ use crate::layout::Layout;
 
 const FILE_MAX: u64 = 16 << 20;
 const FILES: u32 = 4;
+/// See [`files`].
+const SHADOW: &str = "shadow.jsonl";
+const SHADOW_FILES: u32 = 2;
 
 /// Writes the records that the edge sends.
 #[derive(Debug)]
@@ -52,11 +55,10 @@ impl AccessLogs {
         self.write_each(records, |key| self.layout.access_log(key));
     }
 
-    /// Writes what stricter rules say of requests of apps that are here.
+    /// Writes what stricter rules say of requests.
     pub(super) fn write_shadowed(&self, requests: &[ShadowedRequest]) {
         let requests = requests.iter().map(|request| (&request.app, request));
-        let is_here = |(key, _): &(&AppKey, _)| self.layout.app(key).is_dir();
-        self.write_each(requests.filter(is_here), |key| self.layout.shadow_log(key));
+        self.write_each(requests, |key| self.layout.shadow_log(key));
     }
 
     fn write_each<'a, T: Serialize + 'a>(
@@ -87,7 +89,7 @@ impl AccessLogs {
         let full = open.get(path).is_some_and(|(_, size)| size + text.len() as u64 > FILE_MAX);
         if full {
             open.remove(path);
-            for number in (1..FILES).rev() {
+            for number in (1..files(path)).rev() {
                 let from = if number == 1 {
                     path.to_owned()
                 } else {
@@ -100,7 +102,13 @@ impl AccessLogs {
         if !open.contains_key(path) {
             let file = File::options().create(true).append(true).mode(0o600).open(path)?;
             let size = file.metadata()?.len();
+            // Whoever was killed may have left half a line.
+            let is_torn = size > 0 && ends_otherwise(path)?;
             open.insert(path.to_owned(), (file, size));
+            if is_torn && let Some((file, size)) = open.get_mut(path) {
+                file.write_all(b"\n")?;
+                *size += 1;
+            }
         }
         if let Some((file, size)) = open.get_mut(path) {
             file.write_all(text)?;
@@ -113,8 +121,9 @@ impl AccessLogs {
     pub(super) fn forget_shadowed(&self, key: &AppKey) {
         let path = self.layout.shadow_log(key);
         self.open.borrow_mut().remove(&path);
-        for path in
-            (1..FILES).map(|number| path.with_extension(format!("jsonl.{number}"))).chain([path.clone()])
+        for path in (1..files(&path))
+            .map(|number| path.with_extension(format!("jsonl.{number}")))
+            .chain([path.clone()])
         {
             // Mostly there is none.
             let _ = fs::remove_file(path);
@@ -127,4 +136,18 @@ impl AccessLogs {
             self.open.borrow_mut().remove(&path);
         }
     }
+}
+
+/// So many files are kept of a log: of what stricter rules say as many as are read.
+fn files(path: &Path) -> u32 {
+    if path.file_name().is_some_and(|name| name == SHADOW) { SHADOW_FILES } else { FILES }
+}
+
+/// Whether a file ends in something else than a line end.
+fn ends_otherwise(path: &Path) -> std::io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }

@@ -96,9 +96,14 @@ impl Core {
         }
         let keys: Vec<_> = self.host.borrow().apps.keys().cloned().collect();
         for key in keys {
-            for (pattern, goal) in self.goals(&key) {
-                let ratchet = self.ratchet(&key, &pattern);
-                let (grade, what) = if ratchet.blocks {
+            if self.lacks_shadow(&key) {
+                let what =
+                    format!("{key}: `waf_shadow` is on, and this machine has no Core Rule Set to look with");
+                let hint = "`apt install modsecurity-crs`, or `klar waf add PATH`";
+                found.push(finding("firewall", Grade::Fair, what, Some(hint)));
+            }
+            for (pattern, (goal, ratchet)) in self.goals(&key) {
+                let (grade, what) = if ratchet.blocks(goal) {
                     (Grade::Good, format!("{key}: {pattern} was watched for long enough, and blocks now"))
                 } else {
                     let so_far =

@@ -75,6 +75,30 @@ impl Core {
         Ok(Some(Waf { rules, paranoia, own: crate::waf::own_rules(&config.waf), shadow }))
     }
 
+    /// Names the rules that judge the requests of an app.
+    pub(super) fn judged_by(&self, config: &Config) -> String {
+        let paranoia = config.edge.waf_paranoia;
+        match config.edge.waf_rules {
+            klar_config::WafRules::Core => "core".into(),
+            klar_config::WafRules::Crs => {
+                let digest = self.rule_set().map(|(digest, _)| digest).unwrap_or_default();
+                format!("crs {paranoia} {}", digest.get(..16).unwrap_or(&digest))
+            }
+        }
+    }
+
+    /// Whether stricter rules are to look at what an app lets through.
+    pub(super) fn is_shadowed(&self, key: &AppKey) -> bool {
+        let (host, apps) = (self.host.borrow(), self.apps.borrow());
+        let release = host.apps.get(key).and_then(|app| apps.get(key)?.releases.get(app.current.as_ref()?));
+        release.is_some_and(|release| release.config.edge.waf_shadow)
+    }
+
+    /// Whether there are none that could.
+    pub(super) fn lacks_shadow(&self, key: &AppKey) -> bool {
+        self.is_shadowed(key) && self.rule_set().is_err()
+    }
+
     /// What other rules would do with requests that were let through.
     pub(super) async fn try_rules_now(&self, app: AppKey, wanted: TryRequest) -> Result<Tried, Failure> {
         let own = crate::waf::trial(&wanted.exceptions).map_err(Failure::new)?;
@@ -84,8 +108,12 @@ impl Core {
         };
         let kept = kept(&self.layout.shadow_log(&app)).map_err(failed("requests that were kept"))?;
         let mut files = vec![kept.ok_or_else(|| {
-            Failure::new("no requests were kept that rules could be tried on")
-                .hint("with `waf_shadow = true` below `[edge]` a sample of them is, from the next deploy on")
+            let failure = Failure::new("no requests were kept that rules could be tried on");
+            failure.hint(if self.lacks_shadow(&app) {
+                "this machine has no Core Rule Set to look with: `apt install modsecurity-crs`, or `klar waf add PATH`"
+            } else {
+                "with `waf_shadow = true` below `[edge]` a sample of them is, from the next deploy on"
+            })
         })?];
         match wanted.rules {
             TriedRules::Core => {}

@@ -43,7 +43,10 @@ impl Core {
 fn files(folder: &Path, query: &LogQuery) -> Vec<(String, PathBuf)> {
     if query.access || query.shadow {
         let name = if query.shadow { "shadow" } else { "access" };
-        return vec![(name.into(), folder.join(format!("{name}.jsonl")))];
+        let newest = folder.join(format!("{name}.jsonl"));
+        // All that is kept of a sample is looked at.
+        let older = query.shadow.then(|| newest.with_extension("jsonl.1"));
+        return older.into_iter().chain([newest]).map(|path| (name.into(), path)).collect();
     }
     let mut found = Vec::new();
     for service in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -86,7 +89,8 @@ fn stream(folder: &Path, query: &LogQuery, sender: &mpsc::Sender<LogLine>) {
     for (instance, path) in files(folder, query) {
         ends.insert(path.clone(), std::fs::metadata(&path).map_or(0, |meta| meta.len()));
         if query.access || query.shadow {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let text = std::fs::read(&path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
             let skip = text.lines().count().saturating_sub(count);
             past.extend(text.lines().skip(skip).filter_map(|line| read_line(query, &instance, line)));
         } else {

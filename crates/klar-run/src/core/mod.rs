@@ -571,7 +571,11 @@ impl Core {
                     }
                 });
             }
-            Some(FromEdge::Shadowed { requests }) => self.access.write_shadowed(&requests),
+            Some(FromEdge::Shadowed { mut requests }) => {
+                // Those of an app that has switched it off may still be on their way.
+                requests.retain(|request| self.is_shadowed(&request.app));
+                self.access.write_shadowed(&requests);
+            }
             Some(FromEdge::Vitals(vitals)) => {
                 if self.edge_state.borrow().connection == connection {
                     self.watch(&vitals);

@@ -338,6 +338,7 @@ impl Core {
         folders: &mut Vec<OwnedFd>,
     ) -> std::io::Result<Site> {
         let edge = &release.config.edge;
+        let ripe = self.ripe(key);
         let mut routes = Vec::new();
         for route in &release.config.routes {
             let policy = &route.policy;
@@ -370,7 +371,7 @@ impl Core {
                     .map(|file| self.client_authorities(key, release, file)),
                 timeout: Some(policy.timeout.0),
                 body_bytes: Some(policy.body.0),
-                waf: super::firewall::mode(policy, self.ratchet(key, &route.pattern.to_string()).blocks),
+                waf: super::firewall::mode(policy, ripe.contains(&route.pattern.to_string())),
                 images: policy.images.then(|| ImageRules { widths: in_order(&edge.image_widths) }),
                 cache: CacheRules {
                     enabled: policy.cache != RouteCache::Switch(false),

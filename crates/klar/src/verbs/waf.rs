@@ -12,7 +12,7 @@ use klar_base::replay::Exception;
 use klar_base::signal::{AccessRecord, WafFinding, WafVerdict};
 use klar_run::control::LogQuery;
 use klar_run::report::{Failure, LogLine};
-use klar_run::waf::parameter_of;
+use klar_run::waf::{parameter_of, route_of};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
@@ -217,7 +217,12 @@ fn changed(context: &Context, exceptions: &[Exception]) -> Result<(PathBuf, Stri
     let before = std::fs::read_to_string(&path).map_err(Trouble::system(path.display()))?;
     let after = with(&before, exceptions).map_err(|why| Trouble::from(Failure::new(why)))?;
     klar_config::Config::parse(&after, klar_config::FILE_NAME, &context.global.env)?;
-    context.printer.data(diff(&before, &after).trim_end());
+    let change = diff(&before, &after);
+    if context.printer.json {
+        context.printer.story(change.trim_end());
+    } else {
+        context.printer.data(change.trim_end());
+    }
     Ok((path, after))
 }
 
@@ -291,6 +296,7 @@ fn spots(records: &[AccessRecord]) -> BTreeMap<Spot, Seen> {
 /// that was asked and no other.
 fn exceptions(record: &AccessRecord, finding: &WafFinding) -> Vec<Exception> {
     let mut by_parameter: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    let Some(route) = route_of(&record.path) else { return Vec::new() };
     for one in &finding.matches {
         if let Some(parameter) = parameter_of(&one.place) {
             let rules = by_parameter.entry(parameter).or_default();
@@ -300,7 +306,7 @@ fn exceptions(record: &AccessRecord, finding: &WafFinding) -> Vec<Exception> {
         }
     }
     let exception =
-        |(parameter, allow)| Exception { route: record.path.clone(), parameter: Some(parameter), allow };
+        |(parameter, allow)| Exception { route: route.clone(), parameter: Some(parameter), allow };
     by_parameter.into_iter().map(exception).collect()
 }
 
@@ -363,7 +369,8 @@ fn free_name(taken: &Table, exception: &Exception) -> String {
         .collect();
     let name = name.trim_matches(|one: char| one == '-' || one.is_ascii_digit());
     let name = if name.is_empty() { "place" } else { name };
-    let name: String = name.chars().take(28).collect();
+    // There is room for a number behind it.
+    let name: String = name.chars().take(24).collect();
     (1..)
         .map(|number| if number == 1 { name.clone() } else { format!("{name}-{number}") })
         .find(|name| !taken.contains_key(name) && ServiceName::new(name.as_str()).is_ok())

@@ -8,7 +8,8 @@ use klar_base::replay::Exception;
 use klar_base::shadow::{ShadowedRequest, Tried, TriedRequest};
 use klar_config::WafRules;
 use klar_run::control::{TriedRules, TryRequest};
-use klar_run::waf::parameter_of;
+use klar_run::report::Failure;
+use klar_run::waf::{parameter_of, route_of};
 use serde::Serialize;
 
 use super::{add, changed, lines, put, replay};
@@ -20,6 +21,9 @@ use crate::out::{BAD, FAIR, GOOD, QUIET, paint, words};
 const LEVELS: u8 = 4;
 /// So many paths in one folder get one exception for all of it.
 const PATHS_MAX: usize = 3;
+/// What helps where no exception of one parameter does.
+const MORE: &str = "what was found there lies in no parameter that klar.toml can name; `[waf.NAME]` with `allow` and no \
+                    `parameter` leaves a rule out on a whole route";
 /// So many places are shown.
 const SHOWN: usize = 20;
 
@@ -79,7 +83,48 @@ pub fn report(context: &Context, requests: &[ShadowedRequest]) {
             paint(QUIET, more)
         ));
     }
-    printer.story(format!("{} `klar waf try --level N`", paint(QUIET, "what, where, and the exceptions:")));
+    let places = spots(requests);
+    if places.is_empty() {
+        return;
+    }
+    printer.data(paint(QUIET, format_args!("{:>8}  {:<7}  where, and by which rules", "requests", "level")));
+    for ((level, route, place), (count, rules)) in places.iter().take(SHOWN) {
+        let rules: Vec<String> = rules.iter().map(u32::to_string).collect();
+        printer.data(format!(
+            "{count:>8}  {level:<7}  {} {}  {}",
+            words::tame(route),
+            words::tame(place),
+            paint(QUIET, rules.join(" "))
+        ));
+    }
+    if places.len() > SHOWN {
+        printer.data(paint(QUIET, format_args!("and {} more places", places.len() - SHOWN)));
+    }
+    printer.story(format!("{} `klar waf try --level N`", paint(QUIET, "the exceptions that they need:")));
+}
+
+/// From which level on requests would be stopped at one place of a route: how many, and by which rules.
+type Spots<'a> = Vec<((u8, &'a str, &'a str), (usize, BTreeSet<u32>))>;
+
+/// The most frequent first.
+fn spots(requests: &[ShadowedRequest]) -> Spots<'_> {
+    let mut spots: BTreeMap<(u8, &str, &str), (usize, BTreeSet<u32>)> = BTreeMap::new();
+    for request in requests {
+        let Some(level) = request.found.stopped_from else { continue };
+        let route = request.route.as_deref().unwrap_or(&request.sent.target);
+        let mut places: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+        for one in request.found.matches.iter().filter(|one| one.level <= level) {
+            places.entry(&one.found.place).or_default().insert(one.found.rule);
+        }
+        for (place, rules) in places {
+            let (count, all) = spots.entry((level, route, place)).or_default();
+            *count += 1;
+            all.extend(rules);
+        }
+    }
+    let mut spots: Spots<'_> = spots.into_iter().collect();
+    spots.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+    spots
 }
 
 fn ago(unix_ms: u64) -> String {
@@ -125,17 +170,22 @@ pub fn attempt(context: &Context, wanted: &WafTry) -> Result<(), Trouble> {
         }
         if let Some(then) = &then {
             printer.data(String::new());
-            printer.data(proof(then));
+            printer.data(proof(then, exceptions.len()));
         }
     }
+    let left = with_good_answer(then.as_ref().unwrap_or(&tried));
+    let in_vain = format!("{left} requests with a good answer would be stopped all the same");
     if wanted.write && !exceptions.is_empty() {
-        return put(context, &changed(context, &exceptions)?);
-    }
-    if !exceptions.is_empty() {
-        printer.story(format!(
-            "{} `klar waf try … --write` puts these exceptions into klar.toml; look whether it was honest first",
-            paint(QUIET, "next:")
-        ));
+        put(context, &changed(context, &exceptions)?)?;
+        if left > 0 {
+            return Err(Failure::new(in_vain).hint(MORE).into());
+        }
+    } else if !exceptions.is_empty() {
+        let next =
+            "`klar waf try … --write` puts these exceptions into klar.toml; look whether it was honest first";
+        printer.story(format!("{} {next}", paint(QUIET, "next:")));
+    } else if left > 0 {
+        printer.story(format!("{} {in_vain}: {MORE}", paint(FAIR, "!")));
     }
     Ok(())
 }
@@ -149,6 +199,10 @@ fn rules(in_force: WafRules, paranoia: u32, wanted: &WafTry) -> Result<(TriedRul
     let crs = || (TriedRules::Crs, "the Core Rule Set".to_owned());
     let (rules, name) = match wanted.rules.as_deref() {
         None | Some("crs") => crs(),
+        Some("core") if wanted.level.is_some() => {
+            let failure = Failure::new("klar's own rules have one level").hint("leave `--level` out");
+            return Err(Trouble::usage(failure));
+        }
         Some("core") => (TriedRules::Core, "klar's own rules".to_owned()),
         Some(path) => (TriedRules::Files(add::read(Path::new(path))?), format!("the rules of {path}")),
     };
@@ -228,46 +282,48 @@ fn places(stopped: &[TriedRequest]) -> Vec<Place> {
 }
 
 /// The narrowest exceptions for what had a good answer: these rules, this path, this parameter. More than [`PATHS_MAX`]
-/// paths of a folder become the folder, and more than so many folders become all. What was found in no parameter is
-/// excepted for the path.
+/// paths of a folder, of the same rule and parameter, become the folder. What was found in no parameter gets none: without
+/// one a rule would be off on the whole path, for every attack.
 fn exceptions(stopped: &[TriedRequest]) -> Vec<Exception> {
-    let mut rules_at: BTreeMap<(Option<String>, String), BTreeSet<u32>> = BTreeMap::new();
+    let mut paths_of: BTreeMap<(String, u32), BTreeSet<String>> = BTreeMap::new();
     for request in stopped.iter().filter(|request| request.status < 400) {
+        let Some(route) = route_of(&request.path) else { continue };
         for one in &request.matches {
-            let key = (parameter_of(&one.place), request.path.clone());
-            rules_at.entry(key).or_default().insert(one.rule);
+            if let Some(parameter) = parameter_of(&one.place) {
+                paths_of.entry((parameter, one.rule)).or_default().insert(route.clone());
+            }
         }
     }
-    let folder = |path: &str| match path.rsplit_once('/') {
-        Some(("", _)) | None => "/*".to_owned(),
-        Some((folder, _)) => format!("{folder}/*"),
-    };
-    let rules_at = joined(rules_at, folder);
-    let rules_at = joined(rules_at, |_| "/*".to_owned());
-    let exception = |((parameter, route), rules): ((Option<String>, String), BTreeSet<u32>)| Exception {
-        route,
-        parameter,
-        allow: rules.into_iter().collect(),
-    };
+    let mut rules_at: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
+    for ((parameter, rule), paths) in paths_of {
+        for route in widened(paths) {
+            rules_at.entry((route, parameter.clone())).or_default().push(rule);
+        }
+    }
+    let exception = |((route, parameter), allow)| Exception { route, parameter: Some(parameter), allow };
     rules_at.into_iter().map(exception).collect()
 }
 
-type RulesAt = BTreeMap<(Option<String>, String), BTreeSet<u32>>;
-
-/// Puts what is at more than [`PATHS_MAX`] paths with the same `wider` one there.
-fn joined(rules_at: RulesAt, wider: impl Fn(&str) -> String) -> RulesAt {
-    let mut counts: BTreeMap<(Option<String>, String), usize> = BTreeMap::new();
-    for (parameter, path) in rules_at.keys() {
-        *counts.entry((parameter.clone(), wider(path))).or_default() += 1;
+/// The folders in which there are more than [`PATHS_MAX`] of these paths, the deepest that will do, and the other paths.
+fn widened(mut paths: BTreeSet<String>) -> BTreeSet<String> {
+    let depth = |path: &str| path.matches('/').count();
+    let folder = |path: &str, deep: usize| {
+        let end = path.match_indices('/').nth(deep).map_or(path.len(), |(at, _)| at);
+        format!("{}/*", path.get(..end).unwrap_or_default())
+    };
+    let deepest = paths.iter().map(|path| depth(path)).max().unwrap_or(0);
+    for deep in (0..deepest).rev() {
+        let mut within: BTreeMap<String, usize> = BTreeMap::new();
+        for path in paths.iter().filter(|path| depth(path) > deep) {
+            *within.entry(folder(path, deep)).or_default() += 1;
+        }
+        let is_wide = |path: &String| {
+            depth(path) > deep && within.get(&folder(path, deep)).is_some_and(|count| *count > PATHS_MAX)
+        };
+        paths =
+            paths.iter().map(|path| if is_wide(path) { folder(path, deep) } else { path.clone() }).collect();
     }
-    let mut joined = RulesAt::new();
-    for ((parameter, path), rules) in rules_at {
-        let wide = (parameter.clone(), wider(&path));
-        let key =
-            if counts.get(&wide).is_some_and(|count| *count > PATHS_MAX) { wide } else { (parameter, path) };
-        joined.entry(key).or_default().extend(rules);
-    }
-    joined
+    paths
 }
 
 /// A request for each exception, to put attacks into.
@@ -280,8 +336,8 @@ fn attacked(stopped: &[TriedRequest], exceptions: &[Exception]) -> Vec<(String, 
     };
     let example = |exception: &Exception| {
         let parameter = exception.parameter.as_ref()?;
-        let request = stopped.iter().find(|request| {
-            takes(exception, &request.path)
+        let request = stopped.iter().filter(|request| request.status < 400).find(|request| {
+            route_of(&request.path).is_some_and(|path| takes(exception, &path))
                 && request.matches.iter().any(|one| parameter_of(&one.place).as_ref() == Some(parameter))
         })?;
         Some((request.request_id.clone(), parameter.clone()))
@@ -289,9 +345,14 @@ fn attacked(stopped: &[TriedRequest], exceptions: &[Exception]) -> Vec<(String, 
     exceptions.iter().filter_map(example).collect()
 }
 
+/// Those that would be stopped though the app had a good answer for them.
+fn with_good_answer(tried: &Tried) -> usize {
+    tried.stopped.iter().filter(|request| request.status < 400).count()
+}
+
 /// What the exceptions come to.
-fn proof(then: &Tried) -> String {
-    let well = then.stopped.iter().filter(|request| request.status < 400).count();
+fn proof(then: &Tried, exceptions: usize) -> String {
+    let well = with_good_answer(then);
     let left = then.stopped.len() - well;
     let mark = if well == 0 { paint(GOOD, "✓".to_owned()) } else { paint(BAD, "✗".to_owned()) };
     let mut out = format!(
@@ -300,5 +361,77 @@ fn proof(then: &Tried) -> String {
     for attacked in &then.attacks {
         out.push_str(&format!("\n{}", replay::at(attacked)));
     }
+    let others = exceptions.saturating_sub(then.attacks.len());
+    if others > 0 {
+        out.push_str(&format!("\n{} attacks at {others} more places were not tried", paint(FAIR, "!")));
+    }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use klar_base::signal::WafMatch;
+
+    use super::*;
+
+    fn stopped(path: &str, status: u16, matches: &[(u32, &str)]) -> TriedRequest {
+        let one = |(rule, place): &(u32, &str)| WafMatch {
+            rule: *rule,
+            message: String::new(),
+            place: (*place).to_owned(),
+        };
+        TriedRequest {
+            request_id: path.to_owned(),
+            method: "GET".into(),
+            path: path.to_owned(),
+            remote: "203.0.113.7".into(),
+            status,
+            matches: matches.iter().map(one).collect(),
+        }
+    }
+
+    #[test]
+    fn exceptions_are_as_narrow_as_they_can_be() {
+        let exception = |route: &str, parameter: &str, allow: &[u32]| Exception {
+            route: route.into(),
+            parameter: Some(parameter.into()),
+            allow: allow.to_vec(),
+        };
+        let mut requests = vec![
+            stopped("/a", 200, &[(1, "ARGS:q"), (2, "ARGS:q"), (3, "TX:score"), (4, "ARGS_NAMES:q")]),
+            stopped("/b", 302, &[(5, "REQUEST_HEADERS:X-A")]),
+            stopped("/c", 404, &[(6, "ARGS:q")]),
+            stopped("/s%C3%B8k", 200, &[(7, "ARGS:q"), (7, "ARGS:my name")]),
+            stopped("/%ff", 200, &[(8, "ARGS:q")]),
+        ];
+        let wanted = [
+            exception("/a", "q", &[1, 2]),
+            exception("/b", "header:X-A", &[5]),
+            exception("/søk", "q", &[7]),
+        ];
+        assert_eq!(exceptions(&requests), wanted);
+        assert_eq!(attacked(&requests, &wanted).len(), 3);
+        // One rule at many paths is one thing, several rules at one path each are not.
+        requests =
+            (1..5).map(|number| stopped(&format!("/item/{number}/edit"), 200, &[(9, "ARGS:q")])).collect();
+        requests.extend((1..5).map(|number| stopped(&format!("/x{number}"), 200, &[(number, "ARGS:q")])));
+        let mut wanted = vec![exception("/item/*", "q", &[9])];
+        wanted.extend((1..5).map(|number| exception(&format!("/x{number}"), "q", &[number])));
+        assert_eq!(exceptions(&requests), wanted);
+        assert!(exceptions(&[]).is_empty());
+    }
+
+    #[test]
+    fn folders_of_many_paths() {
+        let set = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>();
+        for (paths, wide) in [
+            (&["/a", "/b", "/c"][..], &["/a", "/b", "/c"][..]),
+            (&["/a", "/b", "/c", "/d"], &["/*"]),
+            (&["/i/1", "/i/2", "/i/3", "/i/4", "/x"], &["/i/*", "/x"]),
+            (&["/i/1/e", "/i/2/e", "/i/3/e", "/i/4/e", "/i"], &["/i", "/i/*"]),
+            (&["/"], &["/"]),
+        ] {
+            assert_eq!(widened(set(paths)), set(wide), "{paths:?}");
+        }
+    }
 }
