@@ -2,7 +2,18 @@
 //!
 //! Nothing here does I/O: series come from a [`Source`].
 
+pub mod ast;
+mod display;
+mod error;
+pub mod functions;
+mod lex;
+mod parse;
+
 use klar_tsdb::{Labels, Matcher, Sample};
+
+pub use ast::{Expr, Type};
+pub use error::{EvalError, ParseError};
+pub use parse::{DEPTH_MAX, LENGTH_MAX, parse};
 
 /// Where series come from.
 pub trait Source {
