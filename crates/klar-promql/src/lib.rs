@@ -5,6 +5,7 @@
 pub mod ast;
 mod display;
 mod error;
+pub mod eval;
 pub mod functions;
 mod lex;
 mod parse;
@@ -13,6 +14,7 @@ use klar_tsdb::{Labels, Matcher, Sample};
 
 pub use ast::{Expr, Type};
 pub use error::{EvalError, ParseError};
+pub use eval::{Answer, Options, instant, range};
 pub use parse::{DEPTH_MAX, LENGTH_MAX, parse};
 
 /// Where series come from.
