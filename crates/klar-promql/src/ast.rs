@@ -102,14 +102,14 @@ pub enum Type {
 }
 
 impl Type {
-    /// As Prometheus calls it.
+    /// As Prometheus calls it, with an article.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Scalar => "scalar",
-            Self::Vector => "instant vector",
-            Self::Range => "range vector",
-            Self::Text => "string",
+            Self::Scalar => "a scalar",
+            Self::Vector => "an instant vector",
+            Self::Range => "a range vector",
+            Self::Text => "a string",
         }
     }
 }

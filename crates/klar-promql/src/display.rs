@@ -171,12 +171,21 @@ impl fmt::Display for Length {
         match self {
             Self::Seconds(Number(seconds)) => {
                 let milliseconds = seconds.abs() * 1000.0;
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    clippy::cast_precision_loss
+                )]
                 let whole = milliseconds.round() as u64;
                 #[allow(clippy::cast_precision_loss)]
-                let is_exact = whole < 1 << 50 && (whole as f64 / 1000.0).to_bits() == seconds.abs().to_bits();
+                let is_exact =
+                    whole < 1 << 50 && (whole as f64 / 1000.0).to_bits() == seconds.abs().to_bits();
                 let sign = if seconds.is_sign_negative() { "-" } else { "" };
-                if is_exact { write!(to, "{sign}{}", written(whole)) } else { write!(to, "{}", Number(*seconds)) }
+                if is_exact {
+                    write!(to, "{sign}{}", written(whole))
+                } else {
+                    write!(to, "{}", Number(*seconds))
+                }
             }
             Self::Step => to.write_str("step()"),
             Self::Range => to.write_str("range()"),

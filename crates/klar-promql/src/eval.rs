@@ -111,11 +111,13 @@ pub fn range<S: Source>(
     options: &Options<'_>,
 ) -> Result<Answer, EvalError> {
     if matches!(expr.value_type(), Type::Range | Type::Text) {
-        let what = format!("a {} has no values over time; ask for it at one time", expr.value_type().name());
+        let what = format!("{} has no values over time; ask for it at one time", expr.value_type().name());
         return Err(EvalError::Meaningless(what));
     }
     if step_ms <= 0 || to_ms < from_ms {
-        return Err(EvalError::meaningless("the step has to be more than 0, and the end not before the beginning"));
+        return Err(EvalError::meaningless(
+            "the step has to be more than 0, and the end not before the beginning",
+        ));
     }
     let points = to_ms.abs_diff(from_ms) / step_ms.unsigned_abs() + 1;
     let count = usize::try_from(points).ok().filter(|count| *count <= options.points_max);
@@ -325,7 +327,8 @@ impl<'a> Evaluator<'a> {
             let to = ranges.reference.of(grid.from);
             let samples = rate::extended(&series.samples, to - ranges.range, to, ranges.bounds);
             if !samples.is_empty() {
-                let labels = if series.drop_name { rows::without_name(&series.labels) } else { series.labels };
+                let labels =
+                    if series.drop_name { rows::without_name(&series.labels) } else { series.labels };
                 found.push(Selected { labels, samples });
             }
         }

@@ -59,8 +59,8 @@ pub(crate) struct Lexed<'a> {
 
 /// Longer ones first: `<=` is not `<`.
 const SYMBOLS: &[&str] = &[
-    "==", "!=", "<=", ">=", "</", ">/", "=~", "!~", "+", "-", "*", "/", "%", "^", "<", ">", "=", ",", "(", ")", "{",
-    "}", "[", "]", "@", ":",
+    "==", "!=", "<=", ">=", "</", ">/", "=~", "!~", "+", "-", "*", "/", "%", "^", "<", ">", "=", ",", "(",
+    ")", "{", "}", "[", "]", "@", ":",
 ];
 
 /// All words of a query, the end among them.
@@ -85,9 +85,8 @@ pub(crate) fn lex(query: &str) -> Result<Vec<Lexed<'_>>, Trouble> {
             found.push(Lexed { token: Token::End, place: place(0) });
             return Ok(found);
         };
-        let is_name = |byte: char| {
-            byte.is_ascii_alphanumeric() || byte == '_' || (byte == ':' && !in_brackets)
-        };
+        let is_name =
+            |byte: char| byte.is_ascii_alphanumeric() || byte == '_' || (byte == ':' && !in_brackets);
         let (token, length) = if first.is_ascii_digit()
             || (first == '.' && rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit))
         {

@@ -117,7 +117,11 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, symbol: &str, why: &str) -> Result<Place, Trouble> {
-        if self.is(symbol) { Ok(self.next().place) } else { Err(self.unexpected(&format!("`{symbol}` {why}"))) }
+        if self.is(symbol) {
+            Ok(self.next().place)
+        } else {
+            Err(self.unexpected(&format!("`{symbol}` {why}")))
+        }
     }
 
     fn trouble(&self, what: impl Into<String>) -> Trouble {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use klar_tsdb::{Labels, labels::NAME};
 
+use super::Evaluator;
 use super::kahan::{Mean, Sum, ascending, quantile};
 use super::rows::{Grid, Row};
-use super::Evaluator;
 use crate::ast::{Aggregate, AggregateOp, Kind};
 use crate::error::EvalError;
 
@@ -112,8 +112,12 @@ impl State {
         match op {
             AggregateOp::Sum => self.sum.add(value),
             AggregateOp::Avg => self.mean.add(value),
-            AggregateOp::Min if is_first || value < self.extreme || self.extreme.is_nan() => self.extreme = value,
-            AggregateOp::Max if is_first || value > self.extreme || self.extreme.is_nan() => self.extreme = value,
+            AggregateOp::Min if is_first || value < self.extreme || self.extreme.is_nan() => {
+                self.extreme = value
+            }
+            AggregateOp::Max if is_first || value > self.extreme || self.extreme.is_nan() => {
+                self.extreme = value
+            }
             AggregateOp::Stddev | AggregateOp::Stdvar => {
                 if is_first {
                     self.plain_mean = value;
@@ -159,9 +163,9 @@ fn chosen(
     groups: &Groups,
     grid: Grid,
 ) -> Result<Vec<Row>, EvalError> {
-    let (least, most) = params.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), one| {
-        (least.min(*one), most.max(*one))
-    });
+    let (least, most) = params
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), one| (least.min(*one), most.max(*one)));
     let is_ratio = op == AggregateOp::LimitRatio;
     let name = op.name();
     let is_any_nan = params.iter().any(|param| param.is_nan());
@@ -198,9 +202,9 @@ fn chosen(
                 AggregateOp::Bottomk => here.sort_by(|left, right| {
                     left.1.is_nan().cmp(&right.1.is_nan()).then(ascending(&left.1, &right.1))
                 }),
-                AggregateOp::LimitRatio => here.retain(|(row, _)| {
-                    rows.get(*row).is_some_and(|row| is_in_share(&row.labels, param))
-                }),
+                AggregateOp::LimitRatio => {
+                    here.retain(|(row, _)| rows.get(*row).is_some_and(|row| is_in_share(&row.labels, param)))
+                }
                 _ => {}
             }
             if !is_ratio {
@@ -240,12 +244,7 @@ fn is_in_share(labels: &Labels, ratio: f64) -> bool {
 }
 
 /// How many series have the same value.
-fn count_values(
-    aggregate: &Aggregate,
-    label: &str,
-    rows: &[Row],
-    grid: Grid,
-) -> Result<Vec<Row>, EvalError> {
+fn count_values(aggregate: &Aggregate, label: &str, rows: &[Row], grid: Grid) -> Result<Vec<Row>, EvalError> {
     let mut places: HashMap<Labels, usize> = HashMap::new();
     let mut found: Vec<Row> = Vec::new();
     for row in rows {
@@ -253,11 +252,7 @@ fn count_values(
         for place in 0..grid.count {
             let Some(value) = row.at(place) else { continue };
             let is_dropped = aggregate.is_without && aggregate.labels.iter().any(|its| its == label);
-            let labels = if is_dropped {
-                Ok(base.clone())
-            } else {
-                base.with(label, &written(value))
-            };
+            let labels = if is_dropped { Ok(base.clone()) } else { base.with(label, &written(value)) };
             let labels = labels.map_err(|bad| EvalError::Meaningless(bad.to_string()))?;
             let next = found.len();
             let at = *places.entry(labels.clone()).or_insert(next);

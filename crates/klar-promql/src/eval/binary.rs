@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use klar_tsdb::Labels;
 
-use super::rows::{Grid, Row, Value, merged, tells_what};
 use super::Evaluator;
+use super::rows::{Grid, Row, Value, merged, tells_what};
 use crate::ast::{Binary, BinaryOp, Matching, Number, Side};
 use crate::error::EvalError;
 
@@ -26,7 +26,9 @@ fn reckon(op: BinaryOp, left: f64, right: f64) -> (f64, bool) {
         BinaryOp::Greater => (left, left > right),
         BinaryOp::GreaterEqual => (left, left >= right),
         // They cut native histograms, and there are none.
-        BinaryOp::TrimUpper | BinaryOp::TrimLower | BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => (0.0, false),
+        BinaryOp::TrimUpper | BinaryOp::TrimLower | BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
+            (0.0, false)
+        }
     }
 }
 
@@ -42,8 +44,12 @@ impl Evaluator<'_> {
                 });
                 Value::Scalar(both.collect())
             }
-            (Value::Rows(rows), Value::Scalar(scalars)) => Value::Rows(with_scalar(binary, rows, &scalars, false)),
-            (Value::Scalar(scalars), Value::Rows(rows)) => Value::Rows(with_scalar(binary, rows, &scalars, true)),
+            (Value::Rows(rows), Value::Scalar(scalars)) => {
+                Value::Rows(with_scalar(binary, rows, &scalars, false))
+            }
+            (Value::Scalar(scalars), Value::Rows(rows)) => {
+                Value::Rows(with_scalar(binary, rows, &scalars, true))
+            }
             (Value::Rows(left), Value::Rows(right)) => {
                 let sides = Sides::new(&binary.matching, left, right);
                 Value::Rows(match op {
@@ -62,13 +68,16 @@ impl Evaluator<'_> {
         let matching = &binary.matching;
         let is_swapped = matching.side == Side::ManyRight;
         // The right side is the one of which each group has one series.
-        let (many, one) =
-            if is_swapped { (&sides.right, &sides.left) } else { (&sides.left, &sides.right) };
-        let (many_groups, one_groups) =
-            if is_swapped { (&sides.right_groups, &sides.left_groups) } else { (&sides.left_groups, &sides.right_groups) };
+        let (many, one) = if is_swapped { (&sides.right, &sides.left) } else { (&sides.left, &sides.right) };
+        let (many_groups, one_groups) = if is_swapped {
+            (&sides.right_groups, &sides.left_groups)
+        } else {
+            (&sides.left_groups, &sides.right_groups)
+        };
         // As Prometheus has it, `fill_left` fills the left side, whichever has many.
         let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
-        let mut out = Out { rows: Vec::new(), places: HashMap::new(), pairs: HashMap::new(), last: Vec::new() };
+        let mut out =
+            Out { rows: Vec::new(), places: HashMap::new(), pairs: HashMap::new(), last: Vec::new() };
         let mut of_group: Vec<Option<usize>> = vec![None; sides.groups];
         let mut is_matched: Vec<bool> = vec![false; sides.groups];
         for place in 0..grid.count {
@@ -256,7 +265,13 @@ impl Sides {
     }
 
     /// Without those values of which a group has, or has not, one on the other side.
-    fn without(rows: Vec<Row>, groups: &[usize], present: &[bool], grid: Grid, where_present: bool) -> Vec<Row> {
+    fn without(
+        rows: Vec<Row>,
+        groups: &[usize],
+        present: &[bool],
+        grid: Grid,
+        where_present: bool,
+    ) -> Vec<Row> {
         let mut kept = rows;
         for (row, group) in kept.iter_mut().zip(groups) {
             let its = present.iter().skip(group * grid.count);
@@ -296,7 +311,8 @@ fn with_scalar(binary: &Binary, rows: Vec<Row>, scalars: &[f64], is_left: bool) 
             if klar_tsdb::is_stale(*value) {
                 continue;
             }
-            let (result, holds) = if is_left { reckon(op, *scalar, *value) } else { reckon(op, *value, *scalar) };
+            let (result, holds) =
+                if is_left { reckon(op, *scalar, *value) } else { reckon(op, *value, *scalar) };
             *value = match () {
                 () if binary.is_bool => f64::from(u8::from(holds)),
                 () if !holds => super::rows::NONE,

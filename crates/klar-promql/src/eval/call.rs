@@ -28,8 +28,8 @@ fn labels_asked(arg: Option<&Expr>) -> Labels {
     };
     let others = selector.matchers.iter().filter(|matcher| matcher.name() != NAME);
     let pairs = others.filter(|matcher| {
-        let is_only = selector.matchers.iter().filter(|other| other.name() == matcher.name()).count() == 1;
-        is_only && matcher.op() == Op::Equal
+        let mut same = selector.matchers.iter().filter(|other| other.name() == matcher.name());
+        matcher.op() == Op::Equal && same.nth(1).is_none()
     });
     Labels::new(pairs.map(|matcher| (matcher.name(), matcher.value()))).unwrap_or_else(|_| Labels::none())
 }
@@ -48,7 +48,12 @@ fn absent(rows: &[Row], labels: Labels, grid: Grid) -> Vec<Row> {
 }
 
 impl Evaluator<'_> {
-    pub(super) fn call(&mut self, function: &Function, args: &[Expr], grid: Grid) -> Result<Value, EvalError> {
+    pub(super) fn call(
+        &mut self,
+        function: &Function,
+        args: &[Expr],
+        grid: Grid,
+    ) -> Result<Value, EvalError> {
         let name = function.name;
         if function.gives == Type::Scalar {
             return self.scalar(name, args, grid).map(Value::Scalar);
@@ -133,7 +138,9 @@ impl Evaluator<'_> {
                     Some(arg) => self.scalars(arg, grid)?.into_iter().map(|to| 1.0 / to).collect(),
                     None => vec![1.0; grid.count],
                 };
-                bounded(rows, &inverse, &inverse, |value, inverse, _| (value * inverse + 0.5).floor() / inverse)
+                bounded(rows, &inverse, &inverse, |value, inverse, _| {
+                    (value * inverse + 0.5).floor() / inverse
+                })
             }
             "clamp" | "clamp_min" | "clamp_max" => {
                 let rows = self.argument(args, 0, grid)?;
@@ -150,7 +157,7 @@ impl Evaluator<'_> {
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
                 let mut rows = self.argument(args, 0, grid)?;
                 let is_descending = name.ends_with("_desc");
-                if grid.count == 1 && args.len() == 1 {
+                if grid.count == 1 && !name.starts_with("sort_by_label") {
                     order::by_value(&mut rows, is_descending);
                 } else if grid.count == 1 {
                     let labels: Vec<&str> = args.iter().skip(1).map(|arg| text(Some(arg))).collect();

@@ -50,7 +50,8 @@ impl Mean {
                 return;
             }
             self.is_incremental = true;
-            self.sum = Sum { sum: self.sum.sum / (self.count - 1.0), lost: self.sum.lost / (self.count - 1.0) };
+            self.sum =
+                Sum { sum: self.sum.sum / (self.count - 1.0), lost: self.sum.lost / (self.count - 1.0) };
         }
         self.sum = self.sum.scaled((self.count - 1.0) / self.count);
         self.sum.add(value / self.count);

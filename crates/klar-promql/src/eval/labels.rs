@@ -31,9 +31,10 @@ fn compile(expression: &str) -> Result<Regex, EvalError> {
             .syntax(syntax::Config::new().unicode(is_unicode).utf8(false).dot_matches_new_line(true))
             .configure(Regex::config().nfa_size_limit(Some(COMPILED_MAX)).utf8_empty(is_unicode))
             .build(&format!("^(?:{expression})$"))
+            .ok()
     };
     // About characters, if it needs no tables of them; else about bytes.
-    compile(true).or_else(|_| compile(false)).map_err(|_| {
+    compile(true).or_else(|| compile(false)).ok_or_else(|| {
         EvalError::Meaningless(format!("`{expression:.200}` in `label_replace` is no regular expression"))
     })
 }
@@ -58,7 +59,12 @@ pub(super) fn replace(
 }
 
 /// `label_join(rows, to, between, from, …)`
-pub(super) fn join(mut rows: Vec<Row>, to: &str, between: &str, from: &[&str]) -> Result<Vec<Row>, EvalError> {
+pub(super) fn join(
+    mut rows: Vec<Row>,
+    to: &str,
+    between: &str,
+    from: &[&str],
+) -> Result<Vec<Row>, EvalError> {
     for label in [to].iter().chain(from) {
         is_name(label, "label_join")?;
     }
@@ -84,7 +90,8 @@ fn expanded(template: &str, value: &str, captures: &Captures) -> String {
         let (name, after) = match behind.strip_prefix('{') {
             Some(inner) => inner.split_once('}').unwrap_or_default(),
             None => {
-                let end = behind.find(|one: char| !one.is_alphanumeric() && one != '_').unwrap_or(behind.len());
+                let end =
+                    behind.find(|one: char| !one.is_alphanumeric() && one != '_').unwrap_or(behind.len());
                 behind.split_at_checked(end).unwrap_or_default()
             }
         };

@@ -2,11 +2,11 @@
 
 use klar_tsdb::Sample;
 
+use super::Evaluator;
 use super::kahan::{Mean, Sum, Variance, quantile};
 use super::rate::{change, last_change, line};
 use super::rows::{Grid, NONE, Row};
 use super::select::Ranges;
-use super::Evaluator;
 use crate::ast::Bounds;
 use crate::error::EvalError;
 
@@ -36,7 +36,9 @@ fn over_time(name: &str) -> Option<OverTime> {
             let (slope, value) = line(window.samples, window.now)?;
             Some(slope * args.first()? + value)
         },
-        "double_exponential_smoothing" => |window, args| smoothing(window.samples, *args.first()?, *args.get(1)?),
+        "double_exponential_smoothing" => {
+            |window, args| smoothing(window.samples, *args.first()?, *args.get(1)?)
+        }
         "avg_over_time" => |window, _| {
             let mut mean = Mean::default();
             values(window).for_each(|value| mean.add(value));
@@ -60,13 +62,13 @@ fn over_time(name: &str) -> Option<OverTime> {
         "present_over_time" | "absent_over_time" => |_, _| Some(1.0),
         "stddev_over_time" => |window, _| Some(variance(window).sqrt()),
         "stdvar_over_time" => |window, _| Some(variance(window)),
-        "quantile_over_time" => |window, args| {
-            Some(quantile(*args.first()?, &mut values(window).collect::<Vec<_>>()))
-        },
+        "quantile_over_time" => {
+            |window, args| Some(quantile(*args.first()?, &mut values(window).collect::<Vec<_>>()))
+        }
         "mad_over_time" => |window, _| Some(deviation(values(window).collect())),
-        "changes" => |window, _| {
-            pairs(window, |before, after| before != after && !(before.is_nan() && after.is_nan()))
-        },
+        "changes" => {
+            |window, _| pairs(window, |before, after| before != after && !(before.is_nan() && after.is_nan()))
+        }
         "resets" => |window, _| pairs(window, |before, after| after < before),
         _ => return None,
     })
@@ -83,9 +85,11 @@ fn time(sample: Sample) -> f64 {
 
 /// The sample with the most or the least value; what is no number gives way.
 fn extreme(window: &Window<'_>, is_better: fn(f64, f64) -> bool) -> Option<Sample> {
-    window.samples.iter().copied().reduce(|best, one| {
-        if is_better(one.value, best.value) || best.value.is_nan() { one } else { best }
-    })
+    window
+        .samples
+        .iter()
+        .copied()
+        .reduce(|best, one| if is_better(one.value, best.value) || best.value.is_nan() { one } else { best })
 }
 
 fn variance(window: &Window<'_>) -> f64 {
@@ -114,9 +118,9 @@ fn pairs(window: &Window<'_>, counts: fn(f64, f64) -> bool) -> Option<f64> {
         }
         samples = samples.get(after.saturating_sub(1)..)?;
     }
-    let counted = samples.windows(2).filter(|pair| {
-        matches!(pair, [before, after] if counts(before.value, after.value))
-    });
+    let counted = samples
+        .windows(2)
+        .filter(|pair| matches!(pair, [before, after] if counts(before.value, after.value)));
     #[allow(clippy::cast_precision_loss)]
     Some(counted.count() as f64)
 }
@@ -206,7 +210,8 @@ fn refuse(name: &str, ranges: &Ranges, args: &[Vec<f64>]) -> Result<(), EvalErro
         Bounds::Smoothed => ("smoothed", &["delta", "increase", "rate"]),
     };
     if !keyword.is_empty() && !allowed.contains(&name) {
-        let what = format!("{keyword} modifier can only be used with: {} - not with {name}", allowed.join(", "));
+        let what =
+            format!("{keyword} modifier can only be used with: {} - not with {name}", allowed.join(", "));
         return Err(EvalError::Meaningless(what));
     }
     if name == "double_exponential_smoothing" && ranges.series.iter().any(|one| !one.samples.is_empty()) {

@@ -75,9 +75,7 @@ struct Ends<'a> {
 fn ends(samples: &[Sample], from: i64, to: i64, bounds: Bounds, is_counter: bool) -> Option<Ends<'_>> {
     let is_smoothed = bounds == Bounds::Smoothed;
     let mut last = samples.len().checked_sub(1)?;
-    let search = |found: &dyn Fn(&Sample) -> bool| {
-        samples.iter().take(last).position(found).unwrap_or(last)
-    };
+    let search = |found: &dyn Fn(&Sample) -> bool| samples.iter().take(last).position(found).unwrap_or(last);
     let mut first = search(&|sample| sample.time_ms > from).saturating_sub(1);
     if is_smoothed {
         last = search(&|sample| sample.time_ms >= to);
@@ -104,7 +102,8 @@ fn ends(samples: &[Sample], from: i64, to: i64, bounds: Bounds, is_counter: bool
 
 /// The change of a range with known values at its ends.
 fn bounded_change(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<f64> {
-    let Ends { left, right, inner } = ends(window.samples, window.from, window.to, window.bounds, is_counter)?;
+    let Ends { left, right, inner } =
+        ends(window.samples, window.from, window.to, window.bounds, is_counter)?;
     let mut change = right - left;
     if is_counter {
         let mut before = left;

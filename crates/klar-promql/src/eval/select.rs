@@ -49,7 +49,8 @@ impl Evaluator<'_> {
         for one in series {
             self.go_on()?;
             let mut cursor = 0;
-            let mut value = |time| newest(&one.samples, &mut cursor, time, lookback).map_or(super::rows::NONE, &of);
+            let mut value =
+                |time| newest(&one.samples, &mut cursor, time, lookback).map_or(super::rows::NONE, &of);
             let values = match reference {
                 Reference::Fixed(time) => vec![value(time); grid.count],
                 Reference::Ago(ago) => grid.times().map(|time| value(time - ago)).collect(),
@@ -83,7 +84,9 @@ impl Evaluator<'_> {
                 let last = last.filter(|last| last.time_ms > time - lookback);
                 match (last, next) {
                     (_, Some(next)) if next.time_ms == time => row.set(place, next.value),
-                    (Some(last), Some(next)) => row.set(place, super::rate::between(*last, *next, time, false)),
+                    (Some(last), Some(next)) => {
+                        row.set(place, super::rate::between(*last, *next, time, false))
+                    }
                     (Some(last), None) => row.set(place, last.value),
                     (None, _) => {}
                 }

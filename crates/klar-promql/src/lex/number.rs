@@ -36,11 +36,15 @@ pub(super) fn number(rest: &str) -> Result<(Token<'static>, usize), (usize, Stri
             length += 1 + sign + digits(length + 1 + sign);
         }
     }
-    let tail = bytes.iter().skip(length).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+    let tail =
+        bytes.iter().skip(length).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
     let text = rest.get(..length).unwrap_or_default();
     let whole = rest.get(..length + tail).unwrap_or_default();
     let bad = || {
-        (whole.len(), format!("{whole:.80?} is neither a number nor a duration; write `1.5`, `0x1F` or `1h30m`"))
+        (
+            whole.len(),
+            format!("{whole:.80?} is neither a number nor a duration; write `1.5`, `0x1F` or `1h30m`"),
+        )
     };
     if tail > 0 || !has_good_underscores(text, is_hex) {
         return Err(bad());
@@ -104,7 +108,7 @@ pub(crate) fn written(mut milliseconds: u64) -> String {
     let mut text = String::new();
     for (unit, worth) in UNITS {
         // Years and weeks only if nothing is left, as Prometheus writes them.
-        if matches!(unit, "y" | "w") && milliseconds % worth != 0 {
+        if matches!(unit, "y" | "w") && !milliseconds.is_multiple_of(worth) {
             continue;
         }
         let count = milliseconds / worth;

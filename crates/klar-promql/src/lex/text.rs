@@ -11,11 +11,16 @@ pub(super) fn text(rest: &str) -> Result<(String, usize), (usize, String)> {
     while let Some((at, one)) = left.next() {
         if one == quote {
             let length = at + 1;
-            let bad = |_| (length, "the string is no UTF-8; escape characters as `\\u00e6`, not as bytes".to_owned());
+            let bad = |_| {
+                (length, "the string is no UTF-8; escape characters as `\\u00e6`, not as bytes".to_owned())
+            };
             return String::from_utf8(bytes).map(|text| (text, length)).map_err(bad);
         }
         if quote != '`' && one == '\n' {
-            return Err((at, format!("the string is not closed on its line; put {quote} behind it, or write `\\n`")));
+            return Err((
+                at,
+                format!("the string is not closed on its line; put {quote} behind it, or write `\\n`"),
+            ));
         }
         if quote == '`' || one != '\\' {
             bytes.extend_from_slice(one.encode_utf8(&mut [0; 4]).as_bytes());
@@ -28,7 +33,9 @@ pub(super) fn text(rest: &str) -> Result<(String, usize), (usize, String)> {
             let length = at + escaped.len_utf8() + 1 + count;
             let is_code = digits.chars().all(|one| one.is_digit(base));
             let code = is_code.then(|| u32::from_str_radix(&digits, base).ok()).flatten();
-            code.ok_or_else(|| (length.min(rest.len()), format!("`\\{escaped}` needs digits of base {base} behind it")))
+            code.ok_or_else(|| {
+                (length.min(rest.len()), format!("`\\{escaped}` needs digits of base {base} behind it"))
+            })
         };
         let plain = match escaped {
             'a' => 7,
@@ -51,7 +58,9 @@ pub(super) fn text(rest: &str) -> Result<(String, usize), (usize, String)> {
             }
             _ if escaped == quote => escaped as u8,
             _ => {
-                let what = format!("`\\{escaped}` is no escape; write `\\\\{escaped}`, or put the string in backquotes");
+                let what = format!(
+                    "`\\{escaped}` is no escape; write `\\\\{escaped}`, or put the string in backquotes"
+                );
                 return Err((at + 1 + escaped.len_utf8(), what));
             }
         };
@@ -97,7 +106,17 @@ mod tests {
             assert_eq!(text(given), Ok((read.to_owned(), given.len())), "{given}");
             assert_eq!(text(&quoted(read)).unwrap().0, read);
         }
-        for given in [r#""a"#, "\"a\nb\"", r#""\d""#, r#""\'""#, r#""\xff""#, r#""\x4""#, r#""\ud800""#, r#""\400""#, "\"\\"] {
+        for given in [
+            r#""a"#,
+            "\"a\nb\"",
+            r#""\d""#,
+            r#""\'""#,
+            r#""\xff""#,
+            r#""\x4""#,
+            r#""\ud800""#,
+            r#""\400""#,
+            "\"\\",
+        ] {
             assert!(text(given).is_err(), "{given}");
         }
     }

@@ -15,7 +15,7 @@ pub(super) fn check(expr: &Expr) -> Result<(), Trouble> {
         }
         Kind::Sign { of, .. } => {
             if !matches!(of.value_type(), Type::Scalar | Type::Vector) {
-                let what = format!("a sign stands before a scalar or an instant vector, not a {}", named(of));
+                let what = format!("a sign stands before a scalar or an instant vector, not {}", named(of));
                 return Err(Trouble::new(of.place, what));
             }
             check(of)
@@ -35,16 +35,20 @@ fn expect(expr: &Expr, wanted: Type, who: &str) -> Result<(), Trouble> {
     if expr.value_type() == wanted {
         return Ok(());
     }
-    let what = format!("{who} for a {}, found a {}{}", wanted.name(), named(expr), way_out(expr, wanted));
+    let what = format!("{who} for {}, found {}{}", wanted.name(), named(expr), way_out(expr, wanted));
     Err(Trouble::new(expr.place, what))
 }
 
 /// What to write to get from one type to another.
 fn way_out(expr: &Expr, wanted: Type) -> &'static str {
     match (expr.value_type(), wanted) {
-        (Type::Vector, Type::Range) if matches!(expr.kind, Kind::Selector(_)) => "; write a range behind it: `[5m]`",
+        (Type::Vector, Type::Range) if matches!(expr.kind, Kind::Selector(_)) => {
+            "; write a range behind it: `[5m]`"
+        }
         (Type::Vector, Type::Range) => "; write `[5m:]` behind it for a subquery",
-        (Type::Range, Type::Vector) => "; put it in a function of ranges such as `rate(…)`, or remove the range",
+        (Type::Range, Type::Vector) => {
+            "; put it in a function of ranges such as `rate(…)`, or remove the range"
+        }
         (Type::Scalar, Type::Vector) => "; write `vector(…)` around it",
         (Type::Vector, Type::Scalar) => "; write `scalar(…)` around it",
         (_, Type::Text) => "; write it in quotes",
@@ -54,7 +58,8 @@ fn way_out(expr: &Expr, wanted: Type) -> &'static str {
 
 fn selects_something(selector: &Selector, expr: &Expr) -> Result<(), Trouble> {
     if selector.matchers.iter().all(klar_tsdb::Matcher::takes_none) {
-        let what = "this would take every series; add a name or a condition that an empty value does not meet";
+        let what =
+            "this would take every series; add a name or a condition that an empty value does not meet";
         return Err(Trouble::new(expr.place, what));
     }
     Ok(())
@@ -64,7 +69,7 @@ fn operands(binary: &Binary) -> Result<(), Trouble> {
     let symbol = binary.op.symbol();
     for side in [&binary.left, &binary.right] {
         if !matches!(side.value_type(), Type::Scalar | Type::Vector) {
-            let what = format!("`{symbol}` takes scalars and instant vectors, found a {}{}", named(side), {
+            let what = format!("`{symbol}` takes scalars and instant vectors, found {}{}", named(side), {
                 way_out(side, Type::Vector)
             });
             return Err(Trouble::new(side.place, what));
@@ -82,7 +87,8 @@ fn operands(binary: &Binary) -> Result<(), Trouble> {
             return expect(scalar, Type::Vector, &format!("`{symbol}` asks"));
         }
         if binary.matching != Matching::default() {
-            let what = "series are matched only between instant vectors; remove what stands behind the operator";
+            let what =
+                "series are matched only between instant vectors; remove what stands behind the operator";
             return Err(Trouble::new(place, what));
         }
     }

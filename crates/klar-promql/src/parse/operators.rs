@@ -59,7 +59,8 @@ impl Parser<'_> {
             };
             if matching.side != Side::One {
                 if op.is_set() {
-                    let what = format!("`{}` knows no groups; remove `group_left` or `group_right`", op.symbol());
+                    let what =
+                        format!("`{}` knows no groups; remove `group_left` or `group_right`", op.symbol());
                     return Err(Trouble::new(place, what));
                 }
                 if self.is("(") {
@@ -68,7 +69,8 @@ impl Parser<'_> {
                 if let Some(both) =
                     matching.include.iter().find(|label| matching.is_on && matching.labels.contains(label))
                 {
-                    let what = format!("the label `{both}` stands in `on` and in the group; remove it from one");
+                    let what =
+                        format!("the label `{both}` stands in `on` and in the group; remove it from one");
                     return Err(Trouble::new(place, what));
                 }
             }

@@ -18,7 +18,8 @@ impl<'a> Parser<'a> {
             while !self.is("}") {
                 let at = self.place();
                 let matcher = self.condition()?;
-                let is_second = matcher.name() == NAME && matchers.first().is_some_and(|one| one.name() == NAME);
+                let is_second =
+                    matcher.name() == NAME && matchers.first().is_some_and(|one| one.name() == NAME);
                 if is_second && name.is_some() {
                     let what = "the name of the metric is given twice; remove it before or in the braces";
                     return Err(Trouble::new(at, what));
@@ -38,7 +39,9 @@ impl<'a> Parser<'a> {
     fn condition(&mut self) -> Result<Matcher, Trouble> {
         let Lexed { token, place } = self.next();
         let name = match token {
-            Token::Word(word) if !word.contains(':') && !word.starts_with(|one: char| one.is_ascii_digit()) => {
+            Token::Word(word)
+                if !word.contains(':') && !word.starts_with(|one: char| one.is_ascii_digit()) =>
+            {
                 word.to_owned()
             }
             Token::Text(name) => {
@@ -48,7 +51,9 @@ impl<'a> Parser<'a> {
                 name
             }
             _ => {
-                let what = format!("expected a label or `}}`, found {token}; names with other letters stand in quotes");
+                let what = format!(
+                    "expected a label or `}}`, found {token}; names with other letters stand in quotes"
+                );
                 return Err(Trouble::new(place, what));
             }
         };
@@ -154,7 +159,8 @@ impl<'a> Parser<'a> {
             let end = self.expect("]", "or `:` behind the range")?;
             let place = expr.place.through(end);
             let Kind::Selector(selector) = expr.kind else {
-                let what = "only series have a range of samples; write `[5m:]` for that of another expression";
+                let what =
+                    "only series have a range of samples; write `[5m:]` for that of another expression";
                 return Err(Trouble::new(open.through(end), what));
             };
             if selector.shift != Shift::default() {
@@ -188,8 +194,9 @@ fn shift<'e>(expr: &'e mut Expr, place: Place, what: &str) -> Result<&'e mut Shi
         Kind::Selector(selector) | Kind::Range { selector, .. } => Ok(&mut selector.shift),
         Kind::Subquery(subquery) => Ok(&mut subquery.shift),
         _ => {
-            let what =
-                format!("`{what}` stands right behind a series, a range or a subquery; move it to each series");
+            let what = format!(
+                "`{what}` stands right behind a series, a range or a subquery; move it to each series"
+            );
             Err(Trouble::new(place, what))
         }
     }
@@ -200,7 +207,8 @@ fn set_bounds(expr: &mut Expr, wanted: Bounds, place: Place) -> Result<(), Troub
         Kind::Range { selector, .. } => &mut selector.bounds,
         Kind::Selector(selector) if wanted == Bounds::Smoothed => &mut selector.bounds,
         _ => {
-            let what = "`anchored` stands behind a range of a series, `smoothed` also behind a series; remove it";
+            let what =
+                "`anchored` stands behind a range of a series, `smoothed` also behind a series; remove it";
             return Err(Trouble::new(place, what));
         }
     };

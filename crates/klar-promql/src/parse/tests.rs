@@ -67,7 +67,9 @@ fn operators_bind_as_in_prometheus() {
 /// In Polish notation, in which there are no parentheses.
 fn strip(expr: &Expr) -> String {
     match &expr.bare().kind {
-        Kind::Binary(binary) => format!("{} {} {}", binary.op.symbol(), strip(&binary.left), strip(&binary.right)),
+        Kind::Binary(binary) => {
+            format!("{} {} {}", binary.op.symbol(), strip(&binary.left), strip(&binary.right))
+        }
         Kind::Sign { of, .. } => format!("neg {}", strip(of)),
         _ => expr.bare().to_string(),
     }
@@ -82,17 +84,32 @@ fn what_is_wrong_is_said_with_its_place() {
         ("(up", "1:4: expected `)` behind the expression in parentheses, found the end of the query"),
         ("up{job=}", "1:8: expected a value in quotes, found `}`"),
         ("up{job}", "1:7: expected `=`, `!=`, `=~` or `!~` behind the label, found `}`"),
-        ("{}", "1:1: this would take every series; add a name or a condition that an empty value does not meet"),
-        ("{a=~\".*\"}", "1:1: this would take every series; add a name or a condition that an empty value does not meet"),
-        ("rate(up)", "1:6: argument 1 of `rate` asks for a range vector, found a instant vector; write a range behind it: `[5m]`"),
+        (
+            "{}",
+            "1:1: this would take every series; add a name or a condition that an empty value does not meet",
+        ),
+        (
+            "{a=~\".*\"}",
+            "1:1: this would take every series; add a name or a condition that an empty value does not meet",
+        ),
+        (
+            "rate(up)",
+            "1:6: argument 1 of `rate` asks for a range vector, found an instant vector; write a range behind it: `[5m]`",
+        ),
         ("Rate(up[5m])", "1:1: there is no function `Rate`; write `rate`"),
         ("rate(up[5m], 1)", "1:1: `rate` takes 1 argument(s), found 2"),
-        ("sum(1)", "1:5: `sum` asks for a instant vector, found a scalar; write `vector(…)` around it"),
+        ("sum(1)", "1:5: `sum` asks for an instant vector, found a scalar; write `vector(…)` around it"),
         ("1 < 2", "1:1: two scalars are compared with `< bool`; add it"),
         ("up[0s]", "1:4: the duration has to be more than 0"),
         ("up offset 5m offset 5m", "1:14: `offset` is there twice; remove one of them"),
-        ("(up) offset 5m", "1:6: `offset` stands right behind a series, a range or a subquery; move it to each series"),
-        ("up[5m] + 1", "1:1: `+` takes scalars and instant vectors, found a range vector; put it in a function of ranges such as `rate(…)`, or remove the range"),
+        (
+            "(up) offset 5m",
+            "1:6: `offset` stands right behind a series, a range or a subquery; move it to each series",
+        ),
+        (
+            "up[5m] + 1",
+            "1:1: `+` takes scalars and instant vectors, found a range vector; put it in a function of ranges such as `rate(…)`, or remove the range",
+        ),
         ("up && up", "1:4: `&` means nothing; write `and` or `or`"),
         ("5x", "1:1: \"5x\" is neither a number nor a duration; write `1.5`, `0x1F` or `1h30m`"),
     ] {
@@ -103,11 +120,39 @@ fn what_is_wrong_is_said_with_its_place() {
 #[test]
 fn what_is_refused() {
     for query in [
-        "up{a=\"b\"", "up{__name__=\"a\"}", "1 and up", "up + on (a) 1", "sum(up, up)", "topk(up)", "on", "bool",
-        "a and on (b) group_left c", "a + bool b", "a * on (b) group_left (b) c", "x[5m:5m:5m]", "x[5m][5m]",
-        "x @ ", "x @ inf", "rate(x[5m]) @ 1", "sum by a (x)", "sum by (a b) (x)", "f(x,)", "up up", "a ! b", "1 + \"a\"",
-        "x[5m] offset", "-\"a\"", "x smoothed smoothed", "count_values(\"\", x)", "time(1)", "x{a:b=\"c\"}", "x{1=\"c\"}",
-        "{a=~\"(\"}", "vector(1)[5m]", "\"a", "a ~ b",
+        "up{a=\"b\"",
+        "up{__name__=\"a\"}",
+        "1 and up",
+        "up + on (a) 1",
+        "sum(up, up)",
+        "topk(up)",
+        "on",
+        "bool",
+        "a and on (b) group_left c",
+        "a + bool b",
+        "a * on (b) group_left (b) c",
+        "x[5m:5m:5m]",
+        "x[5m][5m]",
+        "x @ ",
+        "x @ inf",
+        "rate(x[5m]) @ 1",
+        "sum by a (x)",
+        "sum by (a b) (x)",
+        "f(x,)",
+        "up up",
+        "a ! b",
+        "1 + \"a\"",
+        "x[5m] offset",
+        "-\"a\"",
+        "x smoothed smoothed",
+        "count_values(\"\", x)",
+        "time(1)",
+        "x{a:b=\"c\"}",
+        "x{1=\"c\"}",
+        "{a=~\"(\"}",
+        "vector(1)[5m]",
+        "\"a",
+        "a ~ b",
     ] {
         assert!(parse(query).is_err(), "{query}");
     }
@@ -127,9 +172,41 @@ fn depth_and_length_have_limits() {
 /// Words of queries in any order.
 fn words() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
-        "up", "sum", "by", "(", ")", "(a)", "{", "}", "{a=\"b\"}", "[5m]", "[1h:5m]", "offset", "1h", "@", "start()", "1",
-        "0x1f", "+", "-", "*", "^", "==", "bool", "on", "group_left", "rate", "and", "or", "\"x\"", ",", "topk", "inf",
-        "fill(1)", "step()", "smoothed",
+        "up",
+        "sum",
+        "by",
+        "(",
+        ")",
+        "(a)",
+        "{",
+        "}",
+        "{a=\"b\"}",
+        "[5m]",
+        "[1h:5m]",
+        "offset",
+        "1h",
+        "@",
+        "start()",
+        "1",
+        "0x1f",
+        "+",
+        "-",
+        "*",
+        "^",
+        "==",
+        "bool",
+        "on",
+        "group_left",
+        "rate",
+        "and",
+        "or",
+        "\"x\"",
+        ",",
+        "topk",
+        "inf",
+        "fill(1)",
+        "step()",
+        "smoothed",
     ]);
     prop::collection::vec(word, 0..14).prop_map(|words| words.join(" "))
 }
@@ -145,9 +222,14 @@ fn queries() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(5, 40, 3, |inner| {
         prop_oneof![
-            (inner.clone(), prop::sample::select(vec!["+", "-", "^", "*", "/", "==bool", "atan2", "% on (a)"]), inner.clone())
+            (
+                inner.clone(),
+                prop::sample::select(vec!["+", "-", "^", "*", "/", "==bool", "atan2", "% on (a)"]),
+                inner.clone()
+            )
                 .prop_map(|(left, op, right)| format!("{left} {op} {right}")),
-            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("vector(1) and ({left}) or {right}")),
+            (inner.clone(), inner.clone())
+                .prop_map(|(left, right)| format!("vector(1) and ({left}) or {right}")),
             inner.clone().prop_map(|of| format!("-{of}")),
             inner.clone().prop_map(|of| format!("({of})")),
             inner.clone().prop_map(|of| format!("sum by (a, \"b.c\") ({of})")),

@@ -9,6 +9,8 @@
 //! What passes in that folder is kept in `ratchet.txt` and may only grow; `KLAR_BLESS=1` writes it anew.
 //! `KLAR_PROMQLTEST_SHOW=name` prints why queries of a file do not pass.
 
+#![allow(clippy::unwrap_used)] // a script that is wrong fails its test
+
 mod compare;
 mod script;
 mod store;
@@ -66,7 +68,9 @@ fn our_cases_pass() {
 #[test]
 fn those_of_prometheus_pass_as_before() {
     let Ok(folder) = std::env::var("KLAR_PROMQLTEST_DIR") else {
-        println!("KLAR_PROMQLTEST_DIR names no folder with the test scripts of Prometheus; only our own were run");
+        println!(
+            "KLAR_PROMQLTEST_DIR names no folder with the test scripts of Prometheus; only our own were run"
+        );
         return;
     };
     let show = std::env::var("KLAR_PROMQLTEST_SHOW").unwrap_or_default();
@@ -79,7 +83,8 @@ fn those_of_prometheus_pass_as_before() {
         found.insert(name(&path), counted);
     }
     let table = |rows: &BTreeMap<String, Counted>| {
-        rows.iter().fold(String::new(), |text, (name, (passed, all))| format!("{text}{name} {passed} {all}\n"))
+        rows.iter()
+            .fold(String::new(), |text, (name, (passed, all))| format!("{text}{name} {passed} {all}\n"))
     };
     let (passed, all) = found.values().fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1));
     for (name, (passed, all)) in &found {

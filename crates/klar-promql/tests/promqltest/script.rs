@@ -180,7 +180,8 @@ fn labels(metric: &str) -> Labels {
             format!("{name}{{{inner}{comma}some=\"thing\"}}")
         }
     };
-    let Kind::Selector(selector) = parse(&query).unwrap_or_else(|error| panic!("{query}: {error}")).kind else {
+    let Kind::Selector(selector) = parse(&query).unwrap_or_else(|error| panic!("{query}: {error}")).kind
+    else {
         panic!("{metric}")
     };
     let pairs = selector.matchers.iter().filter(|matcher| matcher.name() != "some");

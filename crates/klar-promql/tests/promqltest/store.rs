@@ -24,7 +24,8 @@ impl Store {
             let metric = labels.metric().unwrap_or_default();
             if let Some(base) = metric.strip_suffix("_bucket").filter(|_| load.is_native_too) {
                 let native = labels.with(NAME, base).unwrap().with("le", "").unwrap();
-                let present = items.iter().map(|item| if *item == Item::None { Item::None } else { Item::Native });
+                let present =
+                    items.iter().map(|item| if *item == Item::None { Item::None } else { Item::Native });
                 self.add(native, load.step_ms, present);
             }
             self.add(labels.clone(), load.step_ms, items.iter().copied());
