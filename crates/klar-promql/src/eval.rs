@@ -36,7 +36,7 @@ pub struct Options<'a> {
     pub lookback_ms: i64,
     /// How often subqueries without a step ask, in milliseconds.
     pub subquery_step_ms: i64,
-    /// How many samples it may load or make.
+    /// How many samples it may have in memory at once; a value that is missing in a series counts, too.
     pub samples_max: usize,
     /// How many points a series of its answer may have.
     pub points_max: usize,
@@ -154,7 +154,7 @@ struct Evaluator<'a> {
     from: i64,
     to: i64,
     step: i64,
-    /// How many samples were loaded or made.
+    /// How many samples are in memory.
     samples: usize,
 }
 
@@ -193,8 +193,21 @@ impl<'a> Evaluator<'a> {
         Ok(Self { select, options, from, to, step, samples: 0 })
     }
 
+    /// The value of an expression. What it took to get there is no longer in memory; what it came to is.
     fn eval(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
         self.go_on()?;
+        let before = self.samples;
+        let value = self.value(expr, grid)?;
+        self.samples = before;
+        self.charge(match &value {
+            Value::Scalar(values) => values.len(),
+            Value::Rows(rows) => rows.len().saturating_mul(grid.count),
+            Value::Text(_) => 0,
+        })?;
+        Ok(value)
+    }
+
+    fn value(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
         match &expr.kind {
             Kind::Number(Number(number)) => Ok(Value::Scalar(vec![*number; grid.count])),
             Kind::Text(text) => Ok(Value::Text(text.clone())),
@@ -346,3 +359,6 @@ struct Ranged {
     drop_name: bool,
     samples: Vec<Sample>,
 }
+
+#[cfg(test)]
+mod tests;

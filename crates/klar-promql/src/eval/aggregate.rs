@@ -50,7 +50,7 @@ impl Evaluator<'_> {
         }
         let rows = self.rows(&aggregate.of, grid)?;
         if aggregate.op == AggregateOp::CountValues {
-            return count_values(aggregate, label, &rows, grid);
+            return self.count_values(aggregate, label, &rows, grid);
         }
         let groups = Groups::new(aggregate, &rows);
         match aggregate.op {
@@ -243,35 +243,44 @@ fn is_in_share(labels: &Labels, ratio: f64) -> bool {
     if ratio >= 0.0 { share < ratio } else { share >= 1.0 + ratio }
 }
 
-/// How many series have the same value.
-fn count_values(aggregate: &Aggregate, label: &str, rows: &[Row], grid: Grid) -> Result<Vec<Row>, EvalError> {
-    let mut places: HashMap<Labels, usize> = HashMap::new();
-    let mut found: Vec<Row> = Vec::new();
-    for row in rows {
-        let base = row.labels.filtered(|its| its != label && is_kept(aggregate, its));
-        for place in 0..grid.count {
-            let Some(value) = row.at(place) else { continue };
-            let is_dropped = aggregate.is_without && aggregate.labels.iter().any(|its| its == label);
-            let labels = if is_dropped { Ok(base.clone()) } else { base.with(label, &written(value)) };
-            let labels = labels.map_err(|bad| EvalError::Meaningless(bad.to_string()))?;
-            let next = found.len();
-            let at = *places.entry(labels.clone()).or_insert(next);
-            if at == next {
-                found.push(Row::empty(labels, false, grid.count));
-            }
-            if let Some(row) = found.get_mut(at) {
-                row.set(place, row.at(place).unwrap_or_default() + 1.0);
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// A number as it stands in a label.
 pub(super) fn written(value: f64) -> String {
     match value {
         value if value.is_nan() => "NaN".to_owned(),
         value if value.is_infinite() => (if value > 0.0 { "+Inf" } else { "-Inf" }).to_owned(),
         value => value.to_string(),
+    }
+}
+
+impl Evaluator<'_> {
+    /// How many series have the same value.
+    fn count_values(
+        &mut self,
+        aggregate: &Aggregate,
+        label: &str,
+        rows: &[Row],
+        grid: Grid,
+    ) -> Result<Vec<Row>, EvalError> {
+        let mut places: HashMap<Labels, usize> = HashMap::new();
+        let mut found: Vec<Row> = Vec::new();
+        for row in rows {
+            let base = row.labels.filtered(|its| its != label && is_kept(aggregate, its));
+            for place in 0..grid.count {
+                let Some(value) = row.at(place) else { continue };
+                let is_dropped = aggregate.is_without && aggregate.labels.iter().any(|its| its == label);
+                let labels = if is_dropped { Ok(base.clone()) } else { base.with(label, &written(value)) };
+                let labels = labels.map_err(|bad| EvalError::Meaningless(bad.to_string()))?;
+                let next = found.len();
+                let at = *places.entry(labels.clone()).or_insert(next);
+                if at == next {
+                    self.charge(grid.count)?;
+                    found.push(Row::empty(labels, false, grid.count));
+                }
+                if let Some(row) = found.get_mut(at) {
+                    row.set(place, row.at(place).unwrap_or_default() + 1.0);
+                }
+            }
+        }
+        Ok(found)
     }
 }

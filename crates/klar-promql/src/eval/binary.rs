@@ -78,6 +78,7 @@ impl Evaluator<'_> {
         let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
         let mut out =
             Out { rows: Vec::new(), places: HashMap::new(), pairs: HashMap::new(), last: Vec::new() };
+        let mut charged = 0;
         let mut of_group: Vec<Option<usize>> = vec![None; sides.groups];
         let mut is_matched: Vec<bool> = vec![false; sides.groups];
         for place in 0..grid.count {
@@ -86,6 +87,8 @@ impl Evaluator<'_> {
             }
             of_group.fill(None);
             is_matched.fill(false);
+            self.charge(out.rows.len().saturating_sub(charged).saturating_mul(grid.count))?;
+            charged = out.rows.len();
             for (index, (row, group)) in one.iter().zip(one_groups).enumerate() {
                 if row.at(place).is_none() {
                     continue;
@@ -113,7 +116,6 @@ impl Evaluator<'_> {
                 out.add(binary, (many, one), (None, Some(index)), place, (fill, value), true, grid.count)?;
             }
         }
-        self.charge(out.rows.len().saturating_mul(grid.count))?;
         out.rows.retain(|row| !row.is_empty());
         Ok(out.rows)
     }

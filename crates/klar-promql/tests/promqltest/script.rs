@@ -53,7 +53,10 @@ pub fn commands(text: &str) -> Vec<(usize, Command)> {
             continue;
         }
         let first = at;
-        let is_command = |line: &str| ["eval", "load", "clear"].iter().any(|word| line.starts_with(word));
+        let is_command = |line: &str| {
+            let word = line.split_whitespace().next().unwrap_or_default();
+            word.starts_with("eval") || matches!(word, "load" | "load_with_nhcb" | "clear")
+        };
         if line != "clear" {
             while at < lines.len() && !lines[at].is_empty() && !is_command(lines[at]) {
                 at += 1;
