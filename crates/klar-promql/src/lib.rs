@@ -1,8 +1,26 @@
 //! PromQL: the language in which people ask Prometheus for metrics, read and answered over any store of series.
 //!
-//! Nothing here does I/O: series come from a [`Source`].
+//! [`parse`] reads a query and checks it; [`instant`] and [`range`] answer it from a [`Source`], within [`Options`].
+//! Nothing here does I/O, and nothing waits.
+//!
+//! It is the language of Prometheus 3, with all that is experimental there: `info`, `limitk`, durations that are
+//! reckoned with, `anchored` and `smoothed` ranges, `fill`. What is not here: native histograms, start timestamps, and
+//! warnings beside an answer. Names are dropped only at the end of a query (`promql-delayed-name-removal`).
+
+pub mod ast;
+mod display;
+mod error;
+pub mod eval;
+pub mod functions;
+mod lex;
+mod parse;
 
 use klar_tsdb::{Labels, Matcher, Sample};
+
+pub use ast::{Expr, Type};
+pub use error::{EvalError, ParseError};
+pub use eval::{Answer, Options, instant, range};
+pub use parse::{DEPTH_MAX, LENGTH_MAX, parse};
 
 /// Where series come from.
 pub trait Source {

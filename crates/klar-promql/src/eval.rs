@@ -1,0 +1,364 @@
+//! From an expression to an answer.
+//!
+//! Everything is asked for a grid of times at once: each selector fetches its series once, and each function goes
+//! through them with a window that only moves forward.
+
+mod aggregate;
+mod binary;
+mod call;
+mod dates;
+mod histogram;
+mod info;
+mod kahan;
+mod labels;
+mod order;
+mod over_time;
+mod rate;
+mod rows;
+mod select;
+mod simple;
+
+use klar_tsdb::{Labels, Matcher, Sample};
+
+use crate::ast::{At, Expr, Kind, Length, Number, Shift, Subquery, Type};
+use crate::error::EvalError;
+use crate::{Selected, Source};
+use rows::{Grid, Row, Value};
+
+/// Times of queries lie between minus this and this, in milliseconds; what is added to them cannot overflow.
+const TIME_MAX: i64 = 4_000_000_000_000_000_000;
+/// The longest length of time, in milliseconds.
+const LENGTH_MAX: f64 = 9_223_372_036_854.0;
+
+/// What a query may do.
+pub struct Options<'a> {
+    /// How old a sample may be to be the value of its series, in milliseconds.
+    pub lookback_ms: i64,
+    /// How often subqueries without a step ask, in milliseconds.
+    pub subquery_step_ms: i64,
+    /// How many samples it may have in memory at once; a value that is missing in a series counts, too.
+    pub samples_max: usize,
+    /// How many points a series of its answer may have.
+    pub points_max: usize,
+    /// Asked again and again; `true` stops the query.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            lookback_ms: 5 * 60_000,
+            subquery_step_ms: 60_000,
+            samples_max: 50_000_000,
+            points_max: 11_000,
+            stop: &|| false,
+        }
+    }
+}
+
+/// What a query is answered with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// A number.
+    Scalar(f64),
+    /// A text.
+    Text(String),
+    /// A value for each series, in the order that the query asks for.
+    Vector(Vec<(Labels, f64)>),
+    /// Samples for each series.
+    Matrix(Vec<Selected>),
+}
+
+/// Answers a query for one time.
+///
+/// # Errors
+/// See [`EvalError`].
+pub fn instant<S: Source>(
+    source: &S,
+    expr: &Expr,
+    time_ms: i64,
+    options: &Options<'_>,
+) -> Result<Answer, EvalError> {
+    let select = selection(source);
+    let mut evaluator = Evaluator::new(&select, time_ms, time_ms, 0, options)?;
+    let grid = Grid { from: time_ms, step: 1, count: 1 };
+    if expr.value_type() == Type::Range {
+        return evaluator.samples(expr, grid).map(Answer::Matrix);
+    }
+    Ok(match evaluator.eval(expr, grid)? {
+        Value::Scalar(values) => Answer::Scalar(values.first().copied().unwrap_or(f64::NAN)),
+        Value::Text(text) => Answer::Text(text),
+        Value::Rows(rows) => {
+            let rows = rows::named(rows)?;
+            let point = |row: Row| row.at(0).map(|value| (row.labels, value));
+            Answer::Vector(rows.into_iter().filter_map(point).collect())
+        }
+    })
+}
+
+/// Answers a query for the times from `from_ms` to `to_ms`, each `step_ms` after the one before.
+///
+/// The answer is an [`Answer::Matrix`], sorted by labels.
+///
+/// # Errors
+/// See [`EvalError`].
+pub fn range<S: Source>(
+    source: &S,
+    expr: &Expr,
+    from_ms: i64,
+    to_ms: i64,
+    step_ms: i64,
+    options: &Options<'_>,
+) -> Result<Answer, EvalError> {
+    if matches!(expr.value_type(), Type::Range | Type::Text) {
+        let what = format!("{} has no values over time; ask for it at one time", expr.value_type().name());
+        return Err(EvalError::Meaningless(what));
+    }
+    if step_ms <= 0 || to_ms < from_ms {
+        return Err(EvalError::meaningless(
+            "the step has to be more than 0, and the end not before the beginning",
+        ));
+    }
+    let points = to_ms.abs_diff(from_ms) / step_ms.unsigned_abs() + 1;
+    let count = usize::try_from(points).ok().filter(|count| *count <= options.points_max);
+    let count = count.ok_or(EvalError::TooManyPoints { points, max: options.points_max })?;
+    let select = selection(source);
+    let mut evaluator = Evaluator::new(&select, from_ms, to_ms, step_ms, options)?;
+    let grid = Grid { from: from_ms, step: step_ms, count };
+    let rows = match evaluator.eval(expr, grid)? {
+        Value::Scalar(values) => vec![Row { labels: Labels::none(), drop_name: false, values }],
+        Value::Text(_) => Vec::new(),
+        Value::Rows(rows) => rows::named(rows)?,
+    };
+    let mut series: Vec<Selected> = rows
+        .into_iter()
+        .map(|row| Selected { samples: row.samples(grid), labels: row.labels })
+        .filter(|series| !series.samples.is_empty())
+        .collect();
+    series.sort_by(|left, right| left.labels.cmp(&right.labels));
+    Ok(Answer::Matrix(series))
+}
+
+type Select<'a> = dyn Fn(&[Matcher], i64, i64) -> Result<Vec<Selected>, EvalError> + 'a;
+
+fn selection<S: Source>(source: &S) -> impl Fn(&[Matcher], i64, i64) -> Result<Vec<Selected>, EvalError> {
+    |matchers: &[Matcher], from: i64, to: i64| {
+        source.select(matchers, from, to).map_err(|error| EvalError::Source(Box::new(error)))
+    }
+}
+
+struct Evaluator<'a> {
+    select: &'a Select<'a>,
+    options: &'a Options<'a>,
+    /// The first and the last time of the whole query, and its step; 0: there is only one time.
+    from: i64,
+    to: i64,
+    step: i64,
+    /// How many samples are in memory.
+    samples: usize,
+}
+
+/// When something is to be known, seen from a time of the grid.
+#[derive(Clone, Copy)]
+enum Reference {
+    Fixed(i64),
+    Ago(i64),
+}
+
+impl Reference {
+    const fn of(self, time: i64) -> i64 {
+        match self {
+            Self::Fixed(fixed) => fixed,
+            Self::Ago(ago) => time - ago,
+        }
+    }
+
+    const fn is_fixed(self) -> bool {
+        matches!(self, Self::Fixed(_))
+    }
+}
+
+impl<'a> Evaluator<'a> {
+    fn new(
+        select: &'a Select<'a>,
+        from: i64,
+        to: i64,
+        step: i64,
+        options: &'a Options<'a>,
+    ) -> Result<Self, EvalError> {
+        let times = -TIME_MAX..TIME_MAX;
+        if !times.contains(&from) || !times.contains(&to) {
+            return Err(EvalError::meaningless("there is no such time; times are milliseconds since 1970"));
+        }
+        Ok(Self { select, options, from, to, step, samples: 0 })
+    }
+
+    /// The value of an expression. What it took to get there is no longer in memory; what it came to is.
+    fn eval(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
+        self.go_on()?;
+        let before = self.samples;
+        let value = self.value(expr, grid)?;
+        self.samples = before;
+        self.charge(match &value {
+            Value::Scalar(values) => values.len(),
+            Value::Rows(rows) => rows.len().saturating_mul(grid.count),
+            Value::Text(_) => 0,
+        })?;
+        Ok(value)
+    }
+
+    fn value(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
+        match &expr.kind {
+            Kind::Number(Number(number)) => Ok(Value::Scalar(vec![*number; grid.count])),
+            Kind::Text(text) => Ok(Value::Text(text.clone())),
+            Kind::Parens(inner) => self.eval(inner, grid),
+            Kind::Selector(selector) => self.instants(selector, grid).map(Value::Rows),
+            Kind::Range { .. } | Kind::Subquery(_) => {
+                Err(EvalError::meaningless("a range of samples has no value; put it in a function of ranges"))
+            }
+            Kind::Sign { is_minus, of } => {
+                let mut value = self.eval(of, grid)?;
+                if *is_minus {
+                    match &mut value {
+                        Value::Scalar(values) => values.iter_mut().for_each(|value| *value = -*value),
+                        Value::Rows(rows) => rows.iter_mut().for_each(|row| {
+                            row.drop_name = true;
+                            row.change(|value| -value);
+                        }),
+                        Value::Text(_) => {}
+                    }
+                }
+                Ok(value)
+            }
+            Kind::Binary(binary) => self.binary(binary, grid),
+            Kind::Aggregate(aggregate) => self.aggregate(aggregate, grid).map(Value::Rows),
+            Kind::Call { function, args } => self.call(function, args, grid),
+        }
+    }
+
+    fn rows(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<Row>, EvalError> {
+        Ok(match self.eval(expr, grid)? {
+            Value::Rows(rows) => rows,
+            Value::Scalar(_) | Value::Text(_) => Vec::new(),
+        })
+    }
+
+    fn scalars(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<f64>, EvalError> {
+        Ok(match self.eval(expr, grid)? {
+            Value::Scalar(values) => values,
+            Value::Rows(_) | Value::Text(_) => vec![f64::NAN; grid.count],
+        })
+    }
+
+    /// Whether to go on.
+    fn go_on(&self) -> Result<(), EvalError> {
+        if (self.options.stop)() { Err(EvalError::Stopped) } else { Ok(()) }
+    }
+
+    /// Counts samples that are loaded or made.
+    fn charge(&mut self, samples: usize) -> Result<(), EvalError> {
+        self.samples = self.samples.saturating_add(samples);
+        let max = self.options.samples_max;
+        if self.samples > max { Err(EvalError::TooManySamples { max }) } else { Ok(()) }
+    }
+
+    fn fetch(&mut self, matchers: &[Matcher], from: i64, to: i64) -> Result<Vec<Selected>, EvalError> {
+        self.go_on()?;
+        let series = (self.select)(matchers, from, to)?;
+        self.charge(series.iter().map(|series| series.samples.len()).sum())?;
+        Ok(series)
+    }
+
+    /// A length of time in milliseconds.
+    fn length(&self, length: &Length) -> Result<i64, EvalError> {
+        let milliseconds = (self.seconds(length) * 1000.0).round();
+        if !(-LENGTH_MAX..=LENGTH_MAX).contains(&milliseconds) {
+            return Err(EvalError::meaningless("a duration is more than 292 years; write a shorter one"));
+        }
+        #[allow(clippy::cast_possible_truncation)] // it was just compared
+        Ok(milliseconds as i64)
+    }
+
+    fn positive_length(&self, length: &Length) -> Result<i64, EvalError> {
+        let milliseconds = self.length(length)?;
+        if milliseconds <= 0 {
+            let what = format!("the duration `{length}` has to be at least 1 ms here");
+            return Err(EvalError::Meaningless(what));
+        }
+        Ok(milliseconds)
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn seconds(&self, length: &Length) -> f64 {
+        match length {
+            Length::Seconds(Number(seconds)) => *seconds,
+            Length::Step => self.step as f64 / 1000.0,
+            Length::Range => (self.to - self.from) as f64 / 1000.0,
+            Length::Minus(of) => -self.seconds(of),
+            Length::Of(op, left, right) => op.of(self.seconds(left), self.seconds(right)),
+        }
+    }
+
+    fn reference(&self, shift: &Shift) -> Result<Reference, EvalError> {
+        let offset = shift.offset.as_ref().map_or(Ok(0), |offset| self.length(offset))?;
+        Ok(match shift.at {
+            None => Reference::Ago(offset),
+            Some(At::Time(time)) => Reference::Fixed(time - offset),
+            Some(At::Start) => Reference::Fixed(self.from - offset),
+            Some(At::End) => Reference::Fixed(self.to - offset),
+        })
+    }
+
+    /// The times at which a subquery asks, when it is asked for a grid; and how it is shifted.
+    fn subgrid(&self, subquery: &Subquery, grid: Grid) -> Result<(Grid, Reference, i64), EvalError> {
+        let range = self.positive_length(&subquery.range)?;
+        let step = match &subquery.step {
+            Some(step) => self.positive_length(step)?,
+            None => self.options.subquery_step_ms.max(1),
+        };
+        let reference = self.reference(&subquery.shift)?;
+        let before = reference.of(grid.from) - range;
+        // Times are multiples of the step, so that they are the same for every time of the grid.
+        let mut from = step * (before / step);
+        if from <= before {
+            from += step;
+        }
+        let last = reference.of(grid.last());
+        let count = if last < from { 0 } else { (last - from) / step + 1 };
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count > self.options.samples_max {
+            return Err(EvalError::TooManySamples { max: self.options.samples_max });
+        }
+        Ok((Grid { from, step, count }, reference, range))
+    }
+
+    /// The samples of a range at one time.
+    fn samples(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<Selected>, EvalError> {
+        let ranges = self.ranges(expr.bare(), grid)?;
+        let mut found = Vec::new();
+        for series in ranges.series {
+            let to = ranges.reference.of(grid.from);
+            let samples = rate::extended(&series.samples, to - ranges.range, to, ranges.bounds);
+            if !samples.is_empty() {
+                let labels =
+                    if series.drop_name { rows::without_name(&series.labels) } else { series.labels };
+                found.push(Selected { labels, samples });
+            }
+        }
+        found.sort_by(|left, right| left.labels.cmp(&right.labels));
+        if found.windows(2).any(|pair| matches!(pair, [left, right] if left.labels == right.labels)) {
+            return Err(rows::twice());
+        }
+        Ok(found)
+    }
+}
+
+/// A series whose samples are asked for in ranges.
+struct Ranged {
+    labels: Labels,
+    drop_name: bool,
+    samples: Vec<Sample>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Functions of ranges of samples.
+
+use klar_tsdb::Sample;
+
+use super::Evaluator;
+use super::kahan::{Mean, Sum, Variance, quantile};
+use super::rate::{change, last_change, line};
+use super::rows::{Grid, NONE, Row};
+use super::select::Ranges;
+use crate::ast::Bounds;
+use crate::error::EvalError;
+
+/// The samples of one range of one series.
+pub(super) struct Window<'a> {
+    /// Those after `from` until `to`; more, if the bounds say so. At least one.
+    pub samples: &'a [Sample],
+    pub from: i64,
+    pub to: i64,
+    pub bounds: Bounds,
+    /// The time for which all this is asked.
+    pub now: i64,
+}
+
+/// A function of a range and other arguments.
+type OverTime = fn(&Window<'_>, &[f64]) -> Option<f64>;
+
+fn over_time(name: &str) -> Option<OverTime> {
+    Some(match name {
+        "rate" => |window, _| change(window, true, true),
+        "increase" => |window, _| change(window, true, false),
+        "delta" => |window, _| change(window, false, false),
+        "irate" => |window, _| last_change(window, true),
+        "idelta" => |window, _| last_change(window, false),
+        "deriv" => |window, _| line(window.samples, window.samples.first()?.time_ms).map(|(slope, _)| slope),
+        "predict_linear" => |window, args| {
+            let (slope, value) = line(window.samples, window.now)?;
+            Some(slope * args.first()? + value)
+        },
+        "double_exponential_smoothing" => {
+            |window, args| smoothing(window.samples, *args.first()?, *args.get(1)?)
+        }
+        "avg_over_time" => |window, _| {
+            let mut mean = Mean::default();
+            values(window).for_each(|value| mean.add(value));
+            Some(mean.mean())
+        },
+        "sum_over_time" => |window, _| {
+            let mut sum = Sum::default();
+            values(window).for_each(|value| sum.add(value));
+            Some(sum.total())
+        },
+        #[allow(clippy::cast_precision_loss)]
+        "count_over_time" => |window, _| Some(window.samples.len() as f64),
+        "min_over_time" => |window, _| extreme(window, |one, least| one < least).map(|sample| sample.value),
+        "max_over_time" => |window, _| extreme(window, |one, most| one > most).map(|sample| sample.value),
+        "ts_of_min_over_time" => |window, _| extreme(window, |one, least| one <= least).map(time),
+        "ts_of_max_over_time" => |window, _| extreme(window, |one, most| one >= most).map(time),
+        "first_over_time" => |window, _| window.samples.first().map(|sample| sample.value),
+        "last_over_time" => |window, _| window.samples.last().map(|sample| sample.value),
+        "ts_of_first_over_time" => |window, _| window.samples.first().copied().map(time),
+        "ts_of_last_over_time" => |window, _| window.samples.last().copied().map(time),
+        "present_over_time" | "absent_over_time" => |_, _| Some(1.0),
+        "stddev_over_time" => |window, _| Some(variance(window).sqrt()),
+        "stdvar_over_time" => |window, _| Some(variance(window)),
+        "quantile_over_time" => {
+            |window, args| Some(quantile(*args.first()?, &mut values(window).collect::<Vec<_>>()))
+        }
+        "mad_over_time" => |window, _| Some(deviation(values(window).collect())),
+        "changes" => {
+            |window, _| pairs(window, |before, after| before != after && !(before.is_nan() && after.is_nan()))
+        }
+        "resets" => |window, _| pairs(window, |before, after| after < before),
+        _ => return None,
+    })
+}
+
+fn values<'a>(window: &'a Window<'_>) -> impl Iterator<Item = f64> + 'a {
+    window.samples.iter().map(|sample| sample.value)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn time(sample: Sample) -> f64 {
+    sample.time_ms as f64 / 1000.0
+}
+
+/// The sample with the most or the least value; what is no number gives way.
+fn extreme(window: &Window<'_>, is_better: fn(f64, f64) -> bool) -> Option<Sample> {
+    window
+        .samples
+        .iter()
+        .copied()
+        .reduce(|best, one| if is_better(one.value, best.value) || best.value.is_nan() { one } else { best })
+}
+
+fn variance(window: &Window<'_>) -> f64 {
+    let mut variance = Variance::default();
+    values(window).for_each(|value| variance.add(value));
+    variance.variance()
+}
+
+/// The median of how far values are from their median.
+fn deviation(mut values: Vec<f64>) -> f64 {
+    if values.iter().any(|value| value.is_nan()) {
+        return f64::NAN;
+    }
+    let median = quantile(0.5, &mut values);
+    values.iter_mut().for_each(|value| *value = (*value - median).abs());
+    quantile(0.5, &mut values)
+}
+
+/// How many values stand so to the one before. An anchored range begins with the last sample before it.
+fn pairs(window: &Window<'_>, counts: fn(f64, f64) -> bool) -> Option<f64> {
+    let mut samples = window.samples;
+    if window.bounds == Bounds::Anchored {
+        let after = samples.partition_point(|sample| sample.time_ms <= window.from);
+        if after == samples.len() {
+            return None;
+        }
+        samples = samples.get(after.saturating_sub(1)..)?;
+    }
+    let counted = samples
+        .windows(2)
+        .filter(|pair| matches!(pair, [before, after] if counts(before.value, after.value)));
+    #[allow(clippy::cast_precision_loss)]
+    Some(counted.count() as f64)
+}
+
+/// Holt's linear trend method.
+fn smoothing(samples: &[Sample], factor: f64, trend_factor: f64) -> Option<f64> {
+    let [first, second, ..] = samples else { return None };
+    let (mut before, mut smoothed) = (0.0, first.value);
+    let mut trend = second.value - first.value;
+    for (place, sample) in samples.iter().enumerate().skip(1) {
+        if place > 1 {
+            trend = trend_factor * (smoothed - before) + (1.0 - trend_factor) * trend;
+        }
+        let next = factor * sample.value + (1.0 - factor) * (smoothed + trend);
+        (before, smoothed) = (smoothed, next);
+    }
+    Some(smoothed)
+}
+
+impl Evaluator<'_> {
+    /// A function of ranges for all times of a grid; `args` are its other arguments for each of them.
+    pub(super) fn over_time(
+        &mut self,
+        name: &str,
+        ranges: Ranges,
+        args: &[Vec<f64>],
+        grid: Grid,
+    ) -> Result<Vec<Row>, EvalError> {
+        let Some(function) = over_time(name) else {
+            return Err(EvalError::Meaningless(format!("`{name}` is no function of ranges")));
+        };
+        refuse(name, &ranges, args)?;
+        let Ranges { series, range, reference, bounds } = ranges;
+        let lookback = self.options.lookback_ms;
+        let earlier = if bounds == Bounds::Strict { 0 } else { lookback };
+        let later = if bounds == Bounds::Smoothed { lookback } else { 0 };
+        // The value is the same at all times, unless something else differs.
+        let is_same = reference.is_fixed() && args.is_empty();
+        let keeps_name = matches!(name, "last_over_time" | "first_over_time");
+        let mut rows = Vec::with_capacity(series.len());
+        let mut others = vec![0.0; args.len()];
+        for one in series {
+            self.go_on()?;
+            let (mut first, mut behind) = (0, 0);
+            let mut row = Row::empty(one.labels, one.drop_name || !keeps_name, grid.count);
+            for (place, (now, to_set)) in grid.times().zip(&mut row.values).enumerate() {
+                let to = reference.of(now);
+                let from = to - range;
+                while one.samples.get(behind).is_some_and(|sample| sample.time_ms <= to + later) {
+                    behind += 1;
+                }
+                while first < behind
+                    && one.samples.get(first).is_some_and(|sample| sample.time_ms <= from - earlier)
+                {
+                    first += 1;
+                }
+                let samples = one.samples.get(first..behind).unwrap_or_default();
+                if samples.is_empty() {
+                    continue;
+                }
+                for (to, values) in others.iter_mut().zip(args) {
+                    *to = values.get(place).copied().unwrap_or(f64::NAN);
+                }
+                let window = Window { samples, from, to, bounds, now };
+                *to_set = function(&window, &others).unwrap_or(NONE);
+                if is_same {
+                    break;
+                }
+            }
+            if is_same && let Some(first) = row.values.first().copied() {
+                row.values.fill(first);
+            }
+            if !row.is_empty() {
+                self.charge(grid.count)?;
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// What makes no sense.
+fn refuse(name: &str, ranges: &Ranges, args: &[Vec<f64>]) -> Result<(), EvalError> {
+    let (keyword, allowed): (_, &[&str]) = match ranges.bounds {
+        Bounds::Strict => ("", &[]),
+        Bounds::Anchored => ("anchored", &["changes", "delta", "increase", "rate", "resets"]),
+        Bounds::Smoothed => ("smoothed", &["delta", "increase", "rate"]),
+    };
+    if !keyword.is_empty() && !allowed.contains(&name) {
+        let what =
+            format!("{keyword} modifier can only be used with: {} - not with {name}", allowed.join(", "));
+        return Err(EvalError::Meaningless(what));
+    }
+    if name == "double_exponential_smoothing" && ranges.series.iter().any(|one| !one.samples.is_empty()) {
+        for factor in args.iter().flatten() {
+            if !(*factor > 0.0 && *factor < 1.0) {
+                let what = format!("the factors of `{name}` lie between 0 and 1, found {factor}");
+                return Err(EvalError::Meaningless(what));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The series of selectors.
+
+use klar_tsdb::{Sample, is_stale};
+
+use super::rows::{Grid, Row};
+use super::{Evaluator, Ranged, Reference};
+use crate::ast::{Bounds, Expr, Kind, Selector};
+use crate::error::EvalError;
+
+/// Series, and which ranges of them are asked for.
+pub(super) struct Ranges {
+    pub series: Vec<Ranged>,
+    pub range: i64,
+    pub reference: Reference,
+    pub bounds: Bounds,
+}
+
+/// The newest sample at a time, if it is no older than it may be and has not ended.
+/// `cursor` is the place of the first sample after the time; times only grow.
+pub(super) fn newest(samples: &[Sample], cursor: &mut usize, time: i64, lookback: i64) -> Option<Sample> {
+    while samples.get(*cursor).is_some_and(|sample| sample.time_ms <= time) {
+        *cursor += 1;
+    }
+    let sample = samples.get(cursor.checked_sub(1)?)?;
+    (sample.time_ms > time - lookback && !is_stale(sample.value)).then_some(*sample)
+}
+
+impl Evaluator<'_> {
+    /// The values of a selector.
+    pub(super) fn instants(&mut self, selector: &Selector, grid: Grid) -> Result<Vec<Row>, EvalError> {
+        if selector.bounds == Bounds::Smoothed {
+            return self.smoothed(selector, grid);
+        }
+        self.newest_of(selector, grid, |sample| sample.value)
+    }
+
+    /// Something of the newest sample of each series at each time.
+    pub(super) fn newest_of(
+        &mut self,
+        selector: &Selector,
+        grid: Grid,
+        of: impl Fn(Sample) -> f64,
+    ) -> Result<Vec<Row>, EvalError> {
+        let lookback = self.options.lookback_ms;
+        let reference = self.reference(&selector.shift)?;
+        let from = reference.of(grid.from) - lookback + 1;
+        let series = self.fetch(&selector.matchers, from, reference.of(grid.last()))?;
+        let mut rows = Vec::with_capacity(series.len());
+        for one in series {
+            self.go_on()?;
+            let mut cursor = 0;
+            let mut value =
+                |time| newest(&one.samples, &mut cursor, time, lookback).map_or(super::rows::NONE, &of);
+            let values = match reference {
+                Reference::Fixed(time) => vec![value(time); grid.count],
+                Reference::Ago(ago) => grid.times().map(|time| value(time - ago)).collect(),
+            };
+            let row = Row { labels: one.labels, drop_name: false, values };
+            if !row.is_empty() {
+                self.charge(grid.count)?;
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The values on the lines between samples.
+    fn smoothed(&mut self, selector: &Selector, grid: Grid) -> Result<Vec<Row>, EvalError> {
+        let lookback = self.options.lookback_ms;
+        let reference = self.reference(&selector.shift)?;
+        let from = reference.of(grid.from) - lookback + 1;
+        let series = self.fetch(&selector.matchers, from, reference.of(grid.last()) + lookback)?;
+        let mut rows = Vec::with_capacity(series.len());
+        for one in series {
+            self.go_on()?;
+            let samples: Vec<Sample> =
+                one.samples.into_iter().filter(|sample| !is_stale(sample.value)).collect();
+            let mut row = Row::empty(one.labels, false, grid.count);
+            for (place, time) in grid.times().enumerate() {
+                let time = reference.of(time);
+                let after = samples.partition_point(|sample| sample.time_ms < time);
+                let next = samples.get(after).filter(|next| next.time_ms <= time + lookback);
+                let last = after.checked_sub(1).and_then(|last| samples.get(last));
+                let last = last.filter(|last| last.time_ms > time - lookback);
+                match (last, next) {
+                    (_, Some(next)) if next.time_ms == time => row.set(place, next.value),
+                    (Some(last), Some(next)) => {
+                        row.set(place, super::rate::between(*last, *next, time, false))
+                    }
+                    (Some(last), None) => row.set(place, last.value),
+                    (None, _) => {}
+                }
+            }
+            if !row.is_empty() {
+                self.charge(grid.count)?;
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The samples of a range selector or a subquery, for all times of a grid.
+    pub(super) fn ranges(&mut self, expr: &Expr, grid: Grid) -> Result<Ranges, EvalError> {
+        match &expr.kind {
+            Kind::Range { selector, range } => {
+                let range = self.positive_length(range)?;
+                let reference = self.reference(&selector.shift)?;
+                let (mut from, mut to) = (reference.of(grid.from) - range + 1, reference.of(grid.last()));
+                if selector.bounds != Bounds::Strict {
+                    from -= self.options.lookback_ms;
+                }
+                if selector.bounds == Bounds::Smoothed {
+                    to += self.options.lookback_ms;
+                }
+                let series = self.fetch(&selector.matchers, from, to)?;
+                let series = series.into_iter().map(|mut one| {
+                    one.samples.retain(|sample| !is_stale(sample.value));
+                    Ranged { labels: one.labels, drop_name: false, samples: one.samples }
+                });
+                Ok(Ranges { series: series.collect(), range, reference, bounds: selector.bounds })
+            }
+            Kind::Subquery(subquery) => {
+                let (inner, reference, range) = self.subgrid(subquery, grid)?;
+                let rows = if inner.count == 0 { Vec::new() } else { self.rows(&subquery.of, inner)? };
+                self.charge(rows.len().saturating_mul(inner.count))?;
+                let series = rows.into_iter().map(|row| Ranged {
+                    drop_name: row.drop_name,
+                    samples: row.samples(inner),
+                    labels: row.labels,
+                });
+                Ok(Ranges { series: series.collect(), range, reference, bounds: Bounds::Strict })
+            }
+            Kind::Parens(inner) => self.ranges(inner, grid),
+            _ => Err(EvalError::meaningless("only series and subqueries have ranges of samples")),
+        }
+    }
+}
