@@ -3,6 +3,8 @@
 //!
 //! Nothing here knows klar, and nothing waits: whoever uses it brings the threads.
 
+mod bytes;
+mod chunk;
 pub mod labels;
 pub mod matcher;
 pub mod sample;
