@@ -84,7 +84,7 @@ impl Store {
             done.cut += 1;
         }
         done.removed = self.retire(now_ms)?;
-        done.merged = self.merge()?;
+        done.merged = self.merge(until_ms)?;
         read(&self.blocks).iter().for_each(|block| block.rest());
         Ok(done)
     }
@@ -145,9 +145,8 @@ impl Store {
     }
 
     /// Merges blocks of a time that is over, and writes those anew of which something was deleted.
-    fn merge(&self) -> Result<usize, Error> {
+    fn merge(&self, until_ms: i64) -> Result<usize, Error> {
         let mut merged = 0;
-        let floor_ms = self.floor_ms.load(Ordering::Acquire);
         let keep_ms = self.settings.keep_age.map_or(i64::MAX, ms);
         for range in self.settings.ranges.iter().skip(1) {
             let range_ms = ms(*range).max(1);
@@ -161,7 +160,7 @@ impl Store {
             for together in blocks.chunk_by(|first, second| window(first) == window(second)) {
                 let together: Vec<Arc<Block>> =
                     together.iter().filter(|block| is_shorter(block)).cloned().collect();
-                let is_over = together.first().is_some_and(|one| (window(one) + 1) * range_ms <= floor_ms);
+                let is_over = together.first().is_some_and(|one| (window(one) + 1) * range_ms <= until_ms);
                 if is_over && together.len() > 1 {
                     merged += together.len();
                     self.rewrite(&together)?;
