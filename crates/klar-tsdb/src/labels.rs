@@ -92,6 +92,20 @@ impl Labels {
         Self(bytes.into())
     }
 
+    /// As they lie in memory.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// From how they lie in memory. `None`: that is none, or not as it would be written.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let read = Self(bytes.into());
+        let whole: usize = read.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
+        let sorted = read.iter().zip(read.iter().skip(1)).all(|((first, _), (second, _))| first < second);
+        let there = read.iter().all(|(name, value)| !name.is_empty() && !value.is_empty());
+        (whole == bytes.len() && sorted && there).then_some(read)
+    }
+
     /// Names and values, sorted by the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let mut rest = &*self.0;
