@@ -15,7 +15,7 @@ pub mod functions;
 mod lex;
 mod parse;
 
-use klar_tsdb::{Labels, Matcher, Sample};
+use klar_tsdb::{Labels, Matcher, Sample, Unpacker};
 
 pub use ast::{Expr, Type};
 pub use error::{EvalError, ParseError};
@@ -42,4 +42,21 @@ pub struct Selected {
     pub labels: Labels,
     /// Its samples, oldest first.
     pub samples: Vec<Sample>,
+}
+
+impl Source for klar_tsdb::Store {
+    type Error = klar_tsdb::Error;
+
+    fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<Selected>, Self::Error> {
+        let mut unpacker = Unpacker::default();
+        let mut all = Vec::new();
+        for found in self.select(matchers, from_ms, to_ms)?.series {
+            let mut samples = Vec::new();
+            found.read(&mut unpacker, &mut samples)?;
+            if !samples.is_empty() {
+                all.push(Selected { labels: found.labels, samples });
+            }
+        }
+        Ok(all)
+    }
 }
