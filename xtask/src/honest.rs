@@ -27,7 +27,7 @@ const HONEST: [(&str, &[&str]); 16] = [
     ("/api/licence-kinds?sort=-price&filter%5Bname%5D%5B%5D=a%7Cb", &[]),
     ("/?utm_source=news&next=https%3A%2F%2Flisens.example%2Forders%3Fid%3D7", &[]),
     ("/api/orders?from=2026-01-01T00%3A00%3A00%2B01%3A00&to=%22now%22", &[]),
-    ("/?code=%24%7Bamount%7D+%2B+%23vat", &[]),
+    ("/?formula=%24%7Bamount%7D+%2B+%23vat", &[]),
     ("/?q=1+or+2+licences%3F", &[]),
     ("/?q=%3C3+bears+%3E+2+wolves", &[]),
     ("/?file=..%2Fimages%2Fbear.png", &[]),
