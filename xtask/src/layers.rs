@@ -3,10 +3,10 @@
 /// From the ground up; crates on one line do not know each other.
 const LAYERS: [&[&str]; 7] = [
     &["klar-fuzz"],
-    &["klar-base"],
+    &["klar-base", "klar-sandbox"],
     &["klar-config", "klar-image", "klar-store", "klar-tsdb", "klar-waf"],
     &["klar-edge", "klar-promql", "klar-run"],
-    &["klar-api"],
+    &["klar-api", "klar-see"],
     &["klar-prove"],
     &["klar"],
 ];
@@ -14,10 +14,10 @@ const LAYERS: [&[&str]; 7] = [
 const PICTURE: &str = "
     roof    klar        the program
             klar-prove  checks, evidence, score
-            klar-api    the control API and its client
+            klar-api    the control API and its client; klar-see, telemetry
             klar-run    klar-edge   klar-promql     these do not know each other
             klar-config klar-image  klar-store  klar-tsdb  klar-waf  nor do these
-    ground  klar-base
+    ground  klar-base   klar-sandbox
     beneath klar-fuzz        for tests alone
 ";
 

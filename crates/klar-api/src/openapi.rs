@@ -126,6 +126,7 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("state_folder", "string"),
             ("uptime_ms", "integer"),
             ("edge", "EdgeStatus"),
+            ("see", "SeeStatus"),
             ("apps", "[AppStatus]"),
             ("state_format", "integer"),
             ("upgrade", "Upgrade?"),
@@ -158,6 +159,19 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("version", "string"),
             ("trouble", "string?"),
             ("draining", "[DrainingEdge]"),
+        ],
+    ),
+    (
+        "SeeStatus",
+        &[
+            ("pid", "integer?"),
+            ("listens", "string?"),
+            ("restarts", "integer"),
+            ("frames_dropped", "integer"),
+            ("series", "integer"),
+            ("bytes", "integer"),
+            ("sandbox", "[string]"),
+            ("trouble", "string?"),
         ],
     ),
     (

@@ -14,8 +14,8 @@ use klar_base::upstreams::{RefusedRules, RuleFiles};
 use klar_run::control::{ReplayRequest, ReplayedRequest, TriedRules, TryRequest, UpgradeRequest};
 use klar_run::report::{
     AppStatus, CertificateStatus, DrainingEdge, EdgeStatus, Failure, Finding, Grade, Health, HostStatus,
-    InstanceState, InstanceStatus, LogLine, PreviousRelease, Problem, Readiness, ServiceStatus, StoreStatus,
-    Upgrade, UpgradeState,
+    InstanceState, InstanceStatus, LogLine, PreviousRelease, Problem, Readiness, SeeStatus, ServiceStatus,
+    StoreStatus, Upgrade, UpgradeState,
 };
 use serde_json::Value;
 
@@ -327,12 +327,14 @@ fn shapes_are_those_of_the_reports() {
             state_folder: String::new(),
             uptime_ms: 0,
             edge: EdgeStatus::default(),
+            see: SeeStatus::default(),
             apps: Vec::new(),
             state_format: 0,
             upgrade: Some(upgrade()),
         },
     );
     same_fields("EdgeStatus", EdgeStatus::default());
+    same_fields("SeeStatus", SeeStatus::default());
     same_fields("DrainingEdge", DrainingEdge { pid: 0, version: String::new(), connections: 0, for_ms: 0 });
     same_fields("Upgrade", upgrade());
     same_fields("UpgradeRequest", UpgradeRequest { version: String::new(), rollback: false });

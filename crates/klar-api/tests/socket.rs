@@ -96,6 +96,7 @@ impl Control for Double {
             state_folder: "/s".into(),
             uptime_ms: 1,
             edge: Default::default(),
+            see: Default::default(),
             apps: Vec::new(),
             state_format: 1,
             upgrade: None,

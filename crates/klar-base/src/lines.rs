@@ -35,6 +35,11 @@ impl Lines {
         }
     }
 
+    /// The frame, to be passed on as it came.
+    pub fn into_frame(self) -> Vec<u8> {
+        self.text
+    }
+
     /// Each record: of which app, and its JSON.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         split(self.text.get(self.begin..).unwrap_or_default())

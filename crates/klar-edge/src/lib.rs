@@ -59,7 +59,6 @@ mod page;
 mod pool;
 mod proxy_protocol;
 mod records;
-mod sandbox;
 mod scratch;
 mod semantics;
 mod serve;
@@ -146,7 +145,7 @@ pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
     });
     let cache = cache.map_err(EdgeError::system("make its cache"))?;
     let sandbox = if options.sandbox {
-        sandbox::close(&options.static_roots)?
+        lock_in(&options.static_roots)?
     } else {
         vec!["off: this edge runs inside another program".to_owned()]
     };
@@ -184,6 +183,16 @@ pub fn run(control: OwnedFd, options: Options) -> Result<(), EdgeError> {
     shared.cache.close();
     link.flush();
     Ok(())
+}
+
+/// Gives up everything but this: it may serve sockets that it was given, connect to apps, and read beneath the folders of
+/// releases. It may not start programs, open or make other files, bind ports, trace, load modules or become somebody
+/// else. The files of its cache were opened before: it reads, writes and empties them, and cannot open, make, rename or
+/// remove any.
+fn lock_in(static_roots: &[PathBuf]) -> Result<Vec<String>, EdgeError> {
+    let kept = klar_sandbox::Kept { read: static_roots, write: &[], calls: &[klar_sandbox::SERVING] };
+    klar_sandbox::close(&kept, "files read only beneath releases")
+        .map_err(|error| EdgeError::Sandbox(error.to_string()))
 }
 
 /// Waits until it is told to end, and then until all workers have. One that drains may still be told to stop.

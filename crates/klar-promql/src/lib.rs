@@ -22,6 +22,18 @@ pub use error::{EvalError, ParseError};
 pub use eval::{Answer, Options, instant, range};
 pub use parse::{DEPTH_MAX, LENGTH_MAX, parse};
 
+/// A length of time as queries write it, such as `1h30m`, in seconds. `None`: it is none.
+#[must_use]
+pub fn duration(text: &str) -> Option<f64> {
+    match lex::lex(text).ok()?.as_slice() {
+        [one, _end] => match one.token {
+            lex::Token::Duration(seconds) => Some(seconds),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Where series come from.
 pub trait Source {
     /// What went wrong in it.

@@ -11,8 +11,10 @@
 //! STATE/acme/certificates/NAME.*       what it gave: key and chain, those before, an order on its way
 //! STATE/cache/                         answers that the edge keeps; its own
 //! STATE/check.key                      what klar's own probes show to get past the firewall
+//! STATE/see/                           what telemetry keeps: metrics/, routes/; its own
+//! STATE/see.key, see.port              what shows that somebody may read it, and where it listens on the loopback
 //! STATE/waf/crs/                       a rule set for the firewall that was added: rules/, crs-setup.conf
-//! STATE/run/klar.sock, edge.sock       control sockets; edge.next.sock, edge.PID.sock: edges before and after
+//! STATE/run/klar.sock, see.sock, edge.sock  control sockets; edge.next.sock, edge.PID.sock: edges before and after
 //! STATE/run/i/HASH.{json,sock}         one pair for each running shim: enough to find it again
 //! STATE/apps/APP.ENV/releases/ID/      files/ (read-only), assets/ (made of static files), release.json (written last: the release is whole)
 //! STATE/apps/APP.ENV/writable/NAME     the declared folders, which outlive releases
@@ -57,6 +59,26 @@ impl Layout {
     /// What klar's own probes show to get past the firewall to the app; for who may use the control socket.
     pub fn check_key(&self) -> PathBuf {
         self.root.join("check.key")
+    }
+
+    /// What telemetry keeps.
+    pub fn see(&self) -> PathBuf {
+        self.root.join("see")
+    }
+
+    /// What telemetry wants to be shown over TCP; for who may use the control socket.
+    pub fn see_key(&self) -> PathBuf {
+        self.root.join("see.key")
+    }
+
+    /// The port of the loopback at which telemetry can be asked.
+    pub fn see_port(&self) -> PathBuf {
+        self.root.join("see.port")
+    }
+
+    /// Where telemetry can be asked.
+    pub fn see_socket(&self) -> PathBuf {
+        self.root.join("run/see.sock")
     }
 
     /// Where a rule set for the firewall lies that was added to this host.

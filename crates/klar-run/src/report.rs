@@ -21,6 +21,9 @@ pub struct HostStatus {
     pub uptime_ms: u64,
     /// The edge.
     pub edge: EdgeStatus,
+    /// Telemetry.
+    #[serde(default)]
+    pub see: SeeStatus,
     /// The apps, by name.
     pub apps: Vec<AppStatus>,
     /// The format of its state folder; a program that reads less cannot take its place.
@@ -93,6 +96,27 @@ pub struct EdgeStatus {
     /// Those before it, which live for as long as their connections do.
     #[serde(default)]
     pub draining: Vec<DrainingEdge>,
+}
+
+/// Telemetry at a glance.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SeeStatus {
+    /// Its process id, when it runs.
+    pub pid: Option<u32>,
+    /// Where it can be asked over TCP, with a key.
+    pub listens: Option<String>,
+    /// How often it had to be started again.
+    pub restarts: u64,
+    /// Frames of records that were dropped because it did not take them in time.
+    pub frames_dropped: u64,
+    /// Series of metrics that it knows.
+    pub series: u64,
+    /// Bytes that it keeps on disk.
+    pub bytes: u64,
+    /// What of its sandbox is on.
+    pub sandbox: Vec<String>,
+    /// What is wrong with it.
+    pub trouble: Option<String>,
 }
 
 /// An edge that accepts nothing more.

@@ -249,6 +249,19 @@ pub enum Verb {
         #[arg(long)]
         spawner_fd: Option<i32>,
     },
+    /// Takes in what happens, keeps it, and answers questions about it.
+    #[command(hide = true, after_help = "Examples: started by `klar core`")]
+    See {
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long)]
+        reads: Vec<PathBuf>,
+        #[arg(long)]
+        allow: Vec<u32>,
+        /// A listening socket for TCP was handed over, too
+        #[arg(long)]
+        tcp: bool,
+    },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
     Shim { id: String },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]

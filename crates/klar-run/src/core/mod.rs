@@ -26,6 +26,7 @@ pub mod ratchet;
 mod readiness;
 mod reconcile;
 mod retry;
+mod see;
 mod start;
 pub mod state;
 mod status;
@@ -116,6 +117,8 @@ pub struct Core {
     generation: Cell<u64>,
     /// Purges of the cache so far.
     purges: Cell<u64>,
+    /// Telemetry.
+    see: RefCell<see::SeeLink>,
     /// The processes that convert images: their ids, and when they were started.
     images: RefCell<Vec<(i32, u64)>>,
     access: access::AccessLogs,
@@ -141,16 +144,15 @@ pub struct Core {
     leaving: Cell<Option<u8>>,
 }
 
-/// The key of klar's own probes, made where there is none.
-fn check_key(layout: &Layout) -> io::Result<Secret<String>> {
-    let path = layout.check_key();
-    match std::fs::read_to_string(&path) {
+/// A key of this host, made where there is none.
+fn key(path: &std::path::Path) -> io::Result<Secret<String>> {
+    match std::fs::read_to_string(path) {
         Ok(key) if !key.is_empty() => return Ok(Secret::new(key)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let key = crate::store::random_hex()?;
-    crate::durable::write(&path, key.as_bytes())?;
+    crate::durable::write(path, key.as_bytes())?;
     Ok(Secret::new(key))
 }
 
@@ -262,7 +264,8 @@ impl Core {
             crate::durable::read_json(&layout.ports_file()).map_err(during("reading the ports of a rig"))?;
         // What is damaged is no upgrade that anybody waits for.
         let upgrade = crate::durable::read_json(&layout.upgrade_file()).ok().flatten();
-        let check_key = check_key(&layout).map_err(during("keeping the key of its probes"))?;
+        let check_key = key(&layout.check_key()).map_err(during("keeping the key of its probes"))?;
+        let see_key = key(&layout.see_key()).map_err(during("keeping the key of telemetry"))?;
         let uploads = layout.run().join("uploads");
         // Half an upload is of no use to anybody.
         let _ = std::fs::remove_dir_all(&uploads);
@@ -285,6 +288,7 @@ impl Core {
             // Above every generation that an edge may have from an earlier core.
             generation: Cell::new(state::unix_ms()),
             purges: Cell::new(0),
+            see: RefCell::new(see::SeeLink::new(see_key)),
             images: RefCell::default(),
             check_key,
             rule_set: RefCell::default(),
@@ -561,7 +565,10 @@ impl Core {
 
     fn hear_edge(self: &Rc<Self>, connection: u64, message: Option<FromEdge>) {
         match message {
-            Some(FromEdge::Lines(lines)) => self.access.write(&lines),
+            Some(FromEdge::Lines(lines)) => {
+                self.access.write(&lines);
+                self.see.borrow().give(lines);
+            }
             Some(FromEdge::Records { records, .. }) => self.access.write_records(&records),
             Some(FromEdge::Stopped { requests }) => {
                 let layout = self.layout.clone();

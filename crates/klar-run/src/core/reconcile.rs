@@ -57,6 +57,7 @@ impl Core {
         self.publish();
         self.keep_edge_current();
         self.settle_upgrade();
+        self.keep_see();
     }
 
     /// (places with too few instances, once for each that is missing; instances that nobody wants).

@@ -51,6 +51,7 @@ impl Core {
                     })
                     .collect(),
             },
+            see: self.see.borrow().status(),
             state_format: super::state::FORMAT,
             upgrade: self.upgrade.borrow().as_ref().map(|record| record.seen.clone()),
             apps: known.map(|(key, remembered, app)| self.app_status(key, remembered, app, memory)).collect(),

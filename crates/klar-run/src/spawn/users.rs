@@ -1,6 +1,6 @@
 //! klar's own system users, and what belongs to them.
 //!
-//! As root: `klar` (core), `klar-edge`, `klar-images`, one for each app and environment, and one for its databases. They are
+//! As root: `klar` (core), `klar-edge`, `klar-images`, `klar-see`, one for each app and environment, and one for its databases. They are
 //! ordinary system users, so `ps`, `ls -l` and programs that look themselves up (PostgreSQL's `initdb`, Node's
 //! `os.userInfo`) see names. Without root there is one user, and ownership is left alone.
 
@@ -27,6 +27,8 @@ pub enum Identity {
     Edge,
     /// What converts images.
     Images,
+    /// Telemetry.
+    See,
     /// The instances and builds of an app.
     App {
         /// Which.
@@ -49,6 +51,7 @@ impl Identity {
             Self::Core => return PREFIX.into(),
             Self::Edge => return format!("{PREFIX}-edge"),
             Self::Images => return format!("{PREFIX}-images"),
+            Self::See => return format!("{PREFIX}-see"),
             Self::App { key } => ("a", key),
             Self::Data { key } => ("d", key),
         };
@@ -68,8 +71,14 @@ impl Identity {
     }
 }
 
-/// Finds the user, and makes it when it is missing.
+/// Finds the user, and makes it when it is missing. Telemetry has the group of the core, for which instances leave open
+/// what they say; what else that group may is closed by the sandbox.
 pub(super) fn ensure(identity: &Identity) -> io::Result<(Uid, Gid)> {
+    let (uid, gid) = ensure_user(identity)?;
+    Ok((uid, if *identity == Identity::See { ensure_user(&Identity::Core)?.1 } else { gid }))
+}
+
+fn ensure_user(identity: &Identity) -> io::Result<(Uid, Gid)> {
     let name = identity.user_name();
     if let Some(user) = User::from_name(&name)? {
         return Ok((user.uid, user.gid));

@@ -159,6 +159,15 @@ pub fn edge(core_uid: u32, static_roots: Vec<PathBuf>, cache_folder: Option<Path
     klar_edge::run(inherited(3)?, options).map_err(broken)
 }
 
+/// Telemetry.
+pub fn see(folder: PathBuf, reads: Vec<PathBuf>, allowed: Vec<u32>, tcp: bool) -> Result<(), Trouble> {
+    let control = UnixStream::from(inherited(3)?);
+    let unix = std::os::unix::net::UnixListener::from(inherited(4)?);
+    let tcp = if tcp { vec![std::net::TcpListener::from(inherited(5)?)] } else { Vec::new() };
+    let options = klar_see::Options { folder, reads, allowed, sandbox: true };
+    klar_see::run(control, Some(unix), tcp, options).map_err(broken)
+}
+
 /// The shim of an instance.
 pub fn shim() -> Result<(), Trouble> {
     klar_run::shim::run(inherited(3)?, inherited(4)?).map_err(broken)

@@ -1,0 +1,98 @@
+//! What the core tells telemetry (`klar see`), and what telemetry says of itself.
+//!
+//! The core starts telemetry with one end of a socket, and telemetry ends when the core closes the other one. Frames are
+//! those of [`wire`](crate::wire): a [`ToSee`] in JSON, or [`Lines`](crate::lines::Lines), as the edge has written them.
+//! The core never waits: what telemetry does not take in time is dropped, and counted in [`Pulse::frames_dropped`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::Secret;
+use crate::ids::{AppKey, InstanceId, ReleaseId, ServiceName};
+
+/// From the core to telemetry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToSee {
+    /// What there is. It takes the place of what was said before.
+    World(World),
+    /// How the edge fares, once in a while.
+    Pulse(Pulse),
+}
+
+/// What there is on a host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct World {
+    /// The apps.
+    pub apps: Vec<SeenApp>,
+    /// What whoever asks over TCP has to show: it may read everything.
+    pub key: Option<Secret<String>>,
+}
+
+/// An app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeenApp {
+    /// Which.
+    pub key: AppKey,
+    /// What its processes show when they tell something of themselves: it may write as this app.
+    pub token: Secret<String>,
+    /// The release that serves.
+    pub release: Option<ReleaseId>,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub live_since_unix_ms: u64,
+    /// Its services and stores.
+    pub services: Vec<SeenService>,
+    /// What runs of them.
+    pub instances: Vec<SeenInstance>,
+}
+
+/// A service or a store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeenService {
+    /// Its name.
+    pub name: ServiceName,
+    /// `web`, `worker`, `cron`, `static`, `postgres`, `redis`.
+    pub kind: String,
+    /// How many instances there should be.
+    pub wanted: u32,
+    /// How often one of them had to be started again since the core began.
+    pub restarts: u32,
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeenInstance {
+    /// Which.
+    pub id: InstanceId,
+    /// Which release it runs; a store runs none.
+    pub release: Option<ReleaseId>,
+    /// The process from which all of its processes come.
+    pub shim: Option<u32>,
+    /// It is ready for work.
+    pub ready: bool,
+}
+
+/// How the edge fares.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// Connections of visitors that are open.
+    pub connections: u32,
+    /// Access records that the edge dropped since it started, because the core did not take them in time.
+    pub records_dropped: u64,
+    /// Frames of records that the core dropped since it started, because telemetry did not take them in time.
+    pub frames_dropped: u64,
+    /// Requests that each instance is answering.
+    pub leases: Vec<(InstanceId, u32)>,
+}
+
+/// From telemetry to the core.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FromSee {
+    /// What of its sandbox is on.
+    pub sandbox: Vec<String>,
+    /// Series of metrics that it knows.
+    pub series: u64,
+    /// Bytes that it keeps on disk.
+    pub bytes: u64,
+    /// What a person should know, when something is wrong.
+    pub trouble: Option<String>,
+}

@@ -1,0 +1,300 @@
+//! Telemetry: the process that takes in what happens (`klar see`), keeps it, and answers questions about it.
+//!
+//! It is one process for all apps of a host, started by the core and fed by it ([`klar_base::see`]): a heavy query, or its
+//! death, never touches traffic. It reads what strangers have sent (paths, names, whatever apps say), so it locks itself in
+//! before the first byte, as the edge does: it may write beneath its own folder and nowhere else.
+//!
+//! What comes passes through these files: `record.rs` reads the record of a request, `routes.rs` learns which paths are one
+//! route, `red.rs` counts, `state.rs` holds all of it together with what the core says there is; `host.rs` and
+//! `processes.rs` look at the machine and at what instances use. Every few seconds all of that becomes a `sheet.rs`, which
+//! `recorder.rs` writes into the store ([`klar_tsdb`]). `serve/` answers: Prometheus' API in its own language
+//! ([`klar_promql`]), `/metrics`, and remote write.
+//!
+//! **Invariant:** nothing that comes from outside makes more than a bounded number of series, routes or bytes in memory.
+
+mod host;
+mod processes;
+mod proto;
+mod record;
+mod recorder;
+mod red;
+mod routes;
+mod serve;
+mod sheet;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use klar_base::lines::Lines;
+use klar_base::see::{FromSee, ToSee};
+use klar_base::wire;
+use klar_tsdb::{Settings, Store};
+
+use crate::recorder::Recorder;
+use crate::sheet::Sheet;
+use crate::state::State;
+
+/// How often metrics are written down.
+const EVERY: Duration = Duration::from_secs(15);
+/// How often what is old is cut, merged and removed.
+const UPKEEP: Duration = Duration::from_secs(60);
+/// How long the store before this one may take to let go of its folder.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How politely it asks for the processor: what serves comes first.
+const NICE: i32 = 10;
+
+/// How to run telemetry.
+#[derive(Debug)]
+pub struct Options {
+    /// Where everything is kept; it must be there and its own.
+    pub folder: PathBuf,
+    /// What else may be read: the output of instances.
+    pub reads: Vec<PathBuf>,
+    /// The users who may ask at the Unix socket.
+    pub allowed: Vec<u32>,
+    /// Give up every right that it does not need. Off only in tests that run inside another program.
+    pub sandbox: bool,
+}
+
+/// Why telemetry cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SeeError {
+    /// Something that the kernel refused.
+    #[error("telemetry cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The sandbox could not be set up.
+    #[error("telemetry cannot lock itself in: {0}")]
+    Sandbox(String),
+    /// The store could not be opened.
+    #[error("telemetry cannot open what it has kept: {0}")]
+    Store(#[from] klar_tsdb::Error),
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> SeeError {
+    move |source| SeeError::System { what, source }
+}
+
+/// What all threads share.
+pub(crate) struct Shared {
+    folder: PathBuf,
+    store: Arc<Store>,
+    state: Mutex<State>,
+    known: Mutex<serve::Known>,
+}
+
+pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Everything, as it is now.
+    fn sheet(&self) -> Sheet {
+        let mut sheet = Sheet::default();
+        host::collect(&mut sheet);
+        self.state().collect(&mut sheet);
+        self.own(&mut sheet);
+        sheet
+    }
+
+    fn own(&self, sheet: &mut Sheet) {
+        use crate::sheet::Kind::{Counter, Gauge};
+        let found = self.store.statistics();
+        sheet.single("klar_see_series", Gauge, "Series in memory.", found.series as f64);
+        sheet.single("klar_see_head_bytes", Gauge, "Samples in memory.", found.head_bytes as f64);
+        let bytes = sheet.family("klar_see_disk_bytes", Gauge, "What is kept on disk.");
+        bytes.point(&[("of", "log")], found.wal_bytes as f64);
+        bytes.point(&[("of", "blocks")], found.block_bytes as f64);
+        let samples =
+            sheet.family("klar_see_samples_total", Counter, "Samples that came, by what became of them.");
+        for (verdict, count) in klar_tsdb::Verdict::ALL.iter().zip(found.verdicts) {
+            samples.point(&[("verdict", &format!("{verdict:?}").to_lowercase())], count as f64);
+        }
+    }
+}
+
+/// Serves until the core closes its end of `control`. `unix` and `tcp` listen.
+///
+/// # Errors
+/// When it cannot open its store, start a thread or lock itself in.
+pub fn run(
+    control: UnixStream,
+    unix: Option<UnixListener>,
+    tcp: Vec<TcpListener>,
+    options: Options,
+) -> Result<(), SeeError> {
+    if options.sandbox {
+        // Refused only where it was polite already.
+        let _ = be_polite();
+    }
+    let sandbox = if options.sandbox {
+        lock_in(&options)?
+    } else {
+        vec!["off: telemetry runs inside another program".to_owned()]
+    };
+    let store = open(&options)?;
+    let shared = Arc::new(Shared {
+        folder: options.folder.clone(),
+        store: Arc::new(store),
+        state: Mutex::default(),
+        known: Mutex::default(),
+    });
+    let ending = Arc::new(AtomicBool::new(false));
+    let (wake, asleep) = std::sync::mpsc::channel::<()>();
+    let recorder = {
+        let (shared, control) = (shared.clone(), control.try_clone().map_err(system("share its socket"))?);
+        let work = move || record_for_ever(&shared, &control, &sandbox, &asleep);
+        std::thread::Builder::new().name("recorder".into()).spawn(work).map_err(system("start a thread"))?
+    };
+    {
+        let (shared, ending) = (shared.clone(), ending.clone());
+        let serve = move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
+            let served =
+                runtime.and_then(|runtime| runtime.block_on(serve::run(shared, unix, tcp, options.allowed)));
+            if let Err(error) = served
+                && !ending.load(Ordering::Relaxed)
+            {
+                eprintln!("klar see: nobody can ask: {error}");
+            }
+        };
+        std::thread::Builder::new().name("serve".into()).spawn(serve).map_err(system("start a thread"))?;
+    }
+    let heard = hear(&shared, &control);
+    ending.store(true, Ordering::Relaxed);
+    drop(wake);
+    // What it has not written by now it says itself.
+    let _ = recorder.join();
+    heard.map_err(system("hear the core"))
+}
+
+/// What the core says, until it closes.
+fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
+    while let Some((frame, _)) = wire::receive_text(control)? {
+        match Lines::read(frame) {
+            Ok(lines) => shared.state().count(&lines),
+            Err(message) => match serde_json::from_slice(&message) {
+                Ok(ToSee::World(world)) => shared.state().set_world(world, &shared.folder),
+                Ok(ToSee::Pulse(pulse)) => shared.state().set_pulse(pulse),
+                // A newer core may say more.
+                Err(_) => {}
+            },
+        }
+    }
+    Ok(())
+}
+
+fn record_for_ever(
+    shared: &Shared,
+    control: &UnixStream,
+    sandbox: &[String],
+    asleep: &std::sync::mpsc::Receiver<()>,
+) {
+    let mut recorder = Recorder::default();
+    let mut kept_up = std::time::Instant::now();
+    let mut before = None;
+    loop {
+        // At whole multiples, so that what is asked for later lies on one grid.
+        let every = EVERY.as_millis() as i64;
+        let until = every - now_ms().rem_euclid(every);
+        let ended = asleep.recv_timeout(Duration::from_millis(until.unsigned_abs()))
+            != Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        let time_ms = if ended { now_ms() } else { now_ms().div_euclid(every) * every };
+        let mut trouble =
+            recorder.record(&shared.store, &shared.sheet(), time_ms).err().map(|error| error.to_string());
+        if let Err(error) = shared.state().write_routes(&shared.folder) {
+            trouble = Some(format!("the routes that were learnt cannot be written down: {error}"));
+        }
+        if ended {
+            return;
+        }
+        if kept_up.elapsed() >= UPKEEP {
+            kept_up = std::time::Instant::now();
+            if let Err(error) = shared.store.maintain(now_ms()) {
+                trouble = Some(error.to_string());
+            }
+        }
+        if trouble != before {
+            if let Some(trouble) = &trouble {
+                eprintln!("klar see: {trouble}");
+            }
+            before.clone_from(&trouble);
+        }
+        let found = shared.store.statistics();
+        let told = FromSee {
+            sandbox: sandbox.to_vec(),
+            series: found.series as u64,
+            bytes: found.wal_bytes + found.block_bytes,
+            trouble,
+        };
+        // A core that is gone is noticed by whoever listens to it.
+        let _ = wire::send(control, &told, &[]);
+    }
+}
+
+fn open(options: &Options) -> Result<Store, SeeError> {
+    let begun = std::time::Instant::now();
+    let folder = options.folder.join("metrics");
+    loop {
+        match Store::open(&folder, Settings::default()) {
+            Ok((store, recovered)) => {
+                for note in &recovered.notes {
+                    eprintln!("klar see: {note}");
+                }
+                return Ok(store);
+            }
+            // The one before has its last samples to write.
+            Err(klar_tsdb::Error::InUse(_)) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn be_polite() -> io::Result<()> {
+    // SAFETY: a system call on plain numbers, for this process.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives up everything but this: it may serve sockets that it was given, keep files beneath its own folder, and read what
+/// instances say and what the kernel says of the machine.
+fn lock_in(options: &Options) -> Result<Vec<String>, SeeError> {
+    let mut read = options.reads.clone();
+    read.extend(
+        ["/proc", "/sys/devices/system/cpu", "/etc/localtime", "/usr/share/zoneinfo"].map(PathBuf::from),
+    );
+    let kept = klar_sandbox::Kept {
+        read: &read,
+        write: std::slice::from_ref(&options.folder),
+        calls: &[klar_sandbox::SERVING, klar_sandbox::STORING],
+    };
+    klar_sandbox::close(&kept, "writes only beneath its own folder")
+        .map_err(|error| SeeError::Sandbox(error.to_string()))
+}

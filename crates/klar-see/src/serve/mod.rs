@@ -1,0 +1,331 @@
+//! Answering over HTTP: who may ask, what is asked, and how much of it.
+//!
+//! There are two doors. A Unix socket, at which the kernel says who asks: its owner and root may everything. And TCP on the
+//! loopback, for programs that know nothing else (Grafana, promtool, exporters in apps): there each request shows a key,
+//! as a bearer token or as the password of basic authentication. The key of the host reads and writes everything, the
+//! token of an app only writes, as that app.
+
+mod params;
+mod prometheus;
+mod write;
+
+pub(crate) use write::Known;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use klar_base::AppKey;
+use tokio::sync::Semaphore;
+
+use crate::Shared;
+use params::Params;
+
+/// Connections at once, over both doors.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest body that writes something, in bytes, as it comes.
+const WRITE_MAX: usize = 16 << 20;
+/// The largest body that asks something, in bytes.
+const ASK_MAX: usize = 1 << 20;
+/// Questions that are worked on at once; others wait.
+const AT_ONCE: usize = 2;
+/// Bodies that are taken in at once; others wait.
+const WRITES_AT_ONCE: usize = 4;
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Somebody who may everything.
+    Owner,
+    /// A process of an app.
+    App(AppKey),
+    /// Nobody knows.
+    Stranger,
+}
+
+/// What the answers come from.
+struct Server {
+    shared: Arc<Shared>,
+    questions: Semaphore,
+    writes: Semaphore,
+    connections: Arc<Semaphore>,
+    allowed: Vec<u32>,
+}
+
+/// Serves for as long as it is polled. `allowed` are the users who may ask at the Unix socket.
+///
+/// # Errors
+/// When the sockets cannot be used.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    unix: Option<UnixListener>,
+    tcp: Vec<TcpListener>,
+    allowed: Vec<u32>,
+) -> io::Result<()> {
+    let server = Arc::new(Server {
+        shared,
+        questions: Semaphore::new(AT_ONCE),
+        writes: Semaphore::new(WRITES_AT_ONCE),
+        connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        allowed,
+    });
+    let mut doors = tokio::task::JoinSet::new();
+    for listener in tcp {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        doors.spawn(over_tcp(server.clone(), listener));
+    }
+    if let Some(listener) = unix {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        doors.spawn(over_unix(server.clone(), listener));
+    }
+    // None of them ends.
+    while doors.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn over_tcp(server: Arc<Server>, listener: tokio::net::TcpListener) {
+    loop {
+        let Ok(permit) = server.connections.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = server.clone();
+                // A slower answer is the worst that can come of an error here.
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(async move {
+                    server.connection(stream, None).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => refused(&error).await,
+        }
+    }
+}
+
+async fn over_unix(server: Arc<Server>, listener: tokio::net::UnixListener) {
+    loop {
+        let Ok(permit) = server.connections.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = server.clone();
+                let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+                let is_owner = uid.is_some_and(|uid| server.allowed.contains(&uid));
+                tokio::spawn(async move {
+                    server.connection(stream, Some(if is_owner { Who::Owner } else { Who::Stranger })).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => refused(&error).await,
+        }
+    }
+}
+
+async fn refused(error: &io::Error) {
+    eprintln!("klar see: taking a connection: {error}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+impl Server {
+    async fn connection(
+        self: Arc<Self>,
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        who: Option<Who>,
+    ) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let server = self.clone();
+            let who = who.clone().unwrap_or_else(|| server.shared.who(&request));
+            async move { Ok::<_, Infallible>(server.answer(who, request).await) }
+        });
+        // An error here means that the other side went away or spoke no HTTP; there is nobody to tell.
+        let _ = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    }
+
+    async fn answer(&self, who: Who, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path().to_owned();
+        if matches!(&*path, "/-/healthy" | "/-/ready") {
+            return text(StatusCode::OK, "klar see is well.\n");
+        }
+        if who == Who::Stranger {
+            let mut answer = text(
+                StatusCode::UNAUTHORIZED,
+                "a key is wanted: `klar metrics --address` prints an address with it\n",
+            );
+            let challenge = header::HeaderValue::from_static("Basic realm=\"klar\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            return answer;
+        }
+        let writes = matches!(&*path, "/api/v1/write");
+        if !writes && who != Who::Owner {
+            return text(StatusCode::FORBIDDEN, "this token may only write; the key of the host may read\n");
+        }
+        let (head, body) = request.into_parts();
+        let limit = if writes { WRITE_MAX } else { ASK_MAX };
+        let semaphore = if writes { &self.writes } else { &self.questions };
+        // Only while the process ends is there none.
+        let Ok(_permit) = semaphore.acquire().await else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "klar see is about to end\n");
+        };
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => {
+                return text(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("a body has at most {limit} bytes here\n"),
+                );
+            }
+            Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
+        };
+        if writes {
+            if head.method != Method::POST {
+                return text(StatusCode::METHOD_NOT_ALLOWED, "POST is wanted here\n");
+            }
+            let shared = self.shared.clone();
+            return on_thread(move || write::remote_write(&shared, &who, &head, &body)).await;
+        }
+        if !matches!(head.method, Method::GET | Method::POST | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST is wanted here\n");
+        }
+        let params = match Params::read(&head, &body) {
+            Ok(params) => params,
+            Err(why) => return text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+        };
+        let gone = Gone::default();
+        let (shared, is_gone) = (self.shared.clone(), gone.0.clone());
+        on_thread(move || match &*path {
+            "/metrics" => {
+                typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.sheet().text())
+            }
+            _ => prometheus::answer(&shared, &path, &params, &is_gone),
+        })
+        .await
+    }
+}
+
+/// Tells work that goes on elsewhere that nobody waits for it any more.
+#[derive(Default)]
+struct Gone(Arc<std::sync::atomic::AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+async fn on_thread(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+    typed(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn typed(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media));
+    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    answer
+}
+
+impl Shared {
+    /// Who shows this request's key.
+    fn who<B>(&self, request: &Request<B>) -> Who {
+        let said = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = said.and_then(|said| {
+            let (scheme, rest) = said.split_once(' ')?;
+            match scheme.to_ascii_lowercase().as_str() {
+                "bearer" => Some(rest.trim().to_owned()),
+                "basic" => {
+                    let plain = String::from_utf8(base64(rest.trim())?).ok()?;
+                    Some(plain.split_once(':')?.1.to_owned())
+                }
+                _ => None,
+            }
+        });
+        key.map_or(Who::Stranger, |key| self.whose_key(&key))
+    }
+
+    fn whose_key(&self, shown: &str) -> Who {
+        // Each byte is looked at, whatever came before it: how long it takes says nothing of the key.
+        let same = |key: &str| {
+            key.len() == shown.len()
+                && !key.is_empty()
+                && key.bytes().zip(shown.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+        };
+        let state = self.state();
+        let world = state.world();
+        if world.key.as_ref().is_some_and(|key| same(key.expose())) {
+            return Who::Owner;
+        }
+        let app = world.apps.iter().find(|app| same(app.token.expose()));
+        app.map_or(Who::Stranger, |app| Who::App(app.key.clone()))
+    }
+}
+
+/// RFC 4648 section 4, with padding or without.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read() {
+        for (text, plain) in [
+            ("", Some("")),
+            ("Zg==", Some("f")),
+            ("Zm8", Some("fo")),
+            ("Zm9vOmJhcg==", Some("foo:bar")),
+            ("Z-", None),
+        ] {
+            assert_eq!(
+                base64(text).map(|bytes| String::from_utf8(bytes).unwrap()).as_deref(),
+                plain,
+                "{text}"
+            );
+        }
+    }
+}
