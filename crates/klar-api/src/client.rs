@@ -1,7 +1,7 @@
 //! Asking: one connection for each question, errors that tell "not running" from "not allowed".
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -99,12 +99,14 @@ pub type Archive = mpsc::Receiver<io::Result<Bytes>>;
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// Where telemetry answers.
+    see: PathBuf,
 }
 
 impl Client {
     /// For the core whose state lies in `layout`.
     pub fn new(layout: &Layout) -> Self {
-        Self { socket: layout.control_socket() }
+        Self { socket: layout.control_socket(), see: layout.see_socket() }
     }
 
     /// Everything at a glance.
@@ -128,6 +130,25 @@ impl Client {
     /// The settings in force of an app, as the core keeps them.
     pub async fn config(&self, key: &AppKey) -> Result<String, ClientError> {
         self.get_text(&format!("/v1/apps/{key}/config"), "asking for the settings").await
+    }
+
+    /// Asks telemetry, in the API of Prometheus: `what` is for instance `query`. Gives the data of the answer.
+    pub async fn metrics(
+        &self,
+        what: &str,
+        params: &[(&str, &str)],
+    ) -> Result<serde_json::Value, ClientError> {
+        const DURING: &str = "asking telemetry";
+        let request = request(Method::GET, &format!("/api/v1/{what}?{}", query::form(params)), None, empty());
+        let answer = self.exchange(&self.see, request, DURING).await?;
+        let status = answer.0;
+        let mut said: serde_json::Value =
+            serde_json::from_slice(&answer.1.bytes(DURING).await?).map_err(|error| broken(DURING, error))?;
+        if status.is_success() {
+            return Ok(said["data"].take());
+        }
+        let what = said["error"].as_str().unwrap_or("telemetry has no answer").to_owned();
+        Err(ClientError::Refused { status, failure: Box::new(Failure::new(what)) })
     }
 
     /// Sends an archive; gives the name that a deploy request needs.
@@ -293,21 +314,26 @@ impl Client {
         String::from_utf8(bytes.into()).map_err(|error| broken(during, error))
     }
 
-    async fn connect(&self) -> Result<UnixStream, ClientError> {
-        UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+    async fn connect(&self, socket: &Path) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
-                ClientError::NotRunning { socket: self.socket.clone() }
+                ClientError::NotRunning { socket: socket.to_owned() }
             }
             io::ErrorKind::PermissionDenied => ClientError::NotPermitted {
-                what: format!("you may not talk to this klar ({})", self.socket.display()),
+                what: format!("you may not talk to this klar ({})", socket.display()),
             },
             _ => broken("connecting", error),
         })
     }
 
-    /// Sends a request; an answer that is no success becomes an error.
-    async fn send(&self, request: Request<Sent>, during: &str) -> Result<Answer, ClientError> {
-        let stream = self.connect().await?;
+    /// Sends a request, whatever comes of it.
+    async fn exchange(
+        &self,
+        socket: &Path,
+        request: Request<Sent>,
+        during: &str,
+    ) -> Result<(StatusCode, Answer), ClientError> {
+        let stream = self.connect(socket).await?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| broken(during, error))?;
         let connection = Connection(tokio::spawn(async move {
@@ -316,14 +342,19 @@ impl Client {
         }));
         let response = sender.send_request(request).await.map_err(|error| not_sent(during, error))?;
         let (head, body) = response.into_parts();
-        let answer = Answer { body, connection };
-        if head.status.is_success() {
+        Ok((head.status, Answer { body, connection }))
+    }
+
+    /// Sends a request; an answer that is no success becomes an error.
+    async fn send(&self, request: Request<Sent>, during: &str) -> Result<Answer, ClientError> {
+        let (status, answer) = self.exchange(&self.socket, request, during).await?;
+        if status.is_success() {
             return Ok(answer);
         }
         let text = answer.bytes(during).await?;
-        let failure: Failure = serde_json::from_slice(&text)
-            .unwrap_or_else(|_| Failure::new(format!("klar answered {}", head.status)));
-        Err(match head.status {
+        let failure: Failure =
+            serde_json::from_slice(&text).unwrap_or_else(|_| Failure::new(format!("klar answered {status}")));
+        Err(match status {
             StatusCode::FORBIDDEN => ClientError::NotPermitted { what: failure.what },
             status => ClientError::Refused { status, failure: Box::new(failure) },
         })

@@ -128,6 +128,12 @@ impl Shared {
         let bytes = sheet.family("klar_see_disk_bytes", Gauge, "What is kept on disk.");
         bytes.point(&[("of", "log")], found.wal_bytes as f64);
         bytes.point(&[("of", "blocks")], found.block_bytes as f64);
+        sheet.single(
+            "klar_see_block_samples",
+            Gauge,
+            "Samples in blocks on disk.",
+            found.block_samples as f64,
+        );
         let samples =
             sheet.family("klar_see_samples_total", Counter, "Samples that came, by what became of them.");
         for (verdict, count) in klar_tsdb::Verdict::ALL.iter().zip(found.verdicts) {
@@ -214,7 +220,7 @@ fn record_for_ever(
     sandbox: &[String],
     asleep: &std::sync::mpsc::Receiver<()>,
 ) {
-    let mut recorder = Recorder::default();
+    let mut recorder = Recorder::new(now_ms());
     let mut kept_up = std::time::Instant::now();
     let mut before = None;
     loop {

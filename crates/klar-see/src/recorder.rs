@@ -7,13 +7,22 @@ use klar_tsdb::{Error, Labels, STALE, Sample, SeriesRef, Store, Verdict};
 use crate::sheet::Sheet;
 
 /// Knows which series there were the last time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recorder {
     known: HashMap<Labels, SeriesRef>,
+    /// When that was.
+    before_ms: i64,
 }
 
 impl Recorder {
-    /// Writes down a sheet as of a time. Series that are no longer on it end. Gives how many samples there were.
+    /// Of a process that began to count at a time.
+    pub fn new(begun_ms: i64) -> Self {
+        Self { known: HashMap::new(), before_ms: begun_ms }
+    }
+
+    /// Writes down a sheet as of a time. Series that are no longer on it end. A counter that is new was 0 the last time,
+    /// and that is written down too: whoever asks how much it grew finds also the first that it counted. Gives how many
+    /// samples there were.
     ///
     /// # Errors
     /// The store takes nothing, or is full of series; what it takes is written.
@@ -22,12 +31,16 @@ impl Recorder {
         let mut batch: Vec<(SeriesRef, Sample)> = Vec::new();
         let mut labels_of: Vec<Labels> = Vec::new();
         let mut seen: HashSet<Labels> = HashSet::new();
-        for (labels, value) in sheet.series() {
+        let mut zeros = Vec::new();
+        for (labels, value, from_zero) in sheet.series() {
             let reference = match self.known.get(&labels) {
                 Some(reference) => *reference,
                 None => match store.series(&labels) {
                     Ok(reference) => {
                         self.known.insert(labels.clone(), reference);
+                        if from_zero && value != 0.0 && self.before_ms < time_ms {
+                            zeros.push((reference, Sample { time_ms: self.before_ms, value: 0.0 }));
+                        }
                         reference
                     }
                     Err(error) => {
@@ -47,6 +60,9 @@ impl Recorder {
             }
             stays
         });
+        self.before_ms = time_ms;
+        // One that was there before, and has a sample of that time, keeps it.
+        store.append(&zeros)?;
         let appended = store.append(&batch)?;
         // A series that nobody had touched for long was put away: it is asked for again.
         let mut again = Vec::new();
@@ -75,7 +91,7 @@ mod tests {
     fn what_has_gone_ends() {
         let folder = Folder::new("recorder");
         let (store, _) = Store::open(folder.path(), Settings { ahead: None, ..Settings::default() }).unwrap();
-        let mut recorder = Recorder::default();
+        let mut recorder = Recorder::new(0);
         let sheet = |names: &[&str]| {
             let mut sheet = Sheet::default();
             let family = sheet.family("up", Kind::Gauge, "Whether it runs.");
@@ -91,7 +107,18 @@ mod tests {
             let samples = selection.series.first().unwrap().samples().unwrap();
             samples.iter().map(|sample| (sample.time_ms, klar_tsdb::is_stale(sample.value))).collect()
         };
-        assert_eq!(found("a"), [(1_000, false), (2_000, true), (3_000, false)]);
-        assert_eq!(found("b"), [(1_000, false), (2_000, false), (3_000, false)]);
+        let mut counts = |count: f64, time_ms: i64| {
+            let mut sheet = Sheet::default();
+            sheet.single("requests_total", Kind::Count, "Requests.", count);
+            recorder.record(&store, &sheet, time_ms).unwrap();
+        };
+        counts(7.0, 4_000);
+        counts(9.0, 5_000);
+        let matchers = [Matcher::new("__name__", Op::Equal, "requests_total").unwrap()];
+        let samples = store.select(&matchers, 0, 10_000).unwrap().series.first().unwrap().samples().unwrap();
+        let samples: Vec<_> = samples.iter().map(|sample| (sample.time_ms, sample.value)).collect();
+        assert_eq!(samples, [(3_000, 0.0), (4_000, 7.0), (5_000, 9.0)]);
+        assert_eq!(found("a"), [(1_000, false), (2_000, true), (3_000, false), (4_000, true)]);
+        assert_eq!(found("b"), [(1_000, false), (2_000, false), (3_000, false), (4_000, true)]);
     }
 }

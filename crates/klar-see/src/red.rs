@@ -175,7 +175,7 @@ impl Red {
         for (sort, of) in &sorts {
             let own = labels(sort);
             let base: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, &**value)).collect();
-            let requests = sheet.family("http_requests_total", Kind::Counter, "Requests that are over.");
+            let requests = sheet.family("http_requests_total", Kind::Count, "Requests that are over.");
             for ((method, status), count) in &of.requests {
                 let status = status.to_string();
                 requests.point(
@@ -204,7 +204,7 @@ impl Red {
                     of.aborted,
                 ),
             ] {
-                sheet.family(name, Kind::Counter, help).point(&base, value as f64);
+                sheet.family(name, Kind::Count, help).point(&base, value as f64);
             }
         }
         for (name, help, label, counts) in [
@@ -216,7 +216,7 @@ impl Red {
             ),
             ("klar_cache_requests_total", "What the cache did with requests.", "outcome", &self.cache),
         ] {
-            let family = sheet.family(name, Kind::Counter, help);
+            let family = sheet.family(name, Kind::Count, help);
             for ((app, env, value), count) in counts {
                 family.point(&[("app", app), ("env", env), (label, value)], *count as f64);
             }

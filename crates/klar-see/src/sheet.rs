@@ -8,11 +8,13 @@ use klar_tsdb::labels::NAME;
 /// What kind of numbers a family has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Grows, and begins at 0 when its process does.
+    /// Grows; somebody else counts, and began earlier.
     Counter,
+    /// Grows, and began at 0 here.
+    Count,
     /// Goes up and down.
     Gauge,
-    /// Counts of how many were at most so large.
+    /// Counts of how many were at most so large; they began at 0 here.
     Histogram,
 }
 
@@ -20,7 +22,7 @@ impl Kind {
     /// As Prometheus calls it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Counter => "counter",
+            Self::Counter | Self::Count => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
         }
@@ -67,12 +69,13 @@ impl Sheet {
         &self.families
     }
 
-    /// Each series with its name among the labels, and its value.
-    pub fn series(&self) -> impl Iterator<Item = (Labels, f64)> + '_ {
+    /// Each series with its name among the labels, its value, and whether it began at 0.
+    pub fn series(&self) -> impl Iterator<Item = (Labels, f64, bool)> + '_ {
         self.families.iter().flat_map(|family| {
             family.points.iter().filter_map(|(suffix, labels, value)| {
                 // A name of ours is no longer than a name may be.
-                Some((labels.with(NAME, &format!("{}{suffix}", family.name)).ok()?, *value))
+                let labels = labels.with(NAME, &format!("{}{suffix}", family.name)).ok()?;
+                Some((labels, *value, matches!(family.kind, Kind::Count | Kind::Histogram)))
             })
         })
     }
@@ -155,7 +158,7 @@ mod tests {
         let text = "# HELP a_total Things.\n# TYPE a_total counter\na_total{path=\"/a\\\"b\\\\c\\nd\"} 1\na_total 0.25\n\
                     # HELP h Sizes.\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} +Inf\n";
         assert_eq!(sheet.text(), text);
-        let names: Vec<_> = sheet.series().map(|(labels, _)| labels.metric().unwrap().to_owned()).collect();
+        let names: Vec<_> = sheet.series().map(|(labels, ..)| labels.metric().unwrap().to_owned()).collect();
         assert_eq!(names, ["a_total", "a_total", "h_bucket"]);
     }
 }

@@ -109,6 +109,11 @@ pub enum Verb {
         after_help = "Examples:\n  klar logs                 the last lines of everything\n  klar logs web -f          follow one service\n  klar logs -n 500 --instance web.3\n  klar logs --access -f     requests instead of output"
     )]
     Logs(Logs),
+    /// Show how routes did: requests, errors and times, measured by klar; or answer a query in the language of Prometheus
+    #[command(
+        after_help = "Examples:\n  klar metrics                        each route of this app, over the last hour\n  klar metrics --since 24h\n  klar metrics 'sum by (status) (rate(http_requests_total[5m]))'\n  klar metrics --address              for Grafana, promtool and others: an address with its key"
+    )]
+    Metrics(Metrics),
     /// Replace instances by new ones of the same release, one after the other
     #[command(after_help = "Examples:\n  klar restart\n  klar restart worker")]
     Restart {
@@ -276,6 +281,20 @@ pub enum Verb {
         #[arg(long)]
         time: Option<u64>,
     },
+}
+
+/// `klar metrics`.
+#[derive(Debug, Args)]
+pub struct Metrics {
+    /// A query in the language of Prometheus (PromQL)
+    #[arg(value_name = "QUERY", conflicts_with = "address")]
+    pub query: Option<String>,
+    /// How far to look back
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_since)]
+    pub since: std::time::Duration,
+    /// Only print where Grafana and others can ask, with the key that they have to show
+    #[arg(long)]
+    pub address: bool,
 }
 
 /// `klar upgrade`.
@@ -584,6 +603,12 @@ fn parse_soak(text: &str) -> Result<std::time::Duration, String> {
         return Err("it is at most an hour, and not nothing: 30m".into());
     }
     Ok(period.0)
+}
+
+fn parse_since(text: &str) -> Result<std::time::Duration, String> {
+    const SHORTEST: std::time::Duration = std::time::Duration::from_secs(60);
+    let period: klar_base::Period = text.parse().map_err(|why: klar_base::QuantityError| why.to_string())?;
+    if period.0 < SHORTEST { Err("it is at least a minute: 1h".into()) } else { Ok(period.0) }
 }
 
 fn parse_address(text: &str) -> Result<String, String> {

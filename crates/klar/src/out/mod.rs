@@ -5,6 +5,7 @@ pub mod explained;
 pub mod receipt;
 pub mod sample;
 pub mod screen;
+pub mod spark;
 pub mod status;
 pub mod table;
 pub mod top;

@@ -7,6 +7,7 @@ pub mod fix;
 pub mod host;
 pub mod learn;
 pub mod ledger;
+pub mod metrics;
 pub mod operate;
 pub mod see;
 pub mod service;
