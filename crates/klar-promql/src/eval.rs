@@ -139,11 +139,15 @@ pub fn range<S: Source>(
     Ok(Answer::Matrix(series))
 }
 
-type Select<'a> = dyn Fn(&[Matcher], i64, i64) -> Result<Vec<Selected>, EvalError> + 'a;
+/// Shows each series of a selection, until it is told to stop.
+type Select<'a> =
+    dyn Fn(&[Matcher], i64, i64, &mut dyn FnMut(Labels, &[Sample]) -> bool) -> Result<(), EvalError> + 'a;
 
-fn selection<S: Source>(source: &S) -> impl Fn(&[Matcher], i64, i64) -> Result<Vec<Selected>, EvalError> {
-    |matchers: &[Matcher], from: i64, to: i64| {
-        source.select(matchers, from, to).map_err(|error| EvalError::Source(Box::new(error)))
+fn selection<S: Source>(
+    source: &S,
+) -> impl Fn(&[Matcher], i64, i64, &mut dyn FnMut(Labels, &[Sample]) -> bool) -> Result<(), EvalError> {
+    |matchers: &[Matcher], from: i64, to: i64, visit: &mut dyn FnMut(Labels, &[Sample]) -> bool| {
+        source.each(matchers, from, to, visit).map_err(|error| EvalError::Source(Box::new(error)))
     }
 }
 
@@ -262,11 +266,39 @@ impl<'a> Evaluator<'a> {
         if self.samples > max { Err(EvalError::TooManySamples { max }) } else { Ok(()) }
     }
 
+    /// The series of a selection, with all their samples.
     fn fetch(&mut self, matchers: &[Matcher], from: i64, to: i64) -> Result<Vec<Selected>, EvalError> {
-        self.go_on()?;
-        let series = (self.select)(matchers, from, to)?;
-        self.charge(series.iter().map(|series| series.samples.len()).sum())?;
+        let mut series = Vec::new();
+        self.each(matchers, from, to, |this, labels, samples| {
+            this.charge(samples.len())?;
+            series.push(Selected { labels, samples: samples.to_vec() });
+            Ok(())
+        })?;
         Ok(series)
+    }
+
+    /// Looks at the series of a selection, one after the other; only one is in memory at once.
+    fn each(
+        &mut self,
+        matchers: &[Matcher],
+        from: i64,
+        to: i64,
+        mut look: impl FnMut(&mut Self, Labels, &[Sample]) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        self.go_on()?;
+        let select = self.select;
+        let mut trouble = Ok(());
+        select(matchers, from, to, &mut |labels, samples| {
+            trouble = self.go_on().and_then(|()| {
+                // While it is looked at, it is there.
+                let before = self.samples;
+                self.charge(samples.len())?;
+                self.samples = before;
+                look(self, labels, samples)
+            });
+            trouble.is_ok()
+        })?;
+        trouble
     }
 
     /// A length of time in milliseconds.
@@ -337,8 +369,8 @@ impl<'a> Evaluator<'a> {
         let ranges = self.ranges(expr.bare(), grid)?;
         let mut found = Vec::new();
         for series in ranges.series {
-            let to = ranges.reference.of(grid.from);
-            let samples = rate::extended(&series.samples, to - ranges.range, to, ranges.bounds);
+            let to = ranges.asked.reference.of(grid.from);
+            let samples = rate::extended(&series.samples, to - ranges.asked.range, to, ranges.asked.bounds);
             if !samples.is_empty() {
                 let labels =
                     if series.drop_name { rows::without_name(&series.labels) } else { series.labels };

@@ -45,6 +45,25 @@ pub trait Source {
     /// # Errors
     /// Its own, and when the selection is larger than it allows.
     fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<Selected>, Self::Error>;
+
+    /// The same, shown one after the other, until `visit` says `false`: so not all of them have to be in memory at once.
+    ///
+    /// # Errors
+    /// As [`Source::select`].
+    fn each(
+        &self,
+        matchers: &[Matcher],
+        from_ms: i64,
+        to_ms: i64,
+        visit: &mut dyn FnMut(Labels, &[Sample]) -> bool,
+    ) -> Result<(), Self::Error> {
+        for one in self.select(matchers, from_ms, to_ms)? {
+            if !visit(one.labels, &one.samples) {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A series, and what was asked for of it.
@@ -60,15 +79,30 @@ impl Source for klar_tsdb::Store {
     type Error = klar_tsdb::Error;
 
     fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<Selected>, Self::Error> {
-        let mut unpacker = Unpacker::default();
         let mut all = Vec::new();
+        self.each(matchers, from_ms, to_ms, &mut |labels, samples| {
+            all.push(Selected { labels, samples: samples.to_vec() });
+            true
+        })?;
+        Ok(all)
+    }
+
+    fn each(
+        &self,
+        matchers: &[Matcher],
+        from_ms: i64,
+        to_ms: i64,
+        visit: &mut dyn FnMut(Labels, &[Sample]) -> bool,
+    ) -> Result<(), Self::Error> {
+        let mut unpacker = Unpacker::default();
+        let mut samples = Vec::new();
         for found in self.select(matchers, from_ms, to_ms)?.series {
-            let mut samples = Vec::new();
+            samples.clear();
             found.read(&mut unpacker, &mut samples)?;
-            if !samples.is_empty() {
-                all.push(Selected { labels: found.labels, samples });
+            if !samples.is_empty() && !visit(found.labels, &samples) {
+                break;
             }
         }
-        Ok(all)
+        Ok(())
     }
 }

@@ -110,17 +110,17 @@ impl Evaluator<'_> {
     }
 
     fn call_over_time(&mut self, name: &str, args: &[Expr], grid: Grid) -> Result<Vec<Row>, EvalError> {
-        let mut ranges = None;
+        let mut of = None;
         let mut others = Vec::new();
         for arg in args {
             if arg.value_type() == Type::Range {
-                ranges = Some(self.ranges(arg, grid)?);
+                of = Some(arg);
             } else {
                 others.push(self.scalars(arg, grid)?);
             }
         }
-        let Some(ranges) = ranges else { return Ok(Vec::new()) };
-        let rows = self.over_time(name, ranges, &others, grid)?;
+        let Some(of) = of else { return Ok(Vec::new()) };
+        let rows = self.over_time(name, of, &others, grid)?;
         Ok(if name == "absent_over_time" { absent(&rows, labels_asked(args.first()), grid) } else { rows })
     }
 

@@ -1,13 +1,13 @@
 //! Functions of ranges of samples.
 
-use klar_tsdb::Sample;
+use klar_tsdb::{Sample, is_stale};
 
 use super::Evaluator;
 use super::kahan::{Mean, Sum, Variance, quantile};
 use super::rate::{change, last_change, line};
 use super::rows::{Grid, NONE, Row};
-use super::select::Ranges;
-use crate::ast::Bounds;
+use super::select::Asked;
+use crate::ast::{Bounds, Expr, Kind};
 use crate::error::EvalError;
 
 /// The samples of one range of one series.
@@ -19,6 +19,8 @@ pub(super) struct Window<'a> {
     pub bounds: Bounds,
     /// The time for which all this is asked.
     pub now: i64,
+    /// A value may be less than the one before it.
+    pub falls: bool,
 }
 
 /// A function of a range and other arguments.
@@ -140,62 +142,141 @@ fn smoothing(samples: &[Sample], factor: f64, trend_factor: f64) -> Option<f64> 
     Some(smoothed)
 }
 
+/// A function of ranges, for all times of a grid.
+struct Call<'a> {
+    function: OverTime,
+    name: &'a str,
+    asked: Asked,
+    /// Its other arguments, for each time.
+    args: &'a [Vec<f64>],
+    grid: Grid,
+    /// How much earlier and later than its range samples may be.
+    earlier: i64,
+    later: i64,
+}
+
+impl Call<'_> {
+    /// Its values for one series. `falls` is room to work in.
+    fn values(&self, samples: &[Sample], falls: &mut Vec<u32>) -> Vec<f64> {
+        let Asked { range, reference, bounds } = self.asked;
+        // The value is the same at all times, unless something else differs.
+        let is_same = reference.is_fixed() && self.args.is_empty();
+        // A sample is in many ranges; what falls is looked for once.
+        let counts = matches!(self.name, "rate" | "increase") && bounds == Bounds::Strict;
+        if counts {
+            fallen(samples, falls);
+        }
+        let mut others = vec![0.0; self.args.len()];
+        let (mut first, mut behind) = (0, 0);
+        let mut found = vec![NONE; self.grid.count];
+        for (place, (now, to_set)) in self.grid.times().zip(&mut found).enumerate() {
+            let to = reference.of(now);
+            let from = to - range;
+            while samples.get(behind).is_some_and(|sample| sample.time_ms <= to + self.later) {
+                behind += 1;
+            }
+            while first < behind
+                && samples.get(first).is_some_and(|sample| sample.time_ms <= from - self.earlier)
+            {
+                first += 1;
+            }
+            let within = samples.get(first..behind).unwrap_or_default();
+            if within.is_empty() {
+                continue;
+            }
+            for (to, values) in others.iter_mut().zip(self.args) {
+                *to = values.get(place).copied().unwrap_or(f64::NAN);
+            }
+            let falls = !counts || falls.get(first) != falls.get(behind - 1);
+            let window = Window { samples: within, from, to, bounds, now, falls };
+            *to_set = (self.function)(&window, &others).unwrap_or(NONE);
+            if is_same {
+                break;
+            }
+        }
+        if is_same && let Some(first) = found.first().copied() {
+            found.fill(first);
+        }
+        found
+    }
+
+    /// Nonsense that only shows where there is something.
+    fn refuse(&self, samples: &[Sample]) -> Result<(), EvalError> {
+        if self.name != "double_exponential_smoothing" || samples.is_empty() {
+            return Ok(());
+        }
+        match self.args.iter().flatten().find(|factor| !(**factor > 0.0 && **factor < 1.0)) {
+            Some(factor) => Err(EvalError::Meaningless(format!(
+                "the factors of `{}` lie between 0 and 1, found {factor}",
+                self.name
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// For each sample, how many until it, itself included, are less than the one before them.
+fn fallen(samples: &[Sample], falls: &mut Vec<u32>) {
+    falls.clear();
+    let mut before = f64::NAN;
+    let mut count = 0;
+    falls.extend(samples.iter().map(|sample| {
+        count += u32::from(sample.value < before);
+        before = sample.value;
+        count
+    }));
+}
+
 impl Evaluator<'_> {
-    /// A function of ranges for all times of a grid; `args` are its other arguments for each of them.
+    /// A function of the ranges of `of` for all times of a grid; `args` are its other arguments for each of them.
     pub(super) fn over_time(
         &mut self,
         name: &str,
-        ranges: Ranges,
+        of: &Expr,
         args: &[Vec<f64>],
         grid: Grid,
     ) -> Result<Vec<Row>, EvalError> {
         let Some(function) = over_time(name) else {
             return Err(EvalError::Meaningless(format!("`{name}` is no function of ranges")));
         };
-        refuse(name, &ranges, args)?;
-        let Ranges { series, range, reference, bounds } = ranges;
         let lookback = self.options.lookback_ms;
-        let earlier = if bounds == Bounds::Strict { 0 } else { lookback };
-        let later = if bounds == Bounds::Smoothed { lookback } else { 0 };
-        // The value is the same at all times, unless something else differs.
-        let is_same = reference.is_fixed() && args.is_empty();
+        let call = |asked: Asked| -> Result<Call<'_>, EvalError> {
+            refuse(name, asked.bounds)?;
+            let earlier = if asked.bounds == Bounds::Strict { 0 } else { lookback };
+            let later = if asked.bounds == Bounds::Smoothed { lookback } else { 0 };
+            Ok(Call { function, name, asked, args, grid, earlier, later })
+        };
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
-        let mut rows = Vec::with_capacity(series.len());
-        let mut others = vec![0.0; args.len()];
-        for one in series {
-            self.go_on()?;
-            let (mut first, mut behind) = (0, 0);
-            let mut row = Row::empty(one.labels, one.drop_name || !keeps_name, grid.count);
-            for (place, (now, to_set)) in grid.times().zip(&mut row.values).enumerate() {
-                let to = reference.of(now);
-                let from = to - range;
-                while one.samples.get(behind).is_some_and(|sample| sample.time_ms <= to + later) {
-                    behind += 1;
-                }
-                while first < behind
-                    && one.samples.get(first).is_some_and(|sample| sample.time_ms <= from - earlier)
-                {
-                    first += 1;
-                }
-                let samples = one.samples.get(first..behind).unwrap_or_default();
-                if samples.is_empty() {
-                    continue;
-                }
-                for (to, values) in others.iter_mut().zip(args) {
-                    *to = values.get(place).copied().unwrap_or(f64::NAN);
-                }
-                let window = Window { samples, from, to, bounds, now };
-                *to_set = function(&window, &others).unwrap_or(NONE);
-                if is_same {
-                    break;
-                }
-            }
-            if is_same && let Some(first) = row.values.first().copied() {
-                row.values.fill(first);
-            }
+        let mut falls = Vec::new();
+        let mut rows = Vec::new();
+        let mut add = |this: &mut Self, call: &Call<'_>, labels, drop_name: bool, samples: &[Sample]| {
+            call.refuse(samples)?;
+            let values = call.values(samples, &mut falls);
+            let row = Row { labels, drop_name: drop_name || !keeps_name, values };
             if !row.is_empty() {
-                self.charge(grid.count)?;
+                this.charge(grid.count)?;
                 rows.push(row);
+            }
+            Ok(())
+        };
+        if let Kind::Range { selector, range } = &of.bare().kind {
+            let (asked, from, to) = self.asked(selector, range, grid)?;
+            let call = call(asked)?;
+            let mut kept = Vec::new();
+            self.each(&selector.matchers, from, to, |this, labels, samples| {
+                if !samples.iter().any(|sample| is_stale(sample.value)) {
+                    return add(this, &call, labels, false, samples);
+                }
+                kept.clear();
+                kept.extend(samples.iter().filter(|sample| !is_stale(sample.value)));
+                add(this, &call, labels, false, &kept)
+            })?;
+        } else {
+            let ranges = self.ranges(of, grid)?;
+            let call = call(ranges.asked)?;
+            for one in ranges.series {
+                self.go_on()?;
+                add(self, &call, one.labels, one.drop_name, &one.samples)?;
             }
         }
         Ok(rows)
@@ -203,24 +284,15 @@ impl Evaluator<'_> {
 }
 
 /// What makes no sense.
-fn refuse(name: &str, ranges: &Ranges, args: &[Vec<f64>]) -> Result<(), EvalError> {
-    let (keyword, allowed): (_, &[&str]) = match ranges.bounds {
-        Bounds::Strict => ("", &[]),
+fn refuse(name: &str, bounds: Bounds) -> Result<(), EvalError> {
+    let (keyword, allowed): (_, &[&str]) = match bounds {
+        Bounds::Strict => return Ok(()),
         Bounds::Anchored => ("anchored", &["changes", "delta", "increase", "rate", "resets"]),
         Bounds::Smoothed => ("smoothed", &["delta", "increase", "rate"]),
     };
-    if !keyword.is_empty() && !allowed.contains(&name) {
-        let what =
-            format!("{keyword} modifier can only be used with: {} - not with {name}", allowed.join(", "));
-        return Err(EvalError::Meaningless(what));
+    if allowed.contains(&name) {
+        return Ok(());
     }
-    if name == "double_exponential_smoothing" && ranges.series.iter().any(|one| !one.samples.is_empty()) {
-        for factor in args.iter().flatten() {
-            if !(*factor > 0.0 && *factor < 1.0) {
-                let what = format!("the factors of `{name}` lie between 0 and 1, found {factor}");
-                return Err(EvalError::Meaningless(what));
-            }
-        }
-    }
-    Ok(())
+    let what = format!("{keyword} modifier can only be used with: {} - not with {name}", allowed.join(", "));
+    Err(EvalError::Meaningless(what))
 }

@@ -21,7 +21,7 @@ pub(super) fn change(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Op
         return None;
     }
     let mut change = last.value - first.value;
-    if is_counter {
+    if is_counter && window.falls {
         for pair in samples.windows(2) {
             if let [before, after] = pair
                 && after.value < before.value

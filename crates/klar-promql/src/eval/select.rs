@@ -4,12 +4,18 @@ use klar_tsdb::{Sample, is_stale};
 
 use super::rows::{Grid, Row};
 use super::{Evaluator, Ranged, Reference};
-use crate::ast::{Bounds, Expr, Kind, Selector};
+use crate::ast::{Bounds, Expr, Kind, Length, Selector};
 use crate::error::EvalError;
 
 /// Series, and which ranges of them are asked for.
 pub(super) struct Ranges {
     pub series: Vec<Ranged>,
+    pub asked: Asked,
+}
+
+/// Which ranges are asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
     pub range: i64,
     pub reference: Reference,
     pub bounds: Bounds,
@@ -44,23 +50,22 @@ impl Evaluator<'_> {
         let lookback = self.options.lookback_ms;
         let reference = self.reference(&selector.shift)?;
         let from = reference.of(grid.from) - lookback + 1;
-        let series = self.fetch(&selector.matchers, from, reference.of(grid.last()))?;
-        let mut rows = Vec::with_capacity(series.len());
-        for one in series {
-            self.go_on()?;
+        let mut rows = Vec::new();
+        self.each(&selector.matchers, from, reference.of(grid.last()), |this, labels, samples| {
             let mut cursor = 0;
             let mut value =
-                |time| newest(&one.samples, &mut cursor, time, lookback).map_or(super::rows::NONE, &of);
+                |time| newest(samples, &mut cursor, time, lookback).map_or(super::rows::NONE, &of);
             let values = match reference {
                 Reference::Fixed(time) => vec![value(time); grid.count],
                 Reference::Ago(ago) => grid.times().map(|time| value(time - ago)).collect(),
             };
-            let row = Row { labels: one.labels, drop_name: false, values };
+            let row = Row { labels, drop_name: false, values };
             if !row.is_empty() {
-                self.charge(grid.count)?;
+                this.charge(grid.count)?;
                 rows.push(row);
             }
-        }
+            Ok(())
+        })?;
         Ok(rows)
     }
 
@@ -99,25 +104,36 @@ impl Evaluator<'_> {
         Ok(rows)
     }
 
+    /// Which ranges a range selector asks for, and between when its samples lie, for all times of a grid.
+    pub(super) fn asked(
+        &self,
+        selector: &Selector,
+        range: &Length,
+        grid: Grid,
+    ) -> Result<(Asked, i64, i64), EvalError> {
+        let range = self.positive_length(range)?;
+        let reference = self.reference(&selector.shift)?;
+        let (mut from, mut to) = (reference.of(grid.from) - range + 1, reference.of(grid.last()));
+        if selector.bounds != Bounds::Strict {
+            from -= self.options.lookback_ms;
+        }
+        if selector.bounds == Bounds::Smoothed {
+            to += self.options.lookback_ms;
+        }
+        Ok((Asked { range, reference, bounds: selector.bounds }, from, to))
+    }
+
     /// The samples of a range selector or a subquery, for all times of a grid.
     pub(super) fn ranges(&mut self, expr: &Expr, grid: Grid) -> Result<Ranges, EvalError> {
         match &expr.kind {
             Kind::Range { selector, range } => {
-                let range = self.positive_length(range)?;
-                let reference = self.reference(&selector.shift)?;
-                let (mut from, mut to) = (reference.of(grid.from) - range + 1, reference.of(grid.last()));
-                if selector.bounds != Bounds::Strict {
-                    from -= self.options.lookback_ms;
-                }
-                if selector.bounds == Bounds::Smoothed {
-                    to += self.options.lookback_ms;
-                }
+                let (asked, from, to) = self.asked(selector, range, grid)?;
                 let series = self.fetch(&selector.matchers, from, to)?;
                 let series = series.into_iter().map(|mut one| {
                     one.samples.retain(|sample| !is_stale(sample.value));
                     Ranged { labels: one.labels, drop_name: false, samples: one.samples }
                 });
-                Ok(Ranges { series: series.collect(), range, reference, bounds: selector.bounds })
+                Ok(Ranges { series: series.collect(), asked })
             }
             Kind::Subquery(subquery) => {
                 let (inner, reference, range) = self.subgrid(subquery, grid)?;
@@ -128,7 +144,8 @@ impl Evaluator<'_> {
                     samples: row.samples(inner),
                     labels: row.labels,
                 });
-                Ok(Ranges { series: series.collect(), range, reference, bounds: Bounds::Strict })
+                let asked = Asked { range, reference, bounds: Bounds::Strict };
+                Ok(Ranges { series: series.collect(), asked })
             }
             Kind::Parens(inner) => self.ranges(inner, grid),
             _ => Err(EvalError::meaningless("only series and subqueries have ranges of samples")),

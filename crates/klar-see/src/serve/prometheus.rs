@@ -16,8 +16,8 @@ use crate::{Shared, now_ms};
 
 /// How long a query may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Samples that a query may have in memory: 16 bytes each.
-const SAMPLES_MAX: usize = 5_000_000;
+/// Samples that a query may have in memory, 16 bytes each: two such queries fit into the memory that telemetry has.
+const SAMPLES_MAX: usize = 12_000_000;
 
 /// Why there is no answer: what Prometheus calls the kind of error, and what is wrong.
 #[derive(Debug)]
@@ -76,9 +76,9 @@ pub(super) fn answer(shared: &Shared, path: &str, params: &Params, gone: &Atomic
         Some("status/buildinfo") => Ok(build_info()),
         Some("status/tsdb") => Ok(statistics(shared)),
         // There are none, and Grafana asks.
-        Some("rules") => Ok(br#"{"groups":[]}"#.to_vec()),
-        Some("alerts") => Ok(br#"{"alerts":[]}"#.to_vec()),
-        Some("query_exemplars") => Ok(b"[]".to_vec()),
+        Some("rules") => Ok(with(br#"{"groups":[]}"#)),
+        Some("alerts") => Ok(with(br#"{"alerts":[]}"#)),
+        Some("query_exemplars") => Ok(with(b"[]")),
         Some(rest) => match rest.strip_prefix("label/").and_then(|rest| rest.strip_suffix("/values")) {
             Some(name) => label_values(shared, name, params),
             None => Err(not_found(path)),
@@ -86,8 +86,8 @@ pub(super) fn answer(shared: &Shared, path: &str, params: &Params, gone: &Atomic
         None => Err(not_found(path)),
     };
     match found {
-        Ok(data) => {
-            let body = [&br#"{"status":"success","data":"#[..], &data, b"}"].concat();
+        Ok(mut body) => {
+            body.push(b'}');
             typed(StatusCode::OK, "application/json", body)
         }
         Err(refusal) => {
@@ -97,6 +97,20 @@ pub(super) fn answer(shared: &Shared, path: &str, params: &Params, gone: &Atomic
             typed(refusal.status, "application/json", body.to_string())
         }
     }
+}
+
+/// An answer that its data is to follow: written at once, since it may be long.
+fn begun(room: usize) -> Vec<u8> {
+    const HEAD: &[u8] = br#"{"status":"success","data":"#;
+    let mut out = Vec::with_capacity(HEAD.len() + room + 1);
+    out.extend_from_slice(HEAD);
+    out
+}
+
+fn with(data: &[u8]) -> Vec<u8> {
+    let mut out = begun(data.len());
+    out.extend_from_slice(data);
+    out
 }
 
 fn not_found(path: &str) -> Refusal {
@@ -160,7 +174,14 @@ fn limit(params: &Params) -> Result<usize, Refusal> {
 }
 
 fn written(found: &Found, time_ms: i64, limit: usize) -> Vec<u8> {
-    let mut out = Vec::new();
+    // What a point takes, and what a series takes beside its points.
+    const POINT: usize = 36;
+    const SERIES: usize = 256;
+    let mut out = begun(match found {
+        Found::Scalar(_) | Found::Text(_) => SERIES,
+        Found::Vector(series) => series.len() * (SERIES + POINT),
+        Found::Matrix(series) => series.iter().map(|one| SERIES + one.samples.len() * POINT).sum(),
+    });
     match found {
         Found::Scalar(value) => {
             out.extend_from_slice(br#"{"resultType":"scalar","result":"#);
@@ -228,15 +249,16 @@ fn point(out: &mut Vec<u8>, sample: Sample) {
     out.push(b'[');
     moment(out, sample.time_ms);
     out.extend_from_slice(b",\"");
-    let whole = sample.value as i64;
-    // Most are whole numbers, and those are written four times as fast. Minus nothing is another number.
-    if whole as f64 == sample.value
-        && whole.unsigned_abs() < 1 << 53
-        && (whole != 0 || sample.value.is_sign_positive())
-    {
+    let value = sample.value;
+    let whole = value as i64;
+    // Most are whole numbers, and those are written fastest. Minus nothing is another number.
+    if whole as f64 == value && whole.unsigned_abs() < 1 << 53 && (whole != 0 || value.is_sign_positive()) {
         out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    } else if (1e-4..1e15).contains(&value.abs()) {
+        // Without an exponent.
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
-        out.extend_from_slice(number(sample.value).as_bytes());
+        out.extend_from_slice(number(value).as_bytes());
     }
     out.extend_from_slice(b"\"]");
 }
@@ -256,7 +278,7 @@ fn moment(out: &mut Vec<u8>, time_ms: i64) {
 }
 
 fn format_query(params: &Params) -> Result<Vec<u8>, Refusal> {
-    let mut out = Vec::new();
+    let mut out = begun(64);
     string(&mut out, &expression(params)?.to_string());
     Ok(out)
 }
@@ -293,14 +315,16 @@ fn series(shared: &Shared, params: &Params) -> Result<Vec<u8>, Refusal> {
         found.extend(shared.store.select(&matchers, from, to)?.series.into_iter().map(|one| one.labels));
     }
     let limit = limit(params)?;
-    let mut out = vec![b'['];
+    let mut out = begun(256 * found.len());
+    out.push(b'[');
     separated(&mut out, found.iter().take(limit), metric);
     out.push(b']');
     Ok(out)
 }
 
 fn strings(found: std::collections::BTreeSet<String>, limit: usize) -> Vec<u8> {
-    let mut out = vec![b'['];
+    let mut out = begun(32 * found.len());
+    out.push(b'[');
     separated(&mut out, found.iter().take(limit), |out, one| string(out, one));
     out.push(b']');
     out
@@ -340,17 +364,16 @@ fn metadata(shared: &Shared, params: &Params) -> Vec<u8> {
             (family.name.to_owned(), about)
         })
         .collect();
-    serde_json::Value::Object(all).to_string().into_bytes()
+    with(serde_json::Value::Object(all).to_string().as_bytes())
 }
 
 fn build_info() -> Vec<u8> {
     // Grafana asks which functions it may use: those of this version of Prometheus.
-    serde_json::json!({
+    let about = serde_json::json!({
         "version": "3.0.0", "application": "klar", "revision": env!("CARGO_PKG_VERSION"),
         "branch": "", "buildUser": "", "buildDate": "", "goVersion": "",
-    })
-    .to_string()
-    .into_bytes()
+    });
+    with(about.to_string().as_bytes())
 }
 
 fn statistics(shared: &Shared) -> Vec<u8> {
@@ -361,15 +384,14 @@ fn statistics(shared: &Shared) -> Vec<u8> {
         .into_iter()
         .map(|one| serde_json::json!({ "name": one.metric, "value": one.series, "refused": one.refused }))
         .collect();
-    serde_json::json!({
+    let about = serde_json::json!({
         "headStats": { "numSeries": found.series },
         "seriesCountByMetricName": offenders,
         "blocks": found.blocks,
         "blockBytes": found.block_bytes,
         "logBytes": found.wal_bytes,
-    })
-    .to_string()
-    .into_bytes()
+    });
+    with(about.to_string().as_bytes())
 }
 
 #[cfg(test)]
@@ -393,6 +415,9 @@ mod tests {
             (0, 1e21, r#"[0,"1000000000000000000000"]"#),
             (0, 9_007_199_254_740_993.0, r#"[0,"9007199254740992"]"#),
             (0, 1e-7, r#"[0,"0.0000001"]"#),
+            (0, 0.000_123_4, r#"[0,"0.0001234"]"#),
+            (0, 123_456_789_012_345.6, r#"[0,"123456789012345.6"]"#),
+            (0, 9.5e14, r#"[0,"950000000000000"]"#),
         ] {
             assert_eq!(written(time_ms, value), text);
         }
