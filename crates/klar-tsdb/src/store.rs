@@ -346,7 +346,7 @@ impl Store {
     /// # Errors
     /// More series than one selection may find; a block that cannot be read.
     pub fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Selection, Error> {
-        let mut parts: Vec<(Labels, Part)> = Vec::new();
+        let (mut parts, mut heads): (Vec<(Labels, Part)>, Vec<(Labels, Part)>) = Default::default();
         // Memory first: what is cut meanwhile is then found twice, and not missed.
         let mut series: Vec<Arc<Series>> = {
             let table = read(&self.table);
@@ -357,13 +357,15 @@ impl Store {
         for one in series {
             let copied = lock(&one.state).copy(from_ms, to_ms);
             if !copied.is_empty() {
-                parts.push((one.labels.clone(), Part::Head(copied)));
+                heads.push((one.labels.clone(), Part::Head(copied)));
             }
         }
         let blocks: Vec<Arc<Block>> = read(&self.blocks).clone();
         for block in blocks.iter().filter(|block| block.meta.from_ms <= to_ms && block.meta.to_ms > from_ms) {
             block.select(matchers, from_ms, to_ms, &mut parts)?;
         }
+        // What is in memory is newest: so the samples of a series mostly come in order.
+        parts.append(&mut heads);
         parts.sort_by(|(first, _), (second, _)| first.cmp(second));
         let budget = Arc::new(Budget::new(self.settings.selected_samples_max));
         let mut found: Vec<Found> = Vec::new();
