@@ -4,12 +4,12 @@
 //! meta        text: from, to (not included), serial, sources, series, samples, sizes, seals
 //! chunks      "klrc" 1 0 0 0, then for each series a directory (for each chunk: how long after the last one it begins,
 //!             how long it lasts, its length, its CRC-32; at the end the directory's CRC-32) and its chunks
-//! index       "klri" 1 0 0 0, then
+//! index       "klri" 2 0 0 0, how long the following is unpacked, and, packed with Zstandard,
 //!             symbols   all names and values of labels
 //!             series    sorted by labels; for each its labels as numbers of symbols, its first and its last time,
 //!                       the lengths of its directory and of all it has in `chunks`, where it comes after the one before
 //!             postings  for each label the numbers of the series that have it, as steps
-//!             CRC-32
+//!             at the end the CRC-32 of all before it
 //! tombstones  what was deleted since: the number of a series, from when, until when; CRC-32 first. Its own file, so
 //!             that the others never change
 //! ```
@@ -41,7 +41,9 @@ mod write;
 pub use write::Writer;
 
 const CHUNKS_MAGIC: &[u8; 8] = b"klrc\x01\0\0\0";
-const INDEX_MAGIC: &[u8; 8] = b"klri\x01\0\0\0";
+const INDEX_MAGIC: &[u8; 8] = b"klri\x02\0\0\0";
+/// How long an index may be, in bytes.
+const INDEX_MAX: usize = 1 << 30;
 /// What a series has in a block is read at once if it is at most so long.
 const AT_ONCE: u64 = 32 << 10;
 
@@ -127,7 +129,10 @@ impl Index {
         {
             return None;
         }
-        let mut from = Reader(body.strip_prefix(INDEX_MAGIC)?);
+        let mut packed = Reader(body.strip_prefix(INDEX_MAGIC)?);
+        let length = packed.size().filter(|length| *length <= INDEX_MAX)?;
+        let unpacked = zstd::bulk::decompress(packed.0, length).ok()?;
+        let mut from = Reader(&unpacked);
         let mut symbols: Vec<&str> = Vec::new();
         for _ in 0..from.size()? {
             symbols.push(std::str::from_utf8(from.part()?).ok()?);

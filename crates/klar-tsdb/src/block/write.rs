@@ -14,6 +14,8 @@ use crate::wal::sync_folder;
 
 /// So many samples are packed at once.
 const CHUNK: usize = 480;
+/// How hard Zstandard tries: an index is written once in two hours.
+const INDEX_LEVEL: i32 = 9;
 /// A chunk with so many is taken as it is when blocks are merged.
 const CHUNK_LARGE: usize = 240;
 
@@ -142,7 +144,7 @@ impl Writer {
     pub fn finish(mut self) -> io::Result<PathBuf> {
         self.chunks.flush()?;
         self.chunks.get_ref().sync_all()?;
-        let mut index = INDEX_MAGIC.to_vec();
+        let mut index = Vec::new();
         put(&mut index, self.symbols.len() as u64);
         index.append(&mut self.names);
         put(&mut index, self.meta.series);
@@ -158,11 +160,18 @@ impl Writer {
                 last = *series;
             }
         }
-        let seal = crc32fast::hash(&index);
-        index.extend_from_slice(&seal.to_le_bytes());
+        if index.len() > super::INDEX_MAX {
+            let what = format!("the index of a block has {} bytes, more than it may", index.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let mut packed = INDEX_MAGIC.to_vec();
+        put(&mut packed, index.len() as u64);
+        packed.extend_from_slice(&zstd::bulk::compress(&index, INDEX_LEVEL)?);
+        let seal = crc32fast::hash(&packed);
+        packed.extend_from_slice(&seal.to_le_bytes());
         self.meta.chunks_bytes = self.at;
         self.meta.index_seal = seal;
-        for (file, bytes) in [("index", &index), ("meta", &self.meta.write().into_bytes())] {
+        for (file, bytes) in [("index", &packed), ("meta", &self.meta.write().into_bytes())] {
             let mut file = File::create(self.folder.join(file))?;
             file.write_all(bytes)?;
             file.sync_all()?;
