@@ -18,8 +18,8 @@ struct Missing {
     packages: &'static [&'static str],
 }
 
-/// Installs what is missing; for the tests also a browser, a certificate authority, Python for the fuzzer, and the
-/// OWASP Core Rule Set.
+/// Installs what is missing; for the tests also a browser, a certificate authority, Python for the fuzzer, the OWASP Core
+/// Rule Set, and Prometheus.
 ///
 /// Debian's packages start servers of their own when they are installed; those are not started here, and a cluster
 /// that is there already is never touched: klar runs its own.
@@ -54,6 +54,9 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
             what: "the OWASP Core Rule Set (package modsecurity-crs)",
             packages: &["modsecurity-crs"],
         });
+    }
+    if tests && (!has("prometheus") || !has("promtool")) {
+        missing.push(Missing { what: "Prometheus (package prometheus)", packages: &["prometheus"] });
     }
     let packages: Vec<&str> = missing.iter().flat_map(|missing| missing.packages.iter().copied()).collect();
     let is_root = nix::unistd::geteuid().is_root();

@@ -140,13 +140,15 @@ pub fn range<S: Source>(
 }
 
 /// Shows each series of a selection, until it is told to stop.
-type Select<'a> =
-    dyn Fn(&[Matcher], i64, i64, &mut dyn FnMut(Labels, &[Sample]) -> bool) -> Result<(), EvalError> + 'a;
+type Select<'a> = dyn Fn(&[Matcher], i64, i64, &mut Visit<'_>) -> Result<(), EvalError> + 'a;
+
+/// What looks at a series; `false`: it has seen enough.
+type Visit<'a> = dyn FnMut(Labels, &[Sample]) -> bool + 'a;
 
 fn selection<S: Source>(
     source: &S,
-) -> impl Fn(&[Matcher], i64, i64, &mut dyn FnMut(Labels, &[Sample]) -> bool) -> Result<(), EvalError> {
-    |matchers: &[Matcher], from: i64, to: i64, visit: &mut dyn FnMut(Labels, &[Sample]) -> bool| {
+) -> impl Fn(&[Matcher], i64, i64, &mut Visit<'_>) -> Result<(), EvalError> {
+    |matchers: &[Matcher], from: i64, to: i64, visit: &mut Visit<'_>| {
         source.each(matchers, from, to, visit).map_err(|error| EvalError::Source(Box::new(error)))
     }
 }

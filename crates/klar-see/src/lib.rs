@@ -200,7 +200,14 @@ pub fn run(
 
 /// What the core says, until it closes.
 fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
-    while let Some((frame, _)) = wire::receive_text(control)? {
+    loop {
+        let frame = match wire::receive_text(control) {
+            Ok(Some((frame, _))) => frame,
+            Ok(None) => return Ok(()),
+            // A core that goes without having read everything that was said to it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) => return Err(error),
+        };
         match Lines::read(frame) {
             Ok(lines) => shared.state().count(&lines),
             Err(message) => match serde_json::from_slice(&message) {
@@ -211,7 +218,6 @@ fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
             },
         }
     }
-    Ok(())
 }
 
 fn record_for_ever(

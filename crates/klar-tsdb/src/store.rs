@@ -346,7 +346,8 @@ impl Store {
     /// # Errors
     /// More series than one selection may find; a block that cannot be read.
     pub fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Selection, Error> {
-        let (mut parts, mut heads): (Vec<(Labels, Part)>, Vec<(Labels, Part)>) = Default::default();
+        let mut parts: Vec<(Labels, Part)> = Vec::new();
+        let mut heads: Vec<(Labels, Part)> = Vec::new();
         // Memory first: what is cut meanwhile is then found twice, and not missed.
         let mut series: Vec<Arc<Series>> = {
             let table = read(&self.table);

@@ -59,6 +59,7 @@ impl Core {
             )
         });
         found.extend(self.edge_now().sandbox.iter().map(|line| finding("edge", Grade::Good, line, None)));
+        found.extend(self.see_findings());
         found.push(finding(
             "state",
             Grade::Good,
@@ -121,6 +122,25 @@ impl Core {
                 format!("{dropped} access records were dropped under load"),
                 None,
             ));
+        }
+        found
+    }
+}
+
+impl Core {
+    /// How telemetry fares.
+    fn see_findings(&self) -> Vec<Finding> {
+        let see = self.see.borrow().status();
+        let mut found: Vec<Finding> =
+            see.sandbox.iter().map(|line| finding("see", Grade::Good, line, None)).collect();
+        if let Some(trouble) = see.trouble {
+            let hint = "`logs/klar.log` of the state folder says more; requests are served meanwhile";
+            found.push(finding("see", Grade::Bad, format!("telemetry: {trouble}"), Some(hint)));
+        }
+        if see.frames_dropped > 0 {
+            let what =
+                format!("{} batches of access records did not reach telemetry in time", see.frames_dropped);
+            found.push(finding("see", Grade::Fair, what, None));
         }
         found
     }
