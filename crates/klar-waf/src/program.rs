@@ -48,12 +48,28 @@ pub(crate) struct Program {
     pub number: u64,
     /// What rules look at of that which is only there if they do.
     pub used: Vec<Collection>,
+    /// Whether every question is asked in full, to compare with what is decided at a glance.
+    #[cfg(test)]
+    pub is_plain: bool,
 }
 
 impl Program {
     /// Whether a rule looks at a collection that costs something to fill.
     pub fn uses(&self, collection: Collection) -> bool {
         self.used.contains(&collection)
+    }
+
+    /// Whether no question is decided at a glance. So it is for comparisons in tests alone.
+    #[cfg(test)]
+    pub fn asks_in_full(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Whether no question is decided at a glance. So it is for comparisons in tests alone.
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)]
+    pub const fn asks_in_full(&self) -> bool {
+        false
     }
 
     /// The number of the rule that a bit stands for.

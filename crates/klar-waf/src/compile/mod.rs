@@ -44,7 +44,7 @@ pub(crate) fn compile(set: &RuleSet, files: Files<'_>) -> Compiled {
     Compiled { program: compiler.program, refused }
 }
 
-/// The same program with nothing decided beforehand and no rule asleep.
+/// The same program with nothing decided beforehand or at a glance, no rule asleep and no answer remembered.
 #[cfg(test)]
 pub(crate) fn compile_plainly(set: &RuleSet, files: Files<'_>) -> Compiled {
     let (compiler, refused) = read(set, files);
@@ -55,6 +55,9 @@ pub(crate) fn compile_plainly(set: &RuleSet, files: Files<'_>) -> Compiled {
     program.watch.always.fill(u64::MAX);
     program.watch.also.clear();
     program.watch.relays.clear();
+    // Nobody has to be woken.
+    program.watch.groups = 0;
+    program.is_plain = true;
     Compiled { program, refused }
 }
 

@@ -91,6 +91,9 @@ pub(crate) fn compares_with(operator: Operator, value: &[u8], text: &[u8]) -> bo
 
 /// Whether an operator can hold for any value whose bytes are all in `presence`. `true` when in doubt.
 pub(crate) fn may_hold(program: &Program, operator: Operator, presence: &Presence, longest: u32) -> bool {
+    if program.asks_in_full() {
+        return true;
+    }
     match operator {
         Operator::Expression(at) => {
             program.expressions.get(at as usize).is_none_or(|one| one.may_match(presence, longest as usize))

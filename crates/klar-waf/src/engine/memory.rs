@@ -322,15 +322,15 @@ impl Memory {
         }
         // As deep as the longest chain of the rules.
         let before = self.through(program, cell, step.before);
-        let made = self.transformed(before, last);
+        let made = self.transformed(program, before, last);
         if let Some(known) = self.rows.get_mut(place) {
             *known = made;
         }
         made
     }
 
-    fn transformed(&mut self, cell: u32, last: Transformation) -> u32 {
-        if !last.may_change(&self.presence(cell)) {
+    fn transformed(&mut self, program: &Program, cell: u32, last: Transformation) -> u32 {
+        if !program.asks_in_full() && !last.may_change(&self.presence(cell)) {
             return cell;
         }
         let Some(known) = self.cells.get(cell as usize).copied() else { return cell };

@@ -10,6 +10,8 @@ mod sift;
 mod verdicts;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use caches::{Caches, Cost};

@@ -152,7 +152,9 @@ impl Transaction<'_> {
             self.found(program, rule, place, number, link, nothing);
             return true;
         };
-        if self.compares(program, link) == Some(false) || self.counts(program, link) == Some(false) {
+        if !program.asks_in_full()
+            && (self.compares(program, link) == Some(false) || self.counts(program, link) == Some(false))
+        {
             return false;
         }
         let untargeted = self
@@ -777,6 +779,9 @@ pub(crate) fn has_one(collection: Collection) -> bool {
 
 /// Whether a chain can change a value whose bytes are all in `presence`.
 fn may_change(program: &Program, chain: u32, presence: &Presence) -> bool {
+    if program.asks_in_full() {
+        return true;
+    }
     let mut at = chain;
     while let Some(step) = program.chains.get(at as usize) {
         let Some(last) = step.last else { return false };

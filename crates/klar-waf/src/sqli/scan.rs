@@ -184,6 +184,12 @@ impl<'a> Scanner<'a> {
         Self { input, at: 0, words, quote, dialect, tokens: 0, is_ambiguous: false }
     }
 
+    /// How many bytes have been read.
+    #[cfg(test)]
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     /// The next token.
     pub(super) fn next(&mut self) -> Option<Token> {
         let token = match self.quote.take() {

@@ -16,6 +16,8 @@ mod html;
 mod names;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use memchr::{memchr, memchr2};

@@ -12,6 +12,8 @@ mod possessive;
 mod required;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::ops::Range;
