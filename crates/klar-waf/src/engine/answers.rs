@@ -2,7 +2,7 @@
 
 use super::caches::Caches;
 use crate::bytes::Presence;
-use crate::operator;
+use crate::operator::{self, Grams};
 use crate::program::{Operator, Program, Template, Verify};
 
 /// Whether an answer depends on the value alone.
@@ -86,6 +86,17 @@ pub(crate) fn compares_with(operator: Operator, value: &[u8], text: &[u8]) -> bo
         Operator::StrEq(_) => operator::str_eq(value, text),
         Operator::Within(_) => operator::within(value, text),
         _ => false,
+    }
+}
+
+/// Whether an operator can hold for a value that has these threes of bytes. `true` when in doubt.
+pub(crate) fn may_have(program: &Program, operator: Operator, grams: &Grams) -> bool {
+    match operator {
+        Operator::Expression(at) => {
+            program.expressions.get(at as usize).is_none_or(|one| one.may_have(grams))
+        }
+        Operator::Phrases(at) => program.phrases.get(at as usize).is_none_or(|one| one.may_have(grams)),
+        _ => true,
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::body::{json, multipart, xml};
 use crate::bytes::{Pairs, Presence};
+use crate::operator::Grams;
 use crate::program::{COLLECTIONS, Cell, NONE, Program};
 use crate::seclang::Collection;
 use crate::transform::Transformation;
@@ -114,6 +115,8 @@ pub struct Memory {
     pub(crate) xml: xml::Reader,
     pub(crate) multipart: multipart::Reader,
     pub(crate) body: Vec<u8>,
+    /// Room for what is found out about long values.
+    pub(crate) grams: Option<Grams>,
 }
 
 #[derive(Debug)]
@@ -299,16 +302,16 @@ impl Memory {
         is_new.then_some(Mark { bytes: self.bytes.len(), cells: self.cells.len(), rows: self.rows.len() })
     }
 
-    /// Forgets what was made of a value since, if that is much: it is made anew where somebody asks.
-    pub(crate) fn tidy(&mut self, mark: Option<Mark>, cell: u32) {
-        if let Some(mark) = mark.filter(|mark| self.bytes.len() - mark.bytes > MADE_MAX) {
-            self.bytes.truncate(mark.bytes);
-            self.cells.truncate(mark.cells);
-            self.rows.truncate(mark.rows);
-            if let Some(cell) = self.cells.get_mut(cell as usize) {
-                cell.row = NONE;
-            }
+    /// Forgets what was made of a value since, if that is much: it is made anew where somebody asks. Says whether it was.
+    pub(crate) fn tidy(&mut self, mark: Option<Mark>, cell: u32) -> bool {
+        let Some(mark) = mark.filter(|mark| self.bytes.len() - mark.bytes > MADE_MAX) else { return false };
+        self.bytes.truncate(mark.bytes);
+        self.cells.truncate(mark.cells);
+        self.rows.truncate(mark.rows);
+        if let Some(cell) = self.cells.get_mut(cell as usize) {
+            cell.row = NONE;
         }
+        true
     }
 
     /// The result of a chain for a cell.

@@ -4,11 +4,12 @@
 //! and may match or not.
 
 use super::Transaction;
-use super::answers::{answers, may_hold};
+use super::answers::{answers, may_have, may_hold};
 use super::caches::Caches;
 use super::memory::Memory;
 use crate::bytes::Presence;
-use crate::program::{Kind, Program};
+use crate::operator::LONG;
+use crate::program::{Kind, Operator, Program};
 use crate::seclang::Collection;
 
 impl Transaction<'_> {
@@ -73,11 +74,16 @@ fn ask(
     let watch = &program.watch;
     let Some(class) = watch.classes.get(class as usize) else { return };
     let mark = memory.mark(value);
+    // Chains that change nothing give the same cell, of which all is known.
+    let (mut grams, mut grams_of) = (std::mem::take(&mut memory.grams), None);
     for (chain, questions) in &class.chains {
-        memory.tidy(mark, value);
+        if memory.tidy(mark, value) {
+            grams_of = None;
+        }
         let cell = memory.through(program, value, *chain);
         let presence = memory.presence(cell);
         let value = memory.cell(cell);
+        let is_long = value.len() >= LONG;
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
         for question in
             watch.questions.get(questions.start as usize..questions.end as usize).unwrap_or_default()
@@ -88,6 +94,16 @@ fn ask(
             }
             if !question.negated && !may_hold(program, question.operator, &presence, len) {
                 continue;
+            }
+            if is_long && !question.negated && has_words(question.operator) {
+                let grams = grams.get_or_insert_default();
+                if grams_of != Some(cell) {
+                    grams.read(value);
+                    grams_of = Some(cell);
+                }
+                if !may_have(program, question.operator, grams) {
+                    continue;
+                }
             }
             let wakes = watch.wakes.get(question.wakes.start as usize..question.wakes.end as usize);
             let wakes = wakes.unwrap_or_default();
@@ -102,6 +118,12 @@ fn ask(
             }
         }
     }
+    memory.grams = grams;
+}
+
+/// Whether it needs words, of which it can be told whether they may be there.
+fn has_words(operator: Operator) -> bool {
+    matches!(operator, Operator::Expression(_) | Operator::Phrases(_))
 }
 
 /// Whether the rule of a relay can match for a value that its first link holds for, or another rule can see what that

@@ -58,9 +58,14 @@ fn tokens_are_parts_of_the_value() {
             assert!((1..=TOKENS_MAX).contains(&letters.len()) && letters.is_ascii());
         }
         count += 1;
-        if count.is_multiple_of(100) {
+        if count.is_multiple_of(40) {
             is_linear(value, |value| {
                 let _ = detect(value);
+            });
+            // To the end, although nobody asks for that many.
+            is_linear(value, |value| {
+                let mut scanner = Scanner::new(value, None, Dialect::Ansi, Words::get());
+                while scanner.next().is_some() {}
             });
         }
     });
