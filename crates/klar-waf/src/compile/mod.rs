@@ -136,6 +136,7 @@ fn settings(said: &seclang::Settings) -> Settings {
             said.request_body_no_files_limit,
             usual.request_body_no_files_limit,
         ),
+        request_work_limit: said.request_work_limit.unwrap_or(usual.request_work_limit),
         response_body_limit: bytes(said.response_body_limit, usual.response_body_limit),
         request_body: said.request_body_access.unwrap_or(usual.request_body),
         response_body: said.response_body_access.unwrap_or(usual.response_body),

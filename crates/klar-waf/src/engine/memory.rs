@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::body::{json, multipart, xml};
 use crate::bytes::{Pairs, Presence};
-use crate::operator::Grams;
+use crate::operator::{Grams, LONG};
 use crate::program::{COLLECTIONS, Cell, NONE, Program};
 use crate::seclang::Collection;
 use crate::transform::Transformation;
@@ -115,6 +115,9 @@ pub struct Memory {
     pub(crate) xml: xml::Reader,
     pub(crate) multipart: multipart::Reader,
     pub(crate) body: Vec<u8>,
+    /// What has been read of long values, in bytes, and how much of that there may be.
+    pub(crate) work: u64,
+    pub(crate) work_max: u64,
     /// Room for what is found out about long values.
     pub(crate) grams: Option<Grams>,
 }
@@ -193,6 +196,16 @@ impl Memory {
         self.hot.extend_from_slice(&program.watch.always);
         self.body.clear();
         self.pairs.clear();
+        self.work = 0;
+        self.work_max = u64::MAX;
+    }
+
+    /// Says that so many bytes of a long value are read, and whether that is within what may be.
+    pub(crate) fn works(&mut self, len: usize, times: u64) -> bool {
+        if len >= LONG {
+            self.work = self.work.saturating_add((len as u64).saturating_mul(times));
+        }
+        self.work <= self.work_max
     }
 
     pub(crate) fn span(&self, span: Span) -> &[u8] {
@@ -338,6 +351,10 @@ impl Memory {
         }
         let Some(known) = self.cells.get(cell as usize).copied() else { return cell };
         let (start, end) = (known.start as usize, (known.start + known.len) as usize);
+        // Where there was too much work, nobody goes by what comes of it.
+        if !self.works(end - start, 1) && end - start >= LONG {
+            return cell;
+        }
         let mut made = std::mem::take(&mut self.made);
         made.clear();
         let changed = last.apply(self.bytes.get(start..end).unwrap_or_default(), &mut made);

@@ -221,6 +221,9 @@ impl Part {
     }
 }
 
+/// A match, and its first group.
+type Found = (Range<usize>, Option<Range<usize>>);
+
 /// Reads a value as a pattern says, and goes back.
 struct Reader<'a> {
     value: &'a [u8],
@@ -240,7 +243,7 @@ impl<'a> Reader<'a> {
         value: &'a [u8],
         ignores_case: bool,
         ends_begin: bool,
-    ) -> Option<Option<(Range<usize>, Option<Range<usize>>)>> {
+    ) -> Option<Option<Found>> {
         let mut reader = Self { value, ignores_case, ends_begin, steps: 0, group: None };
         for begin in 0..=value.len() {
             let mut end = 0;
@@ -460,6 +463,10 @@ fn compare(pattern: &Part, expression: &Expression, ignores_case: bool, value: &
     // A `^` behind the last newline is another one than that of PCRE where something stands before it.
     let is_at_end = value.last() == Some(&b'\n') && pattern.has(&|part| matches!(part, Part::LineStart));
     if is_at_end && read.is_some() != is_match {
+        // What matches nothing, whether by a `^` or not, does so there for nobody.
+        if pattern.can_be_empty() {
+            return Some(is_match);
+        }
         let loosely = Reader::find(pattern, value, ignores_case, true);
         assert_eq!(loosely.map(|read| read.is_some()), Some(is_match), "{}", shown());
         return Some(is_match);
