@@ -15,7 +15,7 @@ use crate::{sqli, xss};
 
 /// Reading a token of SQL or HTML takes as long as asking so many bytes something, and reading what stands where a
 /// command can begin as many more.
-const TOKEN: u64 = 12;
+const TOKEN: u64 = 16;
 const GAP: u64 = 24;
 
 impl Transaction<'_> {

@@ -66,7 +66,9 @@ pub enum Refusal {
 /// `@rx`: a compiled expression.
 ///
 /// Matches are those of PCRE, but for: the whitespace that a possessive quantifier took before `$`; `\K`, which does
-/// not move the beginning of a match; and `\Z` and look-around, which take into it what they look at.
+/// not move the beginning of a match; `\Z` and look-around, which take into it what they look at; and, where a value ends
+/// with a newline, `^` behind it, which matches if something stands before it in the pattern, and nothing does that can
+/// be empty.
 #[derive(Debug, Clone)]
 pub struct Expression {
     pattern: Hir,
