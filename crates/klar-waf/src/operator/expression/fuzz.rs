@@ -238,12 +238,7 @@ type Then<'t, 'a> = &'t mut dyn FnMut(&mut Reader<'a>, usize) -> bool;
 
 impl<'a> Reader<'a> {
     /// Where the pattern matches first; `None` if that takes too long.
-    fn find(
-        pattern: &Part,
-        value: &'a [u8],
-        ignores_case: bool,
-        ends_begin: bool,
-    ) -> Option<Option<Found>> {
+    fn find(pattern: &Part, value: &'a [u8], ignores_case: bool, ends_begin: bool) -> Option<Option<Found>> {
         let mut reader = Self { value, ignores_case, ends_begin, steps: 0, group: None };
         for begin in 0..=value.len() {
             let mut end = 0;
