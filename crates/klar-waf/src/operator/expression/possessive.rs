@@ -119,6 +119,8 @@ fn gives_back(marked: &Hir, behind: Behind) -> Option<Option<Presence>> {
         return None;
     }
     let repeated = match marked.kind() {
+        // `(?>a*?)` takes as few as it can.
+        HirKind::Repetition(repetition) if !repetition.greedy => return Some(None),
         HirKind::Repetition(repetition) => {
             let bytes = bytes_of(&repetition.sub);
             match (repetition.max, bytes) {

@@ -105,7 +105,9 @@ fn possessive_quantifiers_take_what_they_take() {
     ] {
         assert_eq!(compiled(pattern).is_match(value), is_match, "{pattern} {}", value.escape_ascii());
     }
-    for pattern in [r"(?>a|ab)c", r"a{1,3}+a", r"a?+a", r"(?:ab)*+a", r"\w++\b", r"(?:a|\s*+)\s"] {
+    for pattern in
+        [r"(?>a|ab)c", r"(?>[ab]*?)a", r"a{1,3}+a", r"a?+a", r"(?:ab)*+a", r"\w++\b", r"(?:a|\s*+)\s"]
+    {
         assert_eq!(Expression::new(pattern.as_bytes(), false).unwrap_err(), Refusal::Possessive, "{pattern}");
     }
     // The marks are no groups.
