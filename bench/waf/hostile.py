@@ -4,8 +4,10 @@
     cargo build --release --package klar-waf --example judge
     KLAR_CRS_DIR=/path/to/coreruleset bench/waf/hostile.py [--judge target/release/examples/judge] [--only NAME]
 
-Limits are those that ModSecurity recommends: 128 KiB of a body without its files (SecRequestBodyNoFilesLimit), and what
-has more is refused by rule 200002. With --no-limit all of each body is looked at. Time is processor time of the thread,
+Limits are those of the edge, as crates/klar-waf/rules/base.conf has them: a megabyte is looked at, and what is more work
+than SecRequestWorkLimit allows is refused. With --modsecurity they are those that ModSecurity recommends: 128 KiB of a
+body without its files (SecRequestBodyNoFilesLimit), and what has more is refused by rule 200002. With --no-limit all of
+each body is looked at, whatever work it is. With --core klar's own rules are asked, with their own limits. Time is processor time of the thread,
 memory is what one request allocates at most at a time, when automata and what is known of values are warm.
 Exit code 1 if one is dearer than 40 ns a byte or takes more than 4 MB.
 """
@@ -30,6 +32,11 @@ LIMITS = """
 SecRequestBodyNoFilesLimit 131072
 SecRule REQBODY_ERROR "!@eq 0" "id:200002,phase:2,t:none,log,deny,status:400,severity:2"
 """
+
+
+# Those of the edge; bodies with an error are not refused here, so that what reading them costs is seen as well.
+EDGE = "SecRequestWorkLimit 20971520\n"
+CORE = Path(__file__).resolve().parents[2] / "crates/klar-waf/rules/klar-core"
 
 
 def filled(piece, size=SIZE):
@@ -75,6 +82,8 @@ def main():
     parser.add_argument("--only", help="bodies with this in their names")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--no-limit", action="store_true", help="look at all of each body")
+    parser.add_argument("--modsecurity", action="store_true", help="limits as ModSecurity recommends them")
+    parser.add_argument("--core", action="store_true", help="klar's own rules")
     given = parser.parse_args()
     crs = Path(os.environ["KLAR_CRS_DIR"]) if "KLAR_CRS_DIR" in os.environ else None
     asked = []
@@ -86,19 +95,21 @@ def main():
     lines = "".join(json.dumps({"n": number, "request": base64.b64encode(cost.raw(one)).decode()}) + "\n" for number, (*_, one) in enumerate(asked))
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "limits.conf"
-        settings.write_text("" if given.no_limit else LIMITS)
-        command = [given.judge, *cost.files(crs, Path(folder)), settings, "--count", str(given.rounds)]
+        own = "SecRequestWorkLimit 1000000000000\n" if given.no_limit else LIMITS if given.modsecurity else "" if given.core else EDGE
+        settings.write_text(own)
+        rules = sorted(CORE.glob("*.conf")) if given.core else cost.files(crs, Path(folder))
+        command = [given.judge, *rules, settings, "--count", str(given.rounds)]
         run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         said, _ = run.communicate(lines)
     is_bad = False
-    print("| body of 1 MB | ns a byte | memory, MB | status | rules |\n|---|---|---|---|---|")
+    print("| body of 1 MB | ns a byte | memory, MB | work, MB | status | rules |\n|---|---|---|---|---|---|")
     for (name, size, _), line in zip(asked, said.splitlines(), strict=True):
         one = json.loads(line)
         ns, memory = one["ns"] / size, one["bytes"]
         is_dear = ns > NS_MAX or memory > BYTES_MAX
         is_bad |= is_dear
         rules = ", ".join(map(str, one["matched"][:4])) + (", ..." if len(one["matched"]) > 4 else "")
-        print(f"| {name} | {ns:.1f} | {memory / 1e6:.1f} | {one['status'] or 200} | {rules} |{' <--' if is_dear else ''}")
+        print(f"| {name} | {ns:.1f} | {memory / 1e6:.1f} | {one['work'] / 1e6:.1f} | {one['status'] or 200} | {rules} |{' <--' if is_dear else ''}")
     sys.exit(1 if is_bad else 0)
 
 

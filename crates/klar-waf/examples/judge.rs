@@ -6,7 +6,7 @@
 //! `{"n": 1, "request": BASE64, "response": BASE64}` (the response may be missing), out goes
 //! `{"n": 1, "matched": [942100], "status": 403, "error": null}`. With `--count`, each request is judged so many
 //! times, and what one took comes out as well: `"ns"` of processor time, and how many `"allocations"`, both of the second
-//! half, when all is warm; and `"bytes"`, the memory that one takes at most. With `--vary`, letters and digits of values
+//! half, when all is warm; and `"bytes"`, the memory that one takes at most; `"work"` is what was read of long values. With `--vary`, letters and digits of values
 //! (in the query, in cookies and in the body) are others each time. With `--profile`, what each rule cost comes out on
 //! stderr, the most expensive first.
 #![allow(clippy::unwrap_used)]
@@ -76,7 +76,8 @@ fn main() {
                 let mut matched: Vec<u32> = transaction.matched().map(|one| one.rule).collect();
                 matched.dedup();
                 let status = transaction.interruption().filter(|one| one.blocks).map(|one| one.status);
-                said = json!({ "n": line["n"], "matched": matched, "status": status, "error": error });
+                said = json!({ "n": line["n"], "matched": matched, "status": status, "error": error,
+                    "work": transaction.work() });
             }
             memory = transaction.end();
         }

@@ -1,5 +1,8 @@
 //! Which bytes a value has in it, and pairs of names and values in one buffer.
 
+/// From so many bytes on a table of 256 is worth its while.
+const TABLE_MIN: usize = 512;
+
 /// The set of bytes that occur in a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Presence([u64; 4]);
@@ -9,8 +12,21 @@ impl Presence {
     #[must_use]
     pub fn of(value: &[u8]) -> Self {
         let mut set = Self::default();
+        if value.len() < TABLE_MIN {
+            for byte in value {
+                set.insert(*byte);
+            }
+            return set;
+        }
+        // A bit has to be read before it is set, a byte has not.
+        let mut table = [0; 256];
         for byte in value {
-            set.insert(*byte);
+            table[usize::from(*byte)] = 1_u8;
+        }
+        for (byte, is_there) in (0..=u8::MAX).zip(table) {
+            if is_there != 0 {
+                set.insert(byte);
+            }
         }
         set
     }

@@ -48,12 +48,28 @@ pub(crate) struct Program {
     pub number: u64,
     /// What rules look at of that which is only there if they do.
     pub used: Vec<Collection>,
+    /// Whether every question is asked in full, to compare with what is decided at a glance.
+    #[cfg(test)]
+    pub is_plain: bool,
 }
 
 impl Program {
     /// Whether a rule looks at a collection that costs something to fill.
     pub fn uses(&self, collection: Collection) -> bool {
         self.used.contains(&collection)
+    }
+
+    /// Whether no question is decided at a glance. So it is for comparisons in tests alone.
+    #[cfg(test)]
+    pub fn asks_in_full(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Whether no question is decided at a glance. So it is for comparisons in tests alone.
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)]
+    pub const fn asks_in_full(&self) -> bool {
+        false
     }
 
     /// The number of the rule that a bit stands for.
@@ -186,6 +202,11 @@ pub struct Settings {
     /// there, `REQBODY_ERROR` and `INBOUND_DATA_ERROR` are 1, and `REQBODY_ERROR_MSG` says why: whether it is refused is
     /// for rules to say, and the rule that comes with ModSecurity (200002) refuses it with 400.
     pub request_body_no_files_limit: usize,
+    /// How much work the long values of a request may be, in bytes that are read of them: each transformation and each
+    /// question reads all of a value, and what asks about SQL counts its tokens, too. The same request is the same work
+    /// each time. One that is more is not judged to its end: `REQBODY_ERROR` is 1 and `REQBODY_ERROR_MSG` says why, and it
+    /// is refused with 400 even where no rule says so.
+    pub request_work_limit: u64,
     /// Bytes of a response's body that are looked at.
     pub response_body_limit: usize,
     /// Whether bodies of requests are looked at, until a rule says otherwise.
@@ -206,6 +227,7 @@ impl Default for Settings {
             mode: Mode::On,
             request_body_limit: 1024 * 1024,
             request_body_no_files_limit: usize::MAX,
+            request_work_limit: u64::MAX,
             response_body_limit: 512 * 1024,
             request_body: true,
             response_body: false,

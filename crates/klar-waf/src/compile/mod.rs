@@ -44,7 +44,7 @@ pub(crate) fn compile(set: &RuleSet, files: Files<'_>) -> Compiled {
     Compiled { program: compiler.program, refused }
 }
 
-/// The same program with nothing decided beforehand and no rule asleep.
+/// The same program with nothing decided beforehand or at a glance, no rule asleep and no answer remembered.
 #[cfg(test)]
 pub(crate) fn compile_plainly(set: &RuleSet, files: Files<'_>) -> Compiled {
     let (compiler, refused) = read(set, files);
@@ -55,6 +55,9 @@ pub(crate) fn compile_plainly(set: &RuleSet, files: Files<'_>) -> Compiled {
     program.watch.always.fill(u64::MAX);
     program.watch.also.clear();
     program.watch.relays.clear();
+    // Nobody has to be woken.
+    program.watch.groups = 0;
+    program.is_plain = true;
     Compiled { program, refused }
 }
 
@@ -133,6 +136,7 @@ fn settings(said: &seclang::Settings) -> Settings {
             said.request_body_no_files_limit,
             usual.request_body_no_files_limit,
         ),
+        request_work_limit: said.request_work_limit.unwrap_or(usual.request_work_limit),
         response_body_limit: bytes(said.response_body_limit, usual.response_body_limit),
         request_body: said.request_body_access.unwrap_or(usual.request_body),
         response_body: said.response_body_access.unwrap_or(usual.response_body),

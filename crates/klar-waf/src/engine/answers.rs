@@ -2,7 +2,7 @@
 
 use super::caches::Caches;
 use crate::bytes::Presence;
-use crate::operator;
+use crate::operator::{self, Grams};
 use crate::program::{Operator, Program, Template, Verify};
 
 /// Whether an answer depends on the value alone.
@@ -89,8 +89,22 @@ pub(crate) fn compares_with(operator: Operator, value: &[u8], text: &[u8]) -> bo
     }
 }
 
+/// Whether an operator can hold for a value that has these threes of bytes. `true` when in doubt.
+pub(crate) fn may_have(program: &Program, operator: Operator, grams: &Grams) -> bool {
+    match operator {
+        Operator::Expression(at) => {
+            program.expressions.get(at as usize).is_none_or(|one| one.may_have(grams))
+        }
+        Operator::Phrases(at) => program.phrases.get(at as usize).is_none_or(|one| one.may_have(grams)),
+        _ => true,
+    }
+}
+
 /// Whether an operator can hold for any value whose bytes are all in `presence`. `true` when in doubt.
 pub(crate) fn may_hold(program: &Program, operator: Operator, presence: &Presence, longest: u32) -> bool {
+    if program.asks_in_full() {
+        return true;
+    }
     match operator {
         Operator::Expression(at) => {
             program.expressions.get(at as usize).is_none_or(|one| one.may_match(presence, longest as usize))

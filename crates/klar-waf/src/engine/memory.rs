@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::body::{json, multipart, xml};
 use crate::bytes::{Pairs, Presence};
+use crate::operator::{Grams, LONG};
 use crate::program::{COLLECTIONS, Cell, NONE, Program};
 use crate::seclang::Collection;
 use crate::transform::Transformation;
@@ -114,6 +115,11 @@ pub struct Memory {
     pub(crate) xml: xml::Reader,
     pub(crate) multipart: multipart::Reader,
     pub(crate) body: Vec<u8>,
+    /// What has been read of long values, in bytes, and how much of that there may be.
+    pub(crate) work: u64,
+    pub(crate) work_max: u64,
+    /// Room for what is found out about long values.
+    pub(crate) grams: Option<Grams>,
 }
 
 #[derive(Debug)]
@@ -190,6 +196,16 @@ impl Memory {
         self.hot.extend_from_slice(&program.watch.always);
         self.body.clear();
         self.pairs.clear();
+        self.work = 0;
+        self.work_max = u64::MAX;
+    }
+
+    /// Says that so many bytes of a long value are read, and whether that is within what may be.
+    pub(crate) fn works(&mut self, len: usize, times: u64) -> bool {
+        if len >= LONG {
+            self.work = self.work.saturating_add((len as u64).saturating_mul(times));
+        }
+        self.work <= self.work_max
     }
 
     pub(crate) fn span(&self, span: Span) -> &[u8] {
@@ -299,16 +315,16 @@ impl Memory {
         is_new.then_some(Mark { bytes: self.bytes.len(), cells: self.cells.len(), rows: self.rows.len() })
     }
 
-    /// Forgets what was made of a value since, if that is much: it is made anew where somebody asks.
-    pub(crate) fn tidy(&mut self, mark: Option<Mark>, cell: u32) {
-        if let Some(mark) = mark.filter(|mark| self.bytes.len() - mark.bytes > MADE_MAX) {
-            self.bytes.truncate(mark.bytes);
-            self.cells.truncate(mark.cells);
-            self.rows.truncate(mark.rows);
-            if let Some(cell) = self.cells.get_mut(cell as usize) {
-                cell.row = NONE;
-            }
+    /// Forgets what was made of a value since, if that is much: it is made anew where somebody asks. Says whether it was.
+    pub(crate) fn tidy(&mut self, mark: Option<Mark>, cell: u32) -> bool {
+        let Some(mark) = mark.filter(|mark| self.bytes.len() - mark.bytes > MADE_MAX) else { return false };
+        self.bytes.truncate(mark.bytes);
+        self.cells.truncate(mark.cells);
+        self.rows.truncate(mark.rows);
+        if let Some(cell) = self.cells.get_mut(cell as usize) {
+            cell.row = NONE;
         }
+        true
     }
 
     /// The result of a chain for a cell.
@@ -322,19 +338,23 @@ impl Memory {
         }
         // As deep as the longest chain of the rules.
         let before = self.through(program, cell, step.before);
-        let made = self.transformed(before, last);
+        let made = self.transformed(program, before, last);
         if let Some(known) = self.rows.get_mut(place) {
             *known = made;
         }
         made
     }
 
-    fn transformed(&mut self, cell: u32, last: Transformation) -> u32 {
-        if !last.may_change(&self.presence(cell)) {
+    fn transformed(&mut self, program: &Program, cell: u32, last: Transformation) -> u32 {
+        if !program.asks_in_full() && !last.may_change(&self.presence(cell)) {
             return cell;
         }
         let Some(known) = self.cells.get(cell as usize).copied() else { return cell };
         let (start, end) = (known.start as usize, (known.start + known.len) as usize);
+        // Where there was too much work, nobody goes by what comes of it.
+        if !self.works(end - start, 1) && end - start >= LONG {
+            return cell;
+        }
         let mut made = std::mem::take(&mut self.made);
         made.clear();
         let changed = last.apply(self.bytes.get(start..end).unwrap_or_default(), &mut made);

@@ -10,6 +10,8 @@ mod sift;
 mod verdicts;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use caches::{Caches, Cost};
@@ -33,7 +35,7 @@ pub struct Waf {
 /// What ends a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interruption {
-    /// The rule that says so.
+    /// The rule that says so; 0 where it is more work than [`Settings::request_work_limit`] allows and no rule refuses it.
     pub rule: u32,
     place: u32,
     /// The status of the answer.
@@ -276,6 +278,12 @@ impl Transaction<'_> {
             memory::Kept::Number(number) => Some(*number),
             memory::Kept::Unset | memory::Kept::Cell(_) => None,
         }
+    }
+
+    /// What was read of long values so far, in bytes: what [`Settings::request_work_limit`] limits.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.memory.work
     }
 
     /// Puts it aside, for [`Waf::resume`].

@@ -4,12 +4,15 @@ use super::memory::{Entry, Memory};
 use super::{Answer, Caches, Head, Interruption, Transaction};
 use crate::body::{self, Limits, Outcome, urlencoded};
 use crate::bytes::Pairs;
-use crate::program::{COLLECTIONS, GROUPS};
-use crate::seclang::{BodyProcessor, Collection};
+use crate::program::{COLLECTIONS, GROUPS, NONE};
+use crate::seclang::{BodyProcessor, Collection, Mode};
 use crate::transform::url_decode;
 
 /// So many names with values are taken from a body that only looks as if it had some.
 const GUESSED_ARGUMENTS_MAX: usize = 500;
+
+/// Room for a body of up to so many bytes is used again.
+const KEPT_MAX: usize = 64 * 1024;
 
 /// Which collections a pair goes into: with its value, and with its name.
 struct Into {
@@ -205,7 +208,38 @@ impl Transaction<'_> {
     pub fn request_body(&mut self, caches: &Caches) -> Option<&Interruption> {
         self.read_body();
         self.run(caches, 2);
+        let goes_on = self.mode == Mode::On && !self.is_allowed && !self.is_request_allowed;
+        if self.is_exhausted() && self.interruption.is_none() && goes_on {
+            // Whatever the rules say, or no longer say: else it would be a way past them.
+            self.interruption = Some(Interruption {
+                rule: 0,
+                place: NONE,
+                status: 400,
+                closes: false,
+                location: None,
+                blocks: true,
+            });
+        }
         self.interruption.as_ref().filter(|interruption| interruption.blocks)
+    }
+
+    /// Whether judging the request to its end takes more work than it may.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.memory.work > self.settings.request_work_limit
+    }
+
+    /// Says so to the rules.
+    pub(super) fn say_exhausted(&mut self) {
+        let said = format!(
+            "Judging the request takes more work than SecRequestWorkLimit allows: {} bytes read",
+            self.settings.request_work_limit
+        );
+        for collection in [Collection::ReqbodyError, Collection::ReqbodyProcessorError] {
+            self.memory.set_number(collection, 1);
+        }
+        for collection in [Collection::ReqbodyErrorMsg, Collection::ReqbodyProcessorErrorMsg] {
+            self.memory.set(collection, said.as_bytes());
+        }
     }
 
     fn read_body(&mut self) {
@@ -301,8 +335,11 @@ impl Transaction<'_> {
             }
             memory.set_number(Collection::RequestBodyLength, self.body_len);
         }
-        memory.pairs = pairs;
-        memory.body = body;
+        // All of it has its place among the values now.
+        if body.len() <= KEPT_MAX {
+            memory.pairs = pairs;
+            memory.body = body;
+        }
     }
 
     /// Takes the head of the response, and runs phase 3.

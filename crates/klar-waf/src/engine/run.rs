@@ -6,7 +6,7 @@ use super::memory::{Hit, Item, Kept, Looked, Memory, Span, decimal, number};
 use super::{Head, Interruption, Transaction};
 use crate::bytes::Presence;
 use crate::compile::is_kept;
-use crate::operator::GROUPS_MAX;
+use crate::operator::{GROUPS_MAX, LONG};
 use crate::program::{
     Change, Control, Disruptive, Key, Link, NONE, Name, Operator, Pick, Piece, Program, Rule, Template,
 };
@@ -40,7 +40,13 @@ impl Transaction<'_> {
         let program = self.program;
         let phase_at = usize::from(phase) - 1;
         let Some(rules) = program.phases.get(phase_at) else { return };
+        // How an app answers is its own work.
+        self.memory.work_max = if phase <= 2 { self.settings.request_work_limit } else { u64::MAX };
         self.sift(caches);
+        if phase == 2 && self.is_exhausted() {
+            self.say_exhausted();
+            self.sift(caches);
+        }
         let base = program.watch.bases.get(phase_at).map_or(0, |base| *base as usize * 64);
         let mut at = 0;
         while let Some(next) = next_bit(&self.memory.hot, base + at, base + rules.len()) {
@@ -152,7 +158,9 @@ impl Transaction<'_> {
             self.found(program, rule, place, number, link, nothing);
             return true;
         };
-        if self.compares(program, link) == Some(false) || self.counts(program, link) == Some(false) {
+        if !program.asks_in_full()
+            && (self.compares(program, link) == Some(false) || self.counts(program, link) == Some(false))
+        {
             return false;
         }
         let untargeted = self
@@ -184,6 +192,10 @@ impl Transaction<'_> {
                     if !may_hold(program, link.operator, &presence, cell.len) {
                         continue;
                     }
+                }
+                let len = self.memory.cells.get(item.cell as usize).map_or(0, |cell| cell.len as usize);
+                if len >= LONG && !self.memory.works(len, 1) {
+                    continue;
                 }
                 if self.asks(program, caches, link, &item) != link.negated {
                     is_found = true;
@@ -777,6 +789,9 @@ pub(crate) fn has_one(collection: Collection) -> bool {
 
 /// Whether a chain can change a value whose bytes are all in `presence`.
 fn may_change(program: &Program, chain: u32, presence: &Presence) -> bool {
+    if program.asks_in_full() {
+        return true;
+    }
     let mut at = chain;
     while let Some(step) = program.chains.get(at as usize) {
         let Some(last) = step.last else { return false };

@@ -4,12 +4,19 @@
 //! and may match or not.
 
 use super::Transaction;
-use super::answers::{answers, may_hold};
+use super::answers::{answers, may_have, may_hold};
 use super::caches::Caches;
 use super::memory::Memory;
 use crate::bytes::Presence;
-use crate::program::{Kind, Program};
+use crate::operator::{COMMAND_GAPS, LONG};
+use crate::program::{Kind, Operator, Program};
 use crate::seclang::Collection;
+use crate::{sqli, xss};
+
+/// Reading a token of SQL or HTML takes as long as asking so many bytes something, and reading what stands where a
+/// command can begin as many more.
+const TOKEN: u64 = 16;
+const GAP: u64 = 24;
 
 impl Transaction<'_> {
     /// Wakes the rules for all that came since the last phase.
@@ -73,11 +80,21 @@ fn ask(
     let watch = &program.watch;
     let Some(class) = watch.classes.get(class as usize) else { return };
     let mark = memory.mark(value);
+    let is_long_value = memory.cell(value).len() >= LONG;
+    // Chains that change nothing give the same cell, of which all is known.
+    let (mut grams, mut grams_of) = (std::mem::take(&mut memory.grams), None);
     for (chain, questions) in &class.chains {
-        memory.tidy(mark, value);
+        if is_long_value && !memory.works(0, 0) {
+            break;
+        }
+        if memory.tidy(mark, value) {
+            grams_of = None;
+        }
         let cell = memory.through(program, value, *chain);
         let presence = memory.presence(cell);
         let value = memory.cell(cell);
+        let is_long = value.len() >= LONG;
+        let mut work = 0;
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
         for question in
             watch.questions.get(questions.start as usize..questions.end as usize).unwrap_or_default()
@@ -89,19 +106,76 @@ fn ask(
             if !question.negated && !may_hold(program, question.operator, &presence, len) {
                 continue;
             }
+            if is_long && !question.negated && has_words(question.operator) {
+                let grams = grams.get_or_insert_default();
+                if grams_of != Some(cell) {
+                    work += value.len() as u64;
+                    grams.read(value);
+                    grams_of = Some(cell);
+                }
+                if !may_have(program, question.operator, grams) {
+                    continue;
+                }
+            }
             let wakes = watch.wakes.get(question.wakes.start as usize..question.wakes.end as usize);
             let wakes = wakes.unwrap_or_default();
             let begun = caches.clock();
-            if answers(program, Some(caches), question.operator, value, &presence) != question.negated
-                && relays(program, caches, question.relay, value)
-            {
+            let answer = if is_long {
+                let room = memory.work_max.saturating_sub(memory.work.saturating_add(work));
+                let (answer, its) =
+                    answers_within(program, caches, question.operator, value, &presence, room);
+                work = work.saturating_add(its);
+                answer
+            } else {
+                Some(answers(program, Some(caches), question.operator, value, &presence))
+            };
+            let Some(answer) = answer else { break };
+            if answer != question.negated && relays(program, caches, question.relay, value) {
                 woken.extend_from_slice(wakes);
             }
             if begun.is_some() {
                 caches.spent(begun, wakes.iter().map(|bit| program.rule_of(*bit)), false);
             }
         }
+        if is_long {
+            memory.work = memory.work.saturating_add(work);
+        }
     }
+    memory.grams = grams;
+}
+
+/// What an operator says of a long value, and how much work that was; `None` where that is more than there is room for.
+fn answers_within(
+    program: &Program,
+    caches: &Caches,
+    operator: Operator,
+    value: &[u8],
+    presence: &Presence,
+    room: u64,
+) -> (Option<bool>, u64) {
+    let len = value.len() as u64;
+    let gaps = match operator {
+        Operator::Command => value.iter().filter(|byte| COMMAND_GAPS.has(**byte)).count() as u64,
+        _ => 0,
+    };
+    let known = len.saturating_add(gaps.saturating_mul(GAP));
+    if known > room {
+        return (None, known);
+    }
+    let most = u32::try_from((room - known) / TOKEN).unwrap_or(u32::MAX).max(1);
+    let mut tokens = most;
+    let answer = match operator {
+        Operator::Sqli => sqli::detect_within(value, &mut tokens).is_some(),
+        Operator::Xss => xss::detect_within(value, &mut tokens),
+        operator => answers(program, Some(caches), operator, value, presence),
+    };
+    let work = known.saturating_add(u64::from(most - tokens).saturating_mul(TOKEN));
+    if tokens == 0 { (None, work.max(room.saturating_add(1))) } else { (Some(answer), work) }
+}
+
+/// Whether it needs words, of which it can be told whether they may be there.
+fn has_words(operator: Operator) -> bool {
+    matches!(operator, Operator::Expression(_) | Operator::Phrases(_))
 }
 
 /// Whether the rule of a relay can match for a value that its first link holds for, or another rule can see what that

@@ -373,6 +373,40 @@ fn a_body_without_files_has_a_limit_of_its_own() {
 }
 
 #[test]
+fn what_takes_too_much_work_is_refused() {
+    let text = "some words & more; ".repeat(600);
+    let rules = |limit: u64, more: &str| {
+        format!(
+            "SecRequestWorkLimit {limit}
+             {more}
+             SecRule ARGS \"@detectXSS\" \"id:2,phase:2,deny,status:403,t:none,t:urlDecodeUni,t:lowercase\"
+             SecRule ARGS \"@rx ^x|words$\" \"id:3,phase:2,deny,status:403,t:none,t:removeWhitespace\""
+        )
+    };
+    let says =
+        "SecRule REQBODY_ERROR \"@eq 1\" \"id:1,phase:2,deny,status:400,logdata:'%{REQBODY_ERROR_MSG}'\"";
+    let body = format!("a={}", text.replace([' ', '&'], "+"));
+    let ask = |rules: &str, body: &str| {
+        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+        say(rules, &Asked { line: ["POST", "/?a=b"], headers: &headers, body, answer: None })
+    };
+    // Enough, too little, and too little where no rule minds.
+    assert_eq!(ask(&rules(10_000_000, says), &body).ended, None);
+    let said = ask(&rules(20_000, says), &body);
+    assert_eq!(said.ended, Some((1, 400, true)));
+    assert!(said.values[0].contains("SecRequestWorkLimit"), "{:?}", said.values);
+    assert_eq!(ask(&rules(20_000, ""), &body).ended, Some((0, 400, true)));
+    // What only watches goes on, and who is allowed to is not asked.
+    let watching = ask(&rules(20_000, &format!("SecRuleEngine DetectionOnly\n{says}")), &body);
+    assert_eq!(watching.ended, Some((1, 400, false)));
+    let allow = "SecAction \"id:4,phase:1,allow,nolog\"";
+    assert_eq!(ask(&rules(20_000, allow), &body).ended, None);
+    // Short values are no work, however many there are.
+    let many = (0..900).map(|at| format!("k{at}=words")).collect::<Vec<_>>().join("&");
+    assert_eq!(ask(&rules(20_000, ""), &many).ended, Some((3, 403, true)));
+}
+
+#[test]
 fn memory_is_used_again_and_forgets() {
     let (waf, _) = compile(
         "SecRule ARGS:a \"@contains x\" \"id:1,phase:1,pass,setvar:tx.a=1\"

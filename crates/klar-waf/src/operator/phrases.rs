@@ -6,6 +6,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
 
 use crate::bytes::Presence;
 
+use super::grams::{Grams, Needed};
 use super::screen::{Screen, any};
 
 /// Up to so many bytes of phrases are worth a table of all transitions, which is fast and large.
@@ -19,6 +20,7 @@ const DENSE_MAX: usize = 2048;
 pub struct Phrases {
     automaton: AhoCorasick,
     screen: Screen,
+    needed: Needed,
 }
 
 impl Phrases {
@@ -58,7 +60,8 @@ impl Phrases {
         let required: Vec<Vec<Presence>> = phrases.iter().map(|phrase| required(phrase)).collect();
         // Without a phrase nothing matches, and `min_len` says so.
         let min_len = phrases.iter().map(|phrase| phrase.len()).min().unwrap_or(usize::MAX);
-        Ok(Self { automaton, screen: Screen::new(min_len, any(&required)) })
+        let needed = Needed::one_of(&phrases);
+        Ok(Self { automaton, screen: Screen::new(min_len, any(&required)), needed })
     }
 
     /// What a value must have for one of the phrases to be in it.
@@ -71,6 +74,12 @@ impl Phrases {
     #[must_use]
     pub fn may_match(&self, presence: &Presence, len: usize) -> bool {
         self.screen.may_match(presence, len)
+    }
+
+    /// Whether a value with these threes of bytes can have one of the phrases. `false` is sure.
+    #[must_use]
+    pub(crate) fn may_have(&self, grams: &Grams) -> bool {
+        self.needed.may_be_in(grams)
     }
 
     /// Where the phrase is that ends first, the longest if several end there.

@@ -480,6 +480,9 @@ pub enum Setting {
     ResponseBodyTypesClear,
     /// `SecRequestBodyNoFilesLimit`, in bytes: of a body without the files in it.
     RequestBodyNoFilesLimit(u64),
+    /// `SecRequestWorkLimit`, klar's own, in bytes: how much may be read of the long values of a request, by all rules
+    /// together.
+    RequestWorkLimit(u64),
     /// `SecRequestBodyLimitAction`.
     RequestBodyLimitAction(LimitAction),
     /// `SecResponseBodyLimitAction`.

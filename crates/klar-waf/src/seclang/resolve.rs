@@ -60,6 +60,8 @@ pub struct Settings {
     pub request_body_limit: Option<u64>,
     /// In bytes, without the files in it.
     pub request_body_no_files_limit: Option<u64>,
+    /// In bytes, read by all rules together.
+    pub request_work_limit: Option<u64>,
     /// What is done about a longer one.
     pub request_body_limit_action: Option<LimitAction>,
     /// In bytes.
@@ -350,6 +352,7 @@ impl Settings {
             Setting::ResponseBodyAccess(is_on) => self.response_body_access = Some(is_on),
             Setting::RequestBodyLimit(bytes) => self.request_body_limit = Some(bytes),
             Setting::RequestBodyNoFilesLimit(bytes) => self.request_body_no_files_limit = Some(bytes),
+            Setting::RequestWorkLimit(bytes) => self.request_work_limit = Some(bytes),
             Setting::RequestBodyLimitAction(action) => self.request_body_limit_action = Some(action),
             Setting::ResponseBodyLimit(bytes) => self.response_body_limit = Some(bytes),
             Setting::ResponseBodyLimitAction(action) => self.response_body_limit_action = Some(action),

@@ -131,6 +131,7 @@ fn setting(lower: &str, name: Span<'_>, words: &[Span<'_>]) -> Result<Setting, T
         "secresponsebodyaccess" => Setting::ResponseBodyAccess(switch(one(name, words)?)?),
         "secrequestbodylimit" => Setting::RequestBodyLimit(count(name, words)?),
         "secrequestbodynofileslimit" => Setting::RequestBodyNoFilesLimit(count(name, words)?),
+        "secrequestworklimit" => Setting::RequestWorkLimit(count(name, words)?),
         "secresponsebodylimit" => Setting::ResponseBodyLimit(count(name, words)?),
         "secrequestbodylimitaction" => Setting::RequestBodyLimitAction(limit_action(one(name, words)?)?),
         "secresponsebodylimitaction" => Setting::ResponseBodyLimitAction(limit_action(one(name, words)?)?),

@@ -370,6 +370,7 @@ fn settings_are_set() {
         ("SecResponseBodyAccess On", Setting::ResponseBodyAccess(true)),
         ("SecRequestBodyLimit 13107200", Setting::RequestBodyLimit(13_107_200)),
         ("SecRequestBodyNoFilesLimit 131072", Setting::RequestBodyNoFilesLimit(131_072)),
+        ("SecRequestWorkLimit 1000000", Setting::RequestWorkLimit(1_000_000)),
         ("SecRequestBodyLimitAction Reject", Setting::RequestBodyLimitAction(LimitAction::Reject)),
         ("SecResponseBodyLimit 5", Setting::ResponseBodyLimit(5)),
         (

@@ -14,6 +14,8 @@ mod scan;
 mod words;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
@@ -60,23 +62,29 @@ impl fmt::Debug for Fingerprint {
 /// The tables are made at the first call, which takes about a millisecond: call it once at start.
 #[must_use]
 pub fn detect(value: &[u8]) -> Option<Fingerprint> {
+    let mut tokens = u32::MAX;
+    detect_within(value, &mut tokens)
+}
+
+/// The same with no more tokens than these: what is left is written back, and where nothing is, the answer is none.
+pub(crate) fn detect_within(value: &[u8], tokens: &mut u32) -> Option<Fingerprint> {
     if value.is_empty() {
         return None;
     }
     let words = Words::get();
-    let attack = in_context(value, None, Dialect::Ansi, true, words);
+    let attack = in_context(value, None, Dialect::Ansi, true, words, tokens);
     if attack.is_some() {
         return attack;
     }
     if memchr(b'\'', value).is_some() {
-        let attack = in_context(value, Some(b'\''), Dialect::Ansi, true, words);
+        let attack = in_context(value, Some(b'\''), Dialect::Ansi, true, words, tokens);
         if attack.is_some() {
             return attack;
         }
     }
     memchr(b'"', value)?;
     // Strings in double quotes are of MySQL; with the others it is a name.
-    in_context(value, Some(b'"'), Dialect::Mysql, false, words)
+    in_context(value, Some(b'"'), Dialect::Mysql, false, words, tokens)
 }
 
 /// Whether it is one behind a quote, or by itself. `again`: with the other dialect, too, if that may read it otherwise.
@@ -86,11 +94,21 @@ fn in_context(
     dialect: Dialect,
     again: bool,
     words: &'static Words,
+    tokens: &mut u32,
 ) -> Option<Fingerprint> {
-    let folded = fold(Scanner::new(value, quote, dialect, words), value, words);
+    let mut scanner = Scanner::new(value, quote, dialect, words);
+    scanner.tokens_max = *tokens;
+    let folded = fold(scanner, value, words);
+    // All values of a request together may well have more than there are numbers.
+    if *tokens != u32::MAX {
+        *tokens = tokens.saturating_sub(folded.read);
+        if *tokens == 0 {
+            return None;
+        }
+    }
     let attack = verdict(value, &folded, words);
     if attack.is_none() && again && folded.is_ambiguous {
-        return in_context(value, quote, Dialect::Mysql, false, words);
+        return in_context(value, quote, Dialect::Mysql, false, words, tokens);
     }
     attack
 }

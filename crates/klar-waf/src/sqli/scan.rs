@@ -40,8 +40,9 @@ pub(super) struct Scanner<'a> {
     /// The quote that is taken to stand before the value.
     quote: Option<u8>,
     dialect: Dialect,
-    /// Tokens so far.
+    /// Tokens so far, and how many are read at most: then it ends, whatever is left.
     pub(super) tokens: u32,
+    pub(super) tokens_max: u32,
     /// Whether there was something that the other dialect reads differently.
     pub(super) is_ambiguous: bool,
 }
@@ -181,11 +182,20 @@ impl<'a> Scanner<'a> {
     }
 
     pub(super) fn new(input: &'a [u8], quote: Option<u8>, dialect: Dialect, words: &'static Words) -> Self {
-        Self { input, at: 0, words, quote, dialect, tokens: 0, is_ambiguous: false }
+        Self { input, at: 0, words, quote, dialect, tokens: 0, tokens_max: u32::MAX, is_ambiguous: false }
+    }
+
+    /// How many bytes have been read.
+    #[cfg(test)]
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
     /// The next token.
     pub(super) fn next(&mut self) -> Option<Token> {
+        if self.tokens >= self.tokens_max {
+            return None;
+        }
         let token = match self.quote.take() {
             Some(quote) => self.string(0, quote, 0),
             None => self.read()?,

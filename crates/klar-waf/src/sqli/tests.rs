@@ -17,7 +17,7 @@ fn ours(value: &[u8]) -> Option<String> {
     detect(value).map(|fingerprint| fingerprint.to_string())
 }
 
-const ATTACKS: &[(&[u8], &str)] = &[
+pub(super) const ATTACKS: &[(&[u8], &str)] = &[
     (b"1 UNION SELECT password FROM users", "1UEnk"),
     (b"1' OR '1'='1", "s&sos"),
     (b"' or 1=1--", "s&1c"),
@@ -42,7 +42,7 @@ const ATTACKS: &[(&[u8], &str)] = &[
     (b"foo' || 'bar", ""),
 ];
 
-const HARMLESS: &[&[u8]] = &[
+pub(super) const HARMLESS: &[&[u8]] = &[
     b"",
     b"price_asc",
     b"42",
@@ -130,7 +130,7 @@ fn time_is_linear() {
 }
 
 #[rustfmt::skip] // a list of words
-const WORDS: &[&[u8]] = &[
+pub(super) const WORDS: &[&[u8]] = &[
     b"'", b"\"", b"`", b" ", b"(", b")", b",", b";", b"--", b"-- ", b"#", b"/*", b"*/", b"/*!", b"\n",
     b"\0", b"\xa0", b"\\", b"\\N", b"=", b"<=>", b"<", b"!=", b"!", b"||", b"&&", b"::", b":=", b":", b"{",
     b"}", b"[", b"]", b"$", b"$$", b"$a$", b"@", b"@@", b"@`", b"1", b"0x1", b"0x", b"0b1", b"1e", b"1e5",
@@ -167,12 +167,12 @@ fn is_of_the_port(value: &[u8]) -> bool {
 
 #[test]
 fn agrees_with_libinjection() {
-    let (compared, attacks, skipped) = (Cell::new(0_u32), Cell::new(0_u32), Cell::new(0_u32));
+    let (compared, attacks, skipped) = (Cell::new(0_u64), Cell::new(0_u64), Cell::new(0_u64));
     let seeds: Vec<&[u8]> = ATTACKS.iter().map(|(value, _)| *value).chain(HARMLESS.iter().copied()).collect();
     let compare = |value: &[u8]| {
         let (ours, theirs) = (ours(value), oracle(value));
         compared.set(compared.get() + 1);
-        attacks.set(attacks.get() + u32::from(ours.is_some()));
+        attacks.set(attacks.get() + u64::from(ours.is_some()));
         if ours != theirs && is_of_the_port(value) {
             skipped.set(skipped.get() + 1);
             return;
@@ -200,5 +200,7 @@ fn agrees_with_libinjection() {
         compare(&words.join(separator));
     });
     println!("{} compared, {} attacks, {} left out", compared.get(), attacks.get(), skipped.get());
-    assert!(attacks.get() * 20 > compared.get() && skipped.get() * 50 < compared.get());
+    // Whoever goes on for long keeps what is rare.
+    let is_long = std::env::var_os("KLAR_FUZZ_SECONDS").is_some();
+    assert!(is_long || (attacks.get() * 20 > compared.get() && skipped.get() * 50 < compared.get()));
 }

@@ -40,6 +40,22 @@ impl Joined<'_> {
         }
     }
 
+    /// Takes what a value begins with of whole fours of letters, and says how many these are. Nothing may be left over.
+    fn push_fours(&mut self, rest: &mut &[u8]) -> usize {
+        let fours = run(rest) / 4;
+        let (letters, after) = rest.split_at(fours * 4);
+        let begin = self.out.len();
+        self.out.resize(begin + fours * 3, 0);
+        let threes = self.out.get_mut(begin..).unwrap_or_default().chunks_exact_mut(3);
+        for (four, three) in letters.chunks_exact(4).zip(threes) {
+            let bits =
+                four.iter().fold(0, |bits, letter| (bits << 6) | u32::from(SIX_BITS[usize::from(*letter)]));
+            three.copy_from_slice(&[(bits >> 16) as u8, (bits >> 8) as u8, bits as u8]);
+        }
+        *rest = after;
+        fours * 4
+    }
+
     /// Writes the whole bytes that there are.
     fn flush(&mut self) {
         let bits = self.bits << (6 * (4 - self.count));
@@ -49,15 +65,29 @@ impl Joined<'_> {
     }
 }
 
+/// How many letters of the alphabet a value begins with.
+fn run(value: &[u8]) -> usize {
+    value.iter().position(|byte| SIX_BITS[usize::from(*byte)] == NONE).unwrap_or(value.len())
+}
+
 /// Nothing at all unless it is all Base64, up to its first zero byte. Line ends do not count, nor do letters at the end
 /// that are no whole four.
 pub(super) fn decode(value: &[u8], out: &mut Vec<u8>) {
-    let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
+    let value = value.get(..memchr::memchr(0, value).unwrap_or(value.len())).unwrap_or_default();
     let Some(letters) = check(value) else { return };
     let mut joined = Joined { out, bits: 0, count: 0 };
     let whole = letters / 4 * 4;
     let mut seen = 0;
-    for byte in value {
+    let mut rest = value;
+    loop {
+        if joined.count == 0 {
+            seen += joined.push_fours(&mut rest);
+            if seen >= whole {
+                return;
+            }
+        }
+        let [byte, after @ ..] = rest else { return };
+        rest = after;
         let six_bits = SIX_BITS[usize::from(*byte)];
         if *byte == b'=' {
             seen += 1;
@@ -79,6 +109,11 @@ fn check(value: &[u8]) -> Option<usize> {
     let (mut letters, mut filling) = (0, 0);
     let mut rest = value;
     loop {
+        if filling == 0 {
+            let letters_here = run(rest);
+            letters += letters_here;
+            rest = rest.get(letters_here..)?;
+        }
         let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
         rest = rest.get(spaces..)?;
         match rest {
@@ -111,7 +146,11 @@ pub(super) fn decode_ext(value: &[u8], out: &mut Vec<u8>) {
     let begin = out.len();
     let mut joined = Joined { out, bits: 0, count: 0 };
     let mut rest = value;
-    while let [byte, after @ ..] = rest {
+    loop {
+        if joined.count == 0 {
+            joined.push_fours(&mut rest);
+        }
+        let [byte, after @ ..] = rest else { break };
         rest = after;
         let six_bits = SIX_BITS[usize::from(*byte)];
         if *byte == b'=' {

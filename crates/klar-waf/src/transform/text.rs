@@ -93,7 +93,21 @@ pub(super) fn mapped(value: &[u8], map: &Map, out: &mut Vec<u8>) {
 
 /// All bytes but these.
 pub(super) fn without(value: &[u8], dropped: &Presence, out: &mut Vec<u8>) {
-    out.extend(value.iter().filter(|byte| !dropped.has(**byte)));
+    let mut table = [0_usize; 256];
+    for (byte, kept) in (0..=u8::MAX).zip(&mut table) {
+        *kept = usize::from(!dropped.has(byte));
+    }
+    // Each is written, and the next one over it where it is to be left out.
+    let begin = out.len();
+    out.resize(begin + value.len(), 0);
+    let (room, mut len) = (out.get_mut(begin..).unwrap_or_default(), 0);
+    for byte in value {
+        if let Some(place) = room.get_mut(len) {
+            *place = *byte;
+        }
+        len += table[usize::from(*byte)];
+    }
+    out.truncate(begin + len);
 }
 
 /// Whether C has it for white space.

@@ -16,6 +16,8 @@ mod html;
 mod names;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use memchr::{memchr, memchr2};
@@ -29,20 +31,35 @@ const SCHEMES: [&[u8]; 4] = [b"DATA", b"VIEW-SOURCE", b"JAVA", b"VBSCRIPT"];
 /// Whether a value is an attack. Takes time linear in its length, and allocates nothing.
 #[must_use]
 pub fn detect(value: &[u8]) -> bool {
+    let mut tokens = u32::MAX;
+    detect_within(value, &mut tokens)
+}
+
+/// The same with no more tokens than these: what is left is written back, and where nothing is, the answer is no.
+pub(crate) fn detect_within(value: &[u8], tokens: &mut u32) -> bool {
     // Tags begin with the one, values of attributes with the other; the rest follows from them.
     if memchr2(b'<', b'=', value).is_none() {
         return false;
     }
-    (memchr(b'<', value).is_some() && runs(value, State::Data))
-        || runs(value, State::BeforeName)
+    (memchr(b'<', value).is_some() && runs_within(value, State::Data, tokens))
+        || runs_within(value, State::BeforeName, tokens)
         || [b'\'', b'"', b'`']
             .into_iter()
-            .any(|quote| memchr(quote, value).is_some() && runs(value, State::Quoted(quote)))
+            .any(|quote| memchr(quote, value).is_some() && runs_within(value, State::Quoted(quote), tokens))
 }
 
+#[cfg(test)]
 fn runs(value: &[u8], state: State) -> bool {
+    runs_within(value, state, &mut { u32::MAX })
+}
+
+fn runs_within(value: &[u8], state: State, tokens: &mut u32) -> bool {
     let (mut reader, mut named) = (Reader::new(value, state), None);
     while let Some(token) = reader.next() {
+        *tokens = tokens.saturating_sub(1);
+        if *tokens == 0 {
+            return false;
+        }
         let is_attack = match token {
             Token::Doctype => true,
             Token::Tag(name) => is_active_tag(name),

@@ -3,6 +3,9 @@
 //! A back-reference needs backtracking, but one to a whole word, where whole words stand, does not: each is read as any
 //! word, and compared once there is a match. Where they do not compare, the search goes on behind the first of them, which
 //! can be no part of another match. CRS 3 has one such rule, 942130; other back-references are refused.
+//!
+//! What stands between two words has to say whether they are to be the same: of `=` before the same word and `=` before
+//! another one, in one pattern, only the first counts. No rule that is known has that.
 
 use std::ops::Range;
 

@@ -12,6 +12,8 @@ mod possessive;
 mod required;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::ops::Range;
@@ -26,6 +28,7 @@ use regex_syntax::hir::{Hir, Look};
 use crate::bytes::Presence;
 
 use super::Screen;
+use super::grams::{Grams, Needed};
 use compared::Compared;
 
 /// The whole match and the groups 1 to 9: what `capture` keeps in `TX:0` to `TX:9`.
@@ -63,12 +66,15 @@ pub enum Refusal {
 /// `@rx`: a compiled expression.
 ///
 /// Matches are those of PCRE, but for: the whitespace that a possessive quantifier took before `$`; `\K`, which does
-/// not move the beginning of a match; and `\Z` and look-around, which take into it what they look at.
+/// not move the beginning of a match; `\Z` and look-around, which take into it what they look at; and, where a value ends
+/// with a newline, `^` behind it, which matches if something stands before it in the pattern, and nothing does that can
+/// be empty.
 #[derive(Debug, Clone)]
 pub struct Expression {
     pattern: Hir,
     regex: Regex,
     screen: Screen,
+    needed: Needed,
     /// Whether it can match at the end of a value, behind a newline, for which PCRE needs a `^` to be elsewhere.
     can_be_behind: bool,
     compared: Option<Compared>,
@@ -100,7 +106,14 @@ impl Expression {
         let properties = pattern.properties();
         let can_be_behind =
             properties.minimum_len() == Some(0) && properties.look_set().contains(Look::StartLF);
-        Ok(Self { screen: required::screen(&pattern), can_be_behind, compared, pattern, regex })
+        Ok(Self {
+            screen: required::screen(&pattern),
+            needed: Needed::of(&pattern),
+            can_be_behind,
+            compared,
+            pattern,
+            regex,
+        })
     }
 
     /// Its syntax tree, to make one automaton of several. Bytes, no Unicode.
@@ -119,6 +132,12 @@ impl Expression {
     #[must_use]
     pub fn may_match(&self, presence: &Presence, len: usize) -> bool {
         self.screen.may_match(presence, len)
+    }
+
+    /// Whether a value with these threes of bytes can match. `false` is sure.
+    #[must_use]
+    pub(crate) fn may_have(&self, grams: &Grams) -> bool {
+        self.needed.may_be_in(grams)
     }
 
     /// How many groups it has, the whole match included; 1 if it was compiled without captures.

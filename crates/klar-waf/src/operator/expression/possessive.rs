@@ -119,7 +119,18 @@ fn gives_back(marked: &Hir, behind: Behind) -> Option<Option<Presence>> {
         return None;
     }
     let repeated = match marked.kind() {
-        HirKind::Repetition(repetition) => bytes_of(&repetition.sub),
+        // `(?>a*?)` takes as few as it can.
+        HirKind::Repetition(repetition) if !repetition.greedy => return Some(None),
+        HirKind::Repetition(repetition) => {
+            let bytes = bytes_of(&repetition.sub);
+            match (repetition.max, bytes) {
+                // It takes as many as it takes.
+                (Some(max), Some(_)) if max == repetition.min => return None,
+                // Behind as many as there may be, one more can follow.
+                (Some(_), Some(bytes)) if bytes.meets(&behind.needed) => return Some(None),
+                _ => bytes,
+            }
+        }
         _ => None,
     };
     match repeated {

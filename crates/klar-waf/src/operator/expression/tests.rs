@@ -100,10 +100,14 @@ fn possessive_quantifiers_take_what_they_take() {
         (r"a?+b", b"ab", true),
         (r"x(?>a|ab)", b"xab", true),
         (r"a{2}+$", b"aa", true),
+        (r"^[ab]{2}+a", b"aba", true),
+        (r"^[ab]{2}+\b", b"ab", true),
     ] {
         assert_eq!(compiled(pattern).is_match(value), is_match, "{pattern} {}", value.escape_ascii());
     }
-    for pattern in [r"(?>a|ab)c", r"(?:ab)*+a", r"\w++\b", r"(?:a|\s*+)\s"] {
+    for pattern in
+        [r"(?>a|ab)c", r"(?>[ab]*?)a", r"a{1,3}+a", r"a?+a", r"(?:ab)*+a", r"\w++\b", r"(?:a|\s*+)\s"]
+    {
         assert_eq!(Expression::new(pattern.as_bytes(), false).unwrap_err(), Refusal::Possessive, "{pattern}");
     }
     // The marks are no groups.
