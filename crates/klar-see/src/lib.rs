@@ -29,7 +29,6 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -168,34 +167,48 @@ pub fn run(
         state: Mutex::default(),
         known: Mutex::default(),
     });
-    let ending = Arc::new(AtomicBool::new(false));
     let (wake, asleep) = std::sync::mpsc::channel::<()>();
     let recorder = {
         let (shared, control) = (shared.clone(), control.try_clone().map_err(system("share its socket"))?);
         let work = move || record_for_ever(&shared, &control, &sandbox, &asleep);
         std::thread::Builder::new().name("recorder".into()).spawn(work).map_err(system("start a thread"))?
     };
-    {
-        let (shared, ending) = (shared.clone(), ending.clone());
-        let serve = move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
-            let served =
-                runtime.and_then(|runtime| runtime.block_on(serve::run(shared, unix, tcp, options.allowed)));
-            if let Err(error) = served
-                && !ending.load(Ordering::Relaxed)
-            {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = {
+        let shared = shared.clone();
+        let work = move || {
+            if let Err(error) = answer_until(stopped, shared, unix, tcp, options.allowed) {
                 eprintln!("klar see: nobody can ask: {error}");
             }
         };
-        std::thread::Builder::new().name("serve".into()).spawn(serve).map_err(system("start a thread"))?;
-    }
+        std::thread::Builder::new().name("serve".into()).spawn(work).map_err(system("start a thread"))?
+    };
     let heard = hear(&shared, &control);
-    ending.store(true, Ordering::Relaxed);
-    drop(wake);
-    // What it has not written by now it says itself.
-    let _ = recorder.join();
+    drop((wake, stop));
+    // What they could not do they have said themselves.
+    let _ = (recorder.join(), server.join());
     heard.map_err(system("hear the core"))
+}
+
+/// Serves until `stopped` says so, or nobody can say so any more.
+fn answer_until(
+    stopped: tokio::sync::oneshot::Receiver<()>,
+    shared: Arc<Shared>,
+    unix: Option<UnixListener>,
+    tcp: Vec<TcpListener>,
+    allowed: Vec<u32>,
+) -> io::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()?;
+    let served = runtime.block_on(async {
+        tokio::select! {
+            served = serve::run(shared, unix, tcp, allowed) => served,
+            _ = stopped => Ok(()),
+        }
+    });
+    // Nobody waits for the answers that are still being worked on.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    served
 }
 
 /// What the core says, until it closes.
