@@ -9,6 +9,7 @@ mod edge;
 mod first_hour;
 mod images;
 mod init_and_up;
+mod see;
 mod several;
 mod upgrade;
 mod waf;

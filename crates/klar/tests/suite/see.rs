@@ -1,0 +1,80 @@
+//! Telemetry and `klar metrics`, on a real core with a real app.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::common::Host;
+
+const SERVER: &str = "require('http').createServer((q, a) => {
+    a.statusCode = q.url.startsWith('/broken') ? 500 : q.url === '/none' ? 404 : 200;
+    a.end('hello');
+}).listen(process.env.PORT, '127.0.0.1');";
+
+const TOML: &str = r#"[app]
+name = "shop"
+[services.web]
+run = "node server.js"
+"#;
+
+/// So many requests of a route, and the share that failed.
+fn route(metrics: &Value, name: &str) -> Option<(u64, f64)> {
+    let found = metrics["routes"].as_array()?.iter().find(|route| route["route"] == name)?;
+    Some((found["requests"].as_f64()?.round() as u64, found["errors"].as_f64()?))
+}
+
+/// What requests came to is known without a change to the app, and survives the death of who knows it, which no visitor
+/// notices.
+#[test]
+fn routes_are_measured_and_nobody_depends_on_it() {
+    let host = Host::new();
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", SERVER)]);
+    assert!(app.fails(&["metrics"]).contains("klar is not running"));
+    app.klar(&["up"]);
+    for number in 0..4 {
+        assert_eq!(app.get(&format!("/orders/{number}")).0, 200);
+        assert_eq!(app.get(&format!("/broken/{number}")).0, 500);
+        assert_eq!(app.get("/none").0, 404);
+    }
+    let measured = |least: u64| {
+        app.until("requests are measured", || {
+            let metrics = app.json(&["metrics"]);
+            let (orders, errors) = route(&metrics, "/orders/{id}")?;
+            (orders >= least && errors == 0.0 && route(&metrics, "/broken/{id}")?.1 == 1.0).then_some(metrics)
+        })
+    };
+    let metrics = measured(4);
+    assert!(route(&metrics, "/*").is_some_and(|(requests, _)| requests >= 4), "what is not there: {metrics}");
+    let text = app.klar(&["metrics"]);
+    assert!(text.contains("/orders/{id}") && text.contains("100 %") && text.contains("machine"), "{text}");
+
+    let text = app.klar(&["metrics", "count by (service) (klar_instance_ready == 1)", "--since", "5m"]);
+    assert!(text.contains("{service=\"web\"}"), "{text}");
+    assert!(app.fails(&["metrics", "sum by ("]).contains("expected"), "what is wrong with a query is said");
+    assert!(app.fails(&["metrics", "up", "--since", "1s"]).starts_with("exit 2\n"));
+
+    let address = app.klar(&["metrics", "--address"]);
+    let curl = |url: &str| {
+        let output = Command::new("curl").args(["-s", "-w", "%{http_code}", "-o", "/dev/null", url]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let address = address.trim();
+    assert_eq!(curl(&format!("{address}/api/v1/query?query=up")), "200");
+    let (_, bare) = address.rsplit_once('@').unwrap();
+    assert_eq!(curl(&format!("http://{bare}/api/v1/query?query=up")), "401");
+    let doctor = app.klar(&["doctor"]);
+    assert!(doctor.contains("writes only beneath its own folder") || doctor.contains("Landlock"), "{doctor}");
+
+    let pid = app.status()["see"]["pid"].as_i64().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::SIGKILL).unwrap();
+    for number in 0..4 {
+        assert_eq!(app.get(&format!("/orders/{number}")).0, 200, "nobody waits for telemetry");
+    }
+    app.until("another one runs", || {
+        let see = app.status()["see"].clone();
+        (see["pid"].as_i64().is_some_and(|new| new != pid) && see["restarts"] == 1).then_some(())
+    });
+    assert_eq!(app.get("/orders/9").0, 200);
+    // Those from before are on disk; what came while nobody was there may be lost.
+    measured(5);
+}
