@@ -69,6 +69,9 @@ pub struct SeenInstance {
     pub shim: Option<u32>,
     /// It is ready for work.
     pub ready: bool,
+    /// Where it shows what it counts itself: a port of the loopback, and a path.
+    #[serde(default)]
+    pub metrics: Option<(u16, String)>,
 }
 
 /// How the edge fares.

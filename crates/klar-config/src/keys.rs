@@ -185,6 +185,14 @@ section! {
         aliases: &["healthcheck", "health_check", "health_path", "check", "probe", "readiness", "healthz"],
     };
 
+    /// The path at which the app shows what it counts itself, in the text format of Prometheus. klar asks each instance
+    /// every 15 seconds, and keeps it beside its own metrics. Visitors can ask for it, too, where a route leads there.
+    metrics as "metrics": Option<UrlPath> = absent("only what klar itself measures is kept") {
+        example: r#"metrics = "/metrics""#,
+        only: WEB,
+        aliases: &["metrics_path", "prometheus", "scrape"],
+    };
+
     /// The port that the app insists on. Better left out: only one instance can listen on a fixed port, so there is
     /// no second one to take over while a release changes.
     port as "port": Option<u16> = absent("klar chooses a free port for each instance and hands it over as `PORT`") {

@@ -7,11 +7,13 @@
 //! What comes passes through these files: `record.rs` reads the record of a request, `routes.rs` learns which paths are one
 //! route, `red.rs` counts, `state.rs` holds all of it together with what the core says there is; `host.rs` and
 //! `processes.rs` look at the machine and at what instances use. Every few seconds all of that becomes a `sheet.rs`, which
-//! `recorder.rs` writes into the store ([`klar_tsdb`]). `serve/` answers: Prometheus' API in its own language
+//! `recorder.rs` writes into the store ([`klar_tsdb`]). What apps count themselves they are asked for (`scrape.rs`,
+//! `exposition.rs`). `serve/` answers: Prometheus' API in its own language
 //! ([`klar_promql`]), `/metrics`, and remote write.
 //!
 //! **Invariant:** nothing that comes from outside makes more than a bounded number of series, routes or bytes in memory.
 
+mod exposition;
 mod host;
 mod processes;
 mod proto;
@@ -19,12 +21,14 @@ mod record;
 mod recorder;
 mod red;
 mod routes;
+mod scrape;
 mod serve;
 mod sheet;
 mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -173,6 +177,12 @@ pub fn run(
         let work = move || record_for_ever(&shared, &control, &sandbox, &asleep);
         std::thread::Builder::new().name("recorder".into()).spawn(work).map_err(system("start a thread"))?
     };
+    let (wake_scraper, scraper_asleep) = std::sync::mpsc::channel::<()>();
+    let scraper = {
+        let shared = shared.clone();
+        let work = move || scrape_for_ever(&shared, &scraper_asleep);
+        std::thread::Builder::new().name("scraper".into()).spawn(work).map_err(system("start a thread"))?
+    };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = {
         let shared = shared.clone();
@@ -184,9 +194,9 @@ pub fn run(
         std::thread::Builder::new().name("serve".into()).spawn(work).map_err(system("start a thread"))?
     };
     let heard = hear(&shared, &control);
-    drop((wake, stop));
+    drop((wake, wake_scraper, stop));
     // What they could not do they have said themselves.
-    let _ = (recorder.join(), server.join());
+    let _ = (recorder.join(), scraper.join(), server.join());
     heard.map_err(system("hear the core"))
 }
 
@@ -249,8 +259,10 @@ fn record_for_ever(
         let ended = asleep.recv_timeout(Duration::from_millis(until.unsigned_abs()))
             != Err(std::sync::mpsc::RecvTimeoutError::Timeout);
         let time_ms = if ended { now_ms() } else { now_ms().div_euclid(every) * every };
-        let mut trouble =
-            recorder.record(&shared.store, &shared.sheet(), time_ms).err().map(|error| error.to_string());
+        let mut trouble = recorder
+            .record(&shared.store, shared.sheet().series(), time_ms)
+            .err()
+            .map(|error| error.to_string());
         if let Err(error) = shared.state().write_routes(&shared.folder) {
             trouble = Some(format!("the routes that were learnt cannot be written down: {error}"));
         }
@@ -278,6 +290,28 @@ fn record_for_ever(
         };
         // A core that is gone is noticed by whoever listens to it.
         let _ = wire::send(control, &told, &[]);
+    }
+}
+
+/// Asks instances for what they count, between two looks of the recorder, so that they do not do their work at once.
+fn scrape_for_ever(shared: &Shared, asleep: &std::sync::mpsc::Receiver<()>) {
+    let every = EVERY.as_millis() as i64;
+    let mut scraper = scrape::Scraper::default();
+    let mut before = HashMap::new();
+    loop {
+        let until = every - (now_ms() - every / 2).rem_euclid(every);
+        let woken = asleep.recv_timeout(Duration::from_millis(until.unsigned_abs()));
+        if woken != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            return;
+        }
+        let world = shared.state().world().clone();
+        scraper.scrape(&world, &shared.store, now_ms());
+        if scraper.troubles != before {
+            for (instance, why) in &scraper.troubles {
+                eprintln!("klar see: metrics of {instance}: {why}");
+            }
+            before.clone_from(&scraper.troubles);
+        }
     }
 }
 

@@ -4,8 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use klar_tsdb::{Error, Labels, STALE, Sample, SeriesRef, Store, Verdict};
 
-use crate::sheet::Sheet;
-
 /// Knows which series there were the last time.
 #[derive(Debug)]
 pub struct Recorder {
@@ -20,19 +18,24 @@ impl Recorder {
         Self { known: HashMap::new(), before_ms: begun_ms }
     }
 
-    /// Writes down a sheet as of a time. Series that are no longer on it end. A counter that is new was 0 the last time,
-    /// and that is written down too: whoever asks how much it grew finds also the first that it counted. Gives how many
-    /// samples there were.
+    /// Writes down values as of a time; of each whether it began at 0. Series that are no longer there end. A counter that
+    /// is new and began at 0 was that the last time, and that is written down too: whoever asks how much it grew finds
+    /// also the first that it counted. Gives how many samples there were.
     ///
     /// # Errors
     /// The store takes nothing, or is full of series; what it takes is written.
-    pub fn record(&mut self, store: &Store, sheet: &Sheet, time_ms: i64) -> Result<usize, Error> {
+    pub fn record(
+        &mut self,
+        store: &Store,
+        series: impl Iterator<Item = (Labels, f64, bool)>,
+        time_ms: i64,
+    ) -> Result<usize, Error> {
         let mut trouble = None;
         let mut batch: Vec<(SeriesRef, Sample)> = Vec::new();
         let mut labels_of: Vec<Labels> = Vec::new();
         let mut seen: HashSet<Labels> = HashSet::new();
         let mut zeros = Vec::new();
-        for (labels, value, from_zero) in sheet.series() {
+        for (labels, value, from_zero) in series {
             let reference = match self.known.get(&labels) {
                 Some(reference) => *reference,
                 None => match store.series(&labels) {
@@ -84,7 +87,7 @@ mod tests {
     use klar_tsdb::{Matcher, Op, Settings};
 
     use super::*;
-    use crate::sheet::Kind;
+    use crate::sheet::{Kind, Sheet};
     use crate::tests::Folder;
 
     #[test]
@@ -98,9 +101,9 @@ mod tests {
             names.iter().for_each(|name| family.point(&[("of", name)], 1.0));
             sheet
         };
-        recorder.record(&store, &sheet(&["a", "b"]), 1_000).unwrap();
-        recorder.record(&store, &sheet(&["b"]), 2_000).unwrap();
-        recorder.record(&store, &sheet(&["a", "b"]), 3_000).unwrap();
+        recorder.record(&store, sheet(&["a", "b"]).series(), 1_000).unwrap();
+        recorder.record(&store, sheet(&["b"]).series(), 2_000).unwrap();
+        recorder.record(&store, sheet(&["a", "b"]).series(), 3_000).unwrap();
         let found = |of: &str| -> Vec<(i64, bool)> {
             let matchers = [Matcher::new("of", Op::Equal, of).unwrap()];
             let selection = store.select(&matchers, 0, 10_000).unwrap();
@@ -110,7 +113,7 @@ mod tests {
         let mut counts = |count: f64, time_ms: i64| {
             let mut sheet = Sheet::default();
             sheet.single("requests_total", Kind::Count, "Requests.", count);
-            recorder.record(&store, &sheet, time_ms).unwrap();
+            recorder.record(&store, sheet.series(), time_ms).unwrap();
         };
         counts(7.0, 4_000);
         counts(9.0, 5_000);

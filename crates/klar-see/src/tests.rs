@@ -45,6 +45,7 @@ fn world() -> World {
         release: Some("8e359c5cd8f2".parse().unwrap()),
         shim: Some(std::process::id()),
         ready: true,
+        metrics: None,
     };
     let service = SeenService { name: "api".parse().unwrap(), kind: "web".into(), wanted: 2, restarts: 3 };
     let app = SeenApp {
@@ -391,5 +392,60 @@ fn prometheus_writes_to_it() {
     assert_eq!(up["result"][0]["value"][1], "1");
     prometheus.kill().unwrap();
     prometheus.wait().unwrap();
+    see.end();
+}
+
+/// What an instance counts itself is there under its own labels, and it is known when it cannot be asked.
+#[test]
+fn what_apps_count_is_asked_for() {
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = app.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in app.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = [0; 1024];
+            let read = stream.read(&mut asked).unwrap();
+            assert!(asked[..read].starts_with(b"GET /own HTTP/1.0\r\n"));
+            let body = "# TYPE carts_total counter\ncarts_total{app=\"mine\",kind=\"gift\"} 7\n";
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    let folder = Folder::new("scrape");
+    let see = Running::start(&folder);
+    let mut with_metrics = world();
+    let instances = &mut with_metrics.apps[0].instances;
+    instances[0].metrics = Some((port, "/own".into()));
+    let mut second = instances[0].clone();
+    second.id = "shop.prod.api.8".parse().unwrap();
+    // Nobody listens there.
+    second.metrics =
+        Some((TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(), "/own".into()));
+    instances.push(second);
+    see.say(&ToSee::World(with_metrics));
+    let carts = see.until("it is asked", |see| {
+        let data = see.get("/api/v1/query?query=carts_total");
+        Some(data["result"].as_array()?.first()?.clone())
+    });
+    assert_eq!(carts["value"][1], "7");
+    for (name, value) in [
+        ("app", "shop"),
+        ("exported_app", "mine"),
+        ("kind", "gift"),
+        ("instance", "api.7"),
+        ("release", "8e359c5cd8f2"),
+    ] {
+        assert_eq!(carts["metric"][name], value, "{name}");
+    }
+    let up = see.until("both are known", |see| {
+        let up = see.get("/api/v1/query?query=sort(up)");
+        (up["result"].as_array()?.len() == 2).then_some(up)
+    });
+    let up: Vec<(&str, &str)> = up["result"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["metric"]["instance"].as_str().unwrap(), one["value"][1].as_str().unwrap()))
+        .collect();
+    assert_eq!(up, [("api.8", "0"), ("api.7", "1")]);
     see.end();
 }

@@ -17,9 +17,9 @@ use klar_base::see::{FromSee, Pulse, SeenApp, SeenInstance, SeenService, ToSee, 
 use klar_base::{AppKey, ByteSize, Secret, wire};
 use sha2::{Digest, Sha256};
 
-use super::Core;
-use super::instance::Role;
+use super::instance::{Instance, Role};
 use super::retry::Retry;
+use super::{App, Core};
 use crate::limits::Limits;
 use crate::report::{Failure, InstanceState, SeeStatus};
 use crate::settings::ServiceSettings;
@@ -209,6 +209,13 @@ impl SeeLink {
     }
 }
 
+/// Where an instance shows what it counts itself, if its release says so.
+fn metrics(app: &App, instance: &Instance) -> Option<(u16, String)> {
+    let release = app.releases.get(instance.release()?)?;
+    let service = release.config.services.get(&instance.record.id.service)?;
+    Some((instance.listening_port()?, service.metrics.as_ref()?.to_string()))
+}
+
 impl Core {
     /// Starts telemetry where there is none, and tells it what there is.
     pub(super) fn keep_see(self: &Rc<Self>) {
@@ -378,6 +385,7 @@ impl Core {
                         release: one.release().cloned(),
                         shim: one.record.shim.and_then(|(pid, _)| u32::try_from(pid).ok()),
                         ready: one.state == InstanceState::Ready,
+                        metrics: metrics(app, one),
                     })
                     .collect(),
             }
