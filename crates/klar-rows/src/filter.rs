@@ -259,6 +259,9 @@ impl Compiler<'_> {
             Filter::Compare(column, op, value) => self.compare(column, *op, value)?,
             Filter::In(column, values) => {
                 self.parts += values.len();
+                if self.parts > PARTS_MAX {
+                    return Err(BadFilter::Long(PARTS_MAX, DEPTH_MAX));
+                }
                 self.one_of(column, values)?
             }
             Filter::Missing(column) => {

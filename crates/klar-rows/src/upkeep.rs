@@ -31,8 +31,9 @@ pub struct Upkeep {
 
 /// Files that are merged at once: of each one a granule is in memory.
 const MERGED_MAX: usize = 16;
-/// So many files of an hour that goes on become one.
+/// So many files of an hour that goes on become one, if each has at most so many bytes.
 const SMALL_MAX: usize = 8;
+const SMALL_BYTES: u64 = 4 << 20;
 
 fn us(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
@@ -315,28 +316,30 @@ impl Store {
     }
 }
 
-/// Which of the files of an hour are to become one: neighbours, since their numbers must not skip any.
+/// Which of the files of an hour are to become one: neighbours, since their numbers must not skip any. Of an hour that goes
+/// on only small ones, and when there are many, so that a row is written twice or three times and not with each file.
 fn mergeable(files: &[Arc<RowFile>], is_over: bool, file_max: u64) -> Vec<Arc<RowFile>> {
-    if !is_over && files.len() < SMALL_MAX {
-        return Vec::new();
-    }
     let mut best: &[Arc<RowFile>] = &[];
     for start in 0..files.len() {
-        let mut bytes = 0;
+        let mut all = 0;
         let fits = files[start..].iter().take(MERGED_MAX).take_while(|file| {
-            bytes += file.bytes;
-            bytes <= file_max
+            all += file.bytes;
+            all <= file_max && (is_over || file.bytes <= SMALL_BYTES)
         });
         let run = &files[start..start + fits.count()];
-        let largest = run.iter().map(|file| file.bytes).max().unwrap_or_default();
-        let all: u64 = run.iter().map(|file| file.bytes).sum();
-        // A large file is not written anew for each small one that comes.
-        let is_worth = (all - largest) * 8 >= largest || run.len() >= SMALL_MAX;
+        let is_worth = if is_over { run.len() > 1 && is_even(run) } else { run.len() >= SMALL_MAX };
         if is_worth && run.len() > best.len() {
             best = run;
         }
     }
     best.to_vec()
+}
+
+/// Whether no file is so much larger than the others that it would be written anew for little.
+fn is_even(run: &[Arc<RowFile>]) -> bool {
+    let largest = run.iter().map(|file| file.bytes).max().unwrap_or_default();
+    let all: u64 = run.iter().map(|file| file.bytes).sum();
+    (all - largest) * 8 >= largest || run.len() == MERGED_MAX
 }
 
 /// Gives rows of blocks in the order of their time, in granules.
