@@ -29,6 +29,11 @@ impl Shape {
     }
 }
 
+/// Gives blocks one after the other to whoever takes them.
+pub type Blocks<'a> = &'a mut dyn FnMut(Push) -> Result<(), Error>;
+/// Takes a block.
+pub type Push<'a> = &'a mut dyn FnMut(&Block) -> Result<(), Error>;
+
 /// A file of rows.
 pub struct RowFile {
     pub path: PathBuf,
@@ -95,16 +100,13 @@ impl RowFile {
         hour: i64,
         name: Name,
         disk: &dyn Disk,
-        blocks: &mut dyn FnMut(&mut dyn FnMut(&Block) -> Result<(), Error>) -> Result<(), Error>,
+        blocks: Blocks,
     ) -> Result<Option<Arc<Self>>, Error> {
         let folder = place::folder(root, &shape.table.name, hour);
         make_folder(root, &folder)?;
         let path = folder.join(name.file());
         let (rows_tmp, side_tmp) = (unfinished(&path), unfinished(&side_of(&path)));
-        let write = |blocks: &mut dyn FnMut(
-            &mut dyn FnMut(&Block) -> Result<(), Error>,
-        ) -> Result<(), Error>|
-         -> Result<Option<Tail>, Error> {
+        let write = |blocks: Blocks| -> Result<Option<Tail>, Error> {
             let (io, fault) = (at(&path), of(&path));
             let mut writer = Writer::new(create(&rows_tmp).map_err(&fault)?, &shape.table).map_err(&io)?;
             let mut builder = Builder::new(create(&side_tmp).map_err(&fault)?, &shape.table, &shape.plans);

@@ -207,10 +207,13 @@ pub struct Compiled {
     root: Node,
 }
 
+/// Which texts of a dictionary are wanted.
+type Answer = (Arc<Dict>, Arc<Vec<bool>>);
+
 /// What dictionaries were found to have, so that they are asked once.
 #[derive(Default)]
 pub struct Memory {
-    found: HashMap<(usize, usize), (Arc<Dict>, Arc<Vec<bool>>)>,
+    found: HashMap<(usize, usize), Answer>,
 }
 
 struct Compiler<'a> {
@@ -416,7 +419,7 @@ fn range(kind: Kind, op: Op, value: &Scalar) -> Option<Option<(i64, i64)>> {
         Op::Ge => (low, most),
     };
     let (from, to) = (from.max(least), to.min(most));
-    Some((from <= to).then(|| (from as i64, to as i64)))
+    Some((from <= to).then_some((from as i64, to as i64)))
 }
 
 fn compile(expression: &str) -> Result<Regex, BadFilter> {

@@ -78,7 +78,7 @@ pub fn marks_of(value: &[u8]) -> [u64; 2] {
 
 const fn mark_parts(mark: u64) -> (usize, [usize; 3]) {
     const fn bit(part: u64) -> usize {
-        ((part & 0xffff) * BITS >> 16) as usize
+        (((part & 0xffff) * BITS) >> 16) as usize
     }
     ((mark >> 48) as usize, [bit(mark), bit(mark >> 16), bit(mark >> 32)])
 }

@@ -162,47 +162,39 @@ struct Values {
 }
 
 impl Values {
-    fn codes(&mut self, data: &Data, nulls: &[bool], wanted: &[bool], out: &mut Vec<u32>) {
+    /// The codes of some rows.
+    fn codes(&mut self, data: &Data, nulls: &[bool], picked: &[u32], out: &mut Vec<u32>) {
         out.clear();
-        out.resize(wanted.len(), 0);
-        let rows =
-            || wanted.iter().enumerate().filter(|(row, wanted)| **wanted && nulls.get(*row) != Some(&true));
-        match data {
-            Data::Dict(codes, dict) => {
-                if self.known.len() > 64 {
-                    self.known.clear();
-                }
-                let known = self
-                    .known
-                    .entry(Arc::as_ptr(dict).addr())
-                    .or_insert_with(|| (dict.clone(), vec![0; dict.texts.len()]));
-                if nulls.is_empty() && !wanted.contains(&false) && dict.texts.len() < codes.len() {
-                    // A file's dictionary has only what is there, so all of it may be known at once.
-                    for (code, known) in known.1.iter_mut().enumerate().filter(|(_, known)| **known == 0) {
-                        *known = self.dict.code(dict.texts.get(code)) + 1;
-                    }
-                    let known = &known.1[..];
-                    out.iter_mut().zip(codes).for_each(|(out, code)| *out = known[*code as usize]);
-                    return;
-                }
-                for (row, _) in rows() {
-                    let code = codes[row] as usize;
-                    if known.1[code] == 0 {
-                        known.1[code] = self.dict.code(dict.texts.get(code)) + 1;
-                    }
-                    out[row] = known.1[code];
-                }
+        if let Data::Dict(codes, dict) = data {
+            if self.known.len() > 64 {
+                self.known.clear();
             }
-            Data::Number(numbers) => {
-                rows().for_each(|(row, _)| out[row] = self.dict.code(&numbers[row].to_le_bytes()) + 1)
+            let fresh = || (dict.clone(), vec![0; dict.texts.len()]);
+            let known = &mut self.known.entry(Arc::as_ptr(dict).addr()).or_insert_with(fresh).1;
+            for row in picked {
+                let code = codes[*row as usize] as usize;
+                if known[code] == 0 {
+                    known[code] = self.dict.code(dict.texts.get(code)) + 1;
+                }
+                out.push(known[code]);
             }
-            Data::Text(texts) => rows().for_each(|(row, _)| out[row] = self.dict.code(texts.get(row)) + 1),
-            Data::Fixed(width, bytes) => {
-                rows().for_each(|(row, _)| {
-                    out[row] = self.dict.code(&bytes[row * width..(row + 1) * width]) + 1
-                });
+        } else {
+            let rows = picked.iter().map(|row| *row as usize);
+            match data {
+                Data::Number(numbers) => {
+                    out.extend(rows.map(|row| self.dict.code(&numbers[row].to_le_bytes()) + 1))
+                }
+                Data::Text(texts) => out.extend(rows.map(|row| self.dict.code(texts.get(row)) + 1)),
+                Data::Fixed(width, bytes) => {
+                    out.extend(rows.map(|row| self.dict.code(&bytes[row * width..(row + 1) * width]) + 1));
+                }
+                _ => out.resize(picked.len(), 0),
             }
-            Data::Map(..) => {}
+        }
+        if !nulls.is_empty() {
+            for (out, _) in out.iter_mut().zip(picked).filter(|(_, row)| nulls[**row as usize]) {
+                *out = 0;
+            }
         }
     }
 
@@ -238,6 +230,8 @@ struct Counted {
     values: Vec<Values>,
     pairs: Vec<Pairs>,
     groups: Vec<Group>,
+    /// Of the granule that is being counted: rows, their codes, their groups.
+    picked: Vec<u32>,
     codes: Vec<u32>,
     group_of: Vec<u32>,
 }
@@ -257,16 +251,21 @@ impl Counted {
         memory: &mut Memory,
     ) -> Result<(), Error> {
         let fault = file::of(Path::new("rows"));
+        let too_many = || Error::TooManyGroups(wanted.groups_max);
+        let mut picked = std::mem::take(&mut self.picked);
+        picked.clear();
+        picked.extend((0..rows.len() as u32).filter(|row| rows[*row as usize]));
         let mut group_of = std::mem::take(&mut self.group_of);
         group_of.clear();
-        group_of.resize(rows.len(), 0);
+        group_of.resize(picked.len(), 0);
+        // One more than the largest code.
+        let mut groups = 1;
         if let Some(bucket_us) = wanted.bucket_us
             && let Data::Number(times) = &source.column(0).map_err(&fault)?.data
         {
             let (mut last, mut code) = (None, 0);
-            for ((group, time), _) in group_of.iter_mut().zip(times).zip(rows).filter(|(_, wanted)| **wanted)
-            {
-                let start = time.div_euclid(bucket_us) * bucket_us;
+            for (group, row) in group_of.iter_mut().zip(&picked) {
+                let start = times[*row as usize].div_euclid(bucket_us) * bucket_us;
                 if last != Some(start) {
                     code = *self.buckets.entry(start).or_insert_with(|| {
                         self.starts.push(start);
@@ -276,88 +275,57 @@ impl Counted {
                 }
                 *group = code;
             }
+            groups = self.starts.len();
         }
         for (level, (place, _)) in wanted.by.iter().enumerate() {
             let vector = source.column(*place).map_err(&fault)?;
-            self.values[level].codes(&vector.data, &vector.nulls, rows, &mut self.codes);
-            if self.values[level].dict.texts.bytes.len() > KEY_BYTES_MAX {
-                return Err(Error::TooManyGroups(wanted.groups_max));
+            self.values[level].codes(&vector.data, &vector.nulls, &picked, &mut self.codes);
+            let dict = &self.values[level].dict.texts;
+            if dict.bytes.len() > KEY_BYTES_MAX || dict.len() > wanted.groups_max {
+                return Err(too_many());
             }
             if level == 0 && wanted.bucket_us.is_none() {
                 std::mem::swap(&mut group_of, &mut self.codes);
+                groups = dict.len() + 1;
                 continue;
             }
             let pairs = &mut self.pairs[level];
-            for ((group, code), _) in
-                group_of.iter_mut().zip(&self.codes).zip(rows).filter(|(_, wanted)| **wanted)
-            {
+            for (group, code) in group_of.iter_mut().zip(&self.codes) {
                 *group = pairs.code(*group, *code);
             }
-            if pairs.all.len() > wanted.groups_max {
-                return Err(Error::TooManyGroups(wanted.groups_max));
-            }
+            groups = pairs.all.len();
         }
-        let most = group_of.iter().copied().max().unwrap_or_default() as usize;
-        if most >= self.groups.len() {
-            // Without a group for no value, as long as there are no more values than groups.
-            if most > wanted.groups_max {
-                return Err(Error::TooManyGroups(wanted.groups_max));
-            }
-            self.groups.resize(most + 1, Group::default());
+        if groups > wanted.groups_max + 1 {
+            return Err(too_many());
         }
-        if self.is_whole(wanted, source, rows, &group_of).map_err(&fault)? {
-            self.group_of = group_of;
-            return Ok(());
-        }
-        for (group, _) in group_of.iter().zip(rows).filter(|(_, wanted)| **wanted) {
-            self.groups[*group as usize].count += 1;
+        if groups > self.groups.len() {
+            self.groups.resize(groups, Group::default());
         }
         if let Some(errors) = &wanted.errors {
             let mut wrong = rows.to_vec();
             errors.narrow(source, memory, &mut wrong).map_err(&fault)?;
-            for (group, _) in group_of.iter().zip(wrong).filter(|(_, wrong)| *wrong) {
-                self.groups[*group as usize].errors += 1;
+            for (group, row) in group_of.iter().zip(&picked) {
+                self.groups[*group as usize].errors += u64::from(wrong[*row as usize]);
             }
+        }
+        for group in &group_of {
+            self.groups[*group as usize].count += 1;
         }
         if let Some(value) = wanted.value {
             let vector = source.column(value).map_err(&fault)?;
             if let Data::Number(numbers) = &vector.data {
-                for (row, (group, number)) in group_of.iter().zip(numbers).enumerate() {
-                    if rows[row] && !vector.is_null(row) {
+                for (group, row) in group_of.iter().zip(&picked) {
+                    if !vector.is_null(*row as usize) {
+                        let number = numbers[*row as usize] as u64;
                         let group = &mut self.groups[*group as usize];
-                        group.sum += u128::from(*number as u64);
-                        group.histogram.add(*number as u64);
+                        group.sum += u128::from(number);
+                        group.histogram.add(number);
                     }
                 }
             }
         }
-        self.group_of = group_of;
+        (self.picked, self.group_of) = (picked, group_of);
         Ok(())
-    }
-
-    /// Counts a granule of which all rows are wanted, which is most of them: one pass without questions. Says whether it
-    /// was one.
-    fn is_whole(
-        &mut self,
-        wanted: &Wanted,
-        source: &mut dyn Source,
-        rows: &[bool],
-        group_of: &[u32],
-    ) -> Result<bool, Fault> {
-        let (Some(value), None) = (wanted.value, &wanted.errors) else { return Ok(false) };
-        let vector = source.column(value)?;
-        let Data::Number(numbers) = &vector.data else { return Ok(false) };
-        if !vector.nulls.is_empty() || rows.contains(&false) {
-            return Ok(false);
-        }
-        let groups = &mut self.groups[..];
-        for (group, number) in group_of.iter().zip(numbers) {
-            let group = &mut groups[*group as usize];
-            group.count += 1;
-            group.sum += u128::from(*number as u64);
-            group.histogram.add(*number as u64);
-        }
-        Ok(true)
     }
 
     /// The groups with their keys.
@@ -538,6 +506,9 @@ impl Store {
                         &mut all,
                         Group { keys: vec![key], bucket_us, count, errors, sum: 0, histogram },
                     );
+                }
+                if all.len() > self.settings.groups_max {
+                    return Err(Error::TooManyGroups(self.settings.groups_max));
                 }
                 if !is_inside {
                     let (start, end) = (whole.0.saturating_mul(MINUTE_US), whole.1.saturating_mul(MINUTE_US));

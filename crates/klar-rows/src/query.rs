@@ -245,7 +245,7 @@ impl Store {
                 );
             }
             if number == 0 {
-                parts.extend(places.blocks.iter().map(|block| Part::Block(block)));
+                parts.extend(places.blocks.iter().map(Part::Block));
             }
             let next = AtomicUsize::new(0);
             let work = |state: &mut T| -> Result<(), Error> {

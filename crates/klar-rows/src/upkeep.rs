@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::block::{Block, Gather};
-use crate::file::{self, Reader, RowFile, Shape};
+use crate::file::{self, Push, Reader, RowFile, Shape};
 use crate::filter::{Compiled, Filter, Memory};
 use crate::place::{self, HOUR_US, Name};
 use crate::store::{Error, Frozen, Hours, Kept, Recovered, Store, at};
@@ -151,9 +151,11 @@ impl Store {
         let mut written = 0;
         // What an earlier attempt did not finish comes first: its records are older.
         written += self.write_frozen()?;
-        let upto = {
+        let (upto, bytes) = {
             let _alone = write(&self.gate);
             let upto = self.wal.turn();
+            // All of these are in files when the rest of this is done.
+            let bytes = self.memory_bytes.load(Ordering::Relaxed);
             for kept in &self.tables {
                 let hours = &mut *write(&kept.hours);
                 for (hour, memory) in std::mem::take(&mut hours.memory) {
@@ -161,10 +163,11 @@ impl Store {
                     hours.frozen.push(Arc::new(Frozen { hour, blocks: memory.into_blocks(), name }));
                 }
             }
-            upto
+            (upto, bytes)
         };
-        *lock(&self.waits_since) = None;
         written += self.write_frozen()?;
+        *lock(&self.waits_since) = None;
+        self.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.wal.commit_all().map_err(at(&self.folder))?;
         self.wal.forget(upto).map_err(at(&self.folder))?;
         Ok(written)
@@ -175,9 +178,7 @@ impl Store {
         for kept in &self.tables {
             let waiting = read(&kept.hours).frozen.clone();
             for frozen in waiting {
-                let mut blocks = |push: &mut dyn FnMut(&Block) -> Result<(), Error>| {
-                    sorted(&frozen.blocks, &kept.shape, push)
-                };
+                let mut blocks = |push: Push| sorted(&frozen.blocks, &kept.shape, push);
                 let (hour, name) = (frozen.hour, frozen.name);
                 let file = RowFile::create(&self.folder, &kept.shape, hour, name, &*self.disk, &mut blocks)?;
                 let mut hours = write(&kept.hours);
@@ -186,9 +187,6 @@ impl Store {
                     hours.files.entry(hour).or_default().push(file);
                     written += 1;
                 }
-                let weight: usize = frozen.blocks.iter().map(|block| block.weight()).sum();
-                let left = |bytes: u64| Some(bytes.saturating_sub(weight as u64));
-                let _ = self.memory_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
             }
         }
         Ok(written)
@@ -256,7 +254,7 @@ impl Store {
     fn merge_files(&self, kept: &Kept, hour: i64, files: &[Arc<RowFile>]) -> Result<(), Error> {
         let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(()) };
         let name = Name { from: first.name.from, to: last.name.to, generation: 0 };
-        let mut blocks = |push: &mut dyn FnMut(&Block) -> Result<(), Error>| merged(files, &kept.shape, push);
+        let mut blocks = |push: Push| merged(files, &kept.shape, push);
         let file = RowFile::create(&self.folder, &kept.shape, hour, name, &*self.disk, &mut blocks)?;
         self.replace(kept, hour, files, file);
         Ok(())
@@ -305,9 +303,8 @@ impl Store {
                 continue;
             }
             let name = Name { generation: file.name.generation + 1, ..file.name };
-            let mut blocks = |push: &mut dyn FnMut(&Block) -> Result<(), Error>| {
-                deletion(file, &kept.shape, &compiled, (from_us, to_us), push).map(|_| ())
-            };
+            let mut blocks =
+                |push: Push| deletion(file, &kept.shape, &compiled, (from_us, to_us), push).map(|_| ());
             let new = RowFile::create(&self.folder, &kept.shape, file.hour, name, &*self.disk, &mut blocks)?;
             file.remove()?;
             self.replace(kept, file.hour, std::slice::from_ref(file), new);
@@ -343,11 +340,7 @@ fn is_even(run: &[Arc<RowFile>]) -> bool {
 }
 
 /// Gives rows of blocks in the order of their time, in granules.
-fn sorted(
-    blocks: &[Arc<Block>],
-    shape: &Shape,
-    push: &mut dyn FnMut(&Block) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn sorted(blocks: &[Arc<Block>], shape: &Shape, push: Push) -> Result<(), Error> {
     let times = || blocks.iter().flat_map(|block| block.times());
     if times().is_sorted() {
         return blocks.iter().try_for_each(|block| push(block));
@@ -375,11 +368,7 @@ fn sorted(
 }
 
 /// Gives rows of files, each of which is sorted, in the order of their time.
-fn merged(
-    files: &[Arc<RowFile>],
-    shape: &Shape,
-    push: &mut dyn FnMut(&Block) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn merged(files: &[Arc<RowFile>], shape: &Shape, push: Push) -> Result<(), Error> {
     let mut readers = Vec::new();
     let mut next: BinaryHeap<Reverse<(i64, usize)>> = BinaryHeap::new();
     for file in files {
@@ -423,7 +412,7 @@ fn deletion(
     shape: &Shape,
     filter: &Compiled,
     (from_us, to_us): (i64, i64),
-    push: &mut dyn FnMut(&Block) -> Result<(), Error>,
+    push: Push,
 ) -> Result<u64, Error> {
     let mut reader = Reader::new(file, file.open(shape)?, shape.table.clone())?;
     let mut memory = Memory::default();

@@ -15,6 +15,9 @@ use crate::texts::{Dict, Texts};
 /// No page is longer when it is unpacked: a block, its last row and what the encoding adds.
 const PAGE_MAX: usize = 256 << 20;
 
+/// Where lists begin, which values are there, and these.
+type Body<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// Reads pages, with buffers that are used again. One for each thread.
 pub struct Pages {
     stored: Vec<u8>,
@@ -43,7 +46,7 @@ impl Pages {
     }
 
     /// Reads a page and unpacks its values. Returns its levels, and these.
-    fn body(&mut self, file: &File, page: &Page) -> Result<(&[u8], &[u8], &[u8]), Fault> {
+    fn body(&mut self, file: &File, page: &Page) -> Result<Body<'_>, Fault> {
         let (length, raw) = (page.length as usize, page.raw as usize);
         let levels = page.repeats as usize + page.levels as usize;
         if length > PAGE_MAX || raw > PAGE_MAX || levels > length {
@@ -205,7 +208,8 @@ fn values_of(
             match (texts, numbers) {
                 (Some(dict), _) => {
                     let below = dict.texts.len() as u32;
-                    codes.iter().all(|code| *code < below).then_some(Data::Dict(codes, dict))?
+                    (!codes.iter().fold(false, |is_wrong, code| is_wrong | (*code >= below)))
+                        .then_some(Data::Dict(codes, dict))?
                 }
                 (_, Some(numbers)) => {
                     let found: Option<Vec<i64>> =

@@ -297,6 +297,7 @@ fn memory_takes_so_much_and_no_more() {
     let taken = (0..100).find(|_| store.append(&batch).is_err()).unwrap();
     assert!((1..10).contains(&taken));
     store.maintain(START).unwrap();
+    assert_eq!(store.statistics().memory_bytes, 0);
     store.append(&batch).unwrap();
     assert_eq!(all(&store).len() as u64, (taken + 1) * 50);
 }

@@ -38,8 +38,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A question, and what it means for a row.
-fn questions() -> Vec<(Filter, fn(&Row) -> bool)> {
+/// A filter, and what it means for a row.
+type Question = (Filter, fn(&Row) -> bool);
+
+fn questions() -> Vec<Question> {
     let all = |filters: &[Filter]| Filter::All(filters.to_vec());
     vec![
         (Filter::compare("status", Op::Ge, 500), |row| row.status >= 500),

@@ -91,7 +91,7 @@ fn other_readers_see_the_same_rows() {
         let row = |place: u64| {
             let number = batch * 40_000 + place;
             let mut row = Row::new(START + (number * 20_000) as i64, number);
-            if batch > 0 && number % 2 == 0 {
+            if batch > 0 && number.is_multiple_of(2) {
                 row.route = Some(format!("/one/{}", number % if batch == 1 { 1000 } else { 160_000 }));
             }
             row
