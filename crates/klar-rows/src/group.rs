@@ -171,12 +171,17 @@ impl Values {
             }
             let fresh = || (dict.clone(), vec![0; dict.texts.len()]);
             let known = &mut self.known.entry(Arc::as_ptr(dict).addr()).or_insert_with(fresh).1;
-            for row in picked {
-                let code = codes[*row as usize] as usize;
-                if known[code] == 0 {
-                    known[code] = self.dict.code(dict.texts.get(code)) + 1;
+            let mut code_of = |code: u32| {
+                let known = &mut known[code as usize];
+                if *known == 0 {
+                    *known = self.dict.code(dict.texts.get(code as usize)) + 1;
                 }
-                out.push(known[code]);
+                *known
+            };
+            if picked.len() == codes.len() {
+                out.extend(codes.iter().map(|code| code_of(*code)));
+            } else {
+                out.extend(picked.iter().map(|row| code_of(codes[*row as usize])));
             }
         } else {
             let rows = picked.iter().map(|row| *row as usize);
@@ -314,12 +319,19 @@ impl Counted {
         if let Some(value) = wanted.value {
             let vector = source.column(value).map_err(&fault)?;
             if let Data::Number(numbers) = &vector.data {
-                for (group, row) in group_of.iter().zip(&picked) {
-                    if !vector.is_null(*row as usize) {
-                        let number = numbers[*row as usize] as u64;
-                        let group = &mut self.groups[*group as usize];
-                        group.sum += u128::from(number);
-                        group.histogram.add(number);
+                let groups = &mut self.groups[..];
+                let mut add = |group: u32, number: i64| {
+                    let group = &mut groups[group as usize];
+                    group.sum += u128::from(number as u64);
+                    group.histogram.add(number as u64);
+                };
+                if vector.nulls.is_empty() && picked.len() == rows.len() {
+                    group_of.iter().zip(numbers).for_each(|(group, number)| add(*group, *number));
+                } else {
+                    for (group, row) in
+                        group_of.iter().zip(&picked).filter(|(_, row)| !vector.is_null(**row as usize))
+                    {
+                        add(*group, numbers[*row as usize]);
                     }
                 }
             }

@@ -4,7 +4,7 @@
 //! disk. [`Store::maintain`] writes what is in memory to files. Whoever reads holds on to blocks and files, and then
 //! needs no lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -205,6 +205,8 @@ pub(crate) struct Hours {
     pub memory: BTreeMap<i64, Memory>,
     pub frozen: Vec<Arc<Frozen>>,
     pub files: BTreeMap<i64, Vec<Arc<RowFile>>>,
+    /// Hours with a file that is damaged and was left out: one that is merged over it would stand for it.
+    pub damaged: HashSet<i64>,
     pub retired_rows: u64,
 }
 

@@ -68,7 +68,10 @@ pub(crate) fn open_table(folder: &Path, table: Table, recovered: &mut Recovered)
             }
             match RowFile::find(path, *name, hour, &shape) {
                 Ok(file) => files.push(Arc::new(file)),
-                Err(error) => recovered.notes.push(format!("{error}; the file is left out")),
+                Err(error) => {
+                    recovered.notes.push(format!("{error}; the file is left out"));
+                    hours.damaged.insert(hour);
+                }
             }
         }
         for side in sides.iter().filter(|side| !side.with_extension("parquet").is_file() && side.is_file()) {
@@ -231,7 +234,10 @@ impl Store {
     /// Merges files of an hour: all of one that is over, and those of one that goes on when there are many.
     fn merge(&self, now_us: i64, done: &mut Upkeep) -> Result<(), Error> {
         for kept in &self.tables {
-            let hours: Vec<i64> = read(&kept.hours).files.keys().copied().collect();
+            let hours: Vec<i64> = {
+                let hours = read(&kept.hours);
+                hours.files.keys().filter(|hour| !hours.damaged.contains(hour)).copied().collect()
+            };
             for hour in hours {
                 let files = read(&kept.hours).files.get(&hour).cloned().unwrap_or_default();
                 let is_over = (hour + 1) * HOUR_US + us(self.settings.close_after) <= now_us;

@@ -18,6 +18,9 @@ const PAGE_MAX: usize = 256 << 20;
 /// Where lists begin, which values are there, and these.
 type Body<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
+/// No granule has more entries of maps: a row has 1024 at most.
+const ENTRIES_MAX: usize = ROWS_MAX << 10;
+
 /// Reads pages, with buffers that are used again. One for each thread.
 pub struct Pages {
     stored: Vec<u8>,
@@ -161,7 +164,7 @@ impl Pages {
     }
 
     fn map(&mut self, file: &File, names: &Page, texts: &Page, rows: usize) -> Result<Vector, Fault> {
-        if names.values as usize > PAGE_MAX {
+        if names.values as usize > ENTRIES_MAX || names.nulls > names.values {
             return Err(Fault::Damaged(CUT));
         }
         let (count, there) = (names.values as usize, (names.values - names.nulls) as usize);

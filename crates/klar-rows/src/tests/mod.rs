@@ -122,7 +122,7 @@ impl Row {
             size: number << 50 | number,
             shift: some(4).then(|| -(number as i64) * 77),
             share: some(5).then_some(number as f64 / 7.0 - 3.0),
-            is_ok: some(6).then_some(number % 2 == 0),
+            is_ok: some(6).then_some(number.is_multiple_of(2)),
             span: some(7).then(|| (number * 31).to_be_bytes()),
             trace: (u128::from(number) << 64 | u128::from(number.wrapping_mul(99))).to_le_bytes(),
             attrs: some(8).then(|| {

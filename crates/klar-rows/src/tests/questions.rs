@@ -235,7 +235,7 @@ fn several_threads_append_maintain_and_ask_at_once() {
         while writers.iter().any(|writer| !writer.is_finished()) {
             let count = store.count(&all_time()).unwrap().0;
             // Batches are there as a whole, and none leaves.
-            assert!(count >= last && count % 10 == 0, "{last} {count}");
+            assert!(count >= last && count.is_multiple_of(10), "{last} {count}");
             last = count;
         }
         upkeep.join().unwrap();
