@@ -99,6 +99,23 @@ pub fn from_pypi(package: &str, program: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// A Python with readers of Parquet, which have to see the same rows as klar: installed once, as above.
+pub fn readers() -> Result<PathBuf> {
+    let folder = std::path::absolute(target()?.join("tools/readers"))?;
+    let python = folder.join("bin/python");
+    if output(Command::new(&python).args(["-c", "import pyarrow.parquet, duckdb"])).is_err() {
+        say("installing pyarrow and DuckDB");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        run(Command::new(folder.join("bin/pip")).args([
+            "install",
+            "--quiet",
+            "pyarrow==26.0.1",
+            "duckdb==2.0.0",
+        ]))?;
+    }
+    Ok(python)
+}
+
 fn install(packages: &[&str], is_root: bool) -> Result<()> {
     // A package that starts its server right away would take the standard port, and memory, for nothing.
     let policy = Path::new("/usr/sbin/policy-rc.d");

@@ -24,7 +24,10 @@ pub fn test(fast: bool) -> Result<()> {
     }
     say("tests");
     run(cargo().args(["build", "--quiet", "--package", "klar"]))?;
-    run(cargo().args(["nextest", "run", "--workspace", "--no-fail-fast", "--status-level", "slow"]))?;
+    let readers = install::readers()?;
+    run(cargo()
+        .args(["nextest", "run", "--workspace", "--no-fail-fast", "--status-level", "slow"])
+        .env("KLAR_READERS_PYTHON", readers))?;
     say("doc tests");
     run(cargo().args(["test", "--quiet", "--workspace", "--doc"]))?;
     if !fast {
