@@ -20,8 +20,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         &ToSee::World(World { apps: Vec::new(), key: Some(Secret::new("bench".into())) }),
         &[],
     )?;
-    let options =
-        klar_see::Options { folder: folder.into(), reads: Vec::new(), allowed: Vec::new(), sandbox: true };
+    let options = klar_see::Options {
+        apps: format!("{folder}/apps").into(),
+        folder: folder.into(),
+        allowed: Vec::new(),
+        sandbox: true,
+    };
     klar_see::run(there, None, vec![TcpListener::bind(("127.0.0.1", port))?], options)?;
     drop(here);
     Ok(())

@@ -8,19 +8,23 @@
 //! route, `red.rs` counts, `state.rs` holds all of it together with what the core says there is; `host.rs` and
 //! `processes.rs` look at the machine and at what instances use. Every few seconds all of that becomes a `sheet.rs`, which
 //! `recorder.rs` writes into the store ([`klar_tsdb`]). What apps count themselves they are asked for (`scrape.rs`,
-//! `exposition.rs`). `serve/` answers: Prometheus' API in its own language
+//! `exposition.rs`).
+//! Each request and each line that an instance says (`logs.rs`) is a row (`rows.rs`), kept in Parquet files
+//! ([`klar_rows`]). `serve/` answers: Prometheus' API in its own language
 //! ([`klar_promql`]), `/metrics`, and remote write.
 //!
 //! **Invariant:** nothing that comes from outside makes more than a bounded number of series, routes or bytes in memory.
 
 mod exposition;
 mod host;
+mod logs;
 mod processes;
 mod proto;
 mod record;
 mod recorder;
 mod red;
 mod routes;
+mod rows;
 mod scrape;
 mod serve;
 mod sheet;
@@ -59,8 +63,8 @@ const NICE: i32 = 10;
 pub struct Options {
     /// Where everything is kept; it must be there and its own.
     pub folder: PathBuf,
-    /// What else may be read: the output of instances.
-    pub reads: Vec<PathBuf>,
+    /// The folder of all apps, in which their output is.
+    pub apps: PathBuf,
     /// The users who may ask at the Unix socket.
     pub allowed: Vec<u32>,
     /// Give up every right that it does not need. Off only in tests that run inside another program.
@@ -85,6 +89,9 @@ pub enum SeeError {
     /// The store could not be opened.
     #[error("telemetry cannot open what it has kept: {0}")]
     Store(#[from] klar_tsdb::Error),
+    /// The store of rows could not be opened.
+    #[error("telemetry cannot open the rows that it has kept: {0}")]
+    Rows(String),
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> SeeError {
@@ -95,6 +102,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> SeeError {
 pub(crate) struct Shared {
     folder: PathBuf,
     store: Arc<Store>,
+    rows: rows::Rows,
     state: Mutex<State>,
     known: Mutex<serve::Known>,
 }
@@ -137,6 +145,15 @@ impl Shared {
             "Samples in blocks on disk.",
             found.block_samples as f64,
         );
+        for (table, rows, bytes) in self.rows.size() {
+            let labels = [("table", &*table)];
+            sheet.family("klar_see_rows", Gauge, "Rows that are kept.").point(&labels, rows as f64);
+            sheet
+                .family("klar_see_rows_bytes", Gauge, "What rows take on disk.")
+                .point(&labels, bytes as f64);
+        }
+        let lost = self.rows.lost.load(std::sync::atomic::Ordering::Relaxed) as f64;
+        sheet.single("klar_see_rows_lost_total", Counter, "Rows that could not be kept.", lost);
         let samples =
             sheet.family("klar_see_samples_total", Counter, "Samples that came, by what became of them.");
         for (verdict, count) in klar_tsdb::Verdict::ALL.iter().zip(found.verdicts) {
@@ -165,9 +182,13 @@ pub fn run(
         vec!["off: telemetry runs inside another program".to_owned()]
     };
     let store = open(&options)?;
+    let (rows, notes) =
+        rows::Rows::open(&options.folder.join("rows")).map_err(|error| SeeError::Rows(error.to_string()))?;
+    notes.iter().for_each(|note| eprintln!("klar see: {note}"));
     let shared = Arc::new(Shared {
         folder: options.folder.clone(),
         store: Arc::new(store),
+        rows,
         state: Mutex::default(),
         known: Mutex::default(),
     });
@@ -183,6 +204,12 @@ pub fn run(
         let work = move || scrape_for_ever(&shared, &scraper_asleep);
         std::thread::Builder::new().name("scraper".into()).spawn(work).map_err(system("start a thread"))?
     };
+    let (wake_keeper, keeper_asleep) = std::sync::mpsc::channel::<()>();
+    let keeper = {
+        let (shared, apps) = (shared.clone(), options.apps.clone());
+        let work = move || keep_rows(&shared, &apps, &keeper_asleep);
+        std::thread::Builder::new().name("rows".into()).spawn(work).map_err(system("start a thread"))?
+    };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = {
         let shared = shared.clone();
@@ -194,9 +221,9 @@ pub fn run(
         std::thread::Builder::new().name("serve".into()).spawn(work).map_err(system("start a thread"))?
     };
     let heard = hear(&shared, &control);
-    drop((wake, wake_scraper, stop));
+    drop((wake, wake_scraper, wake_keeper, stop));
     // What they could not do they have said themselves.
-    let _ = (recorder.join(), scraper.join(), server.join());
+    let _ = (recorder.join(), scraper.join(), keeper.join(), server.join());
     heard.map_err(system("hear the core"))
 }
 
@@ -232,7 +259,11 @@ fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         match Lines::read(frame) {
-            Ok(lines) => shared.state().count(&lines),
+            Ok(lines) => {
+                shared
+                    .state()
+                    .count(&lines, |record, whose, route| shared.rows.request(record, whose, route));
+            }
             Err(message) => match serde_json::from_slice(&message) {
                 Ok(ToSee::World(world)) => shared.state().set_world(world, &shared.folder),
                 Ok(ToSee::Pulse(pulse)) => shared.state().set_pulse(pulse),
@@ -315,6 +346,48 @@ fn scrape_for_ever(shared: &Shared, asleep: &std::sync::mpsc::Receiver<()>) {
     }
 }
 
+/// Takes in what instances say, makes rows findable, and keeps them.
+fn keep_rows(shared: &Shared, apps: &std::path::Path, asleep: &std::sync::mpsc::Receiver<()>) {
+    /// How often files are looked at.
+    const LOOK: Duration = Duration::from_millis(250);
+    /// How often rows are put on disk, and files written.
+    const KEEP: Duration = Duration::from_secs(1);
+    let mut tails = logs::Tails::open(&shared.folder);
+    let mut kept = std::time::Instant::now();
+    let mut upto = None;
+    let mut before = None;
+    loop {
+        let keys: Vec<_> = shared.state().world().apps.iter().map(|app| app.key.clone()).collect();
+        let mut more = false;
+        for key in &keys {
+            more |= tails.read(apps, key, &shared.rows);
+        }
+        upto = shared.rows.hand_in().or(upto);
+        let pause = if more { Duration::ZERO } else { LOOK };
+        let ended = asleep.recv_timeout(pause) != Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        if ended {
+            upto = shared.rows.hand_in().or(upto);
+        }
+        if ended || kept.elapsed() >= KEEP {
+            kept = std::time::Instant::now();
+            let committed = upto.take().map_or(Ok(()), |upto| shared.rows.commit(upto));
+            let done =
+                committed.and_then(|()| shared.rows.maintain(now_ms())).map_err(|error| error.to_string());
+            let written = tails.write(&shared.folder);
+            let trouble = done.err().or_else(|| written.err().map(|error| error.to_string()));
+            if trouble != before
+                && let Some(trouble) = &trouble
+            {
+                eprintln!("klar see: rows: {trouble}");
+            }
+            before = trouble;
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
 fn open(options: &Options) -> Result<Store, SeeError> {
     let begun = std::time::Instant::now();
     let folder = options.folder.join("metrics");
@@ -345,7 +418,7 @@ fn be_polite() -> io::Result<()> {
 /// Gives up everything but this: it may serve sockets that it was given, keep files beneath its own folder, and read what
 /// instances say and what the kernel says of the machine.
 fn lock_in(options: &Options) -> Result<Vec<String>, SeeError> {
-    let mut read = options.reads.clone();
+    let mut read = vec![options.apps.clone()];
     read.extend(
         ["/proc", "/sys/devices/system/cpu", "/etc/localtime", "/usr/share/zoneinfo"].map(PathBuf::from),
     );

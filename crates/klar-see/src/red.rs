@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use klar_base::signal::{CacheOutcome, DecidedBy, WafVerdict};
+use klar_base::signal::{CacheOutcome, DecidedBy};
 
 use crate::record::Record;
 use crate::routes::Routes;
+use crate::rows::{cache_name, verdict_name};
 use crate::sheet::{Kind, Sheet};
 
 /// Upper bounds of the buckets of durations, in seconds: those that OpenTelemetry advises for `http.server.request.duration`,
@@ -79,8 +80,8 @@ impl Red {
         new
     }
 
-    /// Counts a request.
-    pub fn count(&mut self, whose: Whose<'_>, record: &Record<'_>, routes: &mut Routes) {
+    /// Counts a request, and says which route it is of.
+    pub fn count(&mut self, whose: Whose<'_>, record: &Record<'_>, routes: &mut Routes) -> Arc<str> {
         let pattern = record.route.as_deref();
         let route = match pattern {
             // What the edge refused says nothing of what there is.
@@ -101,28 +102,18 @@ impl Red {
             route: self.text(&route),
         };
         if let Some(finding) = &record.waf {
-            let verdict = match finding.verdict {
-                WafVerdict::Blocked => "blocked",
-                WafVerdict::Detected => "detected",
-                WafVerdict::Noted => "noted",
-            };
+            let verdict = verdict_name(finding.verdict);
             *self.waf.entry((sort.app.clone(), sort.env.clone(), verdict)).or_default() += 1;
         }
         if let Some(outcome) = record.cache {
-            let outcome = match outcome {
-                CacheOutcome::Hit => "hit",
-                CacheOutcome::Miss => "miss",
-                CacheOutcome::Stale => "stale",
-                CacheOutcome::Revalidated => "revalidated",
-                CacheOutcome::Bypass => "bypass",
-                CacheOutcome::Refresh => "refresh",
-            };
-            *self.cache.entry((sort.app.clone(), sort.env.clone(), outcome)).or_default() += 1;
+            let name = cache_name(outcome);
+            *self.cache.entry((sort.app.clone(), sort.env.clone(), name)).or_default() += 1;
             // Nobody waited for it.
-            if outcome == "refresh" {
-                return;
+            if outcome == CacheOutcome::Refresh {
+                return sort.route;
             }
         }
+        let route = sort.route.clone();
         let of = self.sorts.entry(sort).or_default();
         let status = if (100..600).contains(&record.status) { record.status } else { 0 };
         let requests = of.requests.entry((method(&record.method), status)).or_insert_with(|| {
@@ -136,6 +127,7 @@ impl Red {
         of.bytes_in = of.bytes_in.saturating_add(record.bytes_in);
         of.bytes_out = of.bytes_out.saturating_add(record.bytes_out);
         of.aborted += u64::from(record.aborted);
+        route
     }
 
     /// Forgets what was counted of apps and releases that are no longer there.

@@ -92,8 +92,8 @@ impl State {
         self.pulse = pulse;
     }
 
-    /// Counts requests.
-    pub fn count(&mut self, lines: &Lines) {
+    /// Counts requests, and shows each one with whose it is and its route.
+    pub fn count(&mut self, lines: &Lines, mut each: impl FnMut(&Record<'_>, Whose<'_>, &str)) {
         for (app, json) in lines.iter() {
             let Ok(record) = serde_json::from_slice::<Record<'_>>(json) else {
                 self.unread += 1;
@@ -108,11 +108,14 @@ impl State {
             else {
                 // Of a host that no app has.
                 let whose = Whose { app: "", env: "", service: "", release: "" };
-                self.red.count(whose, &record, &mut Routes::default());
+                let route = self.red.count(whose, &record, &mut Routes::default());
+                each(&record, whose, &route);
                 continue;
             };
             let (app, env) = (key.app.to_string(), key.env.to_string());
-            self.red.count(Whose { app: &app, env: &env, service, release }, &record, routes);
+            let whose = Whose { app: &app, env: &env, service, release };
+            let route = self.red.count(whose, &record, routes);
+            each(&record, whose, &route);
         }
     }
 

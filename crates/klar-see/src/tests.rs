@@ -77,7 +77,7 @@ impl Running {
         let unix = UnixListener::bind(&socket).unwrap();
         let options = crate::Options {
             folder: folder.path().join("state"),
-            reads: Vec::new(),
+            apps: folder.path().join("apps"),
             allowed: vec![nix::unistd::geteuid().as_raw()],
             sandbox: false,
         };
@@ -240,6 +240,73 @@ fn nobody_reads_without_the_key() {
         let answer = see.ask(key, method, target, body);
         assert_eq!(answer.0, status, "{key:?} {method} {target}: {}", answer.1);
     }
+    see.end();
+}
+
+/// The id of a request leads to what is known of it, and to the lines that name it.
+#[test]
+fn an_id_leads_from_the_request_to_its_lines() {
+    let folder = Folder::new("trace");
+    let logs = folder.path().join("apps/shop.prod/logs/api");
+    std::fs::create_dir_all(&logs).unwrap();
+    let now = jiff::Timestamp::now();
+    let id = format!("{:012x}{:020x}", now.as_millisecond(), 7);
+    let lines = format!(
+        "{now} stdout F {{\"level\":\"info\",\"msg\":\"cart {id}\"}}\n{now} stderr F ERROR another request\n"
+    );
+    std::fs::write(logs.join("api.7.log"), lines).unwrap();
+    let see = Running::start(&folder);
+    let record = record::json("/orders/1", 500, 900)
+        .replace("\"0192\"", &format!("\"{id}\""))
+        .replace("1750000000000", &now.as_millisecond().to_string());
+    let mut frame = lines::head(0);
+    writeln!(frame, "shop.prod {record}").unwrap();
+    wire::send_text(see.core.as_ref().unwrap(), &frame, &[]).unwrap();
+    let trace = see.until("both are there", |see| {
+        let (status, body) = see.ask(Some(KEY), "GET", &format!("/klar/v1/trace?id={id}"), b"");
+        assert!(matches!(status, 200 | 401), "{body}");
+        let found: Value = serde_json::from_str(&body).ok()?;
+        let is_there = |what: &str| found[what].as_array().is_some_and(|rows| rows.len() == 1);
+        (is_there("requests") && is_there("lines")).then_some(found)
+    });
+    let request = &trace["requests"][0];
+    for (name, value) in [
+        ("id", Value::from(id.as_str())),
+        ("route", "/orders/{id}".into()),
+        ("status", 500.into()),
+        ("duration_us", 900.into()),
+        ("client", "127.0.0.1".into()),
+        ("release", "8e359c5cd8f2".into()),
+        ("instance", "api.7".into()),
+    ] {
+        assert_eq!(request[name], value, "{name} of {request}");
+    }
+    assert_eq!(
+        (&trace["lines"][0]["level"], &trace["lines"][0]["service"]),
+        (&Value::from("info"), &Value::from("api"))
+    );
+    let find = |target: &str| {
+        let (status, body) = see.ask(Some(KEY), "GET", target, b"");
+        (status, serde_json::from_str::<Value>(&body).unwrap()["rows"].as_array().map_or(0, Vec::len))
+    };
+    for (target, found) in [
+        ("/klar/v1/requests?app=shop&env=prod", (200, 1)),
+        ("/klar/v1/requests?status=5xx&route=/orders/%7Bid%7D", (200, 1)),
+        ("/klar/v1/requests?status=404", (200, 0)),
+        ("/klar/v1/requests?slower_ms=1", (200, 0)),
+        ("/klar/v1/requests?contains=orders", (200, 1)),
+        ("/klar/v1/logs?app=shop", (200, 2)),
+        ("/klar/v1/logs?level=error", (200, 1)),
+        ("/klar/v1/logs?matches=an.ther", (200, 1)),
+        ("/klar/v1/logs?matches=(", (400, 0)),
+        ("/klar/v1/requests?id=1", (400, 0)),
+        ("/klar/v1/requests?status=x", (400, 0)),
+        ("/klar/v1/trace", (400, 0)),
+        ("/klar/v1/nothing", (404, 0)),
+    ] {
+        assert_eq!(find(target), found, "{target}");
+    }
+    assert_eq!(see.ask(Some(TOKEN), "GET", "/klar/v1/logs", b"").0, 403);
     see.end();
 }
 

@@ -260,7 +260,7 @@ pub enum Verb {
         #[arg(long)]
         folder: PathBuf,
         #[arg(long)]
-        reads: Vec<PathBuf>,
+        apps: PathBuf,
         #[arg(long)]
         allow: Vec<u32>,
         /// A listening socket for TCP was handed over, too

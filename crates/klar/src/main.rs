@@ -82,7 +82,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
             host::edge(core_uid, static_root, cache_folder)
         }
         Some(Verb::Edge { .. }) => Err(edge::nothing_wanted()),
-        Some(Verb::See { folder, reads, allow, tcp }) => host::see(folder, reads, allow, tcp),
+        Some(Verb::See { folder, apps, allow, tcp }) => host::see(folder, apps, allow, tcp),
         Some(Verb::Shim { .. }) => host::shim(),
         Some(Verb::Assets { out }) => host::assets(&out),
         Some(Verb::Images { memory, time }) => host::images(memory, time),

@@ -254,7 +254,7 @@ impl Core {
         let (here, there) = UnixStream::pair()?;
         let mut descriptors: Vec<OwnedFd> = vec![there.into()];
         let mut args = vec!["see".to_owned(), "--folder".into(), folder.to_string_lossy().into_owned()];
-        args.extend(["--reads".into(), self.layout.apps().to_string_lossy().into_owned()]);
+        args.extend(["--apps".into(), self.layout.apps().to_string_lossy().into_owned()]);
         for uid in [0, nix::unistd::geteuid().as_raw()] {
             args.extend(["--allow".into(), uid.to_string()]);
         }

@@ -5,6 +5,7 @@
 //! as a bearer token or as the password of basic authentication. The key of the host reads and writes everything, the
 //! token of an app only writes, as that app.
 
+mod find;
 mod params;
 mod prometheus;
 mod write;
@@ -215,7 +216,10 @@ impl Server {
             "/metrics" => {
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.sheet().text())
             }
-            _ => prometheus::answer(&shared, &path, &params, &is_gone),
+            _ => match path.strip_prefix("/klar/v1/") {
+                Some(what) => find::answer(&shared, what, &params),
+                None => prometheus::answer(&shared, &path, &params, &is_gone),
+            },
         })
         .await
     }

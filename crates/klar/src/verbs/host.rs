@@ -160,11 +160,11 @@ pub fn edge(core_uid: u32, static_roots: Vec<PathBuf>, cache_folder: Option<Path
 }
 
 /// Telemetry.
-pub fn see(folder: PathBuf, reads: Vec<PathBuf>, allowed: Vec<u32>, tcp: bool) -> Result<(), Trouble> {
+pub fn see(folder: PathBuf, apps: PathBuf, allowed: Vec<u32>, tcp: bool) -> Result<(), Trouble> {
     let control = UnixStream::from(inherited(3)?);
     let unix = std::os::unix::net::UnixListener::from(inherited(4)?);
     let tcp = if tcp { vec![std::net::TcpListener::from(inherited(5)?)] } else { Vec::new() };
-    let options = klar_see::Options { folder, reads, allowed, sandbox: true };
+    let options = klar_see::Options { folder, apps, allowed, sandbox: true };
     klar_see::run(control, Some(unix), tcp, options).map_err(broken)
 }
 

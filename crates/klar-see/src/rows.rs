@@ -1,0 +1,351 @@
+//! Requests and lines of logs, each as a row, in Parquet files that any other program can read.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Mutex;
+
+use klar_base::signal::{CacheOutcome, DecidedBy, WafVerdict};
+use klar_rows::{
+    BadRow, BadTable, Batch, Budget, Cell, Column, Error, Filter, Kind, Op, Order, Select, Settings, Store,
+    Table, Value,
+};
+use serde_json::{Map, Value as Json};
+
+use crate::logs::Line;
+use crate::record::Record;
+use crate::red::Whose;
+
+/// The table of requests.
+pub const ACCESS: &str = "access";
+/// The table of lines.
+pub const LOG: &str = "log";
+/// What rows in memory may take before no more are taken.
+const MEMORY_MAX: u64 = 96 << 20;
+/// What all files may take: the oldest go first.
+const KEEP_BYTES: u64 = 10 << 30;
+/// Threads for one question.
+const THREADS: usize = 2;
+/// Rows that one answer has at most.
+pub const LIMIT_MAX: usize = 10_000;
+/// The longest piece of a path and of a line that is kept, in bytes.
+const TEXT_MAX: usize = 16 << 10;
+
+fn tables() -> Result<Vec<Table>, BadTable> {
+    let access = vec![
+        Column::new("ts", Kind::Time),
+        Column::new("app", Kind::Dict),
+        Column::new("env", Kind::Dict),
+        Column::new("id", Kind::Fixed16).searchable(),
+        Column::new("route", Kind::Dict),
+        Column::new("method", Kind::Dict),
+        Column::new("path", Kind::Text).searchable(),
+        Column::new("host", Kind::Dict),
+        Column::new("status", Kind::U16),
+        Column::new("duration_us", Kind::U64),
+        Column::new("bytes_in", Kind::U64),
+        Column::new("bytes_out", Kind::U64),
+        Column::new("client", Kind::Fixed16).searchable(),
+        Column::new("protocol", Kind::Dict),
+        Column::new("service", Kind::Dict).optional(),
+        Column::new("instance", Kind::Dict).optional(),
+        Column::new("release", Kind::Dict).optional(),
+        Column::new("decided_by", Kind::Dict),
+        Column::new("cache", Kind::Dict).optional(),
+        Column::new("waf", Kind::Dict).optional(),
+        Column::new("attempts", Kind::U16),
+        Column::new("aborted", Kind::Bool),
+        Column::new("error", Kind::Text).optional(),
+        Column::new("user_agent", Kind::Dict).optional(),
+    ];
+    let log = vec![
+        Column::new("ts", Kind::Time),
+        Column::new("app", Kind::Dict),
+        Column::new("env", Kind::Dict),
+        Column::new("service", Kind::Dict),
+        Column::new("instance", Kind::Dict),
+        Column::new("stream", Kind::Dict),
+        Column::new("level", Kind::Dict).optional(),
+        Column::new("body", Kind::Text).searchable(),
+    ];
+    Ok(vec![Table::new(ACCESS, access)?, Table::new(LOG, log)?])
+}
+
+/// Why rows cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// A table that cannot be.
+    #[error(transparent)]
+    Table(#[from] BadTable),
+}
+
+/// See the [module](self).
+pub struct Rows {
+    store: Store,
+    access: Mutex<Batch>,
+    log: Mutex<Batch>,
+    /// Rows that were not taken.
+    pub lost: std::sync::atomic::AtomicU64,
+}
+
+impl Rows {
+    /// In a folder, which is made if it is missing. Also gives what was wrong in it.
+    ///
+    /// # Errors
+    /// The disk, or somebody else who has it open.
+    pub fn open(folder: &Path) -> Result<(Self, Vec<String>), OpenError> {
+        let settings = Settings {
+            memory_max: MEMORY_MAX,
+            keep_bytes: Some(KEEP_BYTES),
+            threads: THREADS,
+            ..Settings::default()
+        };
+        let (store, recovered) = Store::open(folder, tables()?, settings)?;
+        let (access, log) = (Mutex::new(store.batch(ACCESS)?), Mutex::new(store.batch(LOG)?));
+        Ok((Self { store, access, log, lost: 0.into() }, recovered.notes))
+    }
+
+    /// Adds a request. It can be found once [`Rows::hand_in`] was called.
+    pub fn request(&self, record: &Record<'_>, whose: Whose<'_>, route: &str) {
+        let (mut id, mut client) = ([0; 16], [0; 16]);
+        if !from_hex(&record.request_id, &mut id) {
+            id = [0; 16];
+        }
+        if let Ok(address) = record.client.parse::<IpAddr>() {
+            client = match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+        }
+        let instance = record.upstream.as_deref().unwrap_or_default();
+        // `shop.prod.api.7` is `api.7` here.
+        let instance = instance.splitn(3, '.').nth(2).unwrap_or_default();
+        let optional = |text| if str::is_empty(text) { Value::Null } else { Value::Text(text) };
+        let row = [
+            time(record.time_unix_ms),
+            Value::Text(whose.app),
+            Value::Text(whose.env),
+            Value::Bytes(&id),
+            Value::Text(route),
+            Value::Text(cut(&record.method, 32)),
+            Value::Text(cut(&record.path, TEXT_MAX)),
+            Value::Text(cut(&record.host, 255)),
+            Value::Unsigned(record.status.into()),
+            Value::Unsigned(record.duration_us),
+            Value::Unsigned(record.bytes_in),
+            Value::Unsigned(record.bytes_out),
+            Value::Bytes(&client),
+            Value::Text(cut(&record.protocol, 16)),
+            optional(whose.service),
+            optional(instance),
+            optional(whose.release),
+            Value::Text(match record.decided_by {
+                DecidedBy::App => "app",
+                DecidedBy::Edge => "edge",
+                DecidedBy::Refused => "refused",
+                DecidedBy::Failed => "failed",
+            }),
+            record.cache.map_or(Value::Null, |outcome| Value::Text(cache_name(outcome))),
+            record.waf.as_ref().map_or(Value::Null, |finding| Value::Text(verdict_name(finding.verdict))),
+            Value::Unsigned(record.attempts.min(u32::from(u16::MAX)).into()),
+            Value::Bool(record.aborted),
+            optional(cut(record.error.as_deref().unwrap_or_default(), 1024)),
+            optional(cut(record.user_agent.as_deref().unwrap_or_default(), 256)),
+        ];
+        self.push(&self.access, &row);
+    }
+
+    /// Adds a line. It can be found once [`Rows::hand_in`] was called.
+    pub fn line(&self, line: &Line<'_>) {
+        let row = [
+            Value::Signed(line.time_us),
+            Value::Text(line.app),
+            Value::Text(line.env),
+            Value::Text(line.service),
+            Value::Text(line.instance),
+            Value::Text(line.stream),
+            line.level.map_or(Value::Null, Value::Text),
+            Value::Text(cut(line.body, TEXT_MAX)),
+        ];
+        self.push(&self.log, &row);
+    }
+
+    fn push(&self, batch: &Mutex<Batch>, row: &[Value<'_>]) {
+        let mut batch = crate::lock(batch);
+        let mut pushed = batch.push(row);
+        if pushed == Err(BadRow::Full) {
+            self.append(&mut batch);
+            pushed = batch.push(row);
+        }
+        if pushed.is_err() {
+            self.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn append(&self, batch: &mut Batch) -> Option<u64> {
+        if batch.rows() == 0 {
+            return None;
+        }
+        let appended = self.store.append(batch);
+        if appended.is_err() {
+            // A disk that takes nothing for long: better to lose these than to hold up what comes.
+            self.lost.fetch_add(batch.rows() as u64, std::sync::atomic::Ordering::Relaxed);
+        }
+        batch.clear();
+        appended.ok()
+    }
+
+    /// Makes what was added findable.
+    pub fn hand_in(&self) -> Option<u64> {
+        let access = self.append(&mut crate::lock(&self.access));
+        access.max(self.append(&mut crate::lock(&self.log)))
+    }
+
+    /// What was handed in until then is on disk.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn commit(&self, upto: u64) -> Result<(), Error> {
+        self.store.commit(upto)
+    }
+
+    /// Writes files, merges them, removes old ones. To be called about once a second.
+    ///
+    /// # Errors
+    /// The disk; what was not done is done the next time.
+    pub fn maintain(&self, now_ms: i64) -> Result<(), Error> {
+        self.store.maintain(now_ms.saturating_mul(1000)).map(drop)
+    }
+
+    /// How many rows there are, and how many bytes they take.
+    pub fn size(&self) -> Vec<(String, u64, u64)> {
+        let found = self.store.statistics();
+        found.tables.into_iter().map(|table| (table.table, table.rows, table.file_bytes)).collect()
+    }
+
+    /// Rows as JSON objects, and whether that is all.
+    ///
+    /// # Errors
+    /// A filter that cannot be, a file that cannot be read.
+    pub fn find(&self, wanted: &Wanted) -> Result<(Vec<Json>, bool), Error> {
+        let mut select = Select::new(wanted.table, wanted.from_us, wanted.to_us);
+        select.budget = Budget { deadline: Some(wanted.deadline), ..Budget::default() };
+        if !wanted.filters.is_empty() {
+            select.filter = Some(Filter::All(wanted.filters.clone()));
+        }
+        let mut scan = self.store.scan(&select, &[], wanted.order, wanted.limit.min(LIMIT_MAX))?;
+        let mut found = Vec::new();
+        for rows in &mut scan {
+            let rows = rows?;
+            for row in 0..rows.len() {
+                let cells = rows.columns().iter().enumerate();
+                let object: Map<String, Json> = cells
+                    .filter_map(|(place, column)| {
+                        let value = json(&column.name, rows.cell(row, place))?;
+                        Some((column.name.clone(), value))
+                    })
+                    .collect();
+                found.push(Json::Object(object));
+            }
+        }
+        Ok((found, scan.effort().is_partial))
+    }
+}
+
+/// What is looked for.
+#[derive(Debug)]
+pub struct Wanted {
+    pub table: &'static str,
+    pub from_us: i64,
+    pub to_us: i64,
+    pub filters: Vec<Filter>,
+    pub order: Order,
+    pub limit: usize,
+    pub deadline: std::time::Instant,
+}
+
+/// That a column says so.
+pub fn is(column: &str, value: &str) -> Filter {
+    Filter::compare(column, Op::Eq, value)
+}
+
+/// That a request has this name.
+pub fn has_id(id: &str) -> Option<Filter> {
+    let mut bytes = [0; 16];
+    from_hex(id, &mut bytes).then(|| Filter::compare("id", Op::Eq, bytes))
+}
+
+fn json(column: &str, cell: Cell<'_>) -> Option<Json> {
+    Some(match cell {
+        Cell::Null => return None,
+        Cell::Signed(time_us) if column == "ts" => {
+            jiff::Timestamp::from_microsecond(time_us).ok()?.to_string().into()
+        }
+        Cell::Signed(number) => number.into(),
+        Cell::Unsigned(number) => number.into(),
+        Cell::Float(number) => number.into(),
+        Cell::Bool(is) => is.into(),
+        Cell::Text(text) => text.into(),
+        Cell::Bytes(bytes) if column == "client" => {
+            let octets: [u8; 16] = bytes.try_into().ok()?;
+            std::net::Ipv6Addr::from(octets).to_canonical().to_string().into()
+        }
+        Cell::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        Cell::Map(pairs) => pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect::<Map<_, Json>>()
+            .into(),
+    })
+}
+
+fn time<'a>(unix_ms: u64) -> Value<'a> {
+    Value::Signed(i64::try_from(unix_ms).unwrap_or(i64::MAX).saturating_mul(1000))
+}
+
+/// The beginning of a text, so many bytes at most.
+fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+/// Two digits for each byte. `false`: it is something else.
+fn from_hex(text: &str, bytes: &mut [u8; 16]) -> bool {
+    if text.len() != 32 || !text.is_ascii() {
+        return false;
+    }
+    for (place, byte) in bytes.iter_mut().enumerate() {
+        let digits = text.get(2 * place..2 * place + 2).unwrap_or_default();
+        match u8::from_str_radix(digits, 16) {
+            Ok(value) => *byte = value,
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// As it stands in a label and in a row.
+pub fn cache_name(outcome: CacheOutcome) -> &'static str {
+    match outcome {
+        CacheOutcome::Hit => "hit",
+        CacheOutcome::Miss => "miss",
+        CacheOutcome::Stale => "stale",
+        CacheOutcome::Revalidated => "revalidated",
+        CacheOutcome::Bypass => "bypass",
+        CacheOutcome::Refresh => "refresh",
+    }
+}
+
+/// As it stands in a label and in a row.
+pub fn verdict_name(verdict: WafVerdict) -> &'static str {
+    match verdict {
+        WafVerdict::Blocked => "blocked",
+        WafVerdict::Detected => "detected",
+        WafVerdict::Noted => "noted",
+    }
+}
