@@ -138,17 +138,27 @@ impl Client {
         what: &str,
         params: &[(&str, &str)],
     ) -> Result<serde_json::Value, ClientError> {
+        let mut said = self.ask_see(&format!("/api/v1/{what}?{}", query::form(params))).await?;
+        Ok(said["data"].take())
+    }
+
+    async fn ask_see(&self, target: &str) -> Result<serde_json::Value, ClientError> {
         const DURING: &str = "asking telemetry";
-        let request = request(Method::GET, &format!("/api/v1/{what}?{}", query::form(params)), None, empty());
+        let request = request(Method::GET, target, None, empty());
         let answer = self.exchange(&self.see, request, DURING).await?;
         let status = answer.0;
-        let mut said: serde_json::Value =
+        let said: serde_json::Value =
             serde_json::from_slice(&answer.1.bytes(DURING).await?).map_err(|error| broken(DURING, error))?;
         if status.is_success() {
-            return Ok(said["data"].take());
+            return Ok(said);
         }
         let what = said["error"].as_str().unwrap_or("telemetry has no answer").to_owned();
         Err(ClientError::Refused { status, failure: Box::new(Failure::new(what)) })
+    }
+
+    /// Looks for rows that telemetry keeps: `what` is `requests`, `logs` or `trace`.
+    pub async fn find(&self, what: &str, params: &[(&str, &str)]) -> Result<serde_json::Value, ClientError> {
+        self.ask_see(&format!("/klar/v1/{what}?{}", query::form(params))).await
     }
 
     /// Sends an archive; gives the name that a deploy request needs.

@@ -179,7 +179,7 @@ fn requests_become_metrics_that_can_be_asked_for() {
     const ORDERS: &str = r#"http_requests_total{app="shop",env="prod",method="GET",release="8e359c5cd8f2",route="/orders/{id}",service="api",status="500"}"#;
     let found = see.until("requests are counted", |see| {
         let found = see.metrics();
-        (found.get(ORDERS).is_some() && found.get("klar_edge_connections") == Some(&4.0)).then_some(found)
+        (found.contains_key(ORDERS) && found.get("klar_edge_connections") == Some(&4.0)).then_some(found)
     });
     for (name, value) in [
         (ORDERS, 1.0),

@@ -106,7 +106,7 @@ pub enum Verb {
     Ps,
     /// Show what the app says
     #[command(
-        after_help = "Examples:\n  klar logs                 the last lines of everything\n  klar logs web -f          follow one service\n  klar logs -n 500 --instance web.3\n  klar logs --access -f     requests instead of output"
+        after_help = "Examples:\n  klar logs                 the last lines of everything\n  klar logs web -f          follow one service\n  klar logs -n 500 --instance web.3\n  klar logs --access -f     requests instead of output\n  klar logs --grep timeout --since 7d    out of all that is kept\n  klar logs --level error"
     )]
     Logs(Logs),
     /// Show how routes did: requests, errors and times, measured by klar; or answer a query in the language of Prometheus
@@ -114,6 +114,15 @@ pub enum Verb {
         after_help = "Examples:\n  klar metrics                        each route of this app, over the last hour\n  klar metrics --since 24h\n  klar metrics 'sum by (status) (rate(http_requests_total[5m]))'\n  klar metrics --address              for Grafana, promtool and others: an address with its key"
     )]
     Metrics(Metrics),
+    /// Show a request, by the id that its answer has in `x-request-id`, and the lines that name it
+    #[command(
+        after_help = "Examples:\n  klar trace 019a8f0e5c1b7d2e9f3a4b5c6d7e8f90\n  curl -sI https://shop.example/ | grep -i x-request-id"
+    )]
+    Trace {
+        /// 32 digits
+        #[arg(value_name = "ID")]
+        id: String,
+    },
     /// Replace instances by new ones of the same release, one after the other
     #[command(after_help = "Examples:\n  klar restart\n  klar restart worker")]
     Restart {
@@ -490,6 +499,15 @@ pub struct Logs {
     /// Requests instead of output
     #[arg(long, conflicts_with_all = ["service", "instance"])]
     pub access: bool,
+    /// Only lines with this text, out of all that are kept
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["access", "follow"])]
+    pub grep: Option<String>,
+    /// Only lines that are so bad: trace, debug, info, warn, error, fatal
+    #[arg(long, value_name = "LEVEL", conflicts_with_all = ["access", "follow"])]
+    pub level: Option<String>,
+    /// With --grep or --level: how far to look back
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_since)]
+    pub since: std::time::Duration,
 }
 
 /// `klar cache`.

@@ -37,6 +37,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         None | Some(Verb::Status) => see::status(context),
         Some(Verb::Ps) => see::ps(context),
         Some(Verb::Metrics(wanted)) => metrics::metrics(context, &wanted),
+        Some(Verb::Trace { id }) => metrics::trace(context, &id),
         Some(Verb::Logs(wanted)) => see::logs(context, wanted),
         Some(Verb::Doctor) => see::doctor(context),
         Some(Verb::Open { print }) => see::open(context, print),

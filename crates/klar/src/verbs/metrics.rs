@@ -9,7 +9,7 @@ use klar_run::report::Failure;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::Metrics;
+use crate::cli::{Logs, Metrics};
 use crate::context::{Context, Trouble, wait};
 use crate::out::table::{Cell, align, cell};
 use crate::out::{BAD, FAIR, PLAIN, QUIET, STRONG, paint, spark, words};
@@ -344,6 +344,103 @@ impl Overview {
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent >= 10.0 || percent == 0.0 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
+}
+
+/// `klar logs` with something to look for.
+pub fn lines(context: &Context, key: &AppKey, wanted: &Logs) -> Result<(), Trouble> {
+    let since = (words::now_unix_ms() / 1000).saturating_sub(wanted.since.as_secs()).to_string();
+    let (app, env, limit) = (key.app.to_string(), key.env.to_string(), wanted.lines.to_string());
+    let mut params = vec![("app", &*app), ("env", &*env), ("limit", &*limit), ("since", &*since)];
+    let service = wanted.service.as_ref().map(ToString::to_string);
+    let others = [
+        ("service", service.as_deref()),
+        ("instance", wanted.instance.as_deref()),
+        ("contains", wanted.grep.as_deref()),
+        ("level", wanted.level.as_deref()),
+    ];
+    params.extend(others.iter().filter_map(|(name, value)| Some((*name, (*value)?))));
+    let found = wait(context.client().find("logs", &params))??;
+    let rows = found["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
+    // The newest are asked for, and the newest stands last.
+    for row in rows.iter().rev() {
+        if context.printer.json {
+            context.printer.value(row);
+        } else {
+            context.printer.data(line(row));
+        }
+    }
+    if rows.is_empty() {
+        context.printer.story(format!("{} no such lines", paint(FAIR, "▲")));
+    }
+    if found["partial"] == true {
+        let what = "there may be more: the search took too long; ask for less time";
+        context.printer.story(format!("{} {what}", paint(FAIR, "▲")));
+    }
+    Ok(())
+}
+
+/// A line of a log for people.
+fn line(row: &Value) -> String {
+    let text = |name: &str| row[name].as_str().unwrap_or_default();
+    let time = text("ts").get(..19).unwrap_or(text("ts")).replace('T', " ");
+    let style = match text("level") {
+        "error" | "fatal" => BAD,
+        "warn" => FAIR,
+        _ => QUIET,
+    };
+    let who = paint(style, format_args!("{:<10}", words::tame(text("instance"))));
+    format!("{} {who} {}", paint(QUIET, time), words::tame(text("body")))
+}
+
+/// `klar trace`.
+pub fn trace(context: &Context, id: &str) -> Result<(), Trouble> {
+    let found = wait(context.client().find("trace", &[("id", id)]))??;
+    let rows = |what: &str| found[what].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows("requests").is_empty() && rows("lines").is_empty() {
+        let hint = "one that is newer than a second, or older than 30 days, is not found; `klar logs --access` shows the newest";
+        return Err(Failure::new(format!("no request `{}` is known", words::tame(id))).hint(hint).into());
+    }
+    if context.printer.json {
+        context.printer.value(&found);
+        return Ok(());
+    }
+    for request in rows("requests") {
+        let text = |name: &str| words::tame(request[name].as_str().unwrap_or_default());
+        let number = |name: &str| request[name].as_u64().unwrap_or_default();
+        let style = match number("status") {
+            500.. => BAD,
+            400.. => FAIR,
+            _ => STRONG,
+        };
+        context.printer.data(format!(
+            "{} {} {} {} {}",
+            paint(style, number("status")),
+            text("method"),
+            text("path"),
+            paint(QUIET, format_args!("route {}", text("route"))),
+            milliseconds(number("duration_us") as f64 / 1e6),
+        ));
+        let facts = [
+            ("instance", "by"),
+            ("release", "release"),
+            ("client", "from"),
+            ("cache", "cache"),
+            ("waf", "firewall"),
+            ("error", "error:"),
+        ];
+        let facts = facts.iter().map(|(name, word)| (word, text(name))).filter(|(_, said)| !said.is_empty());
+        let facts: String = facts.map(|(word, said)| format!(", {word} {said}")).collect();
+        let whose = format!("{} of {}.{}{facts}", text("ts"), text("app"), text("env"));
+        context.printer.data(paint(QUIET, format_args!("  {whose}")));
+    }
+    for row in rows("lines") {
+        context.printer.data(format!("  {}", line(row)));
+    }
+    if rows("lines").is_empty() {
+        let what = "no line names it: let the app log the header `x-request-id` of a request, and its lines are shown here";
+        context.printer.story(format!("{} {what}", paint(FAIR, "▲")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

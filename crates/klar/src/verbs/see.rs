@@ -80,6 +80,9 @@ pub fn doctor(context: &Context) -> Result<(), Trouble> {
 /// `klar logs`.
 pub fn logs(context: &Context, wanted: Logs) -> Result<(), Trouble> {
     let key = context.key()?;
+    if wanted.grep.is_some() || wanted.level.is_some() {
+        return super::metrics::lines(context, &key, &wanted);
+    }
     let query = LogQuery {
         service: wanted.service,
         instance: wanted.instance,

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::common::Host;
 
 const SERVER: &str = "require('http').createServer((q, a) => {
+    console.log(JSON.stringify({ level: 'warn', msg: 'asked', id: q.headers['x-request-id'] }));
     a.statusCode = q.url.startsWith('/broken') ? 500 : q.url === '/none' ? 404 : 200;
     a.end('hello');
 }).listen(process.env.PORT, '127.0.0.1');";
@@ -52,6 +53,22 @@ fn routes_are_measured_and_nobody_depends_on_it() {
     assert!(text.contains("{service=\"web\"}"), "{text}");
     assert!(app.fails(&["metrics", "sum by ("]).contains("expected"), "what is wrong with a query is said");
     assert!(app.fails(&["metrics", "up", "--since", "1s"]).starts_with("exit 2\n"));
+
+    // One id, from what the visitor got to what the app said.
+    let url = app.klar(&["open", "--print"]);
+    let output = Command::new("curl").args(["-ski", &format!("{}/orders/77", url.trim())]).output().unwrap();
+    let head = String::from_utf8(output.stdout).unwrap().to_ascii_lowercase();
+    let id = head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap().trim().to_owned();
+    let text = app.until("the request is found by its id", || {
+        let output = app.run(&["trace", &id]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.contains("\"msg\":\"asked\"").then_some(text)
+    });
+    assert!(text.contains("200 GET /orders/77 route /orders/{id}"), "{text}");
+    let lines = app.klar(&["logs", "--grep", &id]);
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(app.klar(&["logs", "--level", "warn", "-n", "3"]).lines().count() == 3);
+    assert!(app.fails(&["trace", "00000000000000000000000000000000"]).contains("no request"));
 
     let address = app.klar(&["metrics", "--address"]);
     let curl = |url: &str| {
