@@ -19,48 +19,34 @@ const BLOCKS_MAX: usize = 2048;
 /// Blocks are put together as long as so many bits of a hundred, at most, are set.
 const FILL_MAX: usize = 55;
 
-/// Gives the pieces of a text that are in filters, which is in lower case.
-fn pieces(text: &[u8], mut each: impl FnMut(u64)) {
-    let Some(last) = text.len().checked_sub(PIECE + WINDOW - 1) else { return };
-    let hash = |at: usize| {
-        let word = match text.get(at..at + 8) {
-            Some(word) => u64::from_le_bytes(word.try_into().unwrap_or_default()) & 0xffff_ffff_ffff,
-            None => text[at..at + PIECE].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-        };
-        fold(word, 0x517c_c1b7_2722_0a95)
-    };
-    let mut window = [0; WINDOW];
-    for (at, place) in window.iter_mut().enumerate().take(WINDOW - 1) {
-        *place = hash(at);
+/// Gives the hashes of pieces of a text that are in filters, which is in lower case. `hashes` is room for all of them.
+fn pieces(text: &[u8], hashes: &mut Vec<i32>, mut each: impl FnMut(i32)) {
+    if text.len() < PIECE + WINDOW - 1 {
+        return;
     }
-    let mut least = u64::MAX;
-    let mut least_at = 0;
-    for start in 0..=last {
-        let newest = start + WINDOW - 1;
-        let next = hash(newest);
-        window[newest % WINDOW] = next;
-        if start == 0 || least_at < start {
-            least = u64::MAX;
-            for at in start..=newest {
-                // Of equal ones the last one, so that it lasts.
-                if window[at % WINDOW] <= least {
-                    (least, least_at) = (window[at % WINDOW], at);
-                }
-            }
-            each(least);
-        } else if next <= least {
-            if next < least {
-                each(next);
-            }
-            (least, least_at) = (next, newest);
+    let hash = |word: u64| ((word & 0xffff_ffff_ffff).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as i32;
+    hashes.clear();
+    hashes.extend(text.windows(8).map(|word| hash(u64::from_le_bytes(word.try_into().unwrap_or_default()))));
+    for piece in text[text.len() - 7..].windows(PIECE) {
+        hashes.push(hash(piece.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))));
+    }
+    // The least of two, of four, of seven: without a question for each letter.
+    for ahead in [1, 2, 3] {
+        for at in 0..hashes.len() - ahead {
+            hashes[at] = hashes[at].min(hashes[at + ahead]);
         }
+        hashes.truncate(hashes.len() - ahead);
+    }
+    let mut last = None;
+    for least in hashes.iter().filter(|least| last.replace(**least) != Some(**least)) {
+        each(*least);
     }
 }
 
 /// The marks of what a text has to have if it contains another one.
 pub fn marks_within(text: &[u8]) -> Vec<u64> {
     let mut marks = Vec::new();
-    pieces(&text.to_ascii_lowercase(), |piece| marks.push(mark(piece)));
+    pieces(&text.to_ascii_lowercase(), &mut Vec::new(), |piece| marks.push(mark(piece)));
     marks.sort_unstable();
     marks.dedup();
     marks
@@ -83,19 +69,20 @@ const fn mark_parts(mark: u64) -> (usize, [usize; 3]) {
     ((mark >> 48) as usize, [bit(mark), bit(mark >> 16), bit(mark >> 32)])
 }
 
-fn mark(piece: u64) -> u64 {
-    fold(piece, 0x2545_f491_4f6c_dd1d)
+fn mark(piece: i32) -> u64 {
+    fold(piece as u64, 0x2545_f491_4f6c_dd1d)
 }
 
 /// The filter of a granule.
 pub struct Filter {
     blocks: Vec<[u8; BLOCK]>,
     lower: Vec<u8>,
+    hashes: Vec<i32>,
 }
 
 impl Filter {
     pub fn new() -> Self {
-        Self { blocks: vec![[0; BLOCK]; BLOCKS_MAX], lower: Vec::new() }
+        Self { blocks: vec![[0; BLOCK]; BLOCKS_MAX], lower: Vec::new(), hashes: Vec::new() }
     }
 
     pub fn add(&mut self, mark: u64) {
@@ -111,8 +98,9 @@ impl Filter {
         lower.clear();
         lower.extend_from_slice(text);
         lower.make_ascii_lowercase();
-        pieces(&lower, |piece| self.add(mark(piece)));
-        self.lower = lower;
+        let mut hashes = std::mem::take(&mut self.hashes);
+        pieces(&lower, &mut hashes, |piece| self.add(mark(piece)));
+        (self.lower, self.hashes) = (lower, hashes);
     }
 
     /// The filter as bytes, which are empty if it holds nothing; and then it is empty again.

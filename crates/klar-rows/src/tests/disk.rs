@@ -315,6 +315,50 @@ fn a_full_disk_loses_nothing_that_was_acknowledged_and_takes_more_when_there_is_
 }
 
 #[test]
+fn a_file_system_that_is_really_full_is_survived() {
+    use nix::mount::{MsFlags, mount, umount};
+    let folder = Folder::new();
+    if mount(Some("tmpfs"), &folder.0, Some("tmpfs"), MsFlags::empty(), Some("size=2m")).is_err() {
+        println!("skipped: only root may mount a small file system");
+        return;
+    }
+    let filler = folder.0.join("filler");
+    fs::write(&filler, vec![1; 1 << 20]).unwrap();
+    let store = open(&folder);
+    let (mut count, mut acknowledged, mut failed) = (0, 0, 0);
+    while failed < 20 {
+        let mut batch = store.batch("mixed").unwrap();
+        some(count, 100).iter().for_each(|row| row.push(&mut batch).unwrap());
+        let Ok(upto) = store.append(&batch) else { break };
+        count += 100;
+        match store.commit(upto) {
+            Ok(()) => acknowledged = count,
+            Err(error) => {
+                assert!(error.to_string().contains(folder.0.to_str().unwrap()), "{error}");
+                failed += 1;
+            }
+        }
+        failed += u64::from(store.maintain(START).is_err());
+    }
+    assert!(failed > 0 && acknowledged > 0, "{failed} {acknowledged}");
+    assert_eq!(all(&store), keys(&some(0, count)));
+    drop(store);
+    // What was acknowledged is there after a restart on the full disk, and what was not may be.
+    let store = open(&folder);
+    let found = all(&store).len() as u64;
+    assert!((acknowledged..=count).contains(&found), "{acknowledged} {found} {count}");
+    assert_eq!(all(&store), keys(&some(0, found)));
+    fs::remove_file(&filler).unwrap();
+    append(&store, &some(found, 100));
+    store.maintain(START).unwrap();
+    drop(store);
+    let store = open(&folder);
+    assert_eq!(all(&store), keys(&some(0, found + 100)));
+    drop(store);
+    umount(&folder.0).unwrap();
+}
+
+#[test]
 fn memory_takes_so_much_and_no_more() {
     let folder = Folder::new();
     let store = open_with(&folder, Settings { memory_max: 10_000, ..settings() });
