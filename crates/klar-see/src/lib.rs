@@ -41,8 +41,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use klar_base::lines::Lines;
-use klar_base::see::{FromSee, ToSee};
-use klar_base::wire;
+use klar_base::see::{FromSee, SeenApp, ToSee};
+use klar_base::{AppKey, ServiceName, wire};
 use klar_tsdb::{Settings, Store};
 
 use crate::recorder::Recorder;
@@ -357,10 +357,14 @@ fn keep_rows(shared: &Shared, apps: &std::path::Path, asleep: &std::sync::mpsc::
     let mut upto = None;
     let mut before = None;
     loop {
-        let keys: Vec<_> = shared.state().world().apps.iter().map(|app| app.key.clone()).collect();
+        let known: Vec<(AppKey, Vec<ServiceName>)> = {
+            let state = shared.state();
+            let names = |app: &SeenApp| app.services.iter().map(|service| service.name.clone()).collect();
+            state.world().apps.iter().map(|app| (app.key.clone(), names(app))).collect()
+        };
         let mut more = false;
-        for key in &keys {
-            more |= tails.read(apps, key, &shared.rows);
+        for (key, services) in &known {
+            more |= tails.read(apps, key, services, &shared.rows);
         }
         upto = shared.rows.hand_in().or(upto);
         let pause = if more { Duration::ZERO } else { LOOK };

@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use klar_base::AppKey;
+use klar_base::{AppKey, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::Rows;
@@ -78,15 +78,16 @@ impl Tails {
         Self { before: before.unwrap_or_default(), ..Self::default() }
     }
 
-    /// Reads what is new of all files of an app's folder `logs`. Whether there may be more at once.
-    pub fn read(&mut self, apps: &Path, key: &AppKey, rows: &Rows) -> bool {
+    /// Reads what is new of all files of services of an app. Whether there may be more at once. The folder of all services
+    /// may not be listed, so their names are asked for.
+    pub fn read(&mut self, apps: &Path, key: &AppKey, services: &[ServiceName], rows: &Rows) -> bool {
         let (app, env) = (key.app.to_string(), key.env.to_string());
         let mut more = false;
-        let services = fs::read_dir(apps.join(key.to_string()).join("logs"));
-        for service in services.into_iter().flatten().flatten() {
-            let name = service.file_name();
-            let Some(service_name) = name.to_str() else { continue };
-            for entry in fs::read_dir(service.path()).into_iter().flatten().flatten() {
+        let folder = apps.join(key.to_string()).join("logs");
+        for service in services {
+            // There is none before it has said something.
+            let entries = fs::read_dir(folder.join(service.as_str()));
+            for entry in entries.into_iter().flatten().flatten() {
                 let path = entry.path();
                 let file_name = entry.file_name();
                 let Some(instance) = file_name.to_str().and_then(|name| name.strip_suffix(".log")) else {
@@ -96,7 +97,7 @@ impl Tails {
                     time_us: 0,
                     app: &app,
                     env: &env,
-                    service: service_name,
+                    service: service.as_str(),
                     instance,
                     stream: "",
                     level: None,
@@ -333,7 +334,7 @@ mod tests {
     fn each_line_is_read_once() {
         let folder = Folder::new("tails");
         let (rows, _) = Rows::open(&folder.path().join("rows")).unwrap();
-        let key: AppKey = "shop.prod".parse().unwrap();
+        let (key, services): (AppKey, _) = ("shop.prod".parse().unwrap(), ["web".parse().unwrap()]);
         let logs = folder.path().join("shop.prod/logs/web");
         fs::create_dir_all(&logs).unwrap();
         let path = logs.join("web.1.log");
@@ -342,26 +343,26 @@ mod tests {
         let time = |second: u32| format!("2026-11-21T07:20:{second:02}.000000Z");
         writeln!(file, "{} stdout F \u{1b}[31mred\u{1b}[0m one", time(1)).unwrap();
         write!(file, "{} stdout P tw", time(2)).unwrap();
-        assert!(!tails.read(folder.path(), &key, &rows));
+        assert!(!tails.read(folder.path(), &key, &services, &rows));
         assert_eq!(bodies(&rows), ["red one"]);
         writeln!(file, "\n{} stdout F o", time(3)).unwrap();
-        tails.read(folder.path(), &key, &rows);
+        tails.read(folder.path(), &key, &services, &rows);
         assert_eq!(bodies(&rows), ["red one", "two"]);
         tails.write(folder.path()).unwrap();
         writeln!(file, "{} stdout F three", time(4)).unwrap();
         fs::rename(&path, logs.join("web.1.log.00000000000001")).unwrap();
         let mut file = File::options().create(true).append(true).open(&path).unwrap();
         writeln!(file, "{} stderr F four", time(5)).unwrap();
-        tails.read(folder.path(), &key, &rows);
+        tails.read(folder.path(), &key, &services, &rows);
         assert_eq!(bodies(&rows), ["red one", "two", "three", "four"]);
         tails.write(folder.path()).unwrap();
         drop(tails);
         writeln!(file, "{} stderr F five", time(6)).unwrap();
         let mut tails = Tails::open(folder.path());
-        tails.read(folder.path(), &key, &rows);
+        tails.read(folder.path(), &key, &services, &rows);
         assert_eq!(bodies(&rows), ["red one", "two", "three", "four", "five"]);
         writeln!(file, "nonsense").unwrap();
-        tails.read(folder.path(), &key, &rows);
+        tails.read(folder.path(), &key, &services, &rows);
         assert_eq!(bodies(&rows).len(), 5);
     }
 }
