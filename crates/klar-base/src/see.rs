@@ -17,6 +17,11 @@ pub enum ToSee {
     World(World),
     /// How the edge fares, once in a while.
     Pulse(Pulse),
+    /// An app was removed with all it had: what is known of it is deleted.
+    Forget {
+        /// Which.
+        key: AppKey,
+    },
 }
 
 /// What there is on a host.

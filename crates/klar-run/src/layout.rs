@@ -11,7 +11,7 @@
 //! STATE/acme/certificates/NAME.*       what it gave: key and chain, those before, an order on its way
 //! STATE/cache/                         answers that the edge keeps; its own
 //! STATE/check.key                      what klar's own probes show to get past the firewall
-//! STATE/see/                           what telemetry keeps: metrics/, routes/; its own
+//! STATE/see/                           what telemetry keeps: metrics/, rows/, routes/; its own
 //! STATE/see.key, see.port              what shows that somebody may read it, and where it listens on the loopback
 //! STATE/waf/crs/                       a rule set for the firewall that was added: rules/, crs-setup.conf
 //! STATE/run/klar.sock, see.sock, edge.sock  control sockets; edge.next.sock, edge.PID.sock: edges before and after

@@ -104,6 +104,8 @@ pub(crate) struct Shared {
     store: Arc<Store>,
     rows: rows::Rows,
     state: Mutex<State>,
+    /// Apps that are to be forgotten, and since when: what is on its way comes first.
+    leaving: Mutex<Vec<(AppKey, std::time::Instant)>>,
     known: Mutex<serve::Known>,
 }
 
@@ -129,6 +131,15 @@ impl Shared {
         self.state().collect(&mut sheet);
         self.own(&mut sheet);
         sheet
+    }
+
+    /// Deletes all that is known of an app.
+    fn forget(&self, key: &AppKey) -> Result<(), String> {
+        let is = |name, value| klar_tsdb::Matcher::new(name, klar_tsdb::Op::Equal, value);
+        let matchers = [is("app", key.app.as_str()), is("env", key.env.as_str())];
+        let matchers = matchers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|bad| bad.to_string())?;
+        self.store.delete(&matchers, i64::MIN / 4, i64::MAX / 4).map_err(|error| error.to_string())?;
+        self.rows.delete(key).map_err(|error| error.to_string())
     }
 
     fn own(&self, sheet: &mut Sheet) {
@@ -190,6 +201,7 @@ pub fn run(
         store: Arc::new(store),
         rows,
         state: Mutex::default(),
+        leaving: Mutex::default(),
         known: Mutex::default(),
     });
     let (wake, asleep) = std::sync::mpsc::channel::<()>();
@@ -267,6 +279,10 @@ fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
             Err(message) => match serde_json::from_slice(&message) {
                 Ok(ToSee::World(world)) => shared.state().set_world(world, &shared.folder),
                 Ok(ToSee::Pulse(pulse)) => shared.state().set_pulse(pulse),
+                Ok(ToSee::Forget { key }) => {
+                    shared.state().remove(&key, &shared.folder);
+                    lock(&shared.leaving).push((key, std::time::Instant::now()));
+                }
                 // A newer core may say more.
                 Err(_) => {}
             },
@@ -296,6 +312,16 @@ fn record_for_ever(
             .map(|error| error.to_string());
         if let Err(error) = shared.state().write_routes(&shared.folder) {
             trouble = Some(format!("the routes that were learnt cannot be written down: {error}"));
+        }
+        let due: Vec<AppKey> = {
+            let mut leaving = lock(&shared.leaving);
+            let is_due = |(_, since): &mut (AppKey, std::time::Instant)| ended || since.elapsed() >= EVERY;
+            leaving.extract_if(.., is_due).map(|(key, _)| key).collect()
+        };
+        for key in due {
+            if let Err(error) = shared.forget(&key) {
+                trouble = Some(format!("what is known of {key} is not all deleted: {error}"));
+            }
         }
         if ended {
             return;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Mutex;
 
+use klar_base::AppKey;
 use klar_base::signal::{CacheOutcome, DecidedBy, WafVerdict};
 use klar_rows::{
     BadRow, BadTable, Batch, Budget, Cell, Column, Error, Filter, Kind, Op, Order, Select, Settings, Store,
@@ -209,6 +210,19 @@ impl Rows {
     /// The disk.
     pub fn commit(&self, upto: u64) -> Result<(), Error> {
         self.store.commit(upto)
+    }
+
+    /// Deletes all rows of an app.
+    ///
+    /// # Errors
+    /// The disk; then some are there still.
+    pub fn delete(&self, key: &AppKey) -> Result<(), Error> {
+        self.hand_in();
+        let filter = Filter::All(vec![is("app", key.app.as_str()), is("env", key.env.as_str())]);
+        for table in [ACCESS, LOG] {
+            self.store.delete(table, &filter, 0, i64::MAX)?;
+        }
+        Ok(())
     }
 
     /// Writes files, merges them, removes old ones. To be called about once a second.

@@ -87,6 +87,15 @@ impl State {
         self.world = world;
     }
 
+    /// Forgets an app, until somebody says that it is there.
+    pub fn remove(&mut self, key: &AppKey, folder: &Path) {
+        self.world.apps.retain(|app| app.key != *key);
+        self.routes.remove(key);
+        self.written.remove(key);
+        // Mostly there is one.
+        let _ = fs::remove_file(routes_file(folder, key));
+    }
+
     /// Takes in how the edge fares.
     pub fn set_pulse(&mut self, pulse: Pulse) {
         self.pulse = pulse;

@@ -310,6 +310,33 @@ fn an_id_leads_from_the_request_to_its_lines() {
     see.end();
 }
 
+/// An app that is removed leaves nothing behind; others stay.
+#[test]
+fn what_is_forgotten_is_gone() {
+    let folder = Folder::new("forget");
+    let see = Running::start(&folder);
+    see.until("the key is known", |see| (see.ask(Some(KEY), "GET", "/metrics", b"").0 == 200).then_some(()));
+    see.requests(&[("/orders/1", 200, 900)]);
+    let now = crate::now_ms();
+    for app in ["shop", "bank"] {
+        let sample = write_request(&[("__name__", "carts"), ("app", app), ("env", "prod")], now, 3.0);
+        assert_eq!(see.ask(Some(KEY), "POST", "/api/v1/write", &sample).0, 204);
+    }
+    let since = "/klar/v1/requests?since=0";
+    see.until("the request is a row", |see| {
+        see.ask(Some(KEY), "GET", since, b"").1.contains("/orders/1").then_some(())
+    });
+    see.say(&ToSee::Forget { key: "shop.prod".parse().unwrap() });
+    // At the latest when it ends.
+    see.end();
+    let see = Running::start(&folder);
+    see.until("the key is known", |see| (see.ask(Some(KEY), "GET", "/metrics", b"").0 == 200).then_some(()));
+    assert_eq!(see.get("/api/v1/label/app/values?match[]=carts"), serde_json::json!(["bank"]));
+    assert_eq!(see.get("/api/v1/label/route/values"), serde_json::json!([]));
+    assert!(!see.ask(Some(KEY), "GET", since, b"").1.contains("/orders/1"));
+    see.end();
+}
+
 /// A request of remote write with one sample.
 fn write_request(labels: &[(&str, &str)], time_ms: i64, value: f64) -> Vec<u8> {
     fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {

@@ -322,6 +322,7 @@ impl Core {
             }
             self.remember(|host| host.apps.remove(key)).map_err(problem)?;
             self.apps.borrow_mut().remove(key);
+            self.see.borrow().forget(key);
             step.end("removed");
         }
         Ok(receipt)

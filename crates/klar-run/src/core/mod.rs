@@ -567,7 +567,7 @@ impl Core {
         match message {
             Some(FromEdge::Lines(lines)) => {
                 self.access.write(&lines);
-                self.see.borrow().give(lines);
+                self.tell_of_requests(lines);
             }
             Some(FromEdge::Records { records, .. }) => self.access.write_records(&records),
             Some(FromEdge::Stopped { requests }) => {

@@ -49,6 +49,8 @@ pub(super) struct SeeLink {
     /// How often it had to be started again.
     restarts: u64,
     looked: Option<Instant>,
+    /// How many changes there had been then.
+    changes: u64,
     told: World,
     pulsed: Option<Instant>,
     /// Frames that were dropped by queues that are gone.
@@ -147,6 +149,7 @@ impl SeeLink {
             starting: false,
             restarts: 0,
             looked: None,
+            changes: 0,
             told: World::default(),
             pulsed: None,
             dropped: 0,
@@ -154,7 +157,7 @@ impl SeeLink {
     }
 
     /// Hands over what the edge has said, or drops it.
-    pub(super) fn give(&self, lines: Lines) {
+    fn give(&self, lines: Lines) {
         let Some(running) = &self.running else { return };
         running.queue.put(|waiting| {
             let frame = lines.into_frame();
@@ -164,6 +167,16 @@ impl SeeLink {
                 waiting.bytes += frame.len();
                 waiting.frames.push_back(frame);
             }
+        });
+    }
+
+    /// Has all deleted that is known of an app.
+    pub(super) fn forget(&self, key: &AppKey) {
+        let Some(running) = &self.running else { return };
+        let Ok(message) = serde_json::to_vec(&ToSee::Forget { key: key.clone() }) else { return };
+        running.queue.put(|waiting| {
+            waiting.bytes += message.len();
+            waiting.frames.push_back(message);
         });
     }
 
@@ -240,7 +253,14 @@ impl Core {
                 }
             });
         }
-        self.tell_see();
+        self.tell_see(false);
+    }
+
+    /// Hands over what the edge has said. What has changed is told first: a request of an app that telemetry has not heard
+    /// of is nobody's.
+    pub(super) fn tell_of_requests(&self, lines: Lines) {
+        self.tell_see(true);
+        self.see.borrow().give(lines);
     }
 
     async fn start_see(self: &Rc<Self>) -> io::Result<()> {
@@ -312,14 +332,16 @@ impl Core {
         Ok(Doors { unix, tcp })
     }
 
-    fn tell_see(&self) {
+    fn tell_see(&self, at_once: bool) {
         let mut see = self.see.borrow_mut();
         let now = Instant::now();
         let due = |last: Option<Instant>, every| last.is_none_or(|last| now.duration_since(last) >= every);
-        if see.running.is_none() || !due(see.looked, LOOK) {
+        let changes = *self.changes.borrow();
+        let is_due = due(see.looked, LOOK) || (at_once && changes != see.changes);
+        if see.running.is_none() || !is_due {
             return;
         }
-        see.looked = Some(now);
+        (see.looked, see.changes) = (Some(now), changes);
         let world = self.world(&see);
         let pulse = due(see.pulsed, PULSE).then(|| self.pulse(see.dropped()));
         let Some(running) = &see.running else { return };
