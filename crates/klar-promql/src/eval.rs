@@ -9,8 +9,10 @@ mod call;
 mod dates;
 mod histogram;
 mod info;
-mod kahan;
+pub(crate) mod kahan;
 mod labels;
+mod native_over_time;
+mod native_sum;
 mod order;
 mod over_time;
 mod rate;
@@ -22,7 +24,9 @@ use klar_tsdb::{Labels, Matcher, Sample};
 
 use crate::ast::{At, Expr, Kind, Length, Number, Shift, Subquery, Type};
 use crate::error::EvalError;
-use crate::{Selected, Source};
+use crate::notes::Notes;
+use crate::{NativeSample, Note, Selected, Source, VisitMixed};
+pub(crate) use aggregate::written;
 use rows::{Grid, Row, Value};
 
 /// Times of queries lie between minus this and this, in milliseconds; what is added to them cannot overflow.
@@ -69,7 +73,38 @@ pub enum Answer {
     Matrix(Vec<Selected>),
 }
 
-/// Answers a query for one time.
+/// A series of an answer that may have native histograms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its floats, oldest first.
+    pub samples: Vec<Sample>,
+    /// Its native histograms, oldest first.
+    pub natives: Vec<NativeSample>,
+}
+
+/// What a query is answered with, native histograms included.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mixed {
+    /// A number.
+    Scalar(f64),
+    /// A text.
+    Text(String),
+    /// Series in the order that the query asks for; for one time, each has one sample.
+    Series(Vec<Series>),
+}
+
+/// An answer with what to know of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// The answer.
+    pub value: Mixed,
+    /// What to know of it.
+    pub notes: Vec<Note>,
+}
+
+/// Answers a query for one time with numbers only: native histograms are left out.
 ///
 /// # Errors
 /// See [`EvalError`].
@@ -79,24 +114,62 @@ pub fn instant<S: Source>(
     time_ms: i64,
     options: &Options<'_>,
 ) -> Result<Answer, EvalError> {
+    let series = match instant_mixed(source, expr, time_ms, options)?.value {
+        Mixed::Scalar(value) => return Ok(Answer::Scalar(value)),
+        Mixed::Text(text) => return Ok(Answer::Text(text)),
+        Mixed::Series(series) => series,
+    };
+    if expr.value_type() == Type::Range {
+        return Ok(Answer::Matrix(floats(series)));
+    }
+    let point = |one: Series| one.samples.first().map(|sample| (one.labels, sample.value));
+    Ok(Answer::Vector(series.into_iter().filter_map(point).collect()))
+}
+
+/// Series without their native histograms.
+fn floats(series: Vec<Series>) -> Vec<Selected> {
+    let floats = series.into_iter().filter(|one| !one.samples.is_empty());
+    floats.map(|one| Selected { labels: one.labels, samples: one.samples }).collect()
+}
+
+/// Answers a query for one time.
+///
+/// # Errors
+/// See [`EvalError`].
+pub fn instant_mixed<S: Source>(
+    source: &S,
+    expr: &Expr,
+    time_ms: i64,
+    options: &Options<'_>,
+) -> Result<Answered, EvalError> {
     let select = selection(source);
     let mut evaluator = Evaluator::new(&select, time_ms, time_ms, 0, options)?;
     let grid = Grid { from: time_ms, step: 1, count: 1 };
-    if expr.value_type() == Type::Range {
-        return evaluator.samples(expr, grid).map(Answer::Matrix);
-    }
-    Ok(match evaluator.eval(expr, grid)? {
-        Value::Scalar(values) => Answer::Scalar(values.first().copied().unwrap_or(f64::NAN)),
-        Value::Text(text) => Answer::Text(text),
-        Value::Rows(rows) => {
-            let rows = rows::named(rows)?;
-            let point = |row: Row| row.at(0).map(|value| (row.labels, value));
-            Answer::Vector(rows.into_iter().filter_map(point).collect())
+    let value = if expr.value_type() == Type::Range {
+        evaluator.samples(expr, grid).map(Mixed::Series)?
+    } else {
+        match evaluator.eval(expr, grid)? {
+            Value::Scalar(values) => Mixed::Scalar(values.first().copied().unwrap_or(f64::NAN)),
+            Value::Text(text) => Mixed::Text(text),
+            Value::Rows(rows) => Mixed::Series(series(rows::named(rows)?, grid)),
         }
-    })
+    };
+    Ok(Answered { value, notes: evaluator.notes.0 })
 }
 
-/// Answers a query for the times from `from_ms` to `to_ms`, each `step_ms` after the one before.
+/// Rows with their times, if they have any.
+fn series(rows: Vec<Row>, grid: Grid) -> Vec<Series> {
+    let rows = rows.into_iter().filter(|row| !row.is_empty());
+    rows.map(|row| Series {
+        samples: row.samples(grid),
+        natives: row.native_samples(grid),
+        labels: row.labels,
+    })
+    .collect()
+}
+
+/// Answers a query for the times from `from_ms` to `to_ms`, each `step_ms` after the one before, with numbers only:
+/// native histograms are left out.
 ///
 /// The answer is an [`Answer::Matrix`], sorted by labels.
 ///
@@ -110,6 +183,27 @@ pub fn range<S: Source>(
     step_ms: i64,
     options: &Options<'_>,
 ) -> Result<Answer, EvalError> {
+    Ok(match range_mixed(source, expr, from_ms, to_ms, step_ms, options)?.value {
+        Mixed::Scalar(value) => Answer::Scalar(value),
+        Mixed::Text(text) => Answer::Text(text),
+        Mixed::Series(series) => Answer::Matrix(floats(series)),
+    })
+}
+
+/// Answers a query for the times from `from_ms` to `to_ms`, each `step_ms` after the one before.
+///
+/// The answer is [`Mixed::Series`], sorted by labels.
+///
+/// # Errors
+/// See [`EvalError`].
+pub fn range_mixed<S: Source>(
+    source: &S,
+    expr: &Expr,
+    from_ms: i64,
+    to_ms: i64,
+    step_ms: i64,
+    options: &Options<'_>,
+) -> Result<Answered, EvalError> {
     if matches!(expr.value_type(), Type::Range | Type::Text) {
         let what = format!("{} has no values over time; ask for it at one time", expr.value_type().name());
         return Err(EvalError::Meaningless(what));
@@ -126,30 +220,23 @@ pub fn range<S: Source>(
     let mut evaluator = Evaluator::new(&select, from_ms, to_ms, step_ms, options)?;
     let grid = Grid { from: from_ms, step: step_ms, count };
     let rows = match evaluator.eval(expr, grid)? {
-        Value::Scalar(values) => vec![Row { labels: Labels::none(), drop_name: false, values }],
+        Value::Scalar(values) => vec![Row::of(Labels::none(), false, values)],
         Value::Text(_) => Vec::new(),
         Value::Rows(rows) => rows::named(rows)?,
     };
-    let mut series: Vec<Selected> = rows
-        .into_iter()
-        .map(|row| Selected { samples: row.samples(grid), labels: row.labels })
-        .filter(|series| !series.samples.is_empty())
-        .collect();
+    let mut series = series(rows, grid);
     series.sort_by(|left, right| left.labels.cmp(&right.labels));
-    Ok(Answer::Matrix(series))
+    Ok(Answered { value: Mixed::Series(series), notes: evaluator.notes.0 })
 }
 
 /// Shows each series of a selection, until it is told to stop.
-type Select<'a> = dyn Fn(&[Matcher], i64, i64, &mut Visit<'_>) -> Result<(), EvalError> + 'a;
-
-/// What looks at a series; `false`: it has seen enough.
-type Visit<'a> = dyn FnMut(Labels, &[Sample]) -> bool + 'a;
+type Select<'a> = dyn Fn(&[Matcher], i64, i64, &mut VisitMixed<'_>) -> Result<(), EvalError> + 'a;
 
 fn selection<S: Source>(
     source: &S,
-) -> impl Fn(&[Matcher], i64, i64, &mut Visit<'_>) -> Result<(), EvalError> {
-    |matchers: &[Matcher], from: i64, to: i64, visit: &mut Visit<'_>| {
-        source.each(matchers, from, to, visit).map_err(|error| EvalError::Source(Box::new(error)))
+) -> impl Fn(&[Matcher], i64, i64, &mut VisitMixed<'_>) -> Result<(), EvalError> {
+    |matchers: &[Matcher], from: i64, to: i64, visit: &mut VisitMixed<'_>| {
+        source.each_mixed(matchers, from, to, visit).map_err(|error| EvalError::Source(Box::new(error)))
     }
 }
 
@@ -162,6 +249,8 @@ struct Evaluator<'a> {
     step: i64,
     /// How many samples are in memory.
     samples: usize,
+    /// What to know of the answer.
+    notes: Notes,
 }
 
 /// When something is to be known, seen from a time of the grid.
@@ -196,7 +285,7 @@ impl<'a> Evaluator<'a> {
         if !times.contains(&from) || !times.contains(&to) {
             return Err(EvalError::meaningless("there is no such time; times are milliseconds since 1970"));
         }
-        Ok(Self { select, options, from, to, step, samples: 0 })
+        Ok(Self { select, options, from, to, step, samples: 0, notes: Notes::default() })
     }
 
     /// The value of an expression. What it took to get there is no longer in memory; what it came to is.
@@ -207,7 +296,9 @@ impl<'a> Evaluator<'a> {
         self.samples = before;
         self.charge(match &value {
             Value::Scalar(values) => values.len(),
-            Value::Rows(rows) => rows.len().saturating_mul(grid.count),
+            Value::Rows(rows) => rows
+                .iter()
+                .fold(0usize, |sum, row| sum.saturating_add(grid.count).saturating_add(row.weight())),
             Value::Text(_) => 0,
         })?;
         Ok(value)
@@ -218,7 +309,7 @@ impl<'a> Evaluator<'a> {
             Kind::Number(Number(number)) => Ok(Value::Scalar(vec![*number; grid.count])),
             Kind::Text(text) => Ok(Value::Text(text.clone())),
             Kind::Parens(inner) => self.eval(inner, grid),
-            Kind::Selector(selector) => self.instants(selector, grid).map(Value::Rows),
+            Kind::Selector(selector) => self.instants(selector, expr.place, grid).map(Value::Rows),
             Kind::Range { .. } | Kind::Subquery(_) => {
                 Err(EvalError::meaningless("a range of samples has no value; put it in a function of ranges"))
             }
@@ -230,14 +321,15 @@ impl<'a> Evaluator<'a> {
                         Value::Rows(rows) => rows.iter_mut().for_each(|row| {
                             row.drop_name = true;
                             row.change(|value| -value);
+                            row.change_natives(|histogram| Some(histogram.times(-1.0)));
                         }),
                         Value::Text(_) => {}
                     }
                 }
                 Ok(value)
             }
-            Kind::Binary(binary) => self.binary(binary, grid),
-            Kind::Aggregate(aggregate) => self.aggregate(aggregate, grid).map(Value::Rows),
+            Kind::Binary(binary) => self.binary(binary, expr.place, grid),
+            Kind::Aggregate(aggregate) => self.aggregate(aggregate, expr.place, grid).map(Value::Rows),
             Kind::Call { function, args } => self.call(function, args, grid),
         }
     }
@@ -269,11 +361,11 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The series of a selection, with all their samples.
-    fn fetch(&mut self, matchers: &[Matcher], from: i64, to: i64) -> Result<Vec<Selected>, EvalError> {
+    fn fetch(&mut self, matchers: &[Matcher], from: i64, to: i64) -> Result<Vec<Series>, EvalError> {
         let mut series = Vec::new();
-        self.each(matchers, from, to, |this, labels, samples| {
-            this.charge(samples.len())?;
-            series.push(Selected { labels, samples: samples.to_vec() });
+        self.each(matchers, from, to, |this, labels, samples, natives| {
+            this.charge(samples.len() + weight(natives))?;
+            series.push(Series { labels, samples: samples.to_vec(), natives: natives.to_vec() });
             Ok(())
         })?;
         Ok(series)
@@ -285,18 +377,18 @@ impl<'a> Evaluator<'a> {
         matchers: &[Matcher],
         from: i64,
         to: i64,
-        mut look: impl FnMut(&mut Self, Labels, &[Sample]) -> Result<(), EvalError>,
+        mut look: impl FnMut(&mut Self, Labels, &[Sample], &[NativeSample]) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
         self.go_on()?;
         let select = self.select;
         let mut trouble = Ok(());
-        select(matchers, from, to, &mut |labels, samples| {
+        select(matchers, from, to, &mut |labels, samples, natives| {
             trouble = self.go_on().and_then(|()| {
                 // While it is looked at, it is there.
                 let before = self.samples;
-                self.charge(samples.len())?;
+                self.charge(samples.len() + weight(natives))?;
                 self.samples = before;
-                look(self, labels, samples)
+                look(self, labels, samples, natives)
             });
             trouble.is_ok()
         })?;
@@ -367,16 +459,19 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The samples of a range at one time.
-    fn samples(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<Selected>, EvalError> {
+    fn samples(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<Series>, EvalError> {
         let ranges = self.ranges(expr.bare(), grid)?;
         let mut found = Vec::new();
         for series in ranges.series {
             let to = ranges.asked.reference.of(grid.from);
             let samples = rate::extended(&series.samples, to - ranges.asked.range, to, ranges.asked.bounds);
-            if !samples.is_empty() {
+            let from = to - ranges.asked.range;
+            let mut natives = series.natives;
+            natives.retain(|sample| sample.time_ms > from && sample.time_ms <= to);
+            if !samples.is_empty() || !natives.is_empty() {
                 let labels =
                     if series.drop_name { rows::without_name(&series.labels) } else { series.labels };
-                found.push(Selected { labels, samples });
+                found.push(Series { labels, samples, natives });
             }
         }
         found.sort_by(|left, right| left.labels.cmp(&right.labels));
@@ -392,6 +487,12 @@ struct Ranged {
     labels: Labels,
     drop_name: bool,
     samples: Vec<Sample>,
+    natives: Vec<NativeSample>,
+}
+
+/// How many samples native histograms count as.
+fn weight(natives: &[NativeSample]) -> usize {
+    natives.iter().map(|sample| sample.histogram.weight()).sum()
 }
 
 #[cfg(test)]

@@ -1,25 +1,32 @@
 //! PromQL: the language in which people ask Prometheus for metrics, read and answered over any store of series.
 //!
 //! [`parse`] reads a query and checks it; [`instant`] and [`range`] answer it from a [`Source`], within [`Options`].
+//! [`instant_mixed`] and [`range_mixed`] also give native histograms, and notes on what to know of the answer.
 //! Nothing here does I/O, and nothing waits.
 //!
 //! It is the language of Prometheus 3, with all that is experimental there: `info`, `limitk`, durations that are
-//! reckoned with, `anchored` and `smoothed` ranges, `fill`. What is not here: native histograms, start timestamps, and
-//! warnings beside an answer. Names are dropped only at the end of a query (`promql-delayed-name-removal`).
+//! reckoned with, `anchored` and `smoothed` ranges, `fill`. What is not here: start timestamps. Names are dropped
+//! only at the end of a query (`promql-delayed-name-removal`).
 
 pub mod ast;
 mod display;
 mod error;
 pub mod eval;
 pub mod functions;
+pub mod histogram;
 mod lex;
+mod notes;
 mod parse;
+
+use std::sync::Arc;
 
 use klar_tsdb::{Labels, Matcher, Sample, Unpacker};
 
 pub use ast::{Expr, Type};
 pub use error::{EvalError, ParseError};
-pub use eval::{Answer, Options, instant, range};
+pub use eval::{Answer, Answered, Mixed, Options, Series, instant, instant_mixed, range, range_mixed};
+pub use histogram::Histogram;
+pub use notes::Note;
 pub use parse::{DEPTH_MAX, LENGTH_MAX, parse};
 
 /// A length of time as queries write it, such as `1h30m`, in seconds. `None`: it is none.
@@ -33,6 +40,9 @@ pub fn duration(text: &str) -> Option<f64> {
         _ => None,
     }
 }
+
+/// What looks at a series with its floats and its native histograms; `false`: it has seen enough.
+pub type VisitMixed<'a> = dyn FnMut(Labels, &[Sample], &[NativeSample]) -> bool + 'a;
 
 /// Where series come from.
 pub trait Source {
@@ -64,6 +74,30 @@ pub trait Source {
         }
         Ok(())
     }
+
+    /// The same with native histograms, for sources that have them. Where a series ends is told by a stale marker
+    /// among its floats.
+    ///
+    /// # Errors
+    /// As [`Source::select`].
+    fn each_mixed(
+        &self,
+        matchers: &[Matcher],
+        from_ms: i64,
+        to_ms: i64,
+        visit: &mut VisitMixed<'_>,
+    ) -> Result<(), Self::Error> {
+        self.each(matchers, from_ms, to_ms, &mut |labels, samples| visit(labels, samples, &[]))
+    }
+}
+
+/// A native histogram at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NativeSample {
+    /// When, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// What it counts.
+    pub histogram: Arc<Histogram>,
 }
 
 /// A series, and what was asked for of it.

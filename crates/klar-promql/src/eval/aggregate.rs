@@ -1,14 +1,17 @@
 //! Many series to fewer.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use klar_tsdb::{Labels, labels::NAME};
 
 use super::Evaluator;
 use super::kahan::{Mean, Sum, ascending, quantile};
-use super::rows::{Grid, NONE, Row};
-use crate::ast::{Aggregate, AggregateOp, Kind};
+use super::native_sum::Sums;
+use super::rows::{Grid, NONE, Point, Row};
+use crate::ast::{Aggregate, AggregateOp, Kind, Place};
 use crate::error::EvalError;
+use crate::notes::On;
 
 /// Which rows belong together.
 struct Groups {
@@ -40,7 +43,12 @@ impl Groups {
 }
 
 impl Evaluator<'_> {
-    pub(super) fn aggregate(&mut self, aggregate: &Aggregate, grid: Grid) -> Result<Vec<Row>, EvalError> {
+    pub(super) fn aggregate(
+        &mut self,
+        aggregate: &Aggregate,
+        place: Place,
+        grid: Grid,
+    ) -> Result<Vec<Row>, EvalError> {
         let mut params = Vec::new();
         let mut label = "";
         match aggregate.param.as_ref().map(|param| (param, &param.bare().kind)) {
@@ -53,6 +61,21 @@ impl Evaluator<'_> {
             return self.count_values(aggregate, label, &rows, grid);
         }
         let groups = Groups::new(aggregate, &rows);
+        let has_natives = rows.iter().any(|row| !row.natives.is_empty());
+        if has_natives && matches!(aggregate.op, AggregateOp::Sum | AggregateOp::Avg) {
+            return self.mixed_sums(aggregate, &rows, &groups, grid);
+        }
+        let takes_natives = matches!(
+            aggregate.op,
+            AggregateOp::Count | AggregateOp::Group | AggregateOp::Limitk | AggregateOp::LimitRatio
+        );
+        let mut rows = rows;
+        if has_natives && !takes_natives {
+            let what = format!("ignored histogram in {} aggregation", aggregate.op.name());
+            let is_chosen = matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk);
+            self.notes.info(if is_chosen { place } else { aggregate.of.place }, what);
+            rows.iter_mut().for_each(|row| row.natives.clear());
+        }
         match aggregate.op {
             AggregateOp::Sum => sums(self, &rows, &groups, grid),
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
@@ -75,7 +98,8 @@ impl Evaluator<'_> {
                         self.go_on()?;
                     }
                     for (row, group) in rows.iter().zip(&groups.of_row) {
-                        if let (Some(value), Some(state)) = (row.at(place), states.get_mut(*group)) {
+                        let value = row.at(place).or_else(|| row.native(place).map(|_| 1.0));
+                        if let (Some(value), Some(state)) = (value, states.get_mut(*group)) {
                             state.add(op, value);
                         }
                     }
@@ -90,6 +114,68 @@ impl Evaluator<'_> {
                 Ok(found)
             }
         }
+    }
+}
+
+impl Evaluator<'_> {
+    /// Sums and means of groups that have native histograms.
+    fn mixed_sums(
+        &mut self,
+        aggregate: &Aggregate,
+        rows: &[Row],
+        groups: &Groups,
+        grid: Grid,
+    ) -> Result<Vec<Row>, EvalError> {
+        let is_mean = aggregate.op == AggregateOp::Avg;
+        let place_of = aggregate.of.place;
+        let mut found: Vec<Row> =
+            groups.labels.iter().map(|labels| Row::empty(labels.clone(), false, grid.count)).collect();
+        let mut name: Vec<&Labels> = groups.labels.iter().collect();
+        for (row, group) in rows.iter().zip(&groups.of_row) {
+            if let (Some(found), Some(name)) = (found.get_mut(*group), name.get_mut(*group)) {
+                found.drop_name |= row.drop_name;
+                *name = &row.labels;
+            }
+        }
+        for place in 0..grid.count {
+            self.go_on()?;
+            let mut floats = vec![State::default(); found.len()];
+            let mut natives: Vec<Option<Sums>> = vec![None; found.len()];
+            for (row, group) in rows.iter().zip(&groups.of_row) {
+                match row.point(place) {
+                    Some(Point::Float(value)) => {
+                        if let Some(state) = floats.get_mut(*group) {
+                            state.add(aggregate.op, value);
+                        }
+                    }
+                    Some(Point::Native(histogram)) => {
+                        if let Some(sums) = natives.get_mut(*group) {
+                            sums.get_or_insert_with(|| Sums::new(is_mean)).add(histogram);
+                        }
+                    }
+                    None => {}
+                }
+            }
+            let states = floats.iter_mut().zip(natives).zip(found.iter_mut().zip(&name));
+            for ((float, native), (row, labels)) in states {
+                match (float.take(aggregate.op, f64::NAN), native) {
+                    (Some(_), Some(_)) => {
+                        let what = "encountered a mix of histograms and floats for aggregation";
+                        self.notes.warn(place_of, what);
+                    }
+                    (Some(value), None) => row.set(place, value),
+                    (None, Some(sums)) => {
+                        let mut on = On { notes: &mut self.notes, place: place_of, labels };
+                        if let Some(sum) = sums.take(&mut on) {
+                            row.set_native(place, Arc::new(sum));
+                        }
+                    }
+                    (None, None) => {}
+                }
+            }
+        }
+        found.retain(|row| !row.is_empty());
+        Ok(found)
     }
 }
 
@@ -115,10 +201,9 @@ fn sums(evaluator: &Evaluator<'_>, rows: &[Row], groups: &Groups, grid: Grid) ->
     }
     let rows = groups.labels.iter().zip(sums.chunks(grid.count.max(1))).zip(drops);
     Ok(rows
-        .map(|((labels, sums), drop_name)| Row {
-            labels: labels.clone(),
-            drop_name,
-            values: sums.iter().map(|sum| sum.map_or(NONE, Sum::total)).collect(),
+        .map(|((labels, sums), drop_name)| {
+            let values = sums.iter().map(|sum| sum.map_or(NONE, Sum::total)).collect();
+            Row::of(labels.clone(), drop_name, values)
         })
         .filter(|row| !row.is_empty())
         .collect())
@@ -225,7 +310,8 @@ fn chosen(
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // below zero: none
         let count = param as usize;
         for group in &members {
-            let value = |row: usize| rows.get(row).and_then(|row| row.at(place));
+            let value =
+                |row: usize| rows.get(row).and_then(|row| row.at(place).or(row.native(place).map(|_| 0.0)));
             let mut here: Vec<(usize, f64)> =
                 group.iter().filter_map(|row| Some((*row, value(*row)?))).collect();
             match op {
@@ -242,9 +328,11 @@ fn chosen(
             if !is_ratio {
                 here.truncate(count);
             }
-            for (row, value) in here {
-                if let Some(row) = found.get_mut(row) {
-                    row.set(place, value);
+            for (row, _) in here {
+                if let (Some(to), Some(point)) =
+                    (found.get_mut(row), rows.get(row).and_then(|row| row.point(place)))
+                {
+                    to.put(place, point.made());
                 }
                 order.push(row);
             }
@@ -276,7 +364,7 @@ fn is_in_share(labels: &Labels, ratio: f64) -> bool {
 }
 
 /// A number as it stands in a label.
-pub(super) fn written(value: f64) -> String {
+pub(crate) fn written(value: f64) -> String {
     match value {
         value if value.is_nan() => "NaN".to_owned(),
         value if value.is_infinite() => (if value > 0.0 { "+Inf" } else { "-Inf" }).to_owned(),
@@ -298,9 +386,13 @@ impl Evaluator<'_> {
         for row in rows {
             let base = row.labels.filtered(|its| its != label && is_kept(aggregate, its));
             for place in 0..grid.count {
-                let Some(value) = row.at(place) else { continue };
+                let value = match row.point(place) {
+                    Some(Point::Float(value)) => written(value),
+                    Some(Point::Native(histogram)) => histogram.to_string(),
+                    None => continue,
+                };
                 let is_dropped = aggregate.is_without && aggregate.labels.iter().any(|its| its == label);
-                let labels = if is_dropped { Ok(base.clone()) } else { base.with(label, &written(value)) };
+                let labels = if is_dropped { Ok(base.clone()) } else { base.with(label, &value) };
                 let labels = labels.map_err(|bad| EvalError::Meaningless(bad.to_string()))?;
                 let next = found.len();
                 let at = *places.entry(labels.clone()).or_insert(next);

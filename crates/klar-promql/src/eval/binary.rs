@@ -1,13 +1,16 @@
 //! Operators with two sides.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use klar_tsdb::Labels;
 
 use super::Evaluator;
-use super::rows::{Grid, Row, Value, merged, tells_what};
-use crate::ast::{Binary, BinaryOp, Matching, Number, Side};
+use super::rows::{Grid, Made, NONE, Point, Row, Value, merged, tells_what};
+use crate::ast::{Binary, BinaryOp, Matching, Number, Place, Side};
 use crate::error::EvalError;
+use crate::histogram::{Hint, Histogram, Total};
+use crate::notes::{Notes, On};
 
 /// What an operator makes of two numbers, and whether a comparison holds.
 fn reckon(op: BinaryOp, left: f64, right: f64) -> (f64, bool) {
@@ -25,15 +28,90 @@ fn reckon(op: BinaryOp, left: f64, right: f64) -> (f64, bool) {
         BinaryOp::LessEqual => (left, left <= right),
         BinaryOp::Greater => (left, left > right),
         BinaryOp::GreaterEqual => (left, left >= right),
-        // They cut native histograms, and there are none.
+        // They cut native histograms, and these are none.
         BinaryOp::TrimUpper | BinaryOp::TrimLower | BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
             (0.0, false)
         }
     }
 }
 
+/// What an operator makes of two points, and whether a comparison holds. `None`: nothing, and it is noted why.
+fn reckoned(
+    op: BinaryOp,
+    left: Point<'_>,
+    right: Point<'_>,
+    notes: &mut Notes,
+    place: Place,
+) -> Option<(Made, bool)> {
+    let made = |histogram: Histogram| Some((Made::from(histogram), true));
+    let (left_type, right_type) = match (left, right) {
+        (Point::Float(left), Point::Float(right)) => {
+            if !matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
+                let (value, holds) = reckon(op, left, right);
+                return Some((Made::Float(value), holds));
+            }
+            ("float", "float")
+        }
+        (Point::Float(left), Point::Native(right)) => match op {
+            BinaryOp::Mul => return made(right.times(left)),
+            _ => ("float", "histogram"),
+        },
+        (Point::Native(left), Point::Float(right)) => match op {
+            BinaryOp::Mul => return made(left.times(right)),
+            BinaryOp::Div => return made(left.divided(right)),
+            BinaryOp::TrimUpper => return made(left.trimmed(right, true)),
+            BinaryOp::TrimLower => return made(left.trimmed(right, false)),
+            _ => ("histogram", "float"),
+        },
+        (Point::Native(left), Point::Native(right)) => match op {
+            BinaryOp::Add | BinaryOp::Sub => return sum(op, left, right, notes, place),
+            BinaryOp::Equal => return Some((Made::Native(Arc::clone(left)), left == right)),
+            BinaryOp::NotEqual => return Some((Made::Native(Arc::clone(left)), left != right)),
+            _ => ("histogram", "histogram"),
+        },
+    };
+    if notes.has_room() {
+        let op = op.symbol();
+        let what = format!(
+            "incompatible sample types encountered for binary operator {op:?}: {left_type} {op} {right_type}"
+        );
+        notes.info(place, what);
+    }
+    None
+}
+
+fn sum(
+    op: BinaryOp,
+    left: &Histogram,
+    right: &Histogram,
+    notes: &mut Notes,
+    place: Place,
+) -> Option<(Made, bool)> {
+    let is_minus = op == BinaryOp::Sub;
+    let mut total = Total::of(left);
+    let Some(merged) = total.add(right, is_minus) else {
+        let op = op.symbol();
+        notes.warn(place, format!("incompatible bucket layout encountered for binary operator {op}"));
+        return None;
+    };
+    let labels = Labels::none();
+    let mut on = On { notes, place, labels: &labels };
+    let during = if is_minus { "subtraction" } else { "addition" };
+    if merged.hints_collide {
+        on.hints_collide(during);
+    }
+    if merged.bounds_differ {
+        on.bounds_differ(during);
+    }
+    let mut result = total.histogram();
+    if is_minus {
+        result = result.hinted(Hint::Gauge);
+    }
+    Some((Made::from(result), true))
+}
+
 impl Evaluator<'_> {
-    pub(super) fn binary(&mut self, binary: &Binary, grid: Grid) -> Result<Value, EvalError> {
+    pub(super) fn binary(&mut self, binary: &Binary, place: Place, grid: Grid) -> Result<Value, EvalError> {
         let (left, right) = (self.eval(&binary.left, grid)?, self.eval(&binary.right, grid)?);
         let op = binary.op;
         Ok(match (left, right) {
@@ -45,10 +123,10 @@ impl Evaluator<'_> {
                 Value::Scalar(both.collect())
             }
             (Value::Rows(rows), Value::Scalar(scalars)) => {
-                Value::Rows(with_scalar(binary, rows, &scalars, false))
+                Value::Rows(with_scalar(binary, rows, &scalars, false, &mut self.notes, place))
             }
             (Value::Scalar(scalars), Value::Rows(rows)) => {
-                Value::Rows(with_scalar(binary, rows, &scalars, true))
+                Value::Rows(with_scalar(binary, rows, &scalars, true, &mut self.notes, place))
             }
             (Value::Rows(left), Value::Rows(right)) => {
                 let sides = Sides::new(&binary.matching, left, right);
@@ -56,7 +134,7 @@ impl Evaluator<'_> {
                     BinaryOp::And => sides.kept(grid, true),
                     BinaryOp::Unless => sides.kept(grid, false),
                     BinaryOp::Or => sides.either(grid)?,
-                    _ => self.matched(binary, &sides, grid)?,
+                    _ => self.matched(binary, place, &sides, grid)?,
                 })
             }
             _ => return Err(EvalError::meaningless("texts cannot be reckoned with")),
@@ -64,7 +142,13 @@ impl Evaluator<'_> {
     }
 
     /// An operator between the series of both sides that belong together.
-    fn matched(&mut self, binary: &Binary, sides: &Sides, grid: Grid) -> Result<Vec<Row>, EvalError> {
+    fn matched(
+        &mut self,
+        binary: &Binary,
+        stands: Place,
+        sides: &Sides,
+        grid: Grid,
+    ) -> Result<Vec<Row>, EvalError> {
         let matching = &binary.matching;
         let is_swapped = matching.side == Side::ManyRight;
         // The right side is the one of which each group has one series.
@@ -90,7 +174,7 @@ impl Evaluator<'_> {
             self.charge(out.rows.len().saturating_sub(charged).saturating_mul(grid.count))?;
             charged = out.rows.len();
             for (index, (row, group)) in one.iter().zip(one_groups).enumerate() {
-                if row.at(place).is_none() {
+                if row.point(place).is_none() {
                     continue;
                 }
                 let Some(slot) = of_group.get_mut(*group) else { continue };
@@ -99,21 +183,27 @@ impl Evaluator<'_> {
                 }
             }
             for (index, (row, group)) in many.iter().zip(many_groups).enumerate() {
-                let Some(value) = row.at(place) else { continue };
+                let Some(value) = row.point(place) else { continue };
                 let partner = of_group.get(*group).copied().flatten();
-                let other = partner.and_then(|partner| one.get(partner)?.at(place));
-                let Some(other) = other.or(fill_one.map(|Number(fill)| fill)) else { continue };
+                let other = partner.and_then(|partner| one.get(partner)?.point(place));
+                let Some(other) = other.or(fill_one.map(|Number(fill)| Point::Float(fill))) else { continue };
                 let pair = (Some(index), partner);
+                let notes = &mut self.notes;
+                let Some(result) = outcome(binary, value, other, notes, stands) else { continue };
                 let is_first = is_matched.get_mut(*group).is_some_and(|is| !std::mem::replace(is, true));
-                out.add(binary, (many, one), pair, place, (value, other), is_first, grid.count)?;
+                out.add(binary, (many, one), pair, place, result, is_first, grid.count)?;
             }
             let Some(Number(fill)) = fill_many else { continue };
             for (index, (row, group)) in one.iter().zip(one_groups).enumerate() {
-                let Some(value) = row.at(place) else { continue };
+                let Some(value) = row.point(place) else { continue };
                 if is_matched.get(*group).copied().unwrap_or_default() {
                     continue;
                 }
-                out.add(binary, (many, one), (None, Some(index)), place, (fill, value), true, grid.count)?;
+                let notes = &mut self.notes;
+                let Some(result) = outcome(binary, Point::Float(fill), value, notes, stands) else {
+                    continue;
+                };
+                out.add(binary, (many, one), (None, Some(index)), place, result, true, grid.count)?;
             }
         }
         out.rows.retain(|row| !row.is_empty());
@@ -141,14 +231,11 @@ impl Out {
         (many, one): (&[Row], &[Row]),
         pair: Pair,
         place: usize,
-        (value, other): (f64, f64),
+        (result, holds): (Made, bool),
         is_first: bool,
         count: usize,
     ) -> Result<(), EvalError> {
         let matching = &binary.matching;
-        let is_swapped = matching.side == Side::ManyRight;
-        let (left, right) = if is_swapped { (other, value) } else { (value, other) };
-        let (result, holds) = reckon(binary.op, left, right);
         if matching.side == Side::One && !is_first {
             return Err(EvalError::meaningless(
                 "several series of the left side belong to one of the right; say so with `group_left`, or match \
@@ -178,14 +265,27 @@ impl Out {
                  them apart",
             ));
         }
-        let value = if binary.is_bool { f64::from(u8::from(holds)) } else { result };
+        let value = if binary.is_bool { Made::Float(f64::from(u8::from(holds))) } else { result };
         if (holds || binary.is_bool)
             && let Some(row) = self.rows.get_mut(row)
         {
-            row.set(place, value);
+            row.put(place, value);
         }
         Ok(())
     }
+}
+
+/// What an operator makes of a point of the side that may have many and one of the other.
+fn outcome(
+    binary: &Binary,
+    many: Point<'_>,
+    one: Point<'_>,
+    notes: &mut Notes,
+    place: Place,
+) -> Option<(Made, bool)> {
+    let is_swapped = binary.matching.side == Side::ManyRight;
+    let (left, right) = if is_swapped { (one, many) } else { (many, one) };
+    reckoned(binary.op, left, right, notes, place)
 }
 
 /// The labels of a result.
@@ -259,8 +359,8 @@ impl Sides {
         let mut present = vec![false; count * grid.count];
         for (row, group) in rows.iter().zip(groups) {
             let its = present.iter_mut().skip(group * grid.count);
-            for (is, value) in its.zip(&row.values) {
-                *is |= !klar_tsdb::is_stale(*value);
+            for (place, (is, value)) in its.zip(&row.values).enumerate() {
+                *is |= !klar_tsdb::is_stale(*value) || row.native(place).is_some();
             }
         }
         present
@@ -277,9 +377,9 @@ impl Sides {
         let mut kept = rows;
         for (row, group) in kept.iter_mut().zip(groups) {
             let its = present.iter().skip(group * grid.count);
-            for (value, is) in row.values.iter_mut().zip(its) {
+            for (place, is) in its.take(grid.count).enumerate() {
                 if *is == where_present {
-                    *value = super::rows::NONE;
+                    row.clear(place);
                 }
             }
         }
@@ -304,8 +404,16 @@ impl Sides {
 }
 
 /// An operator between series and a number, which is on the left if `is_left`.
-fn with_scalar(binary: &Binary, rows: Vec<Row>, scalars: &[f64], is_left: bool) -> Vec<Row> {
+fn with_scalar(
+    binary: &Binary,
+    rows: Vec<Row>,
+    scalars: &[f64],
+    is_left: bool,
+    notes: &mut Notes,
+    place: Place,
+) -> Vec<Row> {
     let op = binary.op;
+    let is_trim = matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
     let mut kept = rows;
     for row in &mut kept {
         row.drop_name |= op.changes_meaning() || binary.is_bool;
@@ -313,15 +421,29 @@ fn with_scalar(binary: &Binary, rows: Vec<Row>, scalars: &[f64], is_left: bool) 
             if klar_tsdb::is_stale(*value) {
                 continue;
             }
+            if is_trim {
+                reckoned(op, Point::Float(*value), Point::Float(*scalar), notes, place);
+                *value = NONE;
+                continue;
+            }
             let (result, holds) =
                 if is_left { reckon(op, *scalar, *value) } else { reckon(op, *value, *scalar) };
             *value = match () {
                 () if binary.is_bool => f64::from(u8::from(holds)),
-                () if !holds => super::rows::NONE,
+                () if !holds => NONE,
                 // A comparison keeps the value of the series, wherever it stands.
                 () if op.compares() => *value,
                 () => result,
             };
+        }
+        let natives = std::mem::take(&mut row.natives);
+        for (at, (native, scalar)) in natives.iter().zip(scalars).enumerate() {
+            let Some(native) = native else { continue };
+            let (native, scalar) = (Point::Native(native), Point::Float(*scalar));
+            let (left, right) = if is_left { (scalar, native) } else { (native, scalar) };
+            if let Some((made, true)) = reckoned(op, left, right, notes, place) {
+                row.put(at, made);
+            }
         }
     }
     kept.retain(|row| !row.is_empty());

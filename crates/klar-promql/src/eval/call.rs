@@ -4,7 +4,8 @@ use klar_tsdb::{Labels, Op, labels::NAME};
 
 use super::rows::{Grid, NONE, Row, Value};
 use super::{Evaluator, dates, labels, order, simple};
-use crate::ast::{Expr, Kind, Selector, Type};
+use crate::Histogram;
+use crate::ast::{Expr, Kind, Place, Selector, Type};
 use crate::error::EvalError;
 use crate::functions::Function;
 
@@ -18,6 +19,11 @@ fn text(arg: Option<&Expr>) -> &str {
         Some(Kind::Text(text)) => text,
         _ => "",
     }
+}
+
+/// Where an argument stands.
+fn place_of(args: &[Expr], at: usize) -> Place {
+    args.get(at).map_or(Place::default(), |arg| arg.place)
 }
 
 /// The labels that a series would have that a selector asks for.
@@ -36,8 +42,13 @@ fn labels_asked(arg: Option<&Expr>) -> Labels {
 
 /// 1 for each time at which there is nothing.
 fn absent(rows: &[Row], labels: Labels, grid: Grid) -> Vec<Row> {
-    let mut row = Row { labels, drop_name: true, values: vec![1.0; grid.count] };
+    let mut row = Row::of(labels, true, vec![1.0; grid.count]);
     for one in rows {
+        for (to, native) in row.values.iter_mut().zip(&one.natives) {
+            if native.is_some() {
+                *to = NONE;
+            }
+        }
         for (to, value) in row.values.iter_mut().zip(&one.values) {
             if !klar_tsdb::is_stale(*value) {
                 *to = NONE;
@@ -67,7 +78,7 @@ impl Evaluator<'_> {
         if let Some(date) = dates::date(name) {
             if args.is_empty() {
                 let values = grid.times().map(|time| date(seconds(time))).collect();
-                return Ok(Value::Rows(vec![Row { labels: Labels::none(), drop_name: true, values }]));
+                return Ok(Value::Rows(vec![Row::of(Labels::none(), true, values)]));
             }
             return Ok(Value::Rows(renamed(self.argument(args, 0, grid)?, date)));
         }
@@ -127,7 +138,7 @@ impl Evaluator<'_> {
     fn other(&mut self, name: &str, args: &[Expr], grid: Grid) -> Result<Vec<Row>, EvalError> {
         Ok(match name {
             "vector" => {
-                vec![Row { labels: Labels::none(), drop_name: false, values: self.numbers(args, 0, grid)? }]
+                vec![Row::of(Labels::none(), false, self.numbers(args, 0, grid)?)]
             }
             "absent" => absent(&self.argument(args, 0, grid)?, labels_asked(args.first()), grid),
             "timestamp" => self.timestamps(args, grid)?,
@@ -157,6 +168,9 @@ impl Evaluator<'_> {
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
                 let mut rows = self.argument(args, 0, grid)?;
                 let is_descending = name.ends_with("_desc");
+                if !name.starts_with("sort_by_label") {
+                    without_natives(&mut rows);
+                }
                 if grid.count == 1 && !name.starts_with("sort_by_label") {
                     order::by_value(&mut rows, is_descending);
                 } else if grid.count == 1 {
@@ -175,38 +189,45 @@ impl Evaluator<'_> {
             }
             "histogram_quantile" => {
                 let quantiles = self.numbers(args, 0, grid)?;
-                Self::histogram_quantile(&quantiles, &self.argument(args, 1, grid)?, grid)
+                let rows = self.argument(args, 1, grid)?;
+                self.histogram_quantile(&quantiles, rows, grid, [0, 1].map(|at| place_of(args, at)))?
             }
             "histogram_quantiles" => {
                 let rows = self.argument(args, 0, grid)?;
                 let all: Result<Vec<_>, _> = args.iter().skip(2).map(|arg| self.scalars(arg, grid)).collect();
-                Self::histogram_quantiles(text(args.get(1)), &all?, &rows, grid)?
+                let places: Vec<_> = args.iter().map(|arg| arg.place).collect();
+                self.histogram_quantiles(text(args.get(1)), &all?, rows, grid, &places)?
             }
             "histogram_fraction" => {
                 let (lower, upper) = (self.numbers(args, 0, grid)?, self.numbers(args, 1, grid)?);
-                Self::histogram_fraction(&lower, &upper, &self.argument(args, 2, grid)?, grid)
+                let rows = self.argument(args, 2, grid)?;
+                self.histogram_fraction(&lower, &upper, rows, grid, place_of(args, 2))?
             }
             "info" => self.info(args, grid)?,
-            // The others are about native histograms, and there are none.
-            _ => {
-                self.argument(args, 0, grid)?;
-                Vec::new()
+            "histogram_count" => of_natives(self.argument(args, 0, grid)?, |one| one.parts().count),
+            "histogram_sum" => of_natives(self.argument(args, 0, grid)?, |one| one.parts().sum),
+            "histogram_avg" => {
+                of_natives(self.argument(args, 0, grid)?, |one| one.parts().sum / one.parts().count)
             }
+            "histogram_stdvar" => of_natives(self.argument(args, 0, grid)?, Histogram::variance),
+            "histogram_stddev" => of_natives(self.argument(args, 0, grid)?, |one| one.variance().sqrt()),
+            _ => Vec::new(),
         })
     }
 
     /// When samples were taken; of what is reckoned, when it is asked for.
     fn timestamps(&mut self, args: &[Expr], grid: Grid) -> Result<Vec<Row>, EvalError> {
         if let Some(Kind::Selector(selector)) = args.first().map(|arg| &arg.bare().kind) {
-            let mut rows = self.newest_of(selector, grid, |sample| seconds(sample.time_ms))?;
+            let mut rows = self.newest_of(selector, grid, false, |sample| seconds(sample.time_ms))?;
             rows.iter_mut().for_each(|row| row.drop_name = true);
             return Ok(rows);
         }
         let mut rows = self.argument(args, 0, grid)?;
         for row in &mut rows {
             row.drop_name = true;
-            for (time, value) in grid.times().zip(&mut row.values) {
-                if !klar_tsdb::is_stale(*value) {
+            let natives = std::mem::take(&mut row.natives);
+            for (place, (time, value)) in grid.times().zip(&mut row.values).enumerate() {
+                if !klar_tsdb::is_stale(*value) || natives.get(place).is_some_and(Option::is_some) {
                     *value = seconds(time);
                 }
             }
@@ -217,10 +238,34 @@ impl Evaluator<'_> {
 
 /// With all values changed.
 fn renamed(mut rows: Vec<Row>, change: impl Fn(f64) -> f64) -> Vec<Row> {
+    without_natives(&mut rows);
     for row in &mut rows {
         row.drop_name = true;
         row.change(&change);
     }
+    rows
+}
+
+/// Without the native histograms, which have no such value.
+fn without_natives(rows: &mut Vec<Row>) {
+    if rows.iter().any(|row| !row.natives.is_empty()) {
+        rows.iter_mut().for_each(|row| row.natives.clear());
+        rows.retain(|row| !row.is_empty());
+    }
+}
+
+/// A number of each native histogram.
+fn of_natives(mut rows: Vec<Row>, of: impl Fn(&Histogram) -> f64) -> Vec<Row> {
+    for row in &mut rows {
+        row.drop_name = true;
+        row.values.fill(NONE);
+        for (value, native) in row.values.iter_mut().zip(std::mem::take(&mut row.natives)) {
+            if let Some(histogram) = native {
+                *value = of(&histogram);
+            }
+        }
+    }
+    rows.retain(|row| !row.is_empty());
     rows
 }
 
@@ -231,6 +276,7 @@ fn bounded(
     second: &[f64],
     change: impl Fn(f64, f64, f64) -> f64,
 ) -> Vec<Row> {
+    without_natives(&mut rows);
     for row in &mut rows {
         row.drop_name = true;
         for (value, (first, second)) in row.values.iter_mut().zip(first.iter().zip(second)) {

@@ -1,4 +1,4 @@
-//! Quantiles and shares of classic histograms: series of buckets, told apart by `le`.
+//! Quantiles and shares of histograms: native ones, and classic ones, which are series of buckets told apart by `le`.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,10 @@ use klar_tsdb::Labels;
 
 use super::Evaluator;
 use super::rows::{Grid, Row};
+use crate::ast::Place;
 use crate::error::EvalError;
+use crate::histogram::Skew;
+use crate::notes::{Notes, On};
 
 /// Differences of counts below this share are errors of reckoning.
 const TOLERANCE: f64 = 1e-12;
@@ -62,15 +65,51 @@ impl Histogram {
     }
 }
 
-/// Something of each histogram at each time.
-fn of_each(rows: &[Row], grid: Grid, of: impl Fn(usize, Vec<Bucket>) -> f64) -> Vec<Row> {
+/// Something of each histogram at each time: of classic ones with their buckets, and of native ones.
+/// Where a series has both, it has neither.
+fn of_each(
+    mut rows: Vec<Row>,
+    grid: Grid,
+    (notes, place_of): (&mut Notes, Place),
+    of: impl Fn(usize, Vec<Bucket>) -> f64,
+    of_native: impl Fn(usize, &crate::Histogram, &mut On<'_>) -> f64,
+) -> Vec<Row> {
+    let mut natives: Vec<Row> = rows.iter().filter(|row| !row.natives.is_empty()).cloned().collect();
+    for row in &mut rows {
+        let is_float = row.values.iter().any(|value| !klar_tsdb::is_stale(*value));
+        if is_float && row.labels.get(LE).and_then(|le| le.parse::<f64>().ok()).is_none() {
+            On { notes: &mut *notes, place: place_of, labels: &row.labels }.bad_bucket();
+        }
+    }
     let mut found = Vec::new();
-    for histogram in histograms(rows) {
+    for histogram in histograms(&rows) {
         let mut row = Row::empty(histogram.labels.clone(), true, grid.count);
+        let mut native = natives.iter_mut().find(|native| native.labels == histogram.labels);
         for place in 0..grid.count {
-            let buckets = histogram.buckets(rows, place);
-            if !buckets.is_empty() {
-                row.set(place, of(place, buckets));
+            let buckets = histogram.buckets(&rows, place);
+            if buckets.is_empty() {
+                continue;
+            }
+            if let Some(native) = native.as_mut().filter(|native| native.native(place).is_some()) {
+                On { notes: &mut *notes, place: place_of, labels: &native.labels }.both_kinds();
+                native.clear(place);
+                continue;
+            }
+            row.set(place, of(place, buckets));
+        }
+        if !row.is_empty() {
+            found.push(row);
+        }
+    }
+    for mut row in natives {
+        row.drop_name = true;
+        row.values.fill(super::rows::NONE);
+        let natives = std::mem::take(&mut row.natives);
+        for (place, native) in natives.iter().enumerate() {
+            if let Some(histogram) = native {
+                let mut on = On { notes: &mut *notes, place: place_of, labels: &row.labels };
+                let value = of_native(place, histogram, &mut on);
+                row.set(place, value);
             }
         }
         if !row.is_empty() {
@@ -80,32 +119,74 @@ fn of_each(rows: &[Row], grid: Grid, of: impl Fn(usize, Vec<Bucket>) -> f64) -> 
     found
 }
 
+/// The quantile of a native histogram.
+fn native_quantile(q: f64, histogram: &crate::Histogram, on: &mut On<'_>) -> f64 {
+    let (value, skew) = histogram.quantile(q);
+    match skew {
+        Skew::None => {}
+        Skew::IsNan => on.skewed("histogram_quantile", "result is NaN"),
+        Skew::IsHigher => on.skewed("histogram_quantile", "result is skewed higher"),
+    }
+    value
+}
+
 impl Evaluator<'_> {
     /// `histogram_quantile(q, rows)`
-    pub(super) fn histogram_quantile(quantiles: &[f64], rows: &[Row], grid: Grid) -> Vec<Row> {
-        of_each(rows, grid, |place, buckets| {
-            quantile(quantiles.get(place).copied().unwrap_or(f64::NAN), buckets)
-        })
+    pub(super) fn histogram_quantile(
+        &mut self,
+        quantiles: &[f64],
+        rows: Vec<Row>,
+        grid: Grid,
+        [place_of_q, place_of]: [Place; 2],
+    ) -> Result<Vec<Row>, EvalError> {
+        self.check_quantiles(quantiles, place_of_q);
+        let at = |place: usize| quantiles.get(place).copied().unwrap_or(f64::NAN);
+        let rows = of_each(
+            rows,
+            grid,
+            (&mut self.notes, place_of),
+            |place, buckets| quantile(at(place), buckets),
+            |place, histogram, on| native_quantile(at(place), histogram, on),
+        );
+        super::rows::merged(rows)
+    }
+
+    fn check_quantiles(&mut self, quantiles: &[f64], place: Place) {
+        if let Some(q) = quantiles.iter().find(|q| !(0.0..=1.0).contains(*q)) {
+            let what = format!("quantile value should be between 0 and 1, got {}", super::written(*q));
+            self.notes.warn(place, what);
+        }
     }
 
     /// `histogram_quantiles(rows, label, q, …)`
     pub(super) fn histogram_quantiles(
+        &mut self,
         label: &str,
         all: &[Vec<f64>],
-        rows: &[Row],
+        rows: Vec<Row>,
         grid: Grid,
+        places: &[Place],
     ) -> Result<Vec<Row>, EvalError> {
         let mut found = Vec::new();
-        for quantiles in all {
+        let place_of = places.first().copied().unwrap_or_default();
+        for (number, quantiles) in all.iter().enumerate() {
+            self.check_quantiles(quantiles, places.get(number + 2).copied().unwrap_or_default());
             // Most often it is the same at all times.
             let mut distinct: Vec<f64> = quantiles.clone();
             distinct.sort_by(f64::total_cmp);
             distinct.dedup_by(|left, right| left.to_bits() == right.to_bits());
             for one in distinct {
-                let rows = of_each(rows, grid, |place, buckets| match quantiles.get(place) {
-                    Some(its) if its.to_bits() == one.to_bits() => quantile(one, buckets),
-                    _ => super::rows::NONE,
-                });
+                let is_now =
+                    |place: usize| quantiles.get(place).is_some_and(|its| its.to_bits() == one.to_bits());
+                let rows = of_each(
+                    rows.clone(),
+                    grid,
+                    (&mut self.notes, place_of),
+                    |place, buckets| if is_now(place) { quantile(one, buckets) } else { super::rows::NONE },
+                    |place, histogram, on| {
+                        if is_now(place) { native_quantile(one, histogram, on) } else { super::rows::NONE }
+                    },
+                );
                 for mut row in rows {
                     let labels = row.labels.with(label, &open_metrics(one));
                     row.labels = labels.map_err(|bad| EvalError::Meaningless(bad.to_string()))?;
@@ -113,13 +194,33 @@ impl Evaluator<'_> {
                 }
             }
         }
-        Ok(found)
+        super::rows::merged(found)
     }
 
     /// `histogram_fraction(lower, upper, rows)`
-    pub(super) fn histogram_fraction(lower: &[f64], upper: &[f64], rows: &[Row], grid: Grid) -> Vec<Row> {
+    pub(super) fn histogram_fraction(
+        &mut self,
+        lower: &[f64],
+        upper: &[f64],
+        rows: Vec<Row>,
+        grid: Grid,
+        place_of: Place,
+    ) -> Result<Vec<Row>, EvalError> {
         let at = |values: &[f64], place: usize| values.get(place).copied().unwrap_or(f64::NAN);
-        of_each(rows, grid, |place, buckets| fraction(at(lower, place), at(upper, place), &buckets))
+        let rows = of_each(
+            rows,
+            grid,
+            (&mut self.notes, place_of),
+            |place, buckets| fraction(at(lower, place), at(upper, place), &buckets),
+            |place, histogram, on| {
+                let (value, skew) = histogram.fraction(at(lower, place), at(upper, place));
+                if skew != Skew::None {
+                    on.skewed("histogram_fraction", "which are excluded from all fractions");
+                }
+                value
+            },
+        );
+        super::rows::merged(rows)
     }
 }
 

@@ -6,7 +6,7 @@ use klar_tsdb::{Labels, Matcher, Op, labels::NAME};
 
 use super::rows::{Grid, Row};
 use super::select::newest;
-use super::{Evaluator, Reference, Selected};
+use super::{Evaluator, Reference, Series};
 use crate::ast::{Expr, Kind};
 use crate::error::EvalError;
 
@@ -64,7 +64,12 @@ impl Evaluator<'_> {
         let from = reference.of(grid.from) - self.options.lookback_ms + 1;
         let matchers: Vec<Matcher> = asked.names.iter().chain(&asked.data).cloned().collect();
         let infos = self.fetch(&matchers, from, reference.of(grid.last()))?;
-        let mut by_identity: HashMap<[String; 2], Vec<Selected>> = HashMap::new();
+        if infos.iter().any(|info| !info.natives.is_empty()) {
+            return Err(EvalError::meaningless(
+                "a series that gives labels has native histograms; name one with floats: `{__name__=\"…\"}`",
+            ));
+        }
+        let mut by_identity: HashMap<[String; 2], Vec<Series>> = HashMap::new();
         for info in infos {
             by_identity.entry(identity(&info.labels)).or_default().push(info);
         }
@@ -78,7 +83,7 @@ impl Evaluator<'_> {
             let infos = by_identity.get(&identity(&row.labels)).map_or(&[][..], Vec::as_slice);
             let mut cursors = vec![0; infos.len()];
             for (place, time) in grid.times().enumerate() {
-                let Some(value) = row.at(place) else { continue };
+                let Some(point) = row.point(place) else { continue };
                 let labels = if gives {
                     row.labels.clone()
                 } else {
@@ -96,7 +101,7 @@ impl Evaluator<'_> {
                     found.push(Row::empty(labels, row.drop_name, grid.count));
                 }
                 if let Some(row) = found.get_mut(at) {
-                    row.set(place, value);
+                    row.put(place, point.made());
                 }
             }
         }
@@ -132,7 +137,7 @@ impl Evaluator<'_> {
 fn enriched(
     base: &Labels,
     asked: &Asked,
-    infos: &[Selected],
+    infos: &[Series],
     cursors: &mut [usize],
     time: i64,
     lookback: i64,

@@ -2,13 +2,28 @@
 
 /// A sum, and what it lost so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sum {
+pub(crate) struct Sum {
     sum: f64,
     lost: f64,
 }
 
 impl Sum {
-    pub(super) fn add(&mut self, value: f64) {
+    /// Of one value.
+    pub(crate) const fn of(value: f64) -> Self {
+        Self { sum: value, lost: 0.0 }
+    }
+
+    /// Adds another sum, with what that lost.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.add(other.sum);
+        self.lost += other.lost;
+    }
+
+    pub(crate) const fn is_infinite(self) -> bool {
+        self.sum.is_infinite()
+    }
+
+    pub(crate) fn add(&mut self, value: f64) {
         let sum = self.sum + value;
         if sum.is_infinite() {
             self.lost = 0.0;
@@ -20,11 +35,11 @@ impl Sum {
         self.sum = sum;
     }
 
-    pub(super) fn total(self) -> f64 {
+    pub(crate) fn total(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.lost }
     }
 
-    fn scaled(self, by: f64) -> Self {
+    pub(crate) fn scaled(self, by: f64) -> Self {
         Self { sum: self.sum * by, lost: self.lost * by }
     }
 }

@@ -1,14 +1,17 @@
 //! Functions of ranges of samples.
 
-use klar_tsdb::{Sample, is_stale};
+use klar_tsdb::{Labels, Sample, is_stale};
 
 use super::Evaluator;
 use super::kahan::{Mean, Sum, Variance, quantile};
+use super::native_over_time::{Windows, mixed};
 use super::rate::{change, last_change, line};
 use super::rows::{Grid, NONE, Row};
 use super::select::Asked;
+use crate::NativeSample;
 use crate::ast::{Bounds, Expr, Kind};
 use crate::error::EvalError;
+use crate::notes::On;
 
 /// The samples of one range of one series.
 pub(super) struct Window<'a> {
@@ -24,7 +27,7 @@ pub(super) struct Window<'a> {
 }
 
 /// A function of a range and other arguments.
-type OverTime = fn(&Window<'_>, &[f64]) -> Option<f64>;
+pub(super) type OverTime = fn(&Window<'_>, &[f64]) -> Option<f64>;
 
 fn over_time(name: &str) -> Option<OverTime> {
     Some(match name {
@@ -200,6 +203,36 @@ impl Call<'_> {
         found
     }
 
+    /// The same for a series with native histograms.
+    fn mixed_values(&self, samples: &[Sample], natives: &[NativeSample], row: &mut Row, on: &mut On<'_>) {
+        let Asked { range, reference, bounds } = self.asked;
+        for (place, now) in self.grid.times().enumerate() {
+            let to = reference.of(now);
+            let from = to - range;
+            let (first, last) = (from - self.earlier, to + self.later);
+            let floats_from = samples.partition_point(|sample| sample.time_ms <= first);
+            let floats_to = samples.partition_point(|sample| sample.time_ms <= last);
+            let natives_from = natives.partition_point(|sample| sample.time_ms <= first);
+            let natives_to = natives.partition_point(|sample| sample.time_ms <= last);
+            let windows = Windows {
+                floats: Window {
+                    samples: samples.get(floats_from..floats_to).unwrap_or_default(),
+                    from,
+                    to,
+                    bounds,
+                    now,
+                    falls: true,
+                },
+                natives: natives.get(natives_from..natives_to).unwrap_or_default(),
+            };
+            let args: Vec<f64> =
+                self.args.iter().map(|arg| arg.get(place).copied().unwrap_or(f64::NAN)).collect();
+            if let Some(made) = mixed(self.name, self.function, &windows, &args, on) {
+                row.put(place, made);
+            }
+        }
+    }
+
     /// Nonsense that only shows where there is something.
     fn refuse(&self, samples: &[Sample]) -> Result<(), EvalError> {
         if self.name != "double_exponential_smoothing" || samples.is_empty() {
@@ -249,10 +282,26 @@ impl Evaluator<'_> {
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let mut falls = Vec::new();
         let mut rows = Vec::new();
-        let mut add = |this: &mut Self, call: &Call<'_>, labels, drop_name: bool, samples: &[Sample]| {
+        let mut add = |this: &mut Self,
+                       call: &Call<'_>,
+                       labels: Labels,
+                       drop_name: bool,
+                       samples: &[Sample],
+                       natives: &[NativeSample]| {
             call.refuse(samples)?;
-            let values = call.values(samples, &mut falls);
-            let row = Row { labels, drop_name: drop_name || !keeps_name, values };
+            let drop_name = drop_name || !keeps_name;
+            let row = if natives.is_empty() {
+                Row::of(labels, drop_name, call.values(samples, &mut falls))
+            } else {
+                let mut row = Row::empty(labels.clone(), drop_name, grid.count);
+                call.mixed_values(
+                    samples,
+                    natives,
+                    &mut row,
+                    &mut On { notes: &mut this.notes, place: of.place, labels: &labels },
+                );
+                row
+            };
             if !row.is_empty() {
                 this.charge(grid.count)?;
                 rows.push(row);
@@ -263,20 +312,20 @@ impl Evaluator<'_> {
             let (asked, from, to) = self.asked(selector, range, grid)?;
             let call = call(asked)?;
             let mut kept = Vec::new();
-            self.each(&selector.matchers, from, to, |this, labels, samples| {
+            self.each(&selector.matchers, from, to, |this, labels, samples, natives| {
                 if !samples.iter().any(|sample| is_stale(sample.value)) {
-                    return add(this, &call, labels, false, samples);
+                    return add(this, &call, labels, false, samples, natives);
                 }
                 kept.clear();
                 kept.extend(samples.iter().filter(|sample| !is_stale(sample.value)));
-                add(this, &call, labels, false, &kept)
+                add(this, &call, labels, false, &kept, natives)
             })?;
         } else {
             let ranges = self.ranges(of, grid)?;
             let call = call(ranges.asked)?;
             for one in ranges.series {
                 self.go_on()?;
-                add(self, &call, one.labels, one.drop_name, &one.samples)?;
+                add(self, &call, one.labels, one.drop_name, &one.samples, &one.natives)?;
             }
         }
         Ok(rows)

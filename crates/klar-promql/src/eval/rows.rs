@@ -1,10 +1,12 @@
 //! Values of series on a grid of times.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use klar_tsdb::{Labels, STALE, Sample, is_stale, labels::NAME};
 
 use crate::error::EvalError;
+use crate::{Histogram, NativeSample};
 
 /// Times, each a step after the one before.
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +51,105 @@ pub(super) struct Row {
     /// Whether the name no longer says what the values are. It goes only at the end: until then, one may ask for it.
     pub drop_name: bool,
     pub values: Vec<f64>,
+    /// The native histogram for each time; empty if there is none at all. Where there is one, there is no value.
+    pub natives: Natives,
+}
+
+/// The native histograms of a row.
+pub(super) type Natives = Vec<Option<Arc<Histogram>>>;
+
+/// What a row has at a time.
+#[derive(Clone, Copy)]
+pub(super) enum Point<'a> {
+    Float(f64),
+    Native(&'a Arc<Histogram>),
+}
+
+/// What is made of points.
+pub(super) enum Made {
+    Float(f64),
+    Native(Arc<Histogram>),
+}
+
+impl From<Histogram> for Made {
+    fn from(histogram: Histogram) -> Self {
+        Self::Native(Arc::new(histogram))
+    }
+}
+
+impl Point<'_> {
+    pub(super) fn made(self) -> Made {
+        match self {
+            Self::Float(value) => Made::Float(value),
+            Self::Native(histogram) => Made::Native(Arc::clone(histogram)),
+        }
+    }
 }
 
 impl Row {
+    /// With floats.
+    pub(super) const fn of(labels: Labels, drop_name: bool, values: Vec<f64>) -> Self {
+        Self { labels, drop_name, values, natives: Vec::new() }
+    }
+
     /// Without values.
     pub(super) fn empty(labels: Labels, drop_name: bool, count: usize) -> Self {
-        Self { labels, drop_name, values: vec![NONE; count] }
+        Self::of(labels, drop_name, vec![NONE; count])
+    }
+
+    pub(super) fn native(&self, place: usize) -> Option<&Arc<Histogram>> {
+        self.natives.get(place)?.as_ref()
+    }
+
+    pub(super) fn point(&self, place: usize) -> Option<Point<'_>> {
+        self.at(place).map(Point::Float).or_else(|| self.native(place).map(Point::Native))
+    }
+
+    pub(super) fn set_native(&mut self, place: usize, histogram: Arc<Histogram>) {
+        if self.natives.is_empty() {
+            self.natives = vec![None; self.values.len()];
+        }
+        if let Some(at) = self.natives.get_mut(place) {
+            *at = Some(histogram);
+        }
+    }
+
+    pub(super) fn put(&mut self, place: usize, made: Made) {
+        match made {
+            Made::Float(value) => self.set(place, value),
+            Made::Native(histogram) => self.set_native(place, histogram),
+        }
+    }
+
+    /// Forgets what there is at a time.
+    pub(super) fn clear(&mut self, place: usize) {
+        self.set(place, NONE);
+        if let Some(at) = self.natives.get_mut(place) {
+            *at = None;
+        }
+    }
+
+    /// Changes each native histogram that there is.
+    pub(super) fn change_natives(&mut self, change: impl Fn(&Histogram) -> Option<Histogram>) {
+        for native in &mut self.natives {
+            if let Some(histogram) = native {
+                *native = change(histogram).map(Arc::new);
+            }
+        }
+    }
+
+    /// How many samples its native histograms count as.
+    pub(super) fn weight(&self) -> usize {
+        self.natives.iter().flatten().map(|histogram| histogram.weight()).sum()
+    }
+
+    /// Its native histograms with their times.
+    pub(super) fn native_samples(&self, grid: Grid) -> Vec<NativeSample> {
+        let all = grid.times().zip(&self.natives);
+        all.filter_map(|(time_ms, native)| {
+            Some(NativeSample { time_ms, histogram: Arc::clone(native.as_ref()?) })
+        })
+        .collect()
     }
 
     pub(super) fn at(&self, place: usize) -> Option<f64> {
@@ -68,7 +163,7 @@ impl Row {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.values.iter().all(|value| is_stale(*value))
+        self.values.iter().all(|value| is_stale(*value)) && self.natives.iter().all(Option::is_none)
     }
 
     /// Changes each value that there is.
@@ -128,6 +223,22 @@ pub(super) fn merged(rows: Vec<Row>) -> Result<Vec<Row>, EvalError> {
             None => found.push(row),
             Some(first) => {
                 first.drop_name |= row.drop_name;
+                for (place, native) in row.natives.iter().enumerate() {
+                    let Some(native) = native else { continue };
+                    if first.point(place).is_some() {
+                        return Err(twice());
+                    }
+                    first.set_native(place, Arc::clone(native));
+                }
+                if !first.natives.is_empty()
+                    && row
+                        .values
+                        .iter()
+                        .zip(&first.natives)
+                        .any(|(value, native)| !is_stale(*value) && native.is_some())
+                {
+                    return Err(twice());
+                }
                 for (to, value) in first.values.iter_mut().zip(row.values) {
                     match (is_stale(*to), is_stale(value)) {
                         (_, true) => {}

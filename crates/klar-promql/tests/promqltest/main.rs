@@ -3,7 +3,7 @@
 //! How the result is judged:
 //! - Whether a query that has to fail fails is judged, its message is not: ours say more, in other words.
 //! - Warnings and notes (`expect warn`, `expect info`, and that there are none) are read and not judged: there are none yet.
-//! - Native histograms are not supported. A query that touches a series of them fails, whatever is expected of it.
+//! - Series with native histograms are not held against the store on disk, which has none.
 //! - Queries for one time are asked again for three times, and the one in the middle has to be the same.
 //!
 //! What passes in that folder is kept in `ratchet.txt` and may only grow; `KLAR_BLESS=1` writes it anew.

@@ -1,6 +1,9 @@
 //! What a script says.
 
-use klar_promql::{ast::Kind, parse};
+use std::sync::Arc;
+
+use klar_promql::histogram::{Hint, Parts};
+use klar_promql::{Histogram, ast::Kind, parse};
 use klar_tsdb::{Labels, STALE};
 
 pub enum Command {
@@ -17,12 +20,12 @@ pub struct Load {
 }
 
 /// A value of a series.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Item {
     None,
     Float(f64),
-    /// A native histogram; what is in it is not read.
-    Native,
+    /// A native histogram, and whether it says what is known of resets.
+    Native(Arc<Histogram>, bool),
 }
 
 pub struct Eval {
@@ -191,16 +194,20 @@ fn labels(metric: &str) -> Labels {
     Labels::new(pairs.map(|matcher| (matcher.name(), matcher.value()))).unwrap()
 }
 
-/// `1 2+1x3 _ _x4 stale {{…}}x2`
+/// `1 2+1x3 _ _x4 stale {{…}}x2 {{…}}+{{…}}x3`
 fn items(text: &str) -> Vec<Item> {
     let mut plain = String::new();
+    let mut natives = Vec::new();
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once("{{") {
         plain.push_str(before);
         plain.push('H');
-        rest = behind.split_once("}}").unwrap().1;
+        let (inner, behind) = behind.split_once("}}").unwrap();
+        natives.push(native(inner));
+        rest = behind;
     }
     plain.push_str(rest);
+    let mut natives = natives.into_iter();
     let mut found = Vec::new();
     for word in plain.split_whitespace() {
         let (value, times) = match word.rsplit_once('x') {
@@ -213,7 +220,14 @@ fn items(text: &str) -> Vec<Item> {
         }
         let count = times.map_or(1, |times| times + 1);
         if value.starts_with('H') {
-            found.extend(vec![Item::Native; count]);
+            let (mut one, is_hinted) = natives.next().unwrap();
+            let step = (value.len() > 1).then(|| natives.next().unwrap().0);
+            for _ in 0..count {
+                found.push(Item::Native(Arc::new(one.clone()), is_hinted));
+                if let Some(step) = &step {
+                    one = if value.contains('-') { one.minus(step) } else { one.plus(step) }.unwrap();
+                }
+            }
             continue;
         }
         let (mut value, step) = if value == "stale" { (STALE, 0.0) } else { with_step(value) };
@@ -225,6 +239,52 @@ fn items(text: &str) -> Vec<Item> {
         }
     }
     found
+}
+
+/// `schema:1 sum:4 count:3 buckets:[1 2]`
+fn native(text: &str) -> (Histogram, bool) {
+    let mut parts = Parts::default();
+    let mut is_hinted = false;
+    let mut offsets = [0; 2];
+    let mut buckets: [Vec<f64>; 2] = Default::default();
+    let mut rest = text.trim();
+    while let Some((key, behind)) = rest.split_once(':') {
+        let value;
+        if let Some(inner) = behind.strip_prefix('[') {
+            (value, rest) = inner.split_once(']').unwrap();
+        } else {
+            (value, rest) = behind.split_once(char::is_whitespace).unwrap_or((behind, ""));
+        }
+        rest = rest.trim_start();
+        let number = || value.parse::<f64>().unwrap_or_else(|_| panic!("{text}"));
+        let numbers = || value.split_whitespace().map(|one| one.parse().unwrap()).collect::<Vec<f64>>();
+        match key.trim() {
+            "schema" => parts.schema = value.parse().unwrap(),
+            "sum" => parts.sum = number(),
+            "count" => parts.count = number(),
+            "z_bucket" => parts.zero_count = number(),
+            "z_bucket_w" => parts.zero_threshold = number(),
+            "custom_values" => parts.bounds = numbers().into(),
+            "offset" => offsets[0] = value.parse().unwrap(),
+            "n_offset" => offsets[1] = value.parse().unwrap(),
+            "buckets" => buckets[0] = numbers(),
+            "n_buckets" => buckets[1] = numbers(),
+            "counter_reset_hint" => {
+                is_hinted = true;
+                parts.hint = match value {
+                    "reset" => Hint::Reset,
+                    "not_reset" => Hint::NotReset,
+                    "gauge" => Hint::Gauge,
+                    _ => Hint::Unknown,
+                };
+            }
+            _ => panic!("{text}"),
+        }
+    }
+    let [positive, negative] = buckets;
+    parts.positive = (offsets[0]..).zip(positive).collect();
+    parts.negative = (offsets[1]..).zip(negative).collect();
+    (Histogram::new(parts).unwrap_or_else(|error| panic!("{text}: {error}")), is_hinted)
 }
 
 /// `2`, or `2-0.5`.
