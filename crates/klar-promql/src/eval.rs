@@ -330,7 +330,7 @@ impl<'a> Evaluator<'a> {
             }
             Kind::Binary(binary) => self.binary(binary, expr.place, grid),
             Kind::Aggregate(aggregate) => self.aggregate(aggregate, expr.place, grid).map(Value::Rows),
-            Kind::Call { function, args } => self.call(function, args, grid),
+            Kind::Call { function, args } => self.call(function, args, expr.place, grid),
         }
     }
 

@@ -63,6 +63,32 @@ impl Notes {
     }
 }
 
+impl Notes {
+    /// Quantiles are shares.
+    pub(crate) fn check_quantiles(&mut self, quantiles: &[f64], place: Place) {
+        if let Some(q) = quantiles.iter().find(|q| !(0.0..=1.0).contains(*q)) {
+            let written = crate::eval::written(*q);
+            self.warn(place, format!("quantile value should be between 0 and 1, got {written}"));
+        }
+    }
+
+    /// So are the parameters of `limit_ratio`, on one side or on the other.
+    pub(crate) fn check_ratios(&mut self, ratios: &[f64], place: Place) {
+        let (least, most) = ratios
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), one| (least.min(*one), most.max(*one)));
+        for (ratio, to) in [(most, 1.0), (least, -1.0)] {
+            if (ratio > to && to > 0.0) || (ratio < to && to < 0.0) {
+                let ratio = crate::eval::written(ratio);
+                self.warn(
+                    place,
+                    format!("ratio value should be between -1 and 1, got {ratio}, capping to {to}"),
+                );
+            }
+        }
+    }
+}
+
 /// Notes on one series, or on what is made of several.
 pub(crate) struct On<'a> {
     pub notes: &'a mut Notes,
@@ -77,6 +103,23 @@ impl On<'_> {
 
     fn of_name(&self) -> String {
         if self.name().is_empty() { String::new() } else { format!(" for metric name {:?}", self.name()) }
+    }
+
+    /// What counts is named so.
+    pub(crate) fn check_counter(&mut self) {
+        let name = self.name();
+        let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
+        if name.is_empty() || is_counter || !self.notes.has_room() {
+            return;
+        }
+        // A type that says so is as good as a name.
+        if matches!(self.labels.get("__type__"), Some("counter" | "histogram")) {
+            return;
+        }
+        let what = format!(
+            "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
+        );
+        self.notes.info(self.place, what);
     }
 
     pub(crate) fn mixed(&mut self) {
@@ -128,6 +171,16 @@ impl On<'_> {
         let what =
             format!("bucket label \"le\" is missing or has a malformed value of {le:?}{}", self.of_name());
         self.notes.warn(self.place, what);
+    }
+
+    pub(crate) fn not_monotonic(&mut self, from: f64, to: f64, difference: f64) {
+        // As Prometheus says it, but for how many samples were so and when.
+        let what = format!(
+            "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/\
+             latest/querying/functions/#histogram_quantile){}, from buckets {from} to {to}, with a max diff of {difference}",
+            self.of_name()
+        );
+        self.notes.info(self.place, what);
     }
 
     pub(crate) fn skewed(&mut self, function: &str, how: &str) {

@@ -56,6 +56,12 @@ impl Evaluator<'_> {
             Some((param, _)) => params = self.scalars(param, grid)?,
             None => {}
         }
+        let place_of_param = aggregate.param.as_ref().map(|param| param.place).unwrap_or_default();
+        match aggregate.op {
+            AggregateOp::Quantile => self.notes.check_quantiles(&params, place_of_param),
+            AggregateOp::LimitRatio => self.notes.check_ratios(&params, place_of_param),
+            _ => {}
+        }
         let rows = self.rows(&aggregate.of, grid)?;
         if aggregate.op == AggregateOp::CountValues {
             return self.count_values(aggregate, label, &rows, grid);

@@ -63,6 +63,7 @@ impl Evaluator<'_> {
         &mut self,
         function: &Function,
         args: &[Expr],
+        place: Place,
         grid: Grid,
     ) -> Result<Value, EvalError> {
         let name = function.name;
@@ -82,7 +83,7 @@ impl Evaluator<'_> {
             }
             return Ok(Value::Rows(renamed(self.argument(args, 0, grid)?, date)));
         }
-        self.other(name, args, grid).map(Value::Rows)
+        self.other(name, args, place, grid).map(Value::Rows)
     }
 
     /// The series that an argument stands for.
@@ -132,10 +133,13 @@ impl Evaluator<'_> {
         }
         let Some(of) = of else { return Ok(Vec::new()) };
         let rows = self.over_time(name, of, &others, grid)?;
+        if let (true, "quantile_over_time", Some(quantiles)) = (!rows.is_empty(), name, others.first()) {
+            self.notes.check_quantiles(quantiles, place_of(args, 0));
+        }
         Ok(if name == "absent_over_time" { absent(&rows, labels_asked(args.first()), grid) } else { rows })
     }
 
-    fn other(&mut self, name: &str, args: &[Expr], grid: Grid) -> Result<Vec<Row>, EvalError> {
+    fn other(&mut self, name: &str, args: &[Expr], place: Place, grid: Grid) -> Result<Vec<Row>, EvalError> {
         Ok(match name {
             "vector" => {
                 vec![Row::of(Labels::none(), false, self.numbers(args, 0, grid)?)]
@@ -168,6 +172,11 @@ impl Evaluator<'_> {
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
                 let mut rows = self.argument(args, 0, grid)?;
                 let is_descending = name.ends_with("_desc");
+                if self.from != self.to {
+                    let what =
+                        "sort is ineffective for range queries since results are always ordered by labels";
+                    self.notes.warn(place, what);
+                }
                 if !name.starts_with("sort_by_label") {
                     without_natives(&mut rows);
                 }

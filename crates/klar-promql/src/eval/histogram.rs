@@ -71,7 +71,7 @@ fn of_each(
     mut rows: Vec<Row>,
     grid: Grid,
     (notes, place_of): (&mut Notes, Place),
-    of: impl Fn(usize, Vec<Bucket>) -> f64,
+    of: impl Fn(usize, Vec<Bucket>, &mut On<'_>) -> f64,
     of_native: impl Fn(usize, &crate::Histogram, &mut On<'_>) -> f64,
 ) -> Vec<Row> {
     let mut natives: Vec<Row> = rows.iter().filter(|row| !row.natives.is_empty()).cloned().collect();
@@ -95,7 +95,8 @@ fn of_each(
                 native.clear(place);
                 continue;
             }
-            row.set(place, of(place, buckets));
+            let mut on = On { notes: &mut *notes, place: place_of, labels: &histogram.labels };
+            row.set(place, of(place, buckets, &mut on));
         }
         if !row.is_empty() {
             found.push(row);
@@ -139,23 +140,16 @@ impl Evaluator<'_> {
         grid: Grid,
         [place_of_q, place_of]: [Place; 2],
     ) -> Result<Vec<Row>, EvalError> {
-        self.check_quantiles(quantiles, place_of_q);
+        self.notes.check_quantiles(quantiles, place_of_q);
         let at = |place: usize| quantiles.get(place).copied().unwrap_or(f64::NAN);
         let rows = of_each(
             rows,
             grid,
             (&mut self.notes, place_of),
-            |place, buckets| quantile(at(place), buckets),
+            |place, buckets, on| quantile(at(place), buckets, on),
             |place, histogram, on| native_quantile(at(place), histogram, on),
         );
         super::rows::merged(rows)
-    }
-
-    fn check_quantiles(&mut self, quantiles: &[f64], place: Place) {
-        if let Some(q) = quantiles.iter().find(|q| !(0.0..=1.0).contains(*q)) {
-            let what = format!("quantile value should be between 0 and 1, got {}", super::written(*q));
-            self.notes.warn(place, what);
-        }
     }
 
     /// `histogram_quantiles(rows, label, q, …)`
@@ -170,7 +164,7 @@ impl Evaluator<'_> {
         let mut found = Vec::new();
         let place_of = places.first().copied().unwrap_or_default();
         for (number, quantiles) in all.iter().enumerate() {
-            self.check_quantiles(quantiles, places.get(number + 2).copied().unwrap_or_default());
+            self.notes.check_quantiles(quantiles, places.get(number + 2).copied().unwrap_or_default());
             // Most often it is the same at all times.
             let mut distinct: Vec<f64> = quantiles.clone();
             distinct.sort_by(f64::total_cmp);
@@ -182,7 +176,9 @@ impl Evaluator<'_> {
                     rows.clone(),
                     grid,
                     (&mut self.notes, place_of),
-                    |place, buckets| if is_now(place) { quantile(one, buckets) } else { super::rows::NONE },
+                    |place, buckets, on| {
+                        if is_now(place) { quantile(one, buckets, on) } else { super::rows::NONE }
+                    },
                     |place, histogram, on| {
                         if is_now(place) { native_quantile(one, histogram, on) } else { super::rows::NONE }
                     },
@@ -211,7 +207,7 @@ impl Evaluator<'_> {
             rows,
             grid,
             (&mut self.notes, place_of),
-            |place, buckets| fraction(at(lower, place), at(upper, place), &buckets),
+            |place, buckets, _| fraction(at(lower, place), at(upper, place), &buckets),
             |place, histogram, on| {
                 let (value, skew) = histogram.fraction(at(lower, place), at(upper, place));
                 if skew != Skew::None {
@@ -231,7 +227,7 @@ fn open_metrics(value: f64) -> String {
 }
 
 /// The value below which a share of what was counted lies, if it is spread evenly in each bucket.
-fn quantile(q: f64, mut buckets: Vec<Bucket>) -> f64 {
+fn quantile(q: f64, mut buckets: Vec<Bucket>, on: &mut On<'_>) -> f64 {
     if q.is_nan() {
         return f64::NAN;
     }
@@ -241,7 +237,7 @@ fn quantile(q: f64, mut buckets: Vec<Bucket>) -> f64 {
     if buckets.last().is_none_or(|last| last.le != f64::INFINITY) || buckets.len() < 2 {
         return f64::NAN;
     }
-    make_monotonic(&mut buckets);
+    make_monotonic(&mut buckets, on);
     let total = buckets.last().map_or(0.0, |last| last.count);
     if total == 0.0 || total.is_nan() {
         return f64::NAN;
@@ -262,8 +258,9 @@ fn quantile(q: f64, mut buckets: Vec<Bucket>) -> f64 {
 }
 
 /// Counts only grow with their bounds; what does not was counted at different times.
-fn make_monotonic(buckets: &mut [Bucket]) {
+fn make_monotonic(buckets: &mut [Bucket], on: &mut On<'_>) {
     let mut before = f64::NAN;
+    let mut forced: Option<(f64, f64, f64)> = None;
     for bucket in buckets {
         let is_close = {
             let (left, right) = (before, bucket.count);
@@ -271,10 +268,17 @@ fn make_monotonic(buckets: &mut [Bucket]) {
             left == right || difference / sum.min(f64::MAX) < TOLERANCE
         };
         if is_close || bucket.count < before {
+            if !is_close {
+                let (from, _, most) = forced.unwrap_or((bucket.le, bucket.le, 0.0));
+                forced = Some((from, bucket.le, f64::max(most, before - bucket.count)));
+            }
             bucket.count = before;
         } else {
             before = bucket.count;
         }
+    }
+    if let Some((from, to, difference)) = forced {
+        on.not_monotonic(from, to, difference);
     }
 }
 

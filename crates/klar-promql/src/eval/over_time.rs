@@ -302,6 +302,9 @@ impl Evaluator<'_> {
                 );
                 row
             };
+            if matches!(name, "rate" | "increase") && row.values.iter().any(|value| !is_stale(*value)) {
+                On { notes: &mut this.notes, place: of.place, labels: &row.labels }.check_counter();
+            }
             if !row.is_empty() {
                 this.charge(grid.count)?;
                 rows.push(row);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use klar_promql::{Answered, EvalError, Mixed, Options, Series, instant_mixed, parse, range_mixed};
+use regex_automata::meta::Regex;
 
-use crate::script::{Eval, Item};
+use crate::script::{Eval, Item, Notes};
 use crate::store::Store;
 
 /// How far values may differ, as a share of both.
@@ -18,9 +19,31 @@ pub fn judge(store: &Store, eval: &Eval) -> Result<(), String> {
         Ok(_) if eval.fails => Err("it was to fail".into()),
         Ok(answer) => {
             compare(eval, &answer.value)?;
+            let of_kind = |is_warning: bool| -> Vec<String> {
+                let notes = answer.notes.iter().filter(|note| note.is_warning == is_warning);
+                notes.map(|note| note.located(&eval.query)).collect()
+            };
+            judge_notes(&eval.warnings, &of_kind(true)).map_err(|why| format!("warnings: {why}"))?;
+            judge_notes(&eval.infos, &of_kind(false)).map_err(|why| format!("infos: {why}"))?;
             again(store, eval)
         }
     }
+}
+
+fn judge_notes(expected: &Notes, found: &[String]) -> Result<(), String> {
+    if expected.any && found.is_empty() {
+        return Err("there are none".into());
+    }
+    if expected.none && !found.is_empty() {
+        return Err(format!("there are some: {found:?}"));
+    }
+    let fits = |(text, is_expression): &(String, bool), found: &String| {
+        if *is_expression { Regex::new(text).unwrap().is_match(found) } else { text == found }
+    };
+    let each = &expected.each;
+    let is_missing = each.iter().any(|one| !found.iter().any(|found| fits(one, found)));
+    let is_much = !each.is_empty() && found.iter().any(|found| !each.iter().any(|one| fits(one, found)));
+    if is_missing || is_much { Err(format!("expected {each:?}, found {found:?}")) } else { Ok(()) }
 }
 
 fn answer(store: &Store, eval: &Eval) -> Result<Answered, String> {

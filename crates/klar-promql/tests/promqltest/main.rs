@@ -2,7 +2,7 @@
 //!
 //! How the result is judged:
 //! - Whether a query that has to fail fails is judged, its message is not: ours say more, in other words.
-//! - Warnings and notes (`expect warn`, `expect info`, and that there are none) are read and not judged: there are none yet.
+//! - Notes (`expect warn`, `expect info`, and that there are none) are judged as there, if they are expected.
 //! - Series with native histograms are not held against the store on disk, which has none.
 //! - Queries for one time are asked again for three times, and the one in the middle has to be the same.
 //!

@@ -28,6 +28,30 @@ pub enum Item {
     Native(Arc<Histogram>, bool),
 }
 
+/// What is expected of the notes of a kind beside an answer.
+#[derive(Default)]
+pub struct Notes {
+    /// There have to be some.
+    pub any: bool,
+    /// There must be none.
+    pub none: bool,
+    /// Each has to be one of these, as they are or as expressions; and each of these has to be there.
+    pub each: Vec<(String, bool)>,
+}
+
+impl Notes {
+    /// `warn`, `warn msg: …`, `warn regex: …`, `no_warn`
+    fn read(&mut self, rest: &str) {
+        let rest = rest.trim();
+        self.any = true;
+        if let Some(text) = rest.strip_prefix("msg:") {
+            self.each.push((text.trim().to_owned(), false));
+        } else if let Some(text) = rest.strip_prefix("regex:") {
+            self.each.push((text.trim().to_owned(), true));
+        }
+    }
+}
+
 pub struct Eval {
     pub query: String,
     pub from_ms: i64,
@@ -36,6 +60,8 @@ pub struct Eval {
     pub step_ms: Option<i64>,
     pub fails: bool,
     pub is_ordered: bool,
+    pub warnings: Notes,
+    pub infos: Notes,
     pub scalar: Option<f64>,
     pub text: Option<String>,
     /// Of a range of samples: from and step.
@@ -112,6 +138,8 @@ fn eval(line: &str, block: &[&str]) -> Eval {
         step_ms,
         fails: how == "eval_fail",
         is_ordered: how == "eval_ordered",
+        warnings: Notes { any: how == "eval_warn", ..Notes::default() },
+        infos: Notes { any: how == "eval_info", ..Notes::default() },
         scalar: None,
         text: None,
         samples: None,
@@ -125,6 +153,14 @@ fn eval(line: &str, block: &[&str]) -> Eval {
             let expected = expected.trim_start();
             if expected.starts_with("fail") {
                 eval.fails = true;
+            } else if let Some(rest) = expected.strip_prefix("warn") {
+                eval.warnings.read(rest);
+            } else if let Some(rest) = expected.strip_prefix("info") {
+                eval.infos.read(rest);
+            } else if expected.starts_with("no_warn") {
+                eval.warnings.none = true;
+            } else if expected.starts_with("no_info") {
+                eval.infos.none = true;
             } else if expected.starts_with("ordered") {
                 eval.is_ordered = true;
             } else if let Some(text) = expected.strip_prefix("string") {

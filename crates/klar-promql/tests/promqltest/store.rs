@@ -115,9 +115,8 @@ fn hint(histogram: &Histogram, before: Option<&Item>) -> Hint {
         || parts.bounds != then.bounds;
     match () {
         () if then.hint == Hint::Gauge => Hint::Unknown,
-        () if parts.count < then.count => Hint::Reset,
-        () if is_other => Hint::Unknown,
-        () if histogram.clone().hinted(Hint::Unknown).was_reset(before) => Hint::Reset,
+        // That a counter began again, it finds out, but does not tell.
+        () if is_other || histogram.clone().hinted(Hint::Unknown).was_reset(before) => Hint::Unknown,
         () => Hint::NotReset,
     }
 }
