@@ -261,8 +261,9 @@ impl Wal {
         tail.entries.clear();
         let (mut names, mut named, mut count) = (Vec::new(), 0, 0);
         for one in series {
-            let bits = tail.marks.get(one.slot as usize).map_or(0, |mark| mark.bits);
-            let (local, _) = tail.mark(one, bits, &mut names, &mut named);
+            // Its last value in this segment stays what it was, and that is 0 where it was not named yet.
+            let (local, last) = tail.mark(one, 0, &mut names, &mut named);
+            tail.marks[one.slot as usize].bits = last;
             put(&mut tail.entries, u64::from(local));
             put_signed(&mut tail.entries, from_ms);
             put_signed(&mut tail.entries, to_ms);

@@ -372,6 +372,23 @@ fn a_full_disk_loses_nothing_that_was_acknowledged_and_takes_more_when_there_is_
     assert_eq!(all(&open(&folder), 0, i64::MAX), before);
 }
 
+/// Values are written as how far they are from the last one of their segment, and a deletion in a new segment has none.
+#[test]
+fn what_comes_after_a_deletion_is_read_as_it_was_written() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    put(&store, "s=0", 1_000_000, STALE);
+    put(&store, "s=2", 1_050_000, 1.0);
+    store.maintain(1_050_000).unwrap();
+    store.delete(&[], 1_050_000, 1_050_000).unwrap();
+    put(&store, "s=2", 1_050_000, 5.0);
+    drop(store);
+    assert_eq!(
+        all(&open(&folder), 1_050_000, 1_050_000).into_values().collect::<Vec<_>>(),
+        [5.0_f64.to_bits()]
+    );
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Put { series: u8, time_s: i64, value: f64 },

@@ -74,8 +74,8 @@ struct Span {
 impl Span {
     fn new(since: Duration, now_ms: u64) -> Self {
         let step_s = (since.as_secs() / POINTS as u64).max(LOOK_S);
-        // On one grid, so that asking again shows the same curve.
-        let to_s = now_ms / 1000 / step_s * step_s;
+        // Up to now, and not to the last whole step: a step of an hour is a minute and a half.
+        let to_s = now_ms / 1000;
         Self { from_s: to_s.saturating_sub(since.as_secs()), to_s, step_s }
     }
 
@@ -465,9 +465,9 @@ mod tests {
     }
 
     #[test]
-    fn spans_lie_on_one_grid() {
+    fn spans_end_now() {
         let span = Span::new(Duration::from_secs(3600), 1_750_000_012_345);
-        assert_eq!((span.step_s, span.to_s % 90, span.length_s(), span.window_s()), (90, 0, 3600, 90));
+        assert_eq!((span.step_s, span.to_s, span.length_s(), span.window_s()), (90, 1_750_000_012, 3600, 90));
         let short = Span::new(Duration::from_secs(60), 1_750_000_012_345);
         assert_eq!((short.step_s, short.window_s()), (15, 60));
     }
