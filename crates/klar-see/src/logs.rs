@@ -27,7 +27,7 @@ const FILES_MAX: usize = 1_000;
 const PAST_MAX: u64 = 16 << 20;
 
 /// A line.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct Line<'a> {
     pub time_us: i64,
@@ -38,6 +38,10 @@ pub struct Line<'a> {
     pub stream: &'a str,
     pub level: Option<&'static str>,
     pub body: &'a str,
+    pub trace_id: Option<[u8; 16]>,
+    pub span_id: Option<[u8; 8]>,
+    /// What else is known, by name.
+    pub attrs: &'a [(&'a str, &'a str)],
 }
 
 /// Where a file has been read to.
@@ -93,16 +97,8 @@ impl Tails {
                 let Some(instance) = file_name.to_str().and_then(|name| name.strip_suffix(".log")) else {
                     continue;
                 };
-                let whose = Line {
-                    time_us: 0,
-                    app: &app,
-                    env: &env,
-                    service: service.as_str(),
-                    instance,
-                    stream: "",
-                    level: None,
-                    body: "",
-                };
+                let whose =
+                    Line { app: &app, env: &env, service: service.as_str(), instance, ..Line::default() };
                 // What cannot be read now may be the next time.
                 more |= self.read_file(&path, whose, rows).unwrap_or(false);
             }

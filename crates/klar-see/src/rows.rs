@@ -67,6 +67,9 @@ fn tables() -> Result<Vec<Table>, BadTable> {
         Column::new("stream", Kind::Dict),
         Column::new("level", Kind::Dict).optional(),
         Column::new("body", Kind::Text).searchable(),
+        Column::new("trace_id", Kind::Fixed16).searchable().optional(),
+        Column::new("span_id", Kind::Fixed8).optional(),
+        Column::new("attrs", Kind::Map).optional(),
     ];
     Ok(vec![Table::new(ACCESS, access)?, Table::new(LOG, log)?])
 }
@@ -169,6 +172,9 @@ impl Rows {
             Value::Text(line.stream),
             line.level.map_or(Value::Null, Value::Text),
             Value::Text(cut(line.body, TEXT_MAX)),
+            line.trace_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
+            line.span_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
+            if line.attrs.is_empty() { Value::Null } else { Value::Map(line.attrs) },
         ];
         self.push(&self.log, &row);
     }
