@@ -142,6 +142,17 @@ impl Client {
         Ok(said["data"].take())
     }
 
+    /// All metrics as they are now, as OpenMetrics.
+    pub async fn exposition(&self) -> Result<String, ClientError> {
+        const DURING: &str = "asking telemetry for its metrics";
+        let mut request = request(Method::GET, "/metrics", None, empty());
+        let accepts = header::HeaderValue::from_static("application/openmetrics-text; version=1.0.0");
+        request.headers_mut().insert(header::ACCEPT, accepts);
+        let (_, answer) = self.exchange(&self.see, request, DURING).await?;
+        let bytes = answer.bytes(DURING).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     async fn ask_see(&self, target: &str) -> Result<serde_json::Value, ClientError> {
         const DURING: &str = "asking telemetry";
         let request = request(Method::GET, target, None, empty());

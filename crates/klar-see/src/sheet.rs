@@ -82,11 +82,27 @@ impl Sheet {
 
     /// As Prometheus reads it: its text format, version 0.0.4.
     pub fn text(&self) -> String {
+        self.written(false)
+    }
+
+    /// As OpenMetrics 1.0 wants it: a counter is called without its `_total`, and the end is marked.
+    pub fn openmetrics(&self) -> String {
+        let mut out = self.written(true);
+        out.push_str("# EOF\n");
+        out
+    }
+
+    fn written(&self, openmetrics: bool) -> String {
         let mut out = String::new();
         for family in self.families.iter().filter(|family| !family.points.is_empty()) {
+            let is_counter = matches!(family.kind, Kind::Counter | Kind::Count);
+            let (name, kind) = match family.name.strip_suffix("_total") {
+                Some(name) if openmetrics && is_counter => (name, family.kind.name()),
+                None if openmetrics && is_counter => (family.name, "unknown"),
+                _ => (family.name, family.kind.name()),
+            };
             // Writing to memory does not fail.
-            let _ = writeln!(out, "# HELP {} {}", family.name, family.help);
-            let _ = writeln!(out, "# TYPE {} {}", family.name, family.kind.name());
+            let _ = writeln!(out, "# TYPE {name} {kind}\n# HELP {name} {}", family.help);
             for (suffix, labels, value) in &family.points {
                 out.push_str(family.name);
                 out.push_str(suffix);
@@ -155,9 +171,11 @@ mod tests {
         family.point(&[], 0.25);
         sheet.family("nothing", Kind::Gauge, "Is not shown.");
         sheet.family("h", Kind::Histogram, "Sizes.").suffixed("_bucket", &[("le", "+Inf")], f64::INFINITY);
-        let text = "# HELP a_total Things.\n# TYPE a_total counter\na_total{path=\"/a\\\"b\\\\c\\nd\"} 1\na_total 0.25\n\
-                    # HELP h Sizes.\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} +Inf\n";
+        let text = "# TYPE a_total counter\n# HELP a_total Things.\na_total{path=\"/a\\\"b\\\\c\\nd\"} 1\na_total 0.25\n\
+                    # TYPE h histogram\n# HELP h Sizes.\nh_bucket{le=\"+Inf\"} +Inf\n";
         assert_eq!(sheet.text(), text);
+        let open = text.replacen("# TYPE a_total", "# TYPE a", 1).replacen("# HELP a_total", "# HELP a", 1);
+        assert_eq!(sheet.openmetrics(), format!("{open}# EOF\n"));
         let names: Vec<_> = sheet.series().map(|(labels, ..)| labels.metric().unwrap().to_owned()).collect();
         assert_eq!(names, ["a_total", "a_total", "h_bucket"]);
     }

@@ -1,6 +1,6 @@
 //! What checks may see and do of an app that klar runs: the control API, and signals to its processes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
 use klar_config::FILE_NAME;
 use klar_prove::world::usage::{self, Usage};
-use klar_prove::world::{Doing, Instance, Klar};
+use klar_prove::world::{Doing, Instance, Klar, Measured};
 use klar_run::control::LogQuery;
 use klar_run::report::AppStatus;
 use nix::sys::signal::{Signal, kill};
@@ -125,6 +125,56 @@ impl Klar for Hands {
 
     fn status(&self) -> Doing<'_, serde_json::Value> {
         Box::pin(async { serde_json::to_value(self.app().await?).map_err(|why| why.to_string()) })
+    }
+
+    fn exposition(&self) -> Doing<'_, String> {
+        Box::pin(async { self.client.exposition().await.map_err(|why| why.to_string()) })
+    }
+
+    fn measured<'a>(&'a self, metric: &'a str) -> Doing<'a, Vec<Measured>> {
+        Box::pin(async move {
+            let (app, env) = (&self.key.app, &self.key.env);
+            let selector = format!("{metric}{{app=~\"|{app}\",env=~\"|{env}\"}}");
+            let ask = async |query: &str| {
+                let said = self.client.metrics("query", &[("query", query)]).await;
+                said.map(|mut said| said["result"].take()).map_err(|why| why.to_string())
+            };
+            // A query says when it was asked; when a sample was taken is a question of its own.
+            let (values, times) = (ask(&selector).await?, ask(&format!("timestamp({selector})")).await?);
+            let series = |said: serde_json::Value| -> Vec<(BTreeMap<String, String>, f64)> {
+                let all = said.as_array().map(Vec::as_slice).unwrap_or_default();
+                let read = |one: &serde_json::Value| {
+                    let mut labels: BTreeMap<String, String> =
+                        serde_json::from_value(one["metric"].clone()).ok()?;
+                    labels.remove("__name__");
+                    Some((labels, one["value"][1].as_str()?.parse().ok()?))
+                };
+                all.iter().filter_map(read).collect()
+            };
+            let times: BTreeMap<_, _> = series(times).into_iter().collect();
+            let measured = series(values).into_iter().filter_map(|(labels, value)| {
+                let at_unix_ms = (times.get(&labels)? * 1000.0) as i64;
+                Some(Measured { labels, value, at_unix_ms })
+            });
+            Ok(measured.collect())
+        })
+    }
+
+    fn kept<'a>(
+        &'a self,
+        what: &'a str,
+        narrowed: &'a [(&'a str, &'a str)],
+    ) -> Doing<'a, Vec<serde_json::Value>> {
+        Box::pin(async move {
+            let (app, env) = (self.key.app.to_string(), self.key.env.to_string());
+            let mut params = vec![("app", app.as_str()), ("env", env.as_str()), ("limit", "10000")];
+            params.extend_from_slice(narrowed);
+            let mut found = self.client.find(what, &params).await.map_err(|why| why.to_string())?;
+            match found["rows"].take() {
+                serde_json::Value::Array(rows) => Ok(rows),
+                other => Err(format!("telemetry said {other} instead of rows")),
+            }
+        })
     }
 
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()> {

@@ -50,6 +50,7 @@ pub const ALL: &[Check] = &[
     Check::of::<running::environment::Environment>(),
     Check::of::<running::logs::Logs>(),
     Check::of::<running::metrics::Metrics>(),
+    Check::of::<running::telemetry::Telemetry>(),
     Check::of::<running::cache_away::CacheAway>(),
     Check::of::<running::broken_schema::BrokenSchema>(),
     Check::of::<running::health_speed::HealthSpeed>(),

@@ -52,7 +52,12 @@ fn every_planted_fault_is_found_and_nothing_else() {
         // One cluster for all faults that are planted in databases; without a server these faults are missed.
         let _cluster = Cluster::shared().await;
         let mut wrong = Vec::new();
-        for (check, first) in prove::each(ALL.to_vec(), tried).await {
+        // `KLAR_CHECKS=logs,metrics` tries these alone.
+        let wanted = std::env::var("KLAR_CHECKS").ok();
+        let is_wanted = |check: &&Check| {
+            wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|id| id == check.about.id))
+        };
+        for (check, first) in prove::each(ALL.iter().filter(is_wanted).copied().collect(), tried).await {
             if !first.is_empty() {
                 // What measures how fast a page is may have had too little of the machine: alone it has all of it.
                 wrong.extend(tried(check).await);

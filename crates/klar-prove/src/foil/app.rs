@@ -12,6 +12,7 @@ use http_body_util::Full;
 use super::front;
 use super::shelf::{self, Shelf};
 use super::shop::Shop;
+use super::telemetry::Telemetry;
 use crate::checks::attacks::firewall::MARK;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -162,6 +163,16 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("heavy-page", "has a page that fetches two megabytes"),
     ("no-firewall", "lets every attack through"),
     ("nervous-firewall", "refuses every tenth honest request as an attack"),
+    ("torn-metrics", "is run by a klar whose own /metrics no collector can read"),
+    ("blind-telemetry", "has no metrics of the machine"),
+    ("deaf-to-stores", "has no metrics of its database"),
+    ("no-durations", "does not measure how long its second route takes"),
+    ("miscounts-requests", "counts every ninth request twice"),
+    ("wrong-durations", "measures 0.9 s too much"),
+    ("hides-errors", "counts every answer as a good one"),
+    ("forgets-requests", "keeps no record of every ninth request"),
+    ("nameless-records", "keeps records that do not say from where"),
+    ("uncounted-restarts", "does not count how often an instance was started again"),
     ("silent-firewall", "writes down nothing of what it refuses as an attack"),
 ];
 
@@ -213,6 +224,7 @@ pub(super) struct State {
     /// Whether no instance is there.
     pub(super) halted: Cell<bool>,
     pub(super) shelf: Shelf,
+    pub(super) telemetry: Telemetry,
     /// How often its certificate was renewed, and whether that was asked for.
     pub(super) certificate: Cell<usize>,
     pub(super) renewed: Cell<bool>,
@@ -251,7 +263,17 @@ impl App {
         self.harden(self.error(head, StatusCode::PAYLOAD_TOO_LARGE, "Send less at a time."))
     }
 
-    pub(super) async fn answer(&self, request: Request<Bytes>, _peer: SocketAddr, via: Via) -> Answer {
+    pub(super) async fn answer(&self, request: Request<Bytes>, via: Via) -> Answer {
+        if via != Via::Front {
+            return self.reply(request, via).await;
+        }
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let began = std::time::Instant::now();
+        let answer = self.reply(request, via).await;
+        self.state.telemetry.note(self, &method, &path, answer, began.elapsed())
+    }
+
+    async fn reply(&self, request: Request<Bytes>, via: Via) -> Answer {
         let (head, body) = request.into_parts();
         if via == Via::Inside && head.uri.path() == "/metrics" {
             return self.metrics();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::App;
 use crate::world::usage::Usage;
-use crate::world::{Doing, Instance, Klar};
+use crate::world::{Doing, Instance, Klar, Measured};
 
 /// See [`super::Foil::hands`].
 pub struct Hands(pub(super) Rc<App>, Option<Process>);
@@ -91,6 +91,25 @@ impl Klar for Hands {
             .collect();
         let services = [serde_json::json!({ "name": "foil", "instances": instances })];
         done(serde_json::json!({ "stores": [store], "services": services }))
+    }
+
+    fn exposition(&self) -> Doing<'_, String> {
+        done(
+            if self.0.has("torn-metrics") { "requests = 12\n" } else { "requests_total 12\n# EOF\n" }
+                .to_owned(),
+        )
+    }
+
+    fn measured<'a>(&'a self, metric: &'a str) -> Doing<'a, Vec<Measured>> {
+        done(self.0.state.telemetry.measured(&self.0, metric))
+    }
+
+    fn kept<'a>(
+        &'a self,
+        _: &'a str,
+        narrowed: &'a [(&'a str, &'a str)],
+    ) -> Doing<'a, Vec<serde_json::Value>> {
+        done(self.0.state.telemetry.kept(&self.0, narrowed))
     }
 
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()> {

@@ -31,6 +31,7 @@ pub mod postgres;
 mod shelf;
 mod shop;
 mod sql;
+mod telemetry;
 
 pub use app::SWITCHES;
 use app::{App, Via};
@@ -142,19 +143,19 @@ enum Door {
 
 async fn listen(listener: TcpListener, app: Rc<App>, door: Door) {
     loop {
-        let Ok((stream, peer)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else { continue };
         let (app, door) = (Rc::clone(&app), door.clone());
         tokio::task::spawn_local(async move {
             match door {
-                Door::Plain => serve(stream, app, peer, Via::Plain).await,
-                Door::Inside => serve(stream, app, peer, Via::Inside).await,
+                Door::Plain => serve(stream, app, Via::Plain).await,
+                Door::Inside => serve(stream, app, Via::Inside).await,
                 Door::Tls(tls) => {
                     if app.has("old-tls") && speaks_old_tls(&stream).await {
                         return pretend_old_tls(stream).await;
                     }
                     let tls = &tls[app.state.certificate.get() % 2];
                     if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, app, peer, Via::Front).await;
+                        serve(stream, app, Via::Front).await;
                     }
                 }
             }
@@ -162,7 +163,7 @@ async fn listen(listener: TcpListener, app: Rc<App>, door: Door) {
     }
 }
 
-async fn serve<S>(stream: S, app: Rc<App>, peer: SocketAddr, via: Via)
+async fn serve<S>(stream: S, app: Rc<App>, via: Via)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
@@ -175,7 +176,7 @@ where
             let answer = match Limited::new(body, limit).collect().await {
                 Ok(body) => {
                     let packs = via == Via::Front && !app.has("not-compressed") && gzip::is_taken(&head);
-                    let answer = app.answer(Request::from_parts(head, body.to_bytes()), peer, via).await;
+                    let answer = app.answer(Request::from_parts(head, body.to_bytes()), via).await;
                     if packs { gzip::packed(answer).await } else { answer }
                 }
                 Err(_) => app.too_large(&head),

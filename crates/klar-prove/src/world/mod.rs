@@ -132,6 +132,17 @@ pub struct Instance {
 /// A future of the hands that klar lends.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + 'a>>;
 
+/// A series of a metric, as telemetry has written it down last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// What it is of.
+    pub labels: BTreeMap<String, String>,
+    /// Its value.
+    pub value: f64,
+    /// When that was, in milliseconds since the Unix epoch.
+    pub at_unix_ms: i64,
+}
+
 /// What klar lets checks see and do of an app that it runs.
 pub trait Klar {
     /// Its instances as they are now.
@@ -142,6 +153,17 @@ pub trait Klar {
     fn verdicts<'a>(&'a self, requests: &'a [String]) -> Doing<'a, usize>;
     /// What `klar status --json` says of the app.
     fn status(&self) -> Doing<'_, serde_json::Value>;
+    /// What klar itself answers at `/metrics` to whoever asks for OpenMetrics.
+    fn exposition(&self) -> Doing<'_, String>;
+    /// What telemetry has written down last of a metric: of the app, and what belongs to no app.
+    fn measured<'a>(&'a self, metric: &'a str) -> Doing<'a, Vec<Measured>>;
+    /// Rows that telemetry keeps of the app, newest first: `what` is `requests` or `logs`, with what `klar` itself may say
+    /// to narrow them.
+    fn kept<'a>(
+        &'a self,
+        what: &'a str,
+        narrowed: &'a [(&'a str, &'a str)],
+    ) -> Doing<'a, Vec<serde_json::Value>>;
     /// Takes a database away, so that nobody answers on its port, until [`Klar::give_back`].
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()>;
     /// Lets the database come back.

@@ -210,9 +210,16 @@ impl Server {
             Ok(params) => params,
             Err(why) => return text(StatusCode::BAD_REQUEST, format!("{why}\n")),
         };
+        let accepts = head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let accepts_openmetrics = accepts.is_some_and(|accepts| accepts.contains("openmetrics-text"));
         let gone = Gone::default();
         let (shared, is_gone) = (self.shared.clone(), gone.0.clone());
         on_thread(move || match &*path {
+            "/metrics" if accepts_openmetrics => typed(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                shared.sheet().openmetrics(),
+            ),
             "/metrics" => {
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.sheet().text())
             }

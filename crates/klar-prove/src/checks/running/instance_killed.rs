@@ -24,11 +24,17 @@ pub struct Seen {
     /// Milliseconds from the kill until as many instances serve again; `None` within a minute.
     back_after_ms: Option<u64>,
     limit_s: u64,
+    /// How often telemetry says that instances of the service had to be started again: before, and after at most 40 s.
+    #[serde(default)]
+    restarts: Option<(f64, f64)>,
 }
 
 const RUN: Duration = Duration::from_secs(12);
 const BACK: Duration = Duration::from_secs(60);
 const RATE: u32 = 100;
+/// Telemetry writes down every 15 s.
+const WRITTEN: Duration = Duration::from_secs(40);
+const STABILITY: (&str, &str) = ("mon.metric.stability", "kill");
 
 impl Probe for InstanceKilled {
     type Seen = Seen;
@@ -45,11 +51,12 @@ impl Probe for InstanceKilled {
             ("test.failover", "instance"),
             ("scale.autoscale.min2-max10", "minimum"),
             ("scale.autoscale.min2-max10", "replaced"),
+            STABILITY,
         ],
         needs: &[Need::Site, Need::Klar],
         disturbs: Disturbs::Stops,
         good_for: Duration::from_secs(7 * 24 * 3600),
-        limit: Duration::from_secs(120),
+        limit: Duration::from_secs(180),
         faults: &[
             Fault::Foil("never-restarted", ("runtime.supervisor", "restart")),
             Fault::Foil("no-failover", ("edge.load-balancer", "failures")),
@@ -57,6 +64,7 @@ impl Probe for InstanceKilled {
             Fault::Foil("never-restarted", ("edge.load-balancer", "ejected")),
             Fault::Foil("never-restarted", ("scale.autoscale.min2-max10", "replaced")),
             Fault::Foil("one-instance", ("scale.autoscale.min2-max10", "minimum")),
+            Fault::Foil("uncounted-restarts", STABILITY),
         ],
     };
 
@@ -73,6 +81,12 @@ impl Probe for InstanceKilled {
             instances.iter().filter(|instance| instance.service == victim.service).count()
         };
         let before = of_service(&instances);
+        let restarts = async || -> Option<f64> {
+            let counted = klar.measured("klar_service_restarts_total").await.ok()?;
+            let of = counted.iter().filter(|series| series.labels.get("service") == Some(&victim.service));
+            of.map(|series| series.value).reduce(f64::max)
+        };
+        let restarts_before = restarts().await;
         let pace = Pace { rate: RATE, run: world.patience(RUN), enough: Rc::default(), paths };
         let load = pace.run(Rc::clone(&world), session);
         let kill = async {
@@ -88,12 +102,20 @@ impl Probe for InstanceKilled {
         };
         let (tally, back) = tokio::join!(load, kill);
         let back = back.map_err(cannot)?;
+        let restarts = match restarts_before {
+            None => None,
+            Some(was) => {
+                let more = async || restarts().await.filter(|now| *now > was);
+                Some((was, until(world.patience(WRITTEN), more).await.unwrap_or(was)))
+            }
+        };
         Ok(Seen {
             service: victim.service.clone(),
             instances: before,
             tally,
             back_after_ms: back.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             limit_s: BACK.as_secs(),
+            restarts,
         })
     }
 
@@ -127,6 +149,25 @@ impl Probe for InstanceKilled {
                 ),
             ),
         ];
+        found.push(match seen.restarts {
+            None => Finding::unseen(
+                STABILITY,
+                words!(
+                    "telemetry says nothing of how often instances were started again",
+                    "telemetrien sier ikke noe om hvor ofte instanser ble startet på nytt",
+                    "telemetrin säger inget om hur ofta instanser startades om"
+                ),
+            ),
+            Some((was, is)) => Finding::when(
+                is == was + 1.0,
+                STABILITY,
+                words!(
+                    "one instance of {service} was killed; its restarts were {was} before and {is} after",
+                    "én instans av {service} ble drept; omstartene var {was} før og {is} etter",
+                    "en instans av {service} dödades; omstarterna var {was} före och {is} efter"
+                ),
+            ),
+        });
         found.push(seen.tally.finding(few, ("edge.load-balancer", "failures")));
         found.push(seen.tally.finding(few, ("test.failover", "instance")));
         found

@@ -1,4 +1,5 @@
-//! What the app's instances say of themselves at `/metrics`, asked on the machine, past the edge.
+//! What klar says of the app at `/metrics`, and what the app's instances say of themselves there if they do, asked on the
+//! machine, past the edge.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,9 +15,11 @@ use crate::world::http::{Ask, Client, Origin};
 /// `/metrics` of each instance.
 pub struct Metrics;
 
-/// What each instance answered.
+/// What klar and each instance answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Seen {
+    #[serde(default)]
+    own: Option<Told>,
     instances: Vec<Told>,
 }
 
@@ -38,20 +41,25 @@ impl Probe for Metrics {
 
     const ABOUT: About = About {
         id: "metrics",
-        version: 1,
-        question: "Can what instances answer at /metrics be read by every collector?",
-        does: "Asks each instance for /metrics on the machine, past the edge, and reads every line of the answer.",
+        version: 2,
+        question: "Can what klar and the app's instances answer at /metrics be read by every collector?",
+        does: "Asks klar, and each instance on the machine past the edge, for /metrics, and reads every line of the answers.",
         shows: &[("mon.metrics", "openmetrics")],
         needs: &[Need::Klar],
         disturbs: Disturbs::Nothing,
         good_for: Duration::from_secs(24 * 3600),
         limit: Duration::from_secs(20),
-        faults: &[Fault::Foil("broken-metrics", ("mon.metrics", "openmetrics"))],
+        faults: &[
+            Fault::Foil("torn-metrics", ("mon.metrics", "openmetrics")),
+            Fault::Foil("broken-metrics", ("mon.metrics", "openmetrics")),
+        ],
     };
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
-        let instances = klar.instances().await.map_err(|why| Unable(Words::same(why)))?;
+        let cannot = |why: String| Unable(Words::same(why));
+        let own = Told::of("klar".to_owned(), 200, &klar.exposition().await.map_err(cannot)?);
+        let instances = klar.instances().await.map_err(cannot)?;
         let mut seen = Vec::new();
         for instance in instances.into_iter().take(10) {
             let Some(address) = instance.address else { continue };
@@ -59,79 +67,54 @@ impl Probe for Metrics {
             let client = Client::new(origin).at(address);
             let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
             let ask = Ask::get("/metrics").with("accept", accept).within(Duration::from_secs(5));
-            let answer = client.ask(ask).await.ok();
+            let Ok(answer) = client.ask(ask).await else { continue };
             // What is no text of metrics is a page or an error, and no attempt at them.
-            let is_text = answer.as_ref().is_some_and(|answer| {
-                ["text/plain", "application/openmetrics-text"].contains(&answer.media_type().as_str())
-            });
-            let status = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
-            let text = answer.map(|answer| answer.text()).unwrap_or_default();
-            let (samples, wrong) = if is_text { read(&text) } else { (0, None) };
-            seen.push(Told {
-                instance: instance.name,
-                status: if is_text {
-                    status
-                } else if status == 200 {
-                    404
-                } else {
-                    status
-                },
-                samples,
-                ends: text.trim_end().ends_with("# EOF"),
-                wrong,
-            });
+            if ["text/plain", "application/openmetrics-text"].contains(&answer.media_type().as_str()) {
+                seen.push(Told::of(instance.name, answer.status.as_u16(), &answer.text()));
+            }
         }
-        Ok(Seen { instances: seen })
+        Ok(Seen { own: Some(own), instances: seen })
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
         let place = ("mon.metrics", "openmetrics");
-        let told: Vec<&Told> = seen.instances.iter().filter(|told| told.status == 200).collect();
-        let Some(first) = told.first() else {
-            return vec![Finding::unseen(
-                place,
-                words!(
-                    "no instance of the app answers /metrics on the machine",
-                    "ingen instans av appen svarer på /metrics på maskinen",
-                    "ingen instans av appen svarar på /metrics på maskinen"
-                ),
-            )];
-        };
-        let wrong = told.iter().find_map(|told| Some((&told.instance, told.wrong?)));
-        if let Some((instance, line)) = wrong {
+        let told: Vec<&Told> =
+            seen.own.iter().chain(seen.instances.iter().filter(|told| told.status == 200)).collect();
+        if let Some((of, line)) = told.iter().find_map(|told| Some((&told.instance, told.wrong?))) {
             return vec![Finding::broken(
                 place,
                 words!(
-                    "/metrics of {instance}: line {line} is no metric",
-                    "/metrics fra {instance}: linje {line} er ikke en måling",
-                    "/metrics från {instance}: rad {line} är inget mätvärde"
+                    "/metrics of {of}: line {line} is no metric",
+                    "/metrics fra {of}: linje {line} er ikke en måling",
+                    "/metrics från {of}: rad {line} är inget mätvärde"
                 ),
             )];
         }
-        let (all, samples) = (told.len(), first.samples);
-        if samples == 0 {
+        if let Some(of) = told.iter().find(|told| told.samples == 0).map(|told| &told.instance) {
             return vec![Finding::broken(
                 place,
-                words!("/metrics has no values", "/metrics har ingen verdier", "/metrics har inga värden"),
+                words!(
+                    "/metrics of {of} has no values",
+                    "/metrics fra {of} har ingen verdier",
+                    "/metrics från {of} har inga värden"
+                ),
             )];
         }
+        let (samples, others) =
+            (seen.own.as_ref().map_or(0, |own| own.samples), told.len().saturating_sub(1));
         let read = words!(
-            "{samples} values of each of {all} instances are read",
-            "{samples} verdier fra hver av {all} instanser er lest",
-            "{samples} värden från var och en av {all} instanser är lästa"
+            "klar's own {samples} values are read, and those of {others} instances that have some",
+            "klars egne {samples} verdier er lest, og de fra {others} instanser som har noen",
+            "klars egna {samples} värden är lästa, och de från {others} instanser som har några"
         );
-        if told.iter().all(|told| told.ends) {
-            return vec![Finding::held(place, read)];
-        }
-        // Every collector reads it, but it is not what the sentence asks for.
-        vec![Finding::unseen(
-            place,
-            read.and(&words!(
-                "; it is Prometheus' older text format, without the `# EOF` of OpenMetrics",
-                "; det er Prometheus' eldre tekstformat, uten `# EOF` fra OpenMetrics",
-                "; det är Prometheus äldre textformat, utan `# EOF` från OpenMetrics"
-            )),
-        )]
+        vec![Finding::when(seen.own.as_ref().is_some_and(|own| own.ends), place, read)]
+    }
+}
+
+impl Told {
+    fn of(instance: String, status: u16, text: &str) -> Self {
+        let (samples, wrong) = read(text);
+        Self { instance, status, samples, ends: text.trim_end().ends_with("# EOF"), wrong }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod releases;
 pub mod rollouts;
 mod shared;
 pub mod steady_load;
+pub mod telemetry;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,0 +1,137 @@
+//! What telemetry says of the foil: what it was asked, unless a fault makes it say otherwise.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::app::{Answer, App, with};
+use crate::world::Measured;
+
+/// A foil that is left running does not fill the memory.
+const ROWS: usize = 10_000;
+const BOUNDS: [(&str, u64); 4] = [("0.005", 5_000), ("0.1", 100_000), ("1", 1_000_000), ("+Inf", u64::MAX)];
+
+/// What was kept and counted.
+#[derive(Default)]
+pub(super) struct Telemetry {
+    rows: RefCell<Vec<Value>>,
+    /// Of each path: how many by status, and how many in each bucket.
+    routes: RefCell<BTreeMap<String, Route>>,
+}
+
+#[derive(Default)]
+struct Route {
+    statuses: BTreeMap<u16, u64>,
+    buckets: [u64; BOUNDS.len()],
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Telemetry {
+    /// Takes a request down, and gives its answer a name.
+    pub(super) fn note(
+        &self,
+        app: &App,
+        method: &Method,
+        path: &str,
+        answer: Answer,
+        took: Duration,
+    ) -> Answer {
+        let mut rows = self.rows.borrow_mut();
+        let number = rows.len();
+        // What crashes has no name to show.
+        let nameless =
+            answer.status().is_server_error() || app.has("no-error-id") || app.has("no-correlation-id");
+        let answer = if nameless || answer.headers().contains_key("x-request-id") {
+            answer
+        } else {
+            with(answer, "x-request-id", &format!("{number:032x}"))
+        };
+        let id = answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let mut row = json!({
+            "ts": jiff::Timestamp::now().to_string(), "id": id, "route": path, "path": path, "host": "localhost",
+            "method": method.as_str(), "status": answer.status().as_u16(), "duration_us": took_us,
+            "client": "127.0.0.1",
+        });
+        if let (true, Some(fields)) = (app.has("nameless-records"), row.as_object_mut()) {
+            fields.remove("client");
+        }
+        if number < ROWS {
+            rows.push(row);
+        }
+        let mut routes = self.routes.borrow_mut();
+        let route = routes.entry(path.to_owned()).or_default();
+        let status = if app.has("hides-errors") { 200 } else { answer.status().as_u16() };
+        let counted = if app.has("miscounts-requests") && number.is_multiple_of(9) { 2 } else { 1 };
+        *route.statuses.entry(status).or_default() += counted;
+        let took_us = if app.has("wrong-durations") { took_us + 900_000 } else { took_us };
+        for (count, (_, bound)) in route.buckets.iter_mut().zip(BOUNDS) {
+            *count += u64::from(took_us <= bound);
+        }
+        drop((rows, routes));
+        answer
+    }
+
+    pub(super) fn kept(&self, app: &App, narrowed: &[(&str, &str)]) -> Vec<Value> {
+        let wanted = |name| narrowed.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let (since, word) = (wanted("since").and_then(|since| since.parse::<f64>().ok()), wanted("contains"));
+        let is_kept = |(number, row): &(usize, &Value)| {
+            let at = row["ts"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+            let is_later =
+                since.is_none_or(|since| at.is_some_and(|at| at.as_millisecond() as f64 >= since * 1000.0));
+            let has_word =
+                word.is_none_or(|word| row["path"].as_str().is_some_and(|path| path.contains(word)));
+            is_later && has_word && !(app.has("forgets-requests") && number.is_multiple_of(9))
+        };
+        self.rows.borrow().iter().enumerate().rev().filter(is_kept).map(|(_, row)| row.clone()).collect()
+    }
+
+    pub(super) fn measured(&self, app: &App, metric: &str) -> Vec<Measured> {
+        let series = |labels: &[(&str, &str)], value: f64| Measured {
+            labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            value,
+            at_unix_ms: now_ms() + 1,
+        };
+        let routes = self.routes.borrow();
+        match metric {
+            "http_requests_total" => {
+                let each = |(path, route): (&String, &Route)| -> Vec<Measured> {
+                    let statuses = route.statuses.iter();
+                    statuses
+                        .map(|(status, count)| {
+                            series(&[("route", path), ("status", &status.to_string())], *count as f64)
+                        })
+                        .collect()
+                };
+                routes.iter().flat_map(each).collect()
+            }
+            "http_request_duration_seconds_bucket" => {
+                let each = |(path, route): (&String, &Route)| -> Vec<Measured> {
+                    let buckets = BOUNDS.iter().zip(route.buckets);
+                    buckets
+                        .map(|((bound, _), count)| series(&[("route", path), ("le", bound)], count as f64))
+                        .collect()
+                };
+                let left = if app.has("no-durations") { 1 } else { usize::MAX };
+                routes.iter().take(left).flat_map(each).collect()
+            }
+            "klar_instance_memory_bytes" | "klar_instance_cpu_seconds_total" => {
+                ["foil", "db", "cache"].map(|service| series(&[("service", service)], 1e6)).into()
+            }
+            "klar_service_restarts_total" => {
+                let restarts = if app.has("uncounted-restarts") { 0 } else { app.state.number.get() };
+                vec![series(&[("service", "foil")], f64::from(restarts))]
+            }
+            name if name.starts_with("pg_") && app.has("deaf-to-stores") => Vec::new(),
+            name if name.starts_with("node_") && app.has("blind-telemetry") => Vec::new(),
+            _ => vec![series(&[], 1.0)],
+        }
+    }
+}
