@@ -80,8 +80,9 @@ impl Probe for Connections {
             "högst {few} anslutningar med {half} klienter, {most} med {all}"
         );
         let clients = i64::try_from(all).unwrap_or(i64::MAX);
-        // A pool opens its connections once, and may have let all of them go since; far more are none.
-        let opened = many.opened.filter(|opened| *opened > 2 * most.max(few) + 10);
+        // A pool opens its connections once, and may have let all of them go since; many more are none. On a busy machine
+        // fewer of them are there at once, and as many are opened.
+        let opened = many.opened.filter(|opened| *opened > most.max(few) * 3 / 2 + 10);
         let told = match opened {
             Some(opened) => words!(
                 "{opened} connections were opened for {all} requests: they are not kept",
@@ -221,7 +222,7 @@ mod tests {
             let found: Vec<Saw> = Connections::judge(&seen).iter().map(|found| found.saw).collect();
             assert_eq!(found, saw, "{seen:?}");
         }
-        for (opened, saw) in [(None, Saw::Held), (Some(40), Saw::Held), (Some(190), Saw::Broken)] {
+        for (opened, saw) in [(None, Saw::Held), (Some(40), Saw::Held), (Some(41), Saw::Broken)] {
             let many = Rush { opened, ..rush(200, 20, 0, 0) };
             let found = Connections::judge(&Seen { some: rush(100, 20, 0, 0), many });
             assert_eq!(found[0].saw, saw, "{opened:?}");
