@@ -1,6 +1,8 @@
 //! What checks may see and do of an app that klar runs: the control API, and signals to its processes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,8 +12,9 @@ use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
 use klar_config::FILE_NAME;
 use klar_prove::world::usage::{self, Usage};
-use klar_prove::world::{Doing, Instance, Klar, Measured};
+use klar_prove::world::{Doing, Instance, Klar, Measured, Output};
 use klar_run::control::LogQuery;
+use klar_run::layout::Layout;
 use klar_run::report::AppStatus;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,6 +24,7 @@ use crate::rig::Rig;
 /// The app's hands.
 pub struct Hands {
     client: Client,
+    layout: Layout,
     key: AppKey,
     /// Where files may be changed and shipped.
     rig: Option<Rc<Rig>>,
@@ -28,8 +32,8 @@ pub struct Hands {
 
 impl Hands {
     /// For one app.
-    pub fn new(client: Client, key: AppKey, rig: Option<Rc<Rig>>) -> Self {
-        Self { client, key, rig }
+    pub fn new(layout: &Layout, key: AppKey, rig: Option<Rc<Rig>>) -> Self {
+        Self { client: Client::new(layout), layout: layout.clone(), key, rig }
     }
 
     /// Runs a klar command in the rig without standing in the way of the checks; gives whether it succeeded.
@@ -174,6 +178,67 @@ impl Klar for Hands {
                 serde_json::Value::Array(rows) => Ok(rows),
                 other => Err(format!("telemetry said {other} instead of rows")),
             }
+        })
+    }
+
+    fn say<'a>(&'a self, instance: &'a Instance, is_error: bool, pieces: Vec<String>) -> Doing<'a, ()> {
+        Box::pin(async move {
+            let pid = instance.pid.ok_or_else(|| format!("{} has no process", instance.name))?;
+            // The pipe at whose other end its shim reads.
+            let path = PathBuf::from(format!("/proc/{pid}/fd/{}", if is_error { 2 } else { 1 }));
+            let say = move || -> std::io::Result<()> {
+                let mut pipe = std::fs::File::options().write(true).open(&path)?;
+                pieces.iter().try_for_each(|piece| pipe.write_all(piece.as_bytes()))
+            };
+            let said = tokio::task::spawn_blocking(say).await.map_err(|why| why.to_string())?;
+            said.map_err(|why| format!("the output of {}: {why}", instance.name))
+        })
+    }
+
+    fn output<'a>(&'a self, instance: &'a Instance) -> Doing<'a, Output> {
+        Box::pin(async move {
+            let config = self.client.config(&self.key).await.map_err(|why| why.to_string())?;
+            let config: toml_edit::DocumentMut =
+                config.parse().map_err(|why: toml_edit::TomlError| why.to_string())?;
+            let limit = config.get("logs").and_then(|logs| logs.get("max_size")?.as_str()).unwrap_or("64MiB");
+            let limit: klar_base::ByteSize = limit.parse().map_err(|why| format!("logs.max_size: {why}"))?;
+            let service = ServiceName::new(&instance.service).map_err(|why| why.to_string())?;
+            let folder = self.layout.logs(&self.key, &service);
+            let (current, older) = (format!("{}.log", instance.name), format!("{}.log.", instance.name));
+            let mut files: Vec<(PathBuf, u64)> = std::fs::read_dir(&folder)
+                .map_err(|why| format!("{}: {why}", folder.display()))?
+                .flatten()
+                .filter(|entry| {
+                    entry
+                        .file_name()
+                        .to_str()
+                        .is_some_and(|name| name.starts_with(&older) && !name.ends_with(".half"))
+                })
+                .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len())))
+                .collect();
+            files.sort();
+            let current = folder.join(current);
+            let size =
+                std::fs::metadata(&current).map_err(|why| format!("{}: {why}", current.display()))?.len();
+            files.push((current, size));
+            Ok(Output { limit: limit.0, files })
+        })
+    }
+
+    fn kill_telemetry(&self) -> Doing<'_, ()> {
+        Box::pin(async {
+            let running = async || {
+                let host = self.client.status().await.map_err(|why| why.to_string())?;
+                Ok::<_, String>((host.see.pid, host.see.restarts))
+            };
+            let (old, restarts) = running().await?;
+            signal(old.and_then(pid).ok_or("telemetry does not run")?, Signal::SIGKILL)?;
+            let again = async || {
+                let (new, count) = running().await.ok()?;
+                (count > restarts && new.is_some()).then_some(())
+            };
+            let again = klar_prove::world::until(Duration::from_secs(30), again).await;
+            again.ok_or_else(|| "telemetry does not come back".to_owned())
         })
     }
 

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use super::front;
+use super::output::Output;
 use super::shelf::{self, Shelf};
 use super::shop::Shop;
 use super::telemetry::Telemetry;
@@ -172,6 +173,13 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("hides-errors", "counts every answer as a good one"),
     ("forgets-requests", "keeps no record of every ninth request"),
     ("nameless-records", "keeps records that do not say from where"),
+    ("forgets-lines", "finds only eight of nine of the lines that were said"),
+    ("nameless-lines", "does not know at which output a line was said"),
+    ("forgets-on-restart", "finds no lines from before telemetry was killed"),
+    ("never-rotates", "has one file for all lines"),
+    ("keeps-plain-logs", "compresses no files of lines"),
+    ("loses-at-the-turn", "loses the line that is said when a file is full"),
+    ("keeps-all-logs", "removes no files of lines"),
     ("uncounted-restarts", "does not count how often an instance was started again"),
     ("silent-firewall", "writes down nothing of what it refuses as an attack"),
 ];
@@ -225,6 +233,8 @@ pub(super) struct State {
     pub(super) halted: Cell<bool>,
     pub(super) shelf: Shelf,
     pub(super) telemetry: Telemetry,
+    pub(super) telemetry_was_killed: Cell<bool>,
+    pub(super) output: Output,
     /// How often its certificate was renewed, and whether that was asked for.
     pub(super) certificate: Cell<usize>,
     pub(super) renewed: Cell<bool>,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::App;
 use crate::world::usage::Usage;
-use crate::world::{Doing, Instance, Klar, Measured};
+use crate::world::{Doing, Instance, Klar, Measured, Output};
 
 /// See [`super::Foil::hands`].
 pub struct Hands(pub(super) Rc<App>, Option<Process>);
@@ -106,10 +106,28 @@ impl Klar for Hands {
 
     fn kept<'a>(
         &'a self,
-        _: &'a str,
+        what: &'a str,
         narrowed: &'a [(&'a str, &'a str)],
     ) -> Doing<'a, Vec<serde_json::Value>> {
-        done(self.0.state.telemetry.kept(&self.0, narrowed))
+        let state = &self.0.state;
+        done(match what {
+            "logs" => state.output.kept(&self.0, narrowed),
+            _ => state.telemetry.kept(&self.0, narrowed),
+        })
+    }
+
+    fn say<'a>(&'a self, _: &'a Instance, is_error: bool, pieces: Vec<String>) -> Doing<'a, ()> {
+        let said = self.0.state.output.say(&self.0, is_error, &pieces.concat());
+        Box::pin(std::future::ready(said.map_err(|why| why.to_string())))
+    }
+
+    fn output<'a>(&'a self, _: &'a Instance) -> Doing<'a, Output> {
+        done(self.0.state.output.files_and_limit())
+    }
+
+    fn kill_telemetry(&self) -> Doing<'_, ()> {
+        self.0.state.telemetry_was_killed.set(true);
+        done(())
     }
 
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()> {

@@ -27,6 +27,7 @@ mod app;
 mod front;
 mod gzip;
 mod hands;
+mod output;
 pub mod postgres;
 mod shelf;
 mod shop;

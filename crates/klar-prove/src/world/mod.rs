@@ -143,6 +143,15 @@ pub struct Measured {
     pub at_unix_ms: i64,
 }
 
+/// What an instance said, in files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// What they may take together, in bytes.
+    pub limit: u64,
+    /// The files and their sizes, oldest first, the one that is written to last.
+    pub files: Vec<(PathBuf, u64)>,
+}
+
 /// What klar lets checks see and do of an app that it runs.
 pub trait Klar {
     /// Its instances as they are now.
@@ -164,6 +173,12 @@ pub trait Klar {
         what: &'a str,
         narrowed: &'a [(&'a str, &'a str)],
     ) -> Doing<'a, Vec<serde_json::Value>>;
+    /// Says lines in place of an instance, at its output or where it says its errors: each piece at once.
+    fn say<'a>(&'a self, instance: &'a Instance, is_error: bool, pieces: Vec<String>) -> Doing<'a, ()>;
+    /// The files that have what an instance said.
+    fn output<'a>(&'a self, instance: &'a Instance) -> Doing<'a, Output>;
+    /// Kills telemetry, and waits until another one runs.
+    fn kill_telemetry(&self) -> Doing<'_, ()>;
     /// Takes a database away, so that nobody answers on its port, until [`Klar::give_back`].
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()>;
     /// Lets the database come back.

@@ -111,7 +111,7 @@ pub(super) async fn running(context: &Context, due: bool) -> Result<World, Troub
     let first = |wanted| of(wanted).map(|(_, _, url)| url.clone()).next();
     world.database = first(Engine::Postgres);
     world.cache = first(Engine::Redis);
-    world.klar = Some(Rc::new(Hands::new(context.client(), key, None)));
+    world.klar = Some(Rc::new(Hands::new(&context.layout, key, None)));
     Ok(world)
 }
 

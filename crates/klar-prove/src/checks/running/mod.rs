@@ -10,6 +10,7 @@ pub mod environment;
 pub mod health_speed;
 pub mod instance_killed;
 pub mod local_start;
+pub mod log_lines;
 pub mod logs;
 pub mod metrics;
 pub mod pace;
