@@ -142,6 +142,15 @@ impl Client {
         Ok(said["data"].take())
     }
 
+    /// A page or a picture of telemetry, such as `/dashboards/`: its status, and what it says.
+    pub async fn page(&self, target: &str) -> Result<(StatusCode, Bytes), ClientError> {
+        const DURING: &str = "asking telemetry for a page";
+        let request = request(Method::GET, target, None, empty());
+        let (status, answer) =
+            self.exchange(&self.see, request, DURING).await.map(|said| (said.0, said.1))?;
+        Ok((status, answer.bytes(DURING).await?))
+    }
+
     /// All metrics as they are now, as OpenMetrics.
     pub async fn exposition(&self) -> Result<String, ClientError> {
         const DURING: &str = "asking telemetry for its metrics";

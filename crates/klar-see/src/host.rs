@@ -169,6 +169,12 @@ fn file_systems(text: &str, sheet: &mut Sheet) {
     }
 }
 
+/// When the machine was started, in seconds since 1970.
+pub fn boot_time() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

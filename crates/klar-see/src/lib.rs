@@ -15,6 +15,7 @@
 //!
 //! **Invariant:** nothing that comes from outside makes more than a bounded number of series, routes or bytes in memory.
 
+mod board;
 mod exposition;
 mod host;
 mod logs;
@@ -101,6 +102,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> SeeError {
 /// What all threads share.
 pub(crate) struct Shared {
     folder: PathBuf,
+    apps: PathBuf,
     store: Arc<Store>,
     rows: rows::Rows,
     state: Mutex<State>,
@@ -198,6 +200,7 @@ pub fn run(
     notes.iter().for_each(|note| eprintln!("klar see: {note}"));
     let shared = Arc::new(Shared {
         folder: options.folder.clone(),
+        apps: options.apps.clone(),
         store: Arc::new(store),
         rows,
         state: Mutex::default(),

@@ -27,6 +27,8 @@ struct Process {
     seconds: f64,
     pages: f64,
     threads: f64,
+    /// Seconds after the machine started.
+    began: f64,
 }
 
 impl Processes {
@@ -37,6 +39,7 @@ impl Processes {
         for (pid, process) in &all {
             children.entry(process.parent).or_default().push(*pid);
         }
+        let booted = crate::host::boot_time();
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
         let mut seen = HashMap::new();
         for app in &world.apps {
@@ -54,6 +57,7 @@ impl Processes {
                 ];
                 let mut sum = Process::default();
                 let mut count = 0.0;
+                let mut began = f64::INFINITY;
                 let mut waiting = children.get(&shim).cloned().unwrap_or_default();
                 while let Some(pid) = waiting.pop() {
                     let Some(process) = all.get(&pid) else { continue };
@@ -61,6 +65,7 @@ impl Processes {
                     sum.pages += process.pages;
                     sum.threads += process.threads;
                     count += 1.0;
+                    began = began.min(process.began);
                     waiting.extend(children.get(&pid).into_iter().flatten());
                 }
                 let before = self.seconds.get(&instance.id).copied().unwrap_or_default();
@@ -90,6 +95,15 @@ impl Processes {
                 ] {
                     sheet.family(name, kind, help).point(&labels, value);
                 }
+                if let Some(booted) = booted.filter(|_| began.is_finite()) {
+                    sheet
+                        .family(
+                            "klar_instance_start_time_seconds",
+                            Kind::Gauge,
+                            "When the first of its processes began, since 1970.",
+                        )
+                        .point(&labels, booted + began);
+                }
             }
         }
         self.seconds = seen;
@@ -117,6 +131,7 @@ fn read(stat: &str) -> Option<Process> {
         parent: words.get(1)?.parse().ok()?,
         seconds: (field(14)? + field(15)? + field(16)? + field(17)?) / TICKS,
         threads: field(20)?,
+        began: field(22)? / TICKS,
         pages: field(24)?,
     })
 }
@@ -128,7 +143,10 @@ mod tests {
     #[test]
     fn stat_is_read() {
         let line = "71 (a (b) c) S 7 71 71 0 -1 4194560 1 2 3 4 100 50 25 25 20 0 3 0 123 1000000 250 18446744073709551615";
-        assert_eq!(read(line), Some(Process { parent: 7, seconds: 2.0, pages: 250.0, threads: 3.0 }));
+        assert_eq!(
+            read(line),
+            Some(Process { parent: 7, seconds: 2.0, pages: 250.0, threads: 3.0, began: 1.23 })
+        );
         assert_eq!(read("71 (torn"), None);
         let own = all();
         assert!(own.get(&std::process::id()).is_some_and(|process| process.pages > 0.0));

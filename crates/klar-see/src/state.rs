@@ -192,6 +192,13 @@ impl State {
                         "Instances that had to be started again.",
                         f64::from(service.restarts),
                     ),
+                    (
+                        "klar_service_crash_free_ratio",
+                        Kind::Gauge,
+                        "Of all instances that were started, how many have not had to be started again.",
+                        f64::from(service.wanted.max(1))
+                            / (f64::from(service.wanted.max(1)) + f64::from(service.restarts)),
+                    ),
                 ] {
                     sheet.family(name, kind, help).point(&labels, value);
                 }

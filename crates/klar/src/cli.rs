@@ -114,6 +114,12 @@ pub enum Verb {
         after_help = "Examples:\n  klar metrics                        each route of this app, over the last hour\n  klar metrics --since 24h\n  klar metrics 'sum by (status) (rate(http_requests_total[5m]))'\n  klar metrics --address              for Grafana, promtool and others: an address with its key"
     )]
     Metrics(Metrics),
+    /// Show a dashboard: health, performance, business, cost, security, or one of the app's own
+    #[command(
+        visible_alias = "dashboards",
+        after_help = "Examples:\n  klar dashboard                       which there are, and where a browser shows them\n  klar dashboard performance --since 24h\n  klar dashboard health --svg health.svg\n  klar dashboard cost --template > dashboards/cost.toml    to change it: the app's own come first"
+    )]
+    Dashboard(Dashboard),
     /// Show a request, by the id that its answer has in `x-request-id`, and the lines that name it
     #[command(
         after_help = "Examples:\n  klar trace 019a8f0e5c1b7d2e9f3a4b5c6d7e8f90\n  curl -sI https://shop.example/ | grep -i x-request-id"
@@ -304,6 +310,22 @@ pub struct Metrics {
     /// Only print where Grafana and others can ask, with the key that they have to show
     #[arg(long)]
     pub address: bool,
+}
+
+/// `klar dashboard`.
+#[derive(Debug, Args)]
+pub struct Dashboard {
+    /// Which
+    pub name: Option<String>,
+    /// How far to look back
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_since)]
+    pub since: std::time::Duration,
+    /// Draw it into this file
+    #[arg(long, value_name = "FILE", requires = "name")]
+    pub svg: Option<PathBuf>,
+    /// Only print the file that it is made from
+    #[arg(long, requires = "name", conflicts_with = "svg")]
+    pub template: bool,
 }
 
 /// `klar upgrade`.

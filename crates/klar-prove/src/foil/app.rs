@@ -180,6 +180,7 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("keeps-plain-logs", "compresses no files of lines"),
     ("loses-at-the-turn", "loses the line that is said when a file is full"),
     ("keeps-all-logs", "removes no files of lines"),
+    ("unknown-uptime", "does not know how long an instance has been up"),
     ("uncounted-restarts", "does not count how often an instance was started again"),
     ("silent-firewall", "writes down nothing of what it refuses as an attack"),
 ];

@@ -5,6 +5,7 @@
 //! as a bearer token or as the password of basic authentication. The key of the host reads and writes everything, the
 //! token of an app only writes, as that app.
 
+mod boards;
 mod find;
 mod params;
 mod prometheus;
@@ -223,6 +224,7 @@ impl Server {
             "/metrics" => {
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.sheet().text())
             }
+            _ if let Some(what) = path.strip_prefix("/dashboards/") => boards::answer(&shared, what, &params),
             _ => match path.strip_prefix("/klar/v1/") {
                 Some(what) => find::answer(&shared, what, &params),
                 None => prometheus::answer(&shared, &path, &params, &is_gone),

@@ -43,6 +43,17 @@ pub fn metrics(context: &Context, wanted: &Metrics) -> Result<(), Trouble> {
 
 /// For programs that ask over TCP.
 fn address(context: &Context) -> Result<(), Trouble> {
+    let url = url(context)?;
+    if context.printer.json {
+        context.printer.value(&serde_json::json!({ "url": url }));
+    } else {
+        context.printer.data(url);
+    }
+    Ok(())
+}
+
+/// Where telemetry can be asked over TCP, with the key.
+pub(super) fn url(context: &Context) -> Result<String, Trouble> {
     let status = wait(context.client().status())??;
     let Some(listens) = status.see.listens else {
         return Err(Failure::new("telemetry listens at its Unix socket only")
@@ -54,13 +65,7 @@ fn address(context: &Context) -> Result<(), Trouble> {
         Failure::new(format!("{}: {error}", path.display()))
             .hint("ask as the user who started klar, or as root")
     })?;
-    let url = format!("http://klar:{}@{listens}", key.trim());
-    if context.printer.json {
-        context.printer.value(&serde_json::json!({ "url": url }));
-    } else {
-        context.printer.data(url);
-    }
-    Ok(())
+    Ok(format!("http://klar:{}@{listens}", key.trim()))
 }
 
 /// Between when, and how often.

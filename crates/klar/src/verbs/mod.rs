@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod checklist;
+pub mod dashboard;
 pub mod edge;
 pub mod fix;
 pub mod host;

@@ -27,6 +27,9 @@ pub struct Seen {
     /// How often telemetry says that instances of the service had to be started again: before, and after at most 40 s.
     #[serde(default)]
     restarts: Option<(f64, f64)>,
+    /// Metrics of stability that are not there.
+    #[serde(default)]
+    missing: Vec<String>,
 }
 
 const RUN: Duration = Duration::from_secs(12);
@@ -35,6 +38,10 @@ const RATE: u32 = 100;
 /// Telemetry writes down every 15 s.
 const WRITTEN: Duration = Duration::from_secs(40);
 const STABILITY: (&str, &str) = ("mon.metric.stability", "kill");
+const SERIES: (&str, &str) = ("mon.metric.stability", "series");
+/// Restarts, how long each instance has been up, and the share without a crash.
+const WANTED: [&str; 3] =
+    ["klar_service_restarts_total", "klar_instance_start_time_seconds", "klar_service_crash_free_ratio"];
 
 impl Probe for InstanceKilled {
     type Seen = Seen;
@@ -52,6 +59,7 @@ impl Probe for InstanceKilled {
             ("scale.autoscale.min2-max10", "minimum"),
             ("scale.autoscale.min2-max10", "replaced"),
             STABILITY,
+            SERIES,
         ],
         needs: &[Need::Site, Need::Klar],
         disturbs: Disturbs::Stops,
@@ -65,6 +73,7 @@ impl Probe for InstanceKilled {
             Fault::Foil("never-restarted", ("scale.autoscale.min2-max10", "replaced")),
             Fault::Foil("one-instance", ("scale.autoscale.min2-max10", "minimum")),
             Fault::Foil("uncounted-restarts", STABILITY),
+            Fault::Foil("unknown-uptime", SERIES),
         ],
     };
 
@@ -109,6 +118,12 @@ impl Probe for InstanceKilled {
                 Some((was, until(world.patience(WRITTEN), more).await.unwrap_or(was)))
             }
         };
+        let mut missing = Vec::new();
+        for name in WANTED {
+            if klar.measured(name).await.map_err(cannot)?.is_empty() {
+                missing.push(name.to_owned());
+            }
+        }
         Ok(Seen {
             service: victim.service.clone(),
             instances: before,
@@ -116,6 +131,7 @@ impl Probe for InstanceKilled {
             back_after_ms: back.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             limit_s: BACK.as_secs(),
             restarts,
+            missing,
         })
     }
 
@@ -149,6 +165,22 @@ impl Probe for InstanceKilled {
                 ),
             ),
         ];
+        let (there, missing) = (WANTED.join(", "), seen.missing.join(", "));
+        found.push(if seen.missing.is_empty() {
+            Finding::held(
+                SERIES,
+                words!(
+                    "there are series of {there}",
+                    "det finnes serier for {there}",
+                    "det finns serier för {there}"
+                ),
+            )
+        } else {
+            Finding::broken(
+                SERIES,
+                words!("there is no {missing}", "det finnes ingen {missing}", "det finns ingen {missing}"),
+            )
+        });
         found.push(match seen.restarts {
             None => Finding::unseen(
                 STABILITY,
