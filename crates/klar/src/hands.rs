@@ -181,6 +181,16 @@ impl Klar for Hands {
         })
     }
 
+    fn dashboard<'a>(&'a self, name: &'a str, form: &'a str) -> Doing<'a, (u16, String)> {
+        Box::pin(async move {
+            let (key, form) = (&self.key, if form == "html" { "" } else { ".json" });
+            let of = if name.is_empty() { String::new() } else { format!("/{name}") };
+            let said = self.client.page(&format!("/dashboards/{key}{of}{form}")).await;
+            let (status, text) = said.map_err(|why| why.to_string())?;
+            Ok((status.as_u16(), String::from_utf8_lossy(&text).into_owned()))
+        })
+    }
+
     fn say<'a>(&'a self, instance: &'a Instance, is_error: bool, pieces: Vec<String>) -> Doing<'a, ()> {
         Box::pin(async move {
             let pid = instance.pid.ok_or_else(|| format!("{} has no process", instance.name))?;

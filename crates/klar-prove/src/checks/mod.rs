@@ -52,6 +52,7 @@ pub const ALL: &[Check] = &[
     Check::of::<running::metrics::Metrics>(),
     Check::of::<running::telemetry::Telemetry>(),
     Check::of::<running::log_lines::LogLines>(),
+    Check::of::<running::dashboards::Dashboards>(),
     Check::of::<running::cache_away::CacheAway>(),
     Check::of::<running::broken_schema::BrokenSchema>(),
     Check::of::<running::health_speed::HealthSpeed>(),

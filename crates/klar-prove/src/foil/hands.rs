@@ -116,6 +116,10 @@ impl Klar for Hands {
         })
     }
 
+    fn dashboard<'a>(&'a self, name: &'a str, form: &'a str) -> Doing<'a, (u16, String)> {
+        done(self.0.state.telemetry.dashboard(&self.0, name, form))
+    }
+
     fn say<'a>(&'a self, _: &'a Instance, is_error: bool, pieces: Vec<String>) -> Doing<'a, ()> {
         let said = self.0.state.output.say(&self.0, is_error, &pieces.concat());
         Box::pin(std::future::ready(said.map_err(|why| why.to_string())))

@@ -93,6 +93,59 @@ impl Telemetry {
         self.rows.borrow().iter().enumerate().rev().filter(is_kept).map(|(_, row)| row.clone()).collect()
     }
 
+    pub(super) fn dashboard(&self, app: &App, name: &str, form: &str) -> (u16, String) {
+        let names = ["health", "performance", "business", "cost", "security"];
+        if name.is_empty() {
+            return (200, json!(names.map(|name| json!({ "name": name }))).to_string());
+        }
+        if form == "html" {
+            let is_broken = name == "cost" && app.has("broken-dashboard");
+            return (if is_broken { 500 } else { 200 }, "<svg></svg>".to_owned());
+        }
+        let routes = self.routes.borrow();
+        let with_status = |wanted: Option<u16>, unless: &str| -> u64 {
+            let all = routes.values().flat_map(|route| &route.statuses);
+            let of = all.filter(|(status, _)| wanted.is_none_or(|wanted| **status == wanted));
+            if app.has(unless) { 0 } else { of.map(|(_, count)| count).sum() }
+        };
+        let panel = |title: &str, value: u64| json!({ "title": title, "series": [{ "name": "x", "values": [value] }], "is_empty": false });
+        let mut panels = match name {
+            "health" => {
+                let restarts = if app.has("unseen-kill") { 0 } else { app.state.number.get().unsigned_abs() };
+                vec![
+                    panel("Instances that are ready", 2),
+                    panel("Up", 1),
+                    panel("Answers without an error", 1),
+                    panel("Started again", restarts.into()),
+                    json!({ "title": "What is active", "series": [], "is_empty": false }),
+                ]
+            }
+            "performance" => vec![
+                panel("Requests", with_status(None, "stale-dashboard")),
+                panel("Requests per second", 1),
+                panel("p50 by route", 1),
+                panel("p95 by route", 1),
+                panel("p99 by route", 1),
+                panel("Errors", 0),
+            ],
+            "security" => vec![
+                panel("Stopped by the firewall", with_status(Some(403), "unseen-attacks")),
+                panel("Sign-ins that failed", with_status(Some(401), "unseen-guesses")),
+                panel("Stopped by rate limits", with_status(Some(429), "unseen-limits")),
+            ],
+            _ => vec![panel("Use", 1)],
+        };
+        if name == "cost" && app.has("empty-panel") {
+            panels.push(json!({ "title": "Nothing", "series": [], "is_empty": true }));
+        }
+        let lacks = |title: &str| {
+            title == "p95 by route" && app.has("no-quantiles")
+                || title == "Answers without an error" && app.has("no-objectives")
+        };
+        panels.retain(|panel| !panel["title"].as_str().is_some_and(lacks));
+        (200, json!({ "panels": panels }).to_string())
+    }
+
     pub(super) fn measured(&self, app: &App, metric: &str) -> Vec<Measured> {
         let series = |labels: &[(&str, &str)], value: f64| Measured {
             labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),

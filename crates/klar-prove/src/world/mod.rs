@@ -173,6 +173,8 @@ pub trait Klar {
         what: &'a str,
         narrowed: &'a [(&'a str, &'a str)],
     ) -> Doing<'a, Vec<serde_json::Value>>;
+    /// A dashboard of the app as `html` or `json`: the status, and what it says. Without a name, which there are.
+    fn dashboard<'a>(&'a self, name: &'a str, form: &'a str) -> Doing<'a, (u16, String)>;
     /// Says lines in place of an instance, at its output or where it says its errors: each piece at once.
     fn say<'a>(&'a self, instance: &'a Instance, is_error: bool, pieces: Vec<String>) -> Doing<'a, ()>;
     /// The files that have what an instance said.

@@ -182,9 +182,10 @@ fn curves(out: &mut String, panel: &Answered, board: &Filled) {
             }
         }
         let last = line.values.iter().rev().flatten().next().copied().unwrap_or_default();
+        let thick = if line.values.iter().flatten().count() < 3 { 6 } else { 2 };
         let _ = write!(
             out,
-            "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-linecap=\"round\" stroke-linejoin=\"round\"/>\
+            "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{thick}\" stroke-linecap=\"round\" stroke-linejoin=\"round\"/>\
              <rect x=\"{x}\" y=\"{:.1}\" width=\"10\" height=\"10\" rx=\"2\" fill=\"{colour}\"/>\
              <text x=\"{}\" y=\"{y:.1}\" dominant-baseline=\"central\" fill=\"#1a1d21\" font-size=\"12\">{} {}</text>",
             TOP + number as f64 * 16.0 - 4.0,
@@ -232,7 +233,10 @@ pub fn written(value: f64, unit: Unit) -> String {
         }
         Unit::PerSecond => format!("{}/s", trimmed(value, 2)),
         Unit::Count if value.abs() >= 1e6 => format!("{} M", trimmed(value / 1e6, 2)),
-        Unit::Count => trimmed(value, if value.abs() >= 100.0 { 0 } else { 2 }),
+        Unit::Count if value.abs() >= 100.0 => trimmed(value, 0),
+        Unit::Count if value.abs() >= 1.0 || value == 0.0 => trimmed(value, 2),
+        // Two digits that say something.
+        Unit::Count => trimmed(value, (1.0 - value.abs().log10().floor()).clamp(2.0, 9.0) as usize),
     }
 }
 
@@ -293,6 +297,7 @@ mod tests {
             (12_345_678.0, Unit::Count, "12.35 M"),
             (1234.5, Unit::Count, "1234"),
             (0.25, Unit::Count, "0.25"),
+            (0.001_234, Unit::Count, "0.0012"),
             (12.0, Unit::PerSecond, "12/s"),
         ] {
             assert_eq!(written(value, unit), text);

@@ -79,8 +79,9 @@ struct Span {
 impl Span {
     fn new(since: Duration, now_ms: u64) -> Self {
         let step_s = (since.as_secs() / POINTS as u64).max(LOOK_S);
-        // Up to now, and not to the last whole step: a step of an hour is a minute and a half.
-        let to_s = now_ms / 1000;
+        // Up to when telemetry looked last: what is counted until then is not estimated. Not to the last whole step: a step
+        // of an hour is a minute and a half.
+        let to_s = now_ms / 1000 / LOOK_S * LOOK_S;
         Self { from_s: to_s.saturating_sub(since.as_secs()), to_s, step_s }
     }
 
@@ -470,9 +471,9 @@ mod tests {
     }
 
     #[test]
-    fn spans_end_now() {
+    fn spans_end_when_telemetry_looked_last() {
         let span = Span::new(Duration::from_secs(3600), 1_750_000_012_345);
-        assert_eq!((span.step_s, span.to_s, span.length_s(), span.window_s()), (90, 1_750_000_012, 3600, 90));
+        assert_eq!((span.step_s, span.to_s, span.length_s(), span.window_s()), (90, 1_750_000_005, 3600, 90));
         let short = Span::new(Duration::from_secs(60), 1_750_000_012_345);
         assert_eq!((short.step_s, short.window_s()), (15, 60));
     }

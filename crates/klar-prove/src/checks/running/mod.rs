@@ -5,6 +5,7 @@ pub mod broken_schema;
 pub mod cache_away;
 pub mod cache_policy;
 pub mod cdn;
+pub mod dashboards;
 pub mod database_away;
 pub mod environment;
 pub mod health_speed;
