@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -175,13 +176,15 @@ impl Server {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return answer;
         }
-        let writes = matches!(&*path, "/api/v1/write");
-        if !writes && who != Who::Owner {
+        let writes = write_route(&path);
+        if writes.is_none() && who != Who::Owner {
             return text(StatusCode::FORBIDDEN, "this token may only write; the key of the host may read\n");
         }
         let (head, body) = request.into_parts();
-        let limit = if writes { WRITE_MAX } else { ASK_MAX };
-        let semaphore = if writes { &self.writes } else { &self.questions };
+        let (limit, semaphore) = match writes {
+            Some(_) => (WRITE_MAX, &self.writes),
+            None => (ASK_MAX, &self.questions),
+        };
         // Only while the process ends is there none.
         let Ok(_permit) = semaphore.acquire().await else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "klar see is about to end\n");
@@ -196,12 +199,12 @@ impl Server {
             }
             Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
         };
-        if writes {
+        if let Some(take_in) = writes {
             if head.method != Method::POST {
                 return text(StatusCode::METHOD_NOT_ALLOWED, "POST is wanted here\n");
             }
             let shared = self.shared.clone();
-            return on_thread(move || write::remote_write(&shared, &who, &head, &body)).await;
+            return on_thread(move || take_in(&shared, &who, &head, &body)).await;
         }
         if !matches!(head.method, Method::GET | Method::POST | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST is wanted here\n");
@@ -223,6 +226,17 @@ impl Server {
         })
         .await
     }
+}
+
+/// Takes in what a body says, for whoever sent it.
+type TakeIn = fn(&Shared, &Who, &Parts, &[u8]) -> Answer;
+
+/// What takes in bodies at a path, if they are written there; all other paths are questions.
+fn write_route(path: &str) -> Option<TakeIn> {
+    Some(match path {
+        "/api/v1/write" => write::remote_write,
+        _ => return None,
+    })
 }
 
 /// Tells work that goes on elsewhere that nobody waits for it any more.
