@@ -266,7 +266,7 @@ pub fn level(text: &str) -> Option<&'static str> {
 }
 
 /// The name of a level, whatever it is called; numbers are those of pino and bunyan.
-fn named(word: &str) -> Option<&'static str> {
+pub fn named(word: &str) -> Option<&'static str> {
     Some(match word.to_ascii_lowercase().as_str() {
         "trace" | "10" => "trace",
         "debug" | "20" => "debug",
