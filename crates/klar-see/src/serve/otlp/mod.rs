@@ -9,6 +9,8 @@
 //! What is answered with success is on disk. 400 says that sending it again is of no use, 503 that it may be; what was
 //! refused of a good message is counted in its answer (partial success).
 
+#[cfg(test)]
+mod clients;
 pub(super) mod grpc;
 mod json;
 mod lines;
