@@ -412,8 +412,8 @@ pub fn cut(text: &str, bytes: usize) -> &str {
 }
 
 /// Two digits for each byte. `false`: it is something else.
-fn from_hex(text: &str, bytes: &mut [u8; 16]) -> bool {
-    if text.len() != 32 || !text.is_ascii() {
+pub fn from_hex(text: &str, bytes: &mut [u8]) -> bool {
+    if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return false;
     }
     for (place, byte) in bytes.iter_mut().enumerate() {
