@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cache, Cert, Cli, Look, Verb, Waf};
 use context::{Context, Trouble};
-use verbs::{check, edge, fix, host, learn, ledger, metrics, operate, see, service, trust, up, upgrade, waf};
+use verbs::{check, edge, fix, host, learn, ledger, metrics, operate, see, service, trace, trust, up, upgrade, waf};
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
 #[global_allocator]
@@ -37,7 +37,8 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         None | Some(Verb::Status) => see::status(context),
         Some(Verb::Ps) => see::ps(context),
         Some(Verb::Metrics(wanted)) => metrics::metrics(context, &wanted),
-        Some(Verb::Trace { id }) => metrics::trace(context, &id),
+        Some(Verb::Trace { id }) => trace::trace(context, &id),
+        Some(Verb::Traces(wanted)) => trace::traces(context, &wanted),
         Some(Verb::Logs(wanted)) => see::logs(context, wanted),
         Some(Verb::Doctor) => see::doctor(context),
         Some(Verb::Open { print }) => see::open(context, print),
