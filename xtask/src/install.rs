@@ -99,18 +99,24 @@ pub fn from_pypi(package: &str, program: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A Python with readers of Parquet, which have to see the same rows as klar: installed once, as above.
+/// A Python with readers of Parquet, which have to see the same rows as klar, and with OpenTelemetry's SDK and exporters,
+/// which have to get theirs across: installed once, as above.
 pub fn readers() -> Result<PathBuf> {
     let folder = std::path::absolute(target()?.join("tools/readers"))?;
     let python = folder.join("bin/python");
-    if output(Command::new(&python).args(["-c", "import pyarrow.parquet, duckdb"])).is_err() {
-        say("installing pyarrow and DuckDB");
+    const ALL: &str = "import pyarrow.parquet, duckdb, opentelemetry.exporter.otlp.proto.http, \
+                       opentelemetry.exporter.otlp.proto.grpc";
+    if output(Command::new(&python).args(["-c", ALL])).is_err() {
+        say("installing pyarrow, DuckDB and OpenTelemetry");
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
         run(Command::new(folder.join("bin/pip")).args([
             "install",
             "--quiet",
             "pyarrow==26.0.1",
             "duckdb==2.0.0",
+            "opentelemetry-sdk==1.45.2",
+            "opentelemetry-exporter-otlp-proto-http==1.45.2",
+            "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
         ]))?;
     }
     Ok(python)

@@ -145,8 +145,9 @@ section! {
     };
 
     /// The command that runs the service, in the folder of the release, by `/bin/sh`. It gets `PORT` (a web service
-    /// must listen on `127.0.0.1:$PORT`), the addresses of the stores in `[data]`, the variables in `env`, and
-    /// `NODE_ENV=production` where `env` does not say otherwise.
+    /// must listen on `127.0.0.1:$PORT`), the addresses of the stores in `[data]`, the variables in `env`, and, where
+    /// `env` does not say otherwise, `NODE_ENV=production` and the variables by which OpenTelemetry sends to klar
+    /// (`OTEL_EXPORTER_OTLP_ENDPOINT` and others).
     run as "run": Option<Command> = absent("a service without `run` needs `static`") {
         example: r#"run = "node server.js""#,
         only: PROCESS,

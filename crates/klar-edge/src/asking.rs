@@ -46,7 +46,20 @@ impl Told<'_> {
         }
         give(&headers::FORWARDED_PROTO, if self.https { b"https" } else { b"http" });
         give(&headers::REQUEST_ID, self.request_id.as_bytes());
+        if let Some(traceparent) = traceparent(self.request_id) {
+            give(&headers::TRACEPARENT, &traceparent);
+        }
     }
+}
+
+/// The trace of a request is its id, and the edge's own span in it is the second half of that, which is chance: so whoever
+/// knows the id knows both. The last digits say that it is kept.
+fn traceparent(request_id: &str) -> Option<[u8; 55]> {
+    let (trace, span) = (request_id.as_bytes(), request_id.as_bytes().get(16..)?);
+    let mut value = *b"00-00000000000000000000000000000000-0000000000000000-01";
+    value.get_mut(3..35)?.copy_from_slice(trace.get(..32)?);
+    value.get_mut(36..52)?.copy_from_slice(span.get(..16)?);
+    (trace.len() == 32).then_some(value)
 }
 
 /// Writes a request in HTTP/1.1 from the lines that a visitor has sent, without a body. `None`: one of them belongs to the
@@ -165,6 +178,8 @@ impl<'a> Asking<'a> {
 mod tests {
     use super::*;
 
+    const ID: &str = "0192a3b4c5d67123456789abcdef0123";
+
     fn parts(lines: &[(&str, &str)]) -> Parts {
         let request =
             lines.iter().fold(Request::get("/a?b=c"), |request, (name, value)| request.header(*name, *value));
@@ -173,7 +188,7 @@ mod tests {
 
     fn asking(parts: &Parts) -> Asking<'_> {
         let client = "::ffff:10.0.0.1".parse().unwrap();
-        Asking::new(parts, Told { client, https: true, request_id: "abc", upgrade: false })
+        Asking::new(parts, Told { client, https: true, request_id: ID, upgrade: false })
     }
 
     #[test]
@@ -185,6 +200,8 @@ mod tests {
             ("x-forwarded-for", "6.6.6.6"),
             ("forwarded", "for=6.6.6.6"),
             ("x-request-id", "mine"),
+            ("traceparent", "00-11111111111111111111111111111111-2222222222222222-01"),
+            ("tracestate", "them=1"),
             ("x-client-subject", "CN=root"),
             ("client-cert", ":AAAA:"),
             ("te", "trailers"),
@@ -196,7 +213,8 @@ mod tests {
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-host", "shop.example"),
             ("x-forwarded-proto", "https"),
-            ("x-request-id", "abc"),
+            ("x-request-id", ID),
+            ("traceparent", "00-0192a3b4c5d67123456789abcdef0123-456789abcdef0123-01"),
         ];
         let lines = |first: &[(&str, &str)]| {
             let all = first.iter().chain(&told).map(|(name, value)| format!("{name}: {value}\r\n"));
@@ -225,10 +243,10 @@ mod tests {
     #[test]
     fn a_websocket_is_asked_for_in_the_edges_words() {
         let parts = parts(&[("host", "shop.example"), ("connection", "Upgrade"), ("upgrade", "websocket")]);
-        let told = Told { client: [10, 0, 0, 1].into(), https: true, request_id: "abc", upgrade: true };
+        let told = Told { client: [10, 0, 0, 1].into(), https: true, request_id: ID, upgrade: true };
         let text = Asking::new(&parts, told).in_http1().text().to_owned();
         assert!(
-            text.ends_with("x-request-id: abc\r\nconnection: upgrade\r\nupgrade: websocket\r\n"),
+            text.ends_with("-456789abcdef0123-01\r\nconnection: upgrade\r\nupgrade: websocket\r\n"),
             "{text}"
         );
     }

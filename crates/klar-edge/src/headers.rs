@@ -34,6 +34,9 @@ fn is_ours(name: &[u8]) -> bool {
             | b"x-forwarded-host"
             | b"x-forwarded-proto"
             | b"x-request-id"
+            // Which trace a request belongs to is said by its id; a stranger's would mix with those of others.
+            | b"traceparent"
+            | b"tracestate"
             | b"forwarded"
             | b"x-client-subject"
             // RFC 9440, which other proxies speak.
@@ -65,6 +68,8 @@ const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy")
 pub const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-client-subject");
 /// Names a request in every answer, record and log line.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same for programs that follow a request (<https://www.w3.org/TR/trace-context/>).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Makes a `POST` safe to repeat (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 

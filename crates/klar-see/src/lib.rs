@@ -109,6 +109,8 @@ pub(crate) struct Shared {
     /// Apps that are to be forgotten, and since when: what is on its way comes first.
     leaving: Mutex<Vec<(AppKey, std::time::Instant)>>,
     known: Mutex<serve::Known>,
+    /// Held by whoever has something large in memory.
+    room: Mutex<()>,
 }
 
 pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -206,6 +208,7 @@ pub fn run(
         state: Mutex::default(),
         leaving: Mutex::default(),
         known: Mutex::default(),
+        room: Mutex::default(),
     });
     let (wake, asleep) = std::sync::mpsc::channel::<()>();
     let recorder = {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use klar_base::{AppKey, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::rows::Rows;
+use crate::rows::{self, Rows};
 
 /// How much is read of a file before the next one has its turn.
 const TURN: usize = 1 << 20;
@@ -194,7 +194,16 @@ impl Followed {
         let add = |time_us: i64, stream: &str, text: &str| {
             // What brings colours to a terminal is noise here.
             let plain = without_escapes(text);
-            rows.line(&Line { time_us, stream, level: level(&plain), body: &plain, ..whose });
+            let (trace_id, span_id) = ids(&plain);
+            rows.line(&Line {
+                time_us,
+                stream,
+                level: level(&plain),
+                body: &plain,
+                trace_id,
+                span_id,
+                ..whose
+            });
         };
         match (self.pieces.take(), tag) {
             (None, "P") => self.pieces = Some((time_us, stream.to_owned(), text.to_owned())),
@@ -265,8 +274,90 @@ pub fn level(text: &str) -> Option<&'static str> {
     })
 }
 
+/// The trace and the span that a line says it belongs to: in JSON under the usual names, and in any text as a
+/// `traceparent` (<https://www.w3.org/TR/trace-context/>), for instance in the comment of a statement that a database writes
+/// down (<https://google.github.io/sqlcommenter/>).
+fn ids(text: &str) -> (Option<[u8; 16]>, Option<[u8; 8]>) {
+    // Most lines have none.
+    if !text.contains("trace") && !text.contains("Trace") {
+        return (None, None);
+    }
+    if text.starts_with('{')
+        && let Ok(Ids { trace: trace @ Some(_), span }) = serde_json::from_str(text)
+    {
+        return (trace, span);
+    }
+    for (at, name) in text.match_indices("traceparent") {
+        let rest = text.get(at + name.len()..).unwrap_or_default();
+        let value = rest.trim_start_matches(['"', '\'', '=', ':', ' ', '\\']);
+        if let Some((trace, span)) = traceparent(value) {
+            return (Some(trace), Some(span));
+        }
+    }
+    (None, None)
+}
+
+/// What a text begins with: `00-`, the trace, `-`, the span, `-` and flags.
+fn traceparent(text: &str) -> Option<([u8; 16], [u8; 8])> {
+    let rest = text.strip_prefix("00-")?;
+    let (trace, span) = (hex::<16>(rest.get(..32)?)?, hex::<8>(rest.get(33..49)?)?);
+    (rest.get(32..33) == Some("-") && rest.get(49..50) == Some("-")).then_some((trace, span))
+}
+
+/// An id, unless it is all zeros.
+fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut id = [0; N];
+    (rows::from_hex(text, &mut id) && id != [0; N]).then_some(id)
+}
+
+/// The ids of a line in JSON.
+#[derive(Default)]
+struct Ids {
+    trace: Option<[u8; 16]>,
+    span: Option<[u8; 8]>,
+}
+
+impl<'de> Deserialize<'de> for Ids {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> serde::de::Visitor<'de> for Pairs {
+            type Value = Ids;
+
+            fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                to.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Ids, A::Error> {
+                let mut ids = Ids::default();
+                while let Some(name) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+                    let is_trace =
+                        matches!(&*name, "trace_id" | "traceId" | "traceID" | "trace.id" | "otelTraceID");
+                    let is_span =
+                        matches!(&*name, "span_id" | "spanId" | "spanID" | "span.id" | "otelSpanID");
+                    if !is_trace && !is_span && name != "traceparent" {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                        continue;
+                    }
+                    let value = map.next_value::<serde_json::Value>()?;
+                    let value = value.as_str().unwrap_or_default();
+                    if is_trace {
+                        ids.trace = hex(value).or(ids.trace);
+                    } else if is_span {
+                        ids.span = hex(value).or(ids.span);
+                    } else if let Some((trace, span)) = traceparent(value) {
+                        ids.trace = ids.trace.or(Some(trace));
+                        ids.span = ids.span.or(Some(span));
+                    }
+                }
+                Ok(ids)
+            }
+        }
+        from.deserialize_map(Pairs)
+    }
+}
+
 /// The name of a level, whatever it is called; numbers are those of pino and bunyan.
-fn named(word: &str) -> Option<&'static str> {
+pub fn named(word: &str) -> Option<&'static str> {
     Some(match word.to_ascii_lowercase().as_str() {
         "trace" | "10" => "trace",
         "debug" | "20" => "debug",
@@ -306,6 +397,36 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(level(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_say_which_trace_they_belong_to() {
+        const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+        const SPAN: &str = "b7ad6b7169203331";
+        let parent = format!("00-{TRACE}-{SPAN}-01");
+        for (text, trace, span) in [
+            (format!(r#"{{"msg":"x","trace_id":"{TRACE}","span_id":"{SPAN}"}}"#), true, true),
+            (format!(r#"{{"traceId":"{TRACE}"}}"#), true, false),
+            (format!(r#"{{"trace.id":"{TRACE}","span.id":"{SPAN}"}}"#), true, true),
+            (format!(r#"{{"otelTraceID":"{TRACE}","otelSpanID":"0"}}"#), true, false),
+            (format!(r#"{{"traceparent":"{parent}"}}"#), true, true),
+            (format!(r#"{{"req":{{"headers":{{"traceparent":"{parent}"}}}}}}"#), true, true),
+            (format!(r#"{{"req":"{{\"traceparent\":\"{parent}\"}}"}}"#), true, true),
+            (format!("LOG:  statement: SELECT 1 /*application='x',traceparent='{parent}'*/"), true, true),
+            (format!("traceparent: {parent}"), true, true),
+            (format!("traceparent: 00-{TRACE}"), false, false),
+            (format!("traceparent: 00-{TRACE}-{SPAN}"), false, false),
+            (format!("a trace {TRACE}"), false, false),
+            (format!(r#"{{"trace_id":"{}"}}"#, "0".repeat(32)), false, false),
+            (format!(r#"{{"trace_id":"{TRACE}x"}}"#), false, false),
+            (r#"{"trace_id":7}"#.to_owned(), false, false),
+            (r#"{"trace_id":"#.to_owned(), false, false),
+            ("traceparent: 00-ø".repeat(20), false, false),
+        ] {
+            let found = ids(&text);
+            assert_eq!((found.0.is_some(), found.1.is_some()), (trace, span), "{text}");
+            assert!(found.0.is_none() || found.0 == hex(TRACE), "{text}");
         }
     }
 

@@ -76,8 +76,9 @@ impl<'a> Message<'a> {
         Malformed { what, left: self.rest.len() }
     }
 
+    /// A number as it lies in a packed list.
     #[inline]
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
         let mut number = 0;
         for (place, byte) in self.rest.iter().take(10).enumerate() {
             number |= u64::from(byte & 0x7f) << (7 * place);
@@ -128,6 +129,38 @@ impl<'a> Message<'a> {
         };
         Ok(Some((number, field)))
     }
+}
+
+/// Writes what a field begins with: its number, and how its value is written.
+pub fn put_key(out: &mut Vec<u8>, number: u32, wire: u8) {
+    put_varint(out, u64::from(number) << 3 | u64::from(wire));
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Writes a whole number.
+pub fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_key(out, number, 0);
+    put_varint(out, value);
+}
+
+/// Writes a text, bytes or a message.
+pub fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+    put_key(out, number, 2);
+    put_varint(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
+/// Writes eight bytes: a `fixed64` or the bits of a `double`.
+pub fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_key(out, number, 1);
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use crate::red::Whose;
 pub const ACCESS: &str = "access";
 /// The table of lines.
 pub const LOG: &str = "log";
+/// The table of spans.
+pub const SPAN: &str = "span";
 /// What rows in memory may take before no more are taken.
 const MEMORY_MAX: u64 = 96 << 20;
 /// What all files may take: the oldest go first.
@@ -71,7 +73,31 @@ fn tables() -> Result<Vec<Table>, BadTable> {
         Column::new("span_id", Kind::Fixed8).optional(),
         Column::new("attrs", Kind::Map).optional(),
     ];
-    Ok(vec![Table::new(ACCESS, access)?, Table::new(LOG, log)?])
+    let span = vec![
+        Column::new("ts", Kind::Time),
+        Column::new("app", Kind::Dict),
+        Column::new("env", Kind::Dict),
+        Column::new("service", Kind::Dict),
+        Column::new("instance", Kind::Dict).optional(),
+        Column::new("release", Kind::Dict).optional(),
+        Column::new("trace_id", Kind::Fixed16).searchable(),
+        Column::new("span_id", Kind::Fixed8),
+        Column::new("parent_span_id", Kind::Fixed8).optional(),
+        Column::new("name", Kind::Text),
+        Column::new("kind", Kind::Dict),
+        Column::new("duration_us", Kind::U64),
+        Column::new("status", Kind::Dict),
+        Column::new("status_message", Kind::Text).optional(),
+        Column::new("scope", Kind::Dict).optional(),
+        Column::new("db_system", Kind::Dict).optional(),
+        Column::new("statement", Kind::Text).searchable().optional(),
+        Column::new("route", Kind::Dict).optional(),
+        Column::new("http_status", Kind::U16).optional(),
+        Column::new("attrs", Kind::Map).optional(),
+        Column::new("events", Kind::Text).optional(),
+        Column::new("links", Kind::Text).optional(),
+    ];
+    Ok(vec![Table::new(ACCESS, access)?, Table::new(LOG, log)?, Table::new(SPAN, span)?])
 }
 
 /// Why rows cannot be kept.
@@ -163,20 +189,15 @@ impl Rows {
 
     /// Adds a line. It can be found once [`Rows::hand_in`] was called.
     pub fn line(&self, line: &Line<'_>) {
-        let row = [
-            Value::Signed(line.time_us),
-            Value::Text(line.app),
-            Value::Text(line.env),
-            Value::Text(line.service),
-            Value::Text(line.instance),
-            Value::Text(line.stream),
-            line.level.map_or(Value::Null, Value::Text),
-            Value::Text(cut(line.body, TEXT_MAX)),
-            line.trace_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
-            line.span_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
-            if line.attrs.is_empty() { Value::Null } else { Value::Map(line.attrs) },
-        ];
-        self.push(&self.log, &row);
+        self.push(&self.log, &line_row(line));
+    }
+
+    /// Rows of a table that are sent at once.
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn own(&self, table: &str) -> Result<Own<'_>, Error> {
+        Ok(Own { store: &self.store, batch: self.store.batch(table)?, upto: None })
     }
 
     fn push(&self, batch: &Mutex<Batch>, row: &[Value<'_>]) {
@@ -225,7 +246,7 @@ impl Rows {
     pub fn delete(&self, key: &AppKey) -> Result<(), Error> {
         self.hand_in();
         let filter = Filter::All(vec![is("app", key.app.as_str()), is("env", key.env.as_str())]);
-        for table in [ACCESS, LOG] {
+        for table in [ACCESS, LOG, SPAN] {
             self.store.delete(table, &filter, 0, i64::MAX)?;
         }
         Ok(())
@@ -286,15 +307,71 @@ pub struct Wanted {
     pub deadline: std::time::Instant,
 }
 
+/// A line as the table has it.
+pub fn line_row<'a>(line: &'a Line<'a>) -> [Value<'a>; 11] {
+    [
+        Value::Signed(line.time_us),
+        Value::Text(line.app),
+        Value::Text(line.env),
+        Value::Text(line.service),
+        Value::Text(line.instance),
+        Value::Text(line.stream),
+        line.level.map_or(Value::Null, Value::Text),
+        Value::Text(cut(line.body, TEXT_MAX)),
+        line.trace_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
+        line.span_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
+        if line.attrs.is_empty() { Value::Null } else { Value::Map(line.attrs) },
+    ]
+}
+
+/// Rows of one table that somebody sends at once, and waits for until they are on disk.
+pub struct Own<'a> {
+    store: &'a Store,
+    batch: Batch,
+    upto: Option<u64>,
+}
+
+impl Own<'_> {
+    /// Adds a row; the inner error says why this one is not taken.
+    ///
+    /// # Errors
+    /// Memory is full, or the disk. What was appended until then stays.
+    pub fn push(&mut self, row: &[Value<'_>]) -> Result<Result<(), BadRow>, Error> {
+        let mut pushed = self.batch.push(row);
+        if pushed == Err(BadRow::Full) {
+            self.append()?;
+            pushed = self.batch.push(row);
+        }
+        Ok(pushed)
+    }
+
+    fn append(&mut self) -> Result<(), Error> {
+        if self.batch.rows() > 0 {
+            self.upto = Some(self.store.append(&self.batch)?);
+            self.batch.clear();
+        }
+        Ok(())
+    }
+
+    /// Waits until all are on disk.
+    ///
+    /// # Errors
+    /// As [`Own::push`].
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.append()?;
+        self.upto.map_or(Ok(()), |upto| self.store.commit(upto))
+    }
+}
+
 /// That a column says so.
 pub fn is(column: &str, value: &str) -> Filter {
     Filter::compare(column, Op::Eq, value)
 }
 
-/// That a request has this name.
-pub fn has_id(id: &str) -> Option<Filter> {
+/// That a column has this id, of 32 digits.
+pub fn has_id(column: &str, id: &str) -> Option<Filter> {
     let mut bytes = [0; 16];
-    from_hex(id, &mut bytes).then(|| Filter::compare("id", Op::Eq, bytes))
+    from_hex(id, &mut bytes).then(|| Filter::compare(column, Op::Eq, bytes))
 }
 
 fn json(column: &str, cell: Cell<'_>) -> Option<Json> {
@@ -326,7 +403,7 @@ fn time<'a>(unix_ms: u64) -> Value<'a> {
 }
 
 /// The beginning of a text, so many bytes at most.
-fn cut(text: &str, bytes: usize) -> &str {
+pub fn cut(text: &str, bytes: usize) -> &str {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -335,8 +412,8 @@ fn cut(text: &str, bytes: usize) -> &str {
 }
 
 /// Two digits for each byte. `false`: it is something else.
-fn from_hex(text: &str, bytes: &mut [u8; 16]) -> bool {
-    if text.len() != 32 || !text.is_ascii() {
+pub fn from_hex(text: &str, bytes: &mut [u8]) -> bool {
+    if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return false;
     }
     for (place, byte) in bytes.iter_mut().enumerate() {

@@ -36,8 +36,8 @@ impl Drop for Folder {
     }
 }
 
-const KEY: &str = "the-key-of-the-host";
-const TOKEN: &str = "the-token-of-the-shop";
+pub const KEY: &str = "the-key-of-the-host";
+pub const TOKEN: &str = "the-token-of-the-shop";
 
 fn world() -> World {
     let instance = SeenInstance {
@@ -60,15 +60,15 @@ fn world() -> World {
 }
 
 /// Telemetry in a thread, and the core's end of its socket.
-struct Running {
+pub struct Running {
     core: Option<UnixStream>,
-    address: SocketAddr,
+    pub address: SocketAddr,
     socket: PathBuf,
     thread: Option<std::thread::JoinHandle<Result<(), crate::SeeError>>>,
 }
 
 impl Running {
-    fn start(folder: &Folder) -> Self {
+    pub fn start(folder: &Folder) -> Self {
         let (core, there) = UnixStream::pair().unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();
@@ -103,12 +103,25 @@ impl Running {
     }
 
     /// Over TCP, with a key.
-    fn ask(&self, key: Option<&str>, method: &str, target: &str, body: &[u8]) -> (u16, String) {
-        let authorization = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
-        exchange(TcpStream::connect(self.address).unwrap(), &authorization, method, target, body)
+    pub fn ask(&self, key: Option<&str>, method: &str, target: &str, body: &[u8]) -> (u16, String) {
+        self.ask_with(key, "", method, target, body)
     }
 
-    fn get(&self, target: &str) -> Value {
+    /// The same with more lines in the head.
+    pub fn ask_with(
+        &self,
+        key: Option<&str>,
+        more: &str,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> (u16, String) {
+        let authorization = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
+        let stream = TcpStream::connect(self.address).unwrap();
+        exchange(stream, &format!("{authorization}{more}"), method, target, body)
+    }
+
+    pub fn get(&self, target: &str) -> Value {
         let (status, body) = exchange(UnixStream::connect(&self.socket).unwrap(), "", "GET", target, b"");
         let said: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{status} {body}"));
         assert_eq!(said["status"], "success", "{target}: {body}");
@@ -126,7 +139,7 @@ impl Running {
     }
 
     /// Waits until something is so.
-    fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
             if let Some(found) = look(self) {
@@ -138,7 +151,7 @@ impl Running {
     }
 
     /// As the core ends it.
-    fn end(mut self) {
+    pub fn end(mut self) {
         self.core = None;
         self.thread.take().unwrap().join().unwrap().unwrap();
     }
@@ -160,7 +173,7 @@ fn exchange(
     stream.write_all(body).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8(answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }

@@ -120,7 +120,7 @@ pub enum Verb {
         after_help = "Examples:\n  klar dashboard                       which there are, and where a browser shows them\n  klar dashboard performance --since 24h\n  klar dashboard health --svg health.svg\n  klar dashboard cost --template > dashboards/cost.toml    to change it: the app's own come first"
     )]
     Dashboard(Dashboard),
-    /// Show a request, by the id that its answer has in `x-request-id`, and the lines that name it
+    /// Show a request, by the id that its answer has in `x-request-id`: what its time went to, and what was said meanwhile
     #[command(
         after_help = "Examples:\n  klar trace 019a8f0e5c1b7d2e9f3a4b5c6d7e8f90\n  curl -sI https://shop.example/ | grep -i x-request-id"
     )]
@@ -129,6 +129,11 @@ pub enum Verb {
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// List requests, the newest first, with the ids for `klar trace`
+    #[command(
+        after_help = "Examples:\n  klar traces --slower 500ms\n  klar traces --errors --since 1h\n  klar traces --route '/orders/{id}' -n 5"
+    )]
+    Traces(Traces),
     /// Replace instances by new ones of the same release, one after the other
     #[command(after_help = "Examples:\n  klar restart\n  klar restart worker")]
     Restart {
@@ -530,6 +535,26 @@ pub struct Logs {
     /// With --grep or --level: how far to look back
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_since)]
     pub since: std::time::Duration,
+}
+
+/// `klar traces`.
+#[derive(Debug, Args)]
+pub struct Traces {
+    /// Only those that took so long
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub slower: Option<std::time::Duration>,
+    /// Only those that failed
+    #[arg(long)]
+    pub errors: bool,
+    /// Only those of a route
+    #[arg(long, value_name = "ROUTE")]
+    pub route: Option<String>,
+    /// How far to look back
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_since)]
+    pub since: std::time::Duration,
+    /// How many
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
+    pub count: usize,
 }
 
 /// `klar cache`.

@@ -14,7 +14,8 @@ use clap::Parser;
 use cli::{Cache, Cert, Cli, Look, Verb, Waf};
 use context::{Context, Trouble};
 use verbs::{
-    check, dashboard, edge, fix, host, learn, ledger, metrics, operate, see, service, trust, up, upgrade, waf,
+    check, dashboard, edge, fix, host, learn, ledger, metrics, operate, see, service, trace, trust, up,
+    upgrade, waf,
 };
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
@@ -40,7 +41,8 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Ps) => see::ps(context),
         Some(Verb::Metrics(wanted)) => metrics::metrics(context, &wanted),
         Some(Verb::Dashboard(wanted)) => dashboard::dashboard(context, &wanted),
-        Some(Verb::Trace { id }) => metrics::trace(context, &id),
+        Some(Verb::Trace { id }) => trace::trace(context, &id),
+        Some(Verb::Traces(wanted)) => trace::traces(context, &wanted),
         Some(Verb::Logs(wanted)) => see::logs(context, wanted),
         Some(Verb::Doctor) => see::doctor(context),
         Some(Verb::Open { print }) => see::open(context, print),

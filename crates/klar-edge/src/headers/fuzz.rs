@@ -19,6 +19,7 @@ const FUZZ: Fuzz<'_> = Fuzz {
         b"x-forwarded-proto\0https",
         b"x-client-subject\0CN=root",
         b"x-request-id\0",
+        b"traceparent\0",
         b"host\0",
         b"cookie\0",
         b"keep-alive\0",
@@ -35,11 +36,13 @@ const FUZZ: Fuzz<'_> = Fuzz {
 };
 
 /// What only the edge says to an app, and what ends with a connection (RFC 9110 section 7.6.1).
-const NEVER: [&str; 14] = [
+const NEVER: [&str; 16] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-request-id",
+    "traceparent",
+    "tracestate",
     "forwarded",
     "x-client-subject",
     "x-real-ip",

@@ -300,6 +300,7 @@ fn messages(mut bytes: &[u8], is_bodiless: bool) -> Vec<Message> {
                     value.clone_into(&mut id);
                     "of this request"
                 }
+                "traceparent" if value.get(3..35) == Some(id.as_str()) => "of this request too",
                 "age" => "some seconds",
                 "date" if !value.contains("1994") => "now",
                 _ => value,
@@ -355,7 +356,7 @@ fn chunks(bytes: &mut &[u8]) -> Vec<u8> {
     all
 }
 
-const ASKED: [&str; 24] = [
+const ASKED: [&str; 25] = [
     "accept: */*",
     "Accept-Encoding: gzip, br",
     "accept-encoding: identity",
@@ -369,6 +370,7 @@ const ASKED: [&str; 24] = [
     "x-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: http",
     "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.2",
     "x-request-id: mine",
+    "traceparent: 00-11111111111111111111111111111111-2222222222222222-01\r\ntracestate: them=1",
     "forwarded: for=6.6.6.6",
     "connection: keep-alive",
     "Connection: keep-alive, x-inner\r\nx-inner: 1",

@@ -102,6 +102,8 @@ fn a_visitor_cannot_speak_for_the_edge() {
         "x-forwarded-server",
         "x-real-ip",
         "x-request-id",
+        "traceparent",
+        "tracestate",
     ];
     let lines: String = spoofed
         .iter()
@@ -116,6 +118,8 @@ fn a_visitor_cannot_speak_for_the_edge() {
     let id = answer.header("x-request-id").unwrap();
     assert_eq!(id.len(), 32);
     assert_eq!(got.header("x-request-id"), Some(id), "the same for the app");
+    let traceparent = format!("00-{id}-{}-01", &id[16..]);
+    assert_eq!(got.header("traceparent"), Some(&*traceparent), "and for what follows a request in it");
     assert_eq!(edge.record(&answer).request_id, id, "and on the record");
     assert_ne!(edge.get("/").header("x-request-id"), Some(id), "another for another request");
 }

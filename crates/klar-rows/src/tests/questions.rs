@@ -142,8 +142,13 @@ fn a_column_that_comes_later_reads_as_nothing_before() {
     let folder = Folder::new();
     let before =
         || Table::new("t", vec![Column::new("ts", Kind::Time), Column::new("a", Kind::U16)]).unwrap();
-    let columns =
-        vec![Column::new("ts", Kind::Time), Column::new("b", Kind::Dict), Column::new("a", Kind::U16)];
+    // Also one for which files have filters: those from before have none, and get them.
+    let columns = vec![
+        Column::new("ts", Kind::Time),
+        Column::new("b", Kind::Dict),
+        Column::new("a", Kind::U16),
+        Column::new("id", Kind::Fixed16).searchable().optional(),
+    ];
     let after = || Table::new("t", columns.clone()).unwrap();
     let put = |store: &Store, row: &[Value]| {
         let mut batch = store.batch("t").unwrap();
@@ -156,7 +161,7 @@ fn a_column_that_comes_later_reads_as_nothing_before() {
     put(&store, &[Value::Signed(2), Value::Unsigned(20)]);
     drop(store);
     let store = Store::open(&folder.0, vec![after()], settings()).unwrap().0;
-    put(&store, &[Value::Signed(3), Value::Text("new"), Value::Unsigned(30)]);
+    put(&store, &[Value::Signed(3), Value::Text("new"), Value::Unsigned(30), Value::Bytes(&[7; 16])]);
     let check = |store: &Store| {
         let rows =
             store.scan(&Select::new("t", 0, 9), &[], Order::Oldest, 9).unwrap().next().unwrap().unwrap();
@@ -166,6 +171,8 @@ fn a_column_that_comes_later_reads_as_nothing_before() {
         assert_eq!(cells, wanted);
         let without = Select::new("t", 0, 9).filter(Filter::Missing("b".into()));
         assert_eq!(store.count(&without).unwrap().0, 2);
+        let by_id = |id: u8| Select::new("t", 0, 9).filter(Filter::compare("id", crate::Op::Eq, [id; 16]));
+        assert_eq!([7, 8].map(|id| store.count(&by_id(id)).unwrap().0), [1, 0]);
     };
     check(&store);
     store.maintain(5 * HOUR).unwrap();
@@ -173,7 +180,7 @@ fn a_column_that_comes_later_reads_as_nothing_before() {
     drop(store);
     // Rows in the log of a table that is not declared are kept.
     let store = Store::open(&folder.0, vec![after()], settings()).unwrap().0;
-    put(&store, &[Value::Signed(4), Value::Text("late"), Value::Unsigned(40)]);
+    put(&store, &[Value::Signed(4), Value::Text("late"), Value::Unsigned(40), Value::Null]);
     drop(store);
     let (store, recovered) = Store::open(&folder.0, vec![mixed()], settings()).unwrap();
     assert_eq!((recovered.rows, recovered.notes.len()), (1, 1));

@@ -489,6 +489,7 @@ impl Core {
             let spec = |id: &InstanceId| {
                 let mut env = self.environment(id, release, service)?;
                 super::start::in_production(&mut env);
+                self.observed(&mut env, id, &release.id);
                 Ok(self.spec(id, release, service, shell(&command.for_shell()), env))
             };
             let what = format!("the release command of `{name}`");

@@ -177,7 +177,8 @@ impl Core {
             tokio::task::spawn_local(async move {
                 let Some(service) = release.config.services.get(&name) else { return };
                 let spec = |id: &InstanceId| {
-                    let env = core.environment(id, &release, service)?;
+                    let mut env = core.environment(id, &release, service)?;
+                    core.observed(&mut env, id, &release.id);
                     Ok(core.spec(id, &release, service, service.command().unwrap_or_default(), env))
                 };
                 let identity = crate::spawn::app_identity(&key);

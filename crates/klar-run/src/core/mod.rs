@@ -20,6 +20,7 @@ mod images;
 pub mod instance;
 mod jobs;
 mod logs;
+mod otel;
 mod progress;
 mod publish;
 pub mod ratchet;

@@ -200,12 +200,11 @@ impl SeeLink {
 
     pub(super) fn status(&self) -> SeeStatus {
         let said = self.running.as_ref().and_then(|running| running.queue.waiting().status.clone());
-        let port = self.doors.as_ref().and_then(|doors| doors.tcp.as_ref()?.local_addr().ok());
         let trouble =
             self.retry.last.as_ref().filter(|_| self.running.is_none()).map(|failure| failure.what.clone());
         SeeStatus {
             pid: self.running.as_ref().and_then(|running| u32::try_from(running.pid).ok()),
-            listens: port.map(|address| address.to_string()),
+            listens: self.listens().map(|address| address.to_string()),
             restarts: self.restarts,
             frames_dropped: self.dropped(),
             series: said.as_ref().map_or(0, |said| said.series),
@@ -215,8 +214,17 @@ impl SeeLink {
         }
     }
 
+    fn listens(&self) -> Option<SocketAddr> {
+        self.doors.as_ref().and_then(|doors| doors.tcp.as_ref()?.local_addr().ok())
+    }
+
+    /// The port of the loopback at which it listens.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.listens().map(|address| address.port())
+    }
+
     /// What an app's processes show to say something as it.
-    fn token(&self, key: &AppKey) -> Secret<String> {
+    pub(super) fn token(&self, key: &AppKey) -> Secret<String> {
         let digest = Sha256::digest(format!("{}:{key}", self.key.expose()));
         Secret::new(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
@@ -267,10 +275,7 @@ impl Core {
         let folder = self.layout.see();
         let identity = Identity::See;
         self.spawner.folder(folder.clone(), identity.clone(), identity.clone(), 0o700).await?;
-        if self.see.borrow().doors.is_none() {
-            let doors = self.open_doors()?;
-            self.see.borrow_mut().doors = Some(doors);
-        }
+        self.open_doors_once()?;
         let (here, there) = UnixStream::pair()?;
         let mut descriptors: Vec<OwnedFd> = vec![there.into()];
         let mut args = vec!["see".to_owned(), "--folder".into(), folder.to_string_lossy().into_owned()];
@@ -300,6 +305,15 @@ impl Core {
         see.running = Some(Running { pid, since: Instant::now(), queue });
         (see.looked, see.pulsed) = (None, None);
         see.told = World::default();
+        Ok(())
+    }
+
+    /// Opens the doors where they are not open yet.
+    pub(super) fn open_doors_once(&self) -> io::Result<()> {
+        if self.see.borrow().doors.is_none() {
+            let doors = self.open_doors()?;
+            self.see.borrow_mut().doors = Some(doors);
+        }
         Ok(())
     }
 

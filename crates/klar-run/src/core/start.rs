@@ -158,6 +158,7 @@ impl Core {
         };
         let mut env = self.environment(id, &release, service)?;
         in_production(&mut env);
+        self.observed(&mut env, id, &release.id);
         env.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
         let spec = self.spec(id, &release, service, command, env);
         Ok((spec, crate::spawn::app_identity(&id.key), service.limits(), port))

@@ -7,6 +7,7 @@
 
 mod boards;
 mod find;
+mod otlp;
 mod params;
 mod prometheus;
 mod write;
@@ -21,11 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use klar_base::AppKey;
 use tokio::sync::Semaphore;
 
@@ -111,7 +113,11 @@ async fn over_tcp(server: Arc<Server>, listener: tokio::net::TcpListener) {
                 // A slower answer is the worst that can come of an error here.
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(async move {
-                    server.connection(stream, None).await;
+                    if speaks_http2(&stream).await {
+                        server.connection2(stream).await;
+                    } else {
+                        server.connection(stream, None).await;
+                    }
                     drop(permit);
                 });
             }
@@ -138,6 +144,22 @@ async fn over_unix(server: Arc<Server>, listener: tokio::net::UnixListener) {
     }
 }
 
+/// Whether a connection begins as those of HTTP/2 do (`PRI * HTTP/2.0`); nothing is taken from it.
+async fn speaks_http2(stream: &tokio::net::TcpStream) -> bool {
+    let look = async {
+        let mut first = [0; 3];
+        loop {
+            match stream.peek(&mut first).await {
+                Ok(3..) => return first == *b"PRI",
+                // What is there stays there, so there is nothing to be woken by.
+                Ok(1..) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Ok(0) | Err(_) => return false,
+            }
+        }
+    };
+    tokio::time::timeout(HEAD_TIMEOUT, look).await.unwrap_or(false)
+}
+
 async fn refused(error: &io::Error) {
     eprintln!("klar see: taking a connection: {error}");
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -162,6 +184,52 @@ impl Server {
             .await;
     }
 
+    /// HTTP/2 from its first byte on, as gRPC speaks it.
+    async fn connection2(self: Arc<Self>, stream: tokio::net::TcpStream) {
+        /// What may be on its way of a body, for each of the streams; together as much as of the connection, so that those
+        /// who wait for their turn hold up nobody.
+        const WINDOW: u32 = 64 << 10;
+        const STREAMS: u32 = 16;
+        let is_known = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let service = service_fn(|request: Request<Incoming>| {
+            let (server, is_known) = (self.clone(), is_known.clone());
+            async move {
+                let who = server.shared.who(&request);
+                if who != Who::Stranger {
+                    is_known.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                let is_call = otlp::grpc::is(request.headers());
+                let mut answer = server.answer(who, request).await;
+                if is_call {
+                    answer = otlp::grpc::translated(answer).await;
+                }
+                let trailers = answer.extensions_mut().remove::<otlp::grpc::Trailers>();
+                let trailers = std::future::ready(trailers.map(|trailers| Ok(trailers.0)));
+                Ok::<_, Infallible>(answer.map(|body| body.with_trailers(trailers)))
+            }
+        });
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW * STREAMS)
+            .max_header_list_size(16 << 10)
+            .keep_alive_interval(BODY_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        // An error means, as above, that there is nobody to tell.
+        if tokio::time::timeout(HEAD_TIMEOUT, connection.as_mut()).await.is_ok() {
+            return;
+        }
+        if is_known.load(std::sync::atomic::Ordering::Relaxed) {
+            let _ = connection.await;
+        } else {
+            // Whoever has shown no key by now does not stay.
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(HEAD_TIMEOUT, connection).await;
+        }
+    }
+
     async fn answer(&self, who: Who, request: Request<Incoming>) -> Answer {
         let path = request.uri().path().to_owned();
         if matches!(&*path, "/-/healthy" | "/-/ready") {
@@ -176,13 +244,15 @@ impl Server {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return answer;
         }
-        let writes = matches!(&*path, "/api/v1/write");
-        if !writes && who != Who::Owner {
+        let writes = write_route(&path);
+        if writes.is_none() && who != Who::Owner {
             return text(StatusCode::FORBIDDEN, "this token may only write; the key of the host may read\n");
         }
         let (head, body) = request.into_parts();
-        let limit = if writes { WRITE_MAX } else { ASK_MAX };
-        let semaphore = if writes { &self.writes } else { &self.questions };
+        let (limit, semaphore) = match writes {
+            Some(_) => (WRITE_MAX, &self.writes),
+            None => (ASK_MAX, &self.questions),
+        };
         // Only while the process ends is there none.
         let Ok(_permit) = semaphore.acquire().await else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "klar see is about to end\n");
@@ -197,12 +267,12 @@ impl Server {
             }
             Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
         };
-        if writes {
+        if let Some(take_in) = writes {
             if head.method != Method::POST {
                 return text(StatusCode::METHOD_NOT_ALLOWED, "POST is wanted here\n");
             }
             let shared = self.shared.clone();
-            return on_thread(move || write::remote_write(&shared, &who, &head, &body)).await;
+            return on_thread(move || take_in(&shared, &who, &head, &body)).await;
         }
         if !matches!(head.method, Method::GET | Method::POST | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST is wanted here\n");
@@ -232,6 +302,20 @@ impl Server {
         })
         .await
     }
+}
+
+/// Takes in what a body says, for whoever sent it.
+type TakeIn = fn(&Shared, &Who, &Parts, &[u8]) -> Answer;
+
+/// What takes in bodies at a path, if they are written there; all other paths are questions.
+fn write_route(path: &str) -> Option<TakeIn> {
+    Some(match path {
+        "/api/v1/write" => write::remote_write,
+        "/v1/traces" | "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => otlp::traces,
+        "/v1/logs" | "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => otlp::logs,
+        "/v1/metrics" | "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => otlp::metrics,
+        _ => return None,
+    })
 }
 
 /// Tells work that goes on elsewhere that nobody waits for it any more.

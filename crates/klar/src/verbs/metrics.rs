@@ -215,7 +215,7 @@ fn figure(value: f64) -> String {
     }
 }
 
-fn milliseconds(seconds: f64) -> String {
+pub(super) fn milliseconds(seconds: f64) -> String {
     let ms = seconds * 1000.0;
     if ms >= 1000.0 { format!("{seconds:.1} s") } else { format!("{} ms", figure(ms)) }
 }
@@ -386,7 +386,7 @@ pub fn lines(context: &Context, key: &AppKey, wanted: &Logs) -> Result<(), Troub
 }
 
 /// A line of a log for people.
-fn line(row: &Value) -> String {
+pub(super) fn line(row: &Value) -> String {
     let text = |name: &str| row[name].as_str().unwrap_or_default();
     let time = text("ts").get(..19).unwrap_or(text("ts")).replace('T', " ");
     let style = match text("level") {
@@ -396,57 +396,6 @@ fn line(row: &Value) -> String {
     };
     let who = paint(style, format_args!("{:<10}", words::tame(text("instance"))));
     format!("{} {who} {}", paint(QUIET, time), words::tame(text("body")))
-}
-
-/// `klar trace`.
-pub fn trace(context: &Context, id: &str) -> Result<(), Trouble> {
-    let found = wait(context.client().find("trace", &[("id", id)]))??;
-    let rows = |what: &str| found[what].as_array().map(Vec::as_slice).unwrap_or_default();
-    if rows("requests").is_empty() && rows("lines").is_empty() {
-        let hint = "one that is newer than a second, or older than 30 days, is not found; `klar logs --access` shows the newest";
-        return Err(Failure::new(format!("no request `{}` is known", words::tame(id))).hint(hint).into());
-    }
-    if context.printer.json {
-        context.printer.value(&found);
-        return Ok(());
-    }
-    for request in rows("requests") {
-        let text = |name: &str| words::tame(request[name].as_str().unwrap_or_default());
-        let number = |name: &str| request[name].as_u64().unwrap_or_default();
-        let style = match number("status") {
-            500.. => BAD,
-            400.. => FAIR,
-            _ => STRONG,
-        };
-        context.printer.data(format!(
-            "{} {} {} {} {}",
-            paint(style, number("status")),
-            text("method"),
-            text("path"),
-            paint(QUIET, format_args!("route {}", text("route"))),
-            milliseconds(number("duration_us") as f64 / 1e6),
-        ));
-        let facts = [
-            ("instance", "by"),
-            ("release", "release"),
-            ("client", "from"),
-            ("cache", "cache"),
-            ("waf", "firewall"),
-            ("error", "error:"),
-        ];
-        let facts = facts.iter().map(|(name, word)| (word, text(name))).filter(|(_, said)| !said.is_empty());
-        let facts: String = facts.map(|(word, said)| format!(", {word} {said}")).collect();
-        let whose = format!("{} of {}.{}{facts}", text("ts"), text("app"), text("env"));
-        context.printer.data(paint(QUIET, format_args!("  {whose}")));
-    }
-    for row in rows("lines") {
-        context.printer.data(format!("  {}", line(row)));
-    }
-    if rows("lines").is_empty() {
-        let what = "no line names it: let the app log the header `x-request-id` of a request, and its lines are shown here";
-        context.printer.story(format!("{} {what}", paint(FAIR, "▲")));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

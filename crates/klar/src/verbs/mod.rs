@@ -14,6 +14,7 @@ pub mod see;
 pub mod service;
 mod target;
 mod told;
+pub mod trace;
 pub mod trust;
 pub mod up;
 pub mod upgrade;
