@@ -17,6 +17,7 @@
 
 mod exposition;
 mod host;
+mod intake;
 mod logs;
 mod processes;
 mod proto;

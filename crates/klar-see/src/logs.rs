@@ -266,10 +266,10 @@ pub fn level(text: &str) -> Option<&'static str> {
 }
 
 /// The name of a level, whatever it is called; numbers are those of pino and bunyan.
-fn named(word: &str) -> Option<&'static str> {
+pub fn named(word: &str) -> Option<&'static str> {
     Some(match word.to_ascii_lowercase().as_str() {
         "trace" | "10" => "trace",
-        "debug" | "20" => "debug",
+        "debug" | "dbg" | "20" => "debug",
         "info" | "information" | "notice" | "log" | "30" => "info",
         "warn" | "warning" | "40" => "warn",
         "error" | "err" | "50" => "error",

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use klar_base::AppKey;
 use klar_base::signal::{CacheOutcome, DecidedBy, WafVerdict};
 use klar_rows::{
-    BadRow, BadTable, Batch, Budget, Cell, Column, Error, Filter, Kind, Op, Order, Select, Settings, Store,
-    Table, Value,
+    BadRow, BadTable, Batch, Budget, Cell, Column, Error, Filter, Grouped, Groups, Kind, Op, Order, Select,
+    Settings, Store, Table, Value,
 };
 use serde_json::{Map, Value as Json};
 
@@ -29,7 +29,7 @@ const THREADS: usize = 2;
 /// Rows that one answer has at most.
 pub const LIMIT_MAX: usize = 10_000;
 /// The longest piece of a path and of a line that is kept, in bytes.
-const TEXT_MAX: usize = 16 << 10;
+pub const TEXT_MAX: usize = 16 << 10;
 
 fn tables() -> Result<Vec<Table>, BadTable> {
     let access = vec![
@@ -163,20 +163,45 @@ impl Rows {
 
     /// Adds a line. It can be found once [`Rows::hand_in`] was called.
     pub fn line(&self, line: &Line<'_>) {
-        let row = [
-            Value::Signed(line.time_us),
-            Value::Text(line.app),
-            Value::Text(line.env),
-            Value::Text(line.service),
-            Value::Text(line.instance),
-            Value::Text(line.stream),
-            line.level.map_or(Value::Null, Value::Text),
-            Value::Text(cut(line.body, TEXT_MAX)),
-            line.trace_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
-            line.span_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
-            if line.attrs.is_empty() { Value::Null } else { Value::Map(line.attrs) },
-        ];
-        self.push(&self.log, &row);
+        self.push(&self.log, &row_of(line));
+    }
+
+    /// Begins to take lines in for somebody who waits until they are kept.
+    ///
+    /// # Errors
+    /// None but that there is no such table, which cannot be.
+    pub fn delivery(&self) -> Result<Delivery<'_>, Error> {
+        Ok(Delivery { rows: self, batch: self.store.batch(LOG)?, upto: None })
+    }
+
+    /// Shows rows in their order until there are no more, or `each` says `false`; whether it was stopped by the clock.
+    ///
+    /// # Errors
+    /// A filter that cannot be, a file that cannot be read.
+    pub fn scan(
+        &self,
+        select: &Select,
+        columns: &[&str],
+        order: Order,
+        limit: usize,
+        mut each: impl FnMut(&klar_rows::Rows, usize) -> bool,
+    ) -> Result<bool, Error> {
+        let mut scan = self.store.scan(select, columns, order, limit)?;
+        for rows in &mut scan {
+            let rows = rows?;
+            if !(0..rows.len()).all(|row| each(&rows, row)) {
+                return Ok(false);
+            }
+        }
+        Ok(scan.effort().is_partial)
+    }
+
+    /// Counts rows by what they have in common.
+    ///
+    /// # Errors
+    /// A filter that cannot be, too many groups, a file that cannot be read.
+    pub fn group(&self, select: &Select, grouped: &Grouped) -> Result<Groups, Error> {
+        self.store.group(select, grouped)
     }
 
     fn push(&self, batch: &Mutex<Batch>, row: &[Value<'_>]) {
@@ -274,6 +299,65 @@ impl Rows {
     }
 }
 
+/// Lines on their way in, in a batch of their own: whoever sends them learns of it when there is no room.
+pub struct Delivery<'a> {
+    rows: &'a Rows,
+    batch: Batch,
+    upto: Option<u64>,
+}
+
+impl Delivery<'_> {
+    /// Adds a line. One that can never be kept is counted in [`Rows::lost`].
+    ///
+    /// # Errors
+    /// The store takes nothing more for now, or the disk; then some lines may be there.
+    pub fn line(&mut self, line: &Line<'_>) -> Result<(), Error> {
+        let row = row_of(line);
+        let mut pushed = self.batch.push(&row);
+        if pushed == Err(BadRow::Full) {
+            self.hand_in()?;
+            pushed = self.batch.push(&row);
+        }
+        if pushed.is_err() {
+            self.rows.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn hand_in(&mut self) -> Result<(), Error> {
+        if self.batch.rows() > 0 {
+            self.upto = Some(self.rows.store.append(&self.batch)?);
+            self.batch.clear();
+        }
+        Ok(())
+    }
+
+    /// When this returns, all of it can be found and is on disk.
+    ///
+    /// # Errors
+    /// As [`Delivery::line`].
+    pub fn keep(mut self) -> Result<(), Error> {
+        self.hand_in()?;
+        self.upto.map_or(Ok(()), |upto| self.rows.store.commit(upto))
+    }
+}
+
+fn row_of<'a>(line: &'a Line<'_>) -> [Value<'a>; 11] {
+    [
+        Value::Signed(line.time_us),
+        Value::Text(line.app),
+        Value::Text(line.env),
+        Value::Text(line.service),
+        Value::Text(line.instance),
+        Value::Text(line.stream),
+        line.level.map_or(Value::Null, Value::Text),
+        Value::Text(cut(line.body, TEXT_MAX)),
+        line.trace_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
+        line.span_id.as_ref().map_or(Value::Null, |id| Value::Bytes(id)),
+        if line.attrs.is_empty() { Value::Null } else { Value::Map(line.attrs) },
+    ]
+}
+
 /// What is looked for.
 #[derive(Debug)]
 pub struct Wanted {
@@ -326,7 +410,7 @@ fn time<'a>(unix_ms: u64) -> Value<'a> {
 }
 
 /// The beginning of a text, so many bytes at most.
-fn cut(text: &str, bytes: usize) -> &str {
+pub fn cut(text: &str, bytes: usize) -> &str {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -335,8 +419,8 @@ fn cut(text: &str, bytes: usize) -> &str {
 }
 
 /// Two digits for each byte. `false`: it is something else.
-fn from_hex(text: &str, bytes: &mut [u8; 16]) -> bool {
-    if text.len() != 32 || !text.is_ascii() {
+pub fn from_hex<const LENGTH: usize>(text: &str, bytes: &mut [u8; LENGTH]) -> bool {
+    if text.len() != 2 * LENGTH || !text.is_ascii() {
         return false;
     }
     for (place, byte) in bytes.iter_mut().enumerate() {

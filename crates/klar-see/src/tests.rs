@@ -1,5 +1,7 @@
 //! The whole of it, over its sockets, and with the programs that it is there for.
 
+mod loki;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -106,6 +108,20 @@ impl Running {
     fn ask(&self, key: Option<&str>, method: &str, target: &str, body: &[u8]) -> (u16, String) {
         let authorization = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
         exchange(TcpStream::connect(self.address).unwrap(), &authorization, method, target, body)
+    }
+
+    /// Waits until the key is known, and gives it.
+    fn known(&self) -> &'static str {
+        self.until("the key is known", |see| {
+            (see.ask(Some(KEY), "GET", "/metrics", b"").0 == 200).then_some(())
+        });
+        KEY
+    }
+
+    /// With more headers, each of them ended as HTTP wants it.
+    fn send(&self, key: &str, method: &str, target: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        let headers = format!("authorization: Bearer {key}\r\n{headers}");
+        exchange(TcpStream::connect(self.address).unwrap(), &headers, method, target, body)
     }
 
     fn get(&self, target: &str) -> Value {
@@ -337,14 +353,25 @@ fn what_is_forgotten_is_gone() {
     see.end();
 }
 
+/// A field of a message of Protocol Buffers.
+fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    assert!(bytes.len() < 128 * 128);
+    out.extend_from_slice(&[(bytes.len() & 0x7f) as u8 | 0x80, (bytes.len() >> 7) as u8]);
+    out.extend_from_slice(bytes);
+}
+
+/// A number in it, as it is written there.
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
 /// A request of remote write with one sample.
 fn write_request(labels: &[(&str, &str)], time_ms: i64, value: f64) -> Vec<u8> {
-    fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-        out.push(number << 3 | 2);
-        assert!(bytes.len() < 128 * 128);
-        out.extend_from_slice(&[(bytes.len() & 0x7f) as u8 | 0x80, (bytes.len() >> 7) as u8]);
-        out.extend_from_slice(bytes);
-    }
     let mut series = Vec::new();
     for (name, value) in labels {
         let mut label = Vec::new();
@@ -355,12 +382,7 @@ fn write_request(labels: &[(&str, &str)], time_ms: i64, value: f64) -> Vec<u8> {
     let mut sample = vec![0x09];
     sample.extend_from_slice(&value.to_le_bytes());
     sample.push(0x10);
-    let mut time = time_ms as u64;
-    while time >= 0x80 {
-        sample.push(time as u8 | 0x80);
-        time >>= 7;
-    }
-    sample.push(time as u8);
+    varint(&mut sample, time_ms as u64);
     field(&mut series, 2, &sample);
     let mut request = Vec::new();
     field(&mut request, 1, &series);

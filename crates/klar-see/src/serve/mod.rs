@@ -6,8 +6,11 @@
 //! token of an app only writes, as that app.
 
 mod find;
+mod intake;
+mod loki;
 mod params;
 mod prometheus;
+mod unpack;
 mod write;
 
 pub(crate) use write::Known;
@@ -163,7 +166,7 @@ impl Server {
 
     async fn answer(&self, who: Who, request: Request<Incoming>) -> Answer {
         let path = request.uri().path().to_owned();
-        if matches!(&*path, "/-/healthy" | "/-/ready") {
+        if matches!(&*path, "/-/healthy" | "/-/ready" | "/ready" | "/loki/ready") {
             return text(StatusCode::OK, "klar see is well.\n");
         }
         if who == Who::Stranger {
@@ -175,7 +178,8 @@ impl Server {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return answer;
         }
-        let writes = matches!(&*path, "/api/v1/write");
+        let intake = intake::Protocol::of(request.method(), &path);
+        let writes = intake.is_some() || matches!(&*path, "/api/v1/write");
         if !writes && who != Who::Owner {
             return text(StatusCode::FORBIDDEN, "this token may only write; the key of the host may read\n");
         }
@@ -196,6 +200,10 @@ impl Server {
             }
             Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
         };
+        if let Some(protocol) = intake {
+            let shared = self.shared.clone();
+            return on_thread(move || protocol.take_in(&shared, &who, &head, &body)).await;
+        }
         if writes {
             if head.method != Method::POST {
                 return text(StatusCode::METHOD_NOT_ALLOWED, "POST is wanted here\n");
@@ -210,15 +218,18 @@ impl Server {
             Ok(params) => params,
             Err(why) => return text(StatusCode::BAD_REQUEST, format!("{why}\n")),
         };
+        // Grafana says so when it can tell labels of a stream from those of a line.
+        let apart = unpack::header(&head, "x-loki-response-encoding-flags").contains("categorize-labels");
         let gone = Gone::default();
         let (shared, is_gone) = (self.shared.clone(), gone.0.clone());
         on_thread(move || match &*path {
             "/metrics" => {
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.sheet().text())
             }
-            _ => match path.strip_prefix("/klar/v1/") {
-                Some(what) => find::answer(&shared, what, &params),
-                None => prometheus::answer(&shared, &path, &params, &is_gone),
+            _ => match (path.strip_prefix("/klar/v1/"), path.strip_prefix("/loki/")) {
+                (Some(what), _) => find::answer(&shared, what, &params),
+                (_, Some(what)) => loki::answer(&shared, what, &params, apart),
+                _ => prometheus::answer(&shared, &path, &params, &is_gone),
             },
         })
         .await
@@ -264,6 +275,11 @@ impl Shared {
                 "basic" => {
                     let plain = String::from_utf8(base64(rest.trim())?).ok()?;
                     Some(plain.split_once(':')?.1.to_owned())
+                }
+                // As Elasticsearch's clients show a key, with its name before the colon.
+                "apikey" => {
+                    let plain = String::from_utf8(base64(rest.trim())?).ok()?;
+                    Some(plain.split_once(':').map_or(&*plain, |(_, key)| key).to_owned())
                 }
                 _ => None,
             }
