@@ -1,5 +1,6 @@
 //! The whole of it, over its sockets, and with the programs that it is there for.
 
+mod bulk;
 mod loki;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,23 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A program that runs beside a test, and no longer than it.
+pub struct Program(std::process::Child);
+
+impl Program {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -488,13 +506,13 @@ fn prometheus_writes_to_it() {
         see.address
     );
     std::fs::write(&config, text).unwrap();
-    let mut prometheus = Command::new("prometheus")
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.path().join("prometheus").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .arg("--log.level=error")
-        .spawn()
-        .unwrap();
+    let _prometheus = Program::start(
+        Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("prometheus").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--log.level=error"),
+    );
     let found = see.until("it has written", |see| {
         let data = see.get("/api/v1/query?query=http_requests_total%7Bjob%3D%22klar%22%7D");
         let found = data["result"].as_array()?.first()?.clone();
@@ -506,8 +524,6 @@ fn prometheus_writes_to_it() {
     );
     let up = see.get("/api/v1/query?query=up%7Bjob%3D%22klar%22%7D");
     assert_eq!(up["result"][0]["value"][1], "1");
-    prometheus.kill().unwrap();
-    prometheus.wait().unwrap();
     see.end();
 }
 

@@ -3,7 +3,7 @@
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use super::{Answer, Who, loki, text};
+use super::{Answer, Who, bulk, loki, text};
 use crate::Shared;
 
 /// What is spoken at an address.
@@ -11,13 +11,18 @@ use crate::Shared;
 pub(super) enum Protocol {
     /// Loki's push.
     Loki,
+    /// Elasticsearch's bulk, and what comes before it.
+    Elasticsearch,
 }
 
 impl Protocol {
     /// Of an address; none if nothing is taken in there.
-    pub(super) fn of(_method: &Method, path: &str) -> Option<Self> {
-        // The second one is what promtail's predecessors used, and Fluent Bit's older releases still do.
-        matches!(path, "/loki/api/v1/push" | "/api/prom/push").then_some(Self::Loki)
+    pub(super) fn of(path: &str) -> Option<Self> {
+        // The second one is what promtail's predecessors used.
+        if matches!(path, "/loki/api/v1/push" | "/api/prom/push") {
+            return Some(Self::Loki);
+        }
+        bulk::path(path).map(|_| Self::Elasticsearch)
     }
 
     /// Takes in what was sent.
@@ -25,6 +30,10 @@ impl Protocol {
         let whose = if let Who::App(app) = who { Some(app) } else { None };
         match self {
             Self::Loki if head.method == Method::POST => loki::push(shared, whose, head, body),
+            Self::Elasticsearch => {
+                let path = bulk::path(head.uri.path()).unwrap_or_default();
+                bulk::take_in(shared, whose, path, head, body)
+            }
             Self::Loki => text(StatusCode::METHOD_NOT_ALLOWED, "POST is wanted here\n"),
         }
     }

@@ -5,6 +5,7 @@
 //! as a bearer token or as the password of basic authentication. The key of the host reads and writes everything, the
 //! token of an app only writes, as that app.
 
+mod bulk;
 mod find;
 mod intake;
 mod loki;
@@ -178,7 +179,7 @@ impl Server {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return answer;
         }
-        let intake = intake::Protocol::of(request.method(), &path);
+        let intake = intake::Protocol::of(&path);
         let writes = intake.is_some() || matches!(&*path, "/api/v1/write");
         if !writes && who != Who::Owner {
             return text(StatusCode::FORBIDDEN, "this token may only write; the key of the host may read\n");
