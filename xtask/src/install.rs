@@ -70,6 +70,12 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
             packages: &["rsyslog", "rsyslog-elasticsearch"],
         });
     }
+    if tests && !Path::new("/usr/lib/python3/dist-packages/statsd").is_dir() {
+        missing.push(Missing {
+            what: "a client of StatsD (package python3-statsd)",
+            packages: &["python3-statsd"],
+        });
+    }
     let packages: Vec<&str> = missing.iter().flat_map(|missing| missing.packages.iter().copied()).collect();
     let is_root = nix::unistd::geteuid().is_root();
     if !missing.is_empty() {

@@ -17,6 +17,14 @@ pub enum ToSee {
     World(World),
     /// How the edge fares, once in a while.
     Pulse(Pulse),
+    /// The doors without a key, whose sockets come with it: TCP and UDP of syslog, then UDP of StatsD. They take the
+    /// place of those before.
+    Doors {
+        /// Whether there are those of syslog.
+        syslog: bool,
+        /// Whether there is that of StatsD.
+        statsd: bool,
+    },
     /// An app was removed with all it had: what is known of it is deleted.
     Forget {
         /// Which.

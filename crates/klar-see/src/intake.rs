@@ -79,6 +79,11 @@ impl<'a> Draft<'a> {
         self.attrs.iter().find(|(its, _)| its == name).map(|(_, value)| &**value)
     }
 
+    /// All that was kept beside the columns.
+    pub fn all_kept(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.attrs.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// Takes a level by whatever name, if it is one.
     pub fn say_level(&mut self, word: &str) {
         self.level = self.level.or_else(|| named(word.trim()));

@@ -10,7 +10,8 @@
 //! `recorder.rs` writes into the store ([`klar_tsdb`]). What apps count themselves they are asked for (`scrape.rs`,
 //! `exposition.rs`).
 //! Each request and each line that an instance says (`logs.rs`) is a row (`rows.rs`), kept in Parquet files
-//! ([`klar_rows`]). `serve/` answers: Prometheus' API in its own language
+//! ([`klar_rows`]); so is each line that other programs send, whatever they speak (`intake.rs`, `syslog.rs`), and what
+//! apps tell in datagrams are metrics (`statsd.rs`). `serve/` answers: Prometheus' API in its own language
 //! ([`klar_promql`]), `/metrics`, and remote write.
 //!
 //! **Invariant:** nothing that comes from outside makes more than a bounded number of series, routes or bytes in memory.
@@ -30,6 +31,8 @@ mod scrape;
 mod serve;
 mod sheet;
 mod state;
+mod statsd;
+mod syslog;
 #[cfg(test)]
 mod tests;
 
@@ -108,6 +111,7 @@ pub(crate) struct Shared {
     /// Apps that are to be forgotten, and since when: what is on its way comes first.
     leaving: Mutex<Vec<(AppKey, std::time::Instant)>>,
     known: Mutex<serve::Known>,
+    statsd: Mutex<statsd::Statsd>,
 }
 
 pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -166,6 +170,17 @@ impl Shared {
         }
         let lost = self.rows.lost.load(std::sync::atomic::Ordering::Relaxed) as f64;
         sheet.single("klar_see_rows_lost_total", Counter, "Rows that could not be kept.", lost);
+        {
+            let statsd = lock(&self.statsd);
+            sheet.single("klar_see_statsd_series", Gauge, "Series of StatsD.", statsd.size() as f64);
+            let values = sheet.family(
+                "klar_see_statsd_values_total",
+                Counter,
+                "What came in StatsD, by what became of it.",
+            );
+            values.point(&[("verdict", "taken")], statsd.taken as f64);
+            values.point(&[("verdict", "refused")], statsd.refused as f64);
+        }
         let samples =
             sheet.family("klar_see_samples_total", Counter, "Samples that came, by what became of them.");
         for (verdict, count) in klar_tsdb::Verdict::ALL.iter().zip(found.verdicts) {
@@ -204,6 +219,7 @@ pub fn run(
         state: Mutex::default(),
         leaving: Mutex::default(),
         known: Mutex::default(),
+        statsd: Mutex::default(),
     });
     let (wake, asleep) = std::sync::mpsc::channel::<()>();
     let recorder = {
@@ -223,17 +239,18 @@ pub fn run(
         let work = move || keep_rows(&shared, &apps, &keeper_asleep);
         std::thread::Builder::new().name("rows".into()).spawn(work).map_err(system("start a thread"))?
     };
+    let (open_doors, opened) = tokio::sync::mpsc::unbounded_channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = {
         let shared = shared.clone();
         let work = move || {
-            if let Err(error) = answer_until(stopped, shared, unix, tcp, options.allowed) {
+            if let Err(error) = answer_until(stopped, opened, shared, unix, tcp, options.allowed) {
                 eprintln!("klar see: nobody can ask: {error}");
             }
         };
         std::thread::Builder::new().name("serve".into()).spawn(work).map_err(system("start a thread"))?
     };
-    let heard = hear(&shared, &control);
+    let heard = hear(&shared, &control, &open_doors);
     drop((wake, wake_scraper, wake_keeper, stop));
     // What they could not do they have said themselves.
     let _ = (recorder.join(), scraper.join(), keeper.join(), server.join());
@@ -243,6 +260,7 @@ pub fn run(
 /// Serves until `stopped` says so, or nobody can say so any more.
 fn answer_until(
     stopped: tokio::sync::oneshot::Receiver<()>,
+    opened: tokio::sync::mpsc::UnboundedReceiver<serve::Doors>,
     shared: Arc<Shared>,
     unix: Option<UnixListener>,
     tcp: Vec<TcpListener>,
@@ -252,7 +270,7 @@ fn answer_until(
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()?;
     let served = runtime.block_on(async {
         tokio::select! {
-            served = serve::run(shared, unix, tcp, allowed) => served,
+            served = serve::run(shared, unix, tcp, allowed, opened) => served,
             _ = stopped => Ok(()),
         }
     });
@@ -262,10 +280,14 @@ fn answer_until(
 }
 
 /// What the core says, until it closes.
-fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
+fn hear(
+    shared: &Shared,
+    control: &UnixStream,
+    open_doors: &tokio::sync::mpsc::UnboundedSender<serve::Doors>,
+) -> io::Result<()> {
     loop {
-        let frame = match wire::receive_text(control) {
-            Ok(Some((frame, _))) => frame,
+        let (frame, descriptors) = match wire::receive_text(control) {
+            Ok(Some(received)) => received,
             Ok(None) => return Ok(()),
             // A core that goes without having read everything that was said to it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
@@ -280,7 +302,13 @@ fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
             Err(message) => match serde_json::from_slice(&message) {
                 Ok(ToSee::World(world)) => shared.state().set_world(world, &shared.folder),
                 Ok(ToSee::Pulse(pulse)) => shared.state().set_pulse(pulse),
+                Ok(ToSee::Doors { syslog, statsd }) => {
+                    // Where nobody serves, that was said already.
+                    let doors = serve::Doors::of(syslog, statsd, descriptors);
+                    let _ = doors.map(|doors| open_doors.send(doors));
+                }
                 Ok(ToSee::Forget { key }) => {
+                    lock(&shared.statsd).forget(&key);
                     shared.state().remove(&key, &shared.folder);
                     lock(&shared.leaving).push((key, std::time::Instant::now()));
                 }
@@ -298,6 +326,8 @@ fn record_for_ever(
     asleep: &std::sync::mpsc::Receiver<()>,
 ) {
     let mut recorder = Recorder::new(now_ms());
+    // What apps tell in datagrams.
+    let mut told_recorder = Recorder::new(now_ms());
     let mut kept_up = std::time::Instant::now();
     let mut before = None;
     loop {
@@ -311,6 +341,10 @@ fn record_for_ever(
             .record(&shared.store, shared.sheet().series(), time_ms)
             .err()
             .map(|error| error.to_string());
+        let counted = lock(&shared.statsd).series();
+        if let Err(error) = told_recorder.record(&shared.store, counted.into_iter(), time_ms) {
+            trouble = Some(error.to_string());
+        }
         if let Err(error) = shared.state().write_routes(&shared.folder) {
             trouble = Some(format!("the routes that were learnt cannot be written down: {error}"));
         }

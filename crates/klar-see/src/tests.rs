@@ -1,6 +1,7 @@
 //! The whole of it, over its sockets, and with the programs that it is there for.
 
 mod bulk;
+mod doors;
 mod loki;
 
 use std::collections::BTreeMap;

@@ -1,11 +1,12 @@
 //! Answering over HTTP: who may ask, what is asked, and how much of it.
 //!
-//! There are two doors. A Unix socket, at which the kernel says who asks: its owner and root may everything. And TCP on the
+//! There are two doors for those who ask; others, for those who only tell, are in `doors.rs`. A Unix socket, at which the kernel says who asks: its owner and root may everything. And TCP on the
 //! loopback, for programs that know nothing else (Grafana, promtool, exporters in apps): there each request shows a key,
 //! as a bearer token or as the password of basic authentication. The key of the host reads and writes everything, the
 //! token of an app only writes, as that app.
 
 mod bulk;
+mod doors;
 mod find;
 mod intake;
 mod loki;
@@ -14,6 +15,7 @@ mod prometheus;
 mod unpack;
 mod write;
 
+pub(crate) use doors::Doors;
 pub(crate) use write::Known;
 
 use std::convert::Infallible;
@@ -72,7 +74,8 @@ struct Server {
     allowed: Vec<u32>,
 }
 
-/// Serves for as long as it is polled. `allowed` are the users who may ask at the Unix socket.
+/// Serves for as long as it is polled. `allowed` are the users who may ask at the Unix socket; `opened` says which other
+/// doors there are.
 ///
 /// # Errors
 /// When the sockets cannot be used.
@@ -81,6 +84,7 @@ pub(crate) async fn run(
     unix: Option<UnixListener>,
     tcp: Vec<TcpListener>,
     allowed: Vec<u32>,
+    opened: tokio::sync::mpsc::UnboundedReceiver<Doors>,
 ) -> io::Result<()> {
     let server = Arc::new(Server {
         shared,
@@ -90,6 +94,7 @@ pub(crate) async fn run(
         allowed,
     });
     let mut doors = tokio::task::JoinSet::new();
+    doors.spawn(doors::keep(server.shared.clone(), opened));
     for listener in tcp {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
