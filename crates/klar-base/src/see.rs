@@ -17,19 +17,35 @@ pub enum ToSee {
     World(World),
     /// How the edge fares, once in a while.
     Pulse(Pulse),
-    /// The doors without a key, whose sockets come with it: TCP and UDP of syslog, then UDP of StatsD. They take the
-    /// place of those before.
+    /// The doors without a key. Their sockets come with it, in the same order. They take the place of those before.
     Doors {
-        /// Whether there are those of syslog.
-        syslog: bool,
-        /// Whether there is that of StatsD.
-        statsd: bool,
+        /// All of them.
+        doors: Vec<Door>,
     },
     /// An app was removed with all it had: what is known of it is deleted.
     Forget {
         /// Which.
         key: AppKey,
     },
+}
+
+/// A door without a key: whoever is on the machine can say something there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// What is spoken there.
+    pub speaks: Speaks,
+    /// Whose it is; nobody's if several asked for it.
+    pub whose: Option<AppKey>,
+}
+
+/// What is spoken at a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaks {
+    /// Syslog: a socket for TCP and one for datagrams.
+    Syslog,
+    /// StatsD: a socket for datagrams.
+    Statsd,
 }
 
 /// What there is on a host.

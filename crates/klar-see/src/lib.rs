@@ -302,9 +302,9 @@ fn hear(
             Err(message) => match serde_json::from_slice(&message) {
                 Ok(ToSee::World(world)) => shared.state().set_world(world, &shared.folder),
                 Ok(ToSee::Pulse(pulse)) => shared.state().set_pulse(pulse),
-                Ok(ToSee::Doors { syslog, statsd }) => {
+                Ok(ToSee::Doors { doors }) => {
                     // Where nobody serves, that was said already.
-                    let doors = serve::Doors::of(syslog, statsd, descriptors);
+                    let doors = serve::Doors::of(doors, descriptors);
                     let _ = doors.map(|doors| open_doors.send(doors));
                 }
                 Ok(ToSee::Forget { key }) => {

@@ -3,9 +3,9 @@
 //! <https://docs.datadoghq.com/extend/dogstatsd/datagram_shell/>).
 //!
 //! What they become is what `statsd_exporter` of Prometheus makes of them, so its dashboards fit: a name keeps its letters,
-//! all else is `_`; timers are histograms in seconds. A datagram has no sender that could be trusted, so a series has the
-//! labels `app` and `env` only where a tag `klar_token` shows the token of the app; what else calls itself `app` becomes
-//! `exported_app`.
+//! all else is `_`; timers are histograms in seconds. A datagram has no sender that could be trusted, so the labels `app` and
+//! `env` are those of the app whose port it came to. Where that is nobody's, a tag `klar_token` with the token of an app
+//! says it. What else calls itself `app` becomes `exported_app`.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -65,14 +65,15 @@ pub struct Statsd {
 }
 
 impl Statsd {
-    /// Takes in a datagram: a metric on each line. `whose` says which app has a token.
-    pub fn take(&mut self, datagram: &[u8], whose: impl Fn(&str) -> Option<AppKey>) {
+    /// Takes in a datagram: a metric on each line. `whose` is the app whose port it came to; `with` says which app has a
+    /// token.
+    pub fn take(&mut self, datagram: &[u8], whose: Option<&AppKey>, with: impl Fn(&str) -> Option<AppKey>) {
         for line in datagram.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
             // Events and checks of services, which are no metrics.
             if line.is_empty() || line.starts_with(b"_e{") || line.starts_with(b"_sc|") {
                 continue;
             }
-            let taken = std::str::from_utf8(line).ok().and_then(|line| self.line(line, &whose));
+            let taken = std::str::from_utf8(line).ok().and_then(|line| self.line(line, whose, &with));
             if taken.is_none() {
                 self.refused += 1;
             }
@@ -80,7 +81,12 @@ impl Statsd {
     }
 
     /// `name:value|type|@rate|#tag:value,...`
-    fn line(&mut self, line: &str, whose: &impl Fn(&str) -> Option<AppKey>) -> Option<()> {
+    fn line(
+        &mut self,
+        line: &str,
+        whose: Option<&AppKey>,
+        with: &impl Fn(&str) -> Option<AppKey>,
+    ) -> Option<()> {
         let mut parts = line.split('|');
         let (name, values) = parts.next()?.split_once(':')?;
         let kind = parts.next()?;
@@ -96,7 +102,7 @@ impl Statsd {
         if name.is_empty() {
             return None;
         }
-        let labels = labels(name, tags, whose)?;
+        let labels = labels(name, tags, whose, with)?;
         for value in values.split(':').take(VALUES_MAX) {
             self.value(&labels, kind, value, rate)?;
         }
@@ -219,7 +225,13 @@ fn plain(name: &str) -> String {
     digit.then_some('_').into_iter().chain(letters).collect()
 }
 
-fn labels(name: &str, tags: &str, whose: &impl Fn(&str) -> Option<AppKey>) -> Option<Labels> {
+fn labels(
+    name: &str,
+    tags: &str,
+    whose: Option<&AppKey>,
+    with: &impl Fn(&str) -> Option<AppKey>,
+) -> Option<Labels> {
+    let mut own = whose.cloned();
     // Nothing that long is a name; what a label may be is judged below.
     if name.len() > 256 || tags.len() > 2048 {
         return None;
@@ -228,10 +240,7 @@ fn labels(name: &str, tags: &str, whose: &impl Fn(&str) -> Option<AppKey>) -> Op
     for tag in tags.split(',').filter(|tag| !tag.is_empty()).take(TAGS_MAX) {
         let (name, value) = tag.split_once(':').unwrap_or((tag, "true"));
         if name == "klar_token" {
-            let key = whose(value)?;
-            for (name, value) in [("app", key.app.to_string()), ("env", key.env.to_string())] {
-                pairs.push((name.to_owned(), value));
-            }
+            own = Some(with(value)?);
             continue;
         }
         let name = match &*plain(name) {
@@ -245,9 +254,10 @@ fn labels(name: &str, tags: &str, whose: &impl Fn(&str) -> Option<AppKey>) -> Op
             pairs.push((name, value.to_owned()));
         }
     }
-    // Twice the same token is no harm.
-    pairs.sort();
-    pairs.dedup();
+    if let Some(key) = own {
+        pairs.push(("app".into(), key.app.to_string()));
+        pairs.push(("env".into(), key.env.to_string()));
+    }
     Labels::new(pairs.iter().map(|(name, value)| (&**name, &**value))).ok()
 }
 
@@ -257,7 +267,7 @@ mod tests {
 
     use super::*;
 
-    fn whose(token: &str) -> Option<AppKey> {
+    fn with(token: &str) -> Option<AppKey> {
         (token == "t").then(|| "shop.prod".parse().unwrap())
     }
 
@@ -284,7 +294,7 @@ mod tests {
             b"query:200|ms|@0.5\nquery:300:7000|ms",
             b"size:4|h|#urgent|c:ci-1|T1656581400",
         ] {
-            statsd.take(datagram, whose);
+            statsd.take(datagram, None, with);
         }
         assert_eq!(
             shown(&mut statsd),
@@ -308,6 +318,13 @@ mod tests {
         );
         assert!(shown(&mut statsd).contains(&"users 0".to_owned()), "a set begins anew");
         assert_eq!((statsd.refused, statsd.size()), (0, 5 + 14 + 23));
+        statsd.take(b"own:1|g|#env:x", Some(&"bank.prod".parse().unwrap()), with);
+        let shown = shown(&mut statsd);
+        assert!(
+            shown.contains(&r#"own{app="bank", env="prod", exported_env="x"} 1"#.to_owned()),
+            "{shown:?}"
+        );
+        statsd.forget(&"bank.prod".parse().unwrap());
         statsd.forget(&"shop.prod".parse().unwrap());
         assert_eq!(statsd.size(), 4 + 14 + 23);
     }
@@ -329,12 +346,12 @@ mod tests {
             b"x:1|c|#klar_token:stolen",
             b"\xff:1|c",
         ] {
-            statsd.take(datagram, whose);
+            statsd.take(datagram, None, with);
         }
         assert_eq!((statsd.refused, statsd.size()), (12, 0));
-        statsd.take(b"_e{5,4}:title|text\n_sc|redis|0\n\n", whose);
+        statsd.take(b"_e{5,4}:title|text\n_sc|redis|0\n\n", None, with);
         assert_eq!(statsd.refused, 12);
-        statsd.take(b"x:1|c\nx:1|g", whose);
+        statsd.take(b"x:1|c\nx:1|g", None, with);
         assert_eq!((statsd.refused, statsd.size()), (13, 1));
     }
 
@@ -342,12 +359,15 @@ mod tests {
     fn series_are_bounded() {
         let mut statsd = Statsd::default();
         for number in 0..30_000 {
-            statsd
-                .take(format!("m{number}:1|{}", if number % 2 == 0 { "ms" } else { "g" }).as_bytes(), whose);
+            statsd.take(
+                format!("m{number}:1|{}", if number % 2 == 0 { "ms" } else { "g" }).as_bytes(),
+                None,
+                with,
+            );
         }
         assert!(statsd.size() <= SERIES_MAX && statsd.refused > 0);
         for number in 0..10_000 {
-            statsd.take(format!("m1:1|g\ns:{number}|s").as_bytes(), whose);
+            statsd.take(format!("m1:1|g\ns:{number}|s").as_bytes(), None, with);
         }
         let sets = statsd
             .known
@@ -360,8 +380,8 @@ mod tests {
         #[test]
         fn any_datagram_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in "([a-z.:|@#,0-9+-]|\\|c|\\|ms|\\|#a:b){0,60}") {
             let mut statsd = Statsd::default();
-            statsd.take(&bytes, whose);
-            statsd.take(text.as_bytes(), whose);
+            statsd.take(&bytes, None, with);
+            statsd.take(text.as_bytes(), None, with);
             statsd.series();
         }
     }

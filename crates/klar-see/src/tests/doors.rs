@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 
-use klar_base::see::ToSee;
+use klar_base::see::{Door, Speaks, ToSee};
 use klar_base::wire;
 use serde_json::{Value, json};
 
@@ -21,7 +21,9 @@ fn opened(see: &Running) -> (u16, u16) {
         })
         .unwrap();
     let statsd = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let message = ToSee::Doors { syslog: true, statsd: true };
+    let door = |speaks, whose: Option<&str>| Door { speaks, whose: whose.map(|key| key.parse().unwrap()) };
+    let doors = vec![door(Speaks::Syslog, Some("bank.prod")), door(Speaks::Statsd, None)];
+    let message = ToSee::Doors { doors };
     wire::send(see.core.as_ref().unwrap(), &message, &[tcp.as_fd(), udp.as_fd(), statsd.as_fd()]).unwrap();
     (tcp.local_addr().unwrap().port(), statsd.local_addr().unwrap().port())
 }
@@ -50,7 +52,7 @@ fn syslog_becomes_lines() {
     let first = line(&see, "lines");
     assert_eq!(
         (&first["app"], &first["instance"], &first["level"], &first["stream"], &first["body"]),
-        (&json!(""), &json!("web1"), &json!("error"), &json!("syslog"), &json!("first"))
+        (&json!("bank"), &json!("web1"), &json!("error"), &json!("syslog"), &json!("first"))
     );
     assert_eq!(line(&see, "counted")["body"], "two");
     let third = line(&see, "datagram");
