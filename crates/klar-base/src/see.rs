@@ -101,6 +101,24 @@ pub struct SeenInstance {
     /// Where it shows what it counts itself: a port of the loopback, and a path.
     #[serde(default)]
     pub metrics: Option<(u16, String)>,
+    /// Where a store says how it does.
+    #[serde(default)]
+    pub store: Option<StoreDoor>,
+}
+
+/// Where a managed store can be asked how it does, by a user who may do nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreDoor {
+    /// `postgres` or `redis`.
+    pub engine: String,
+    /// Its port on the loopback.
+    pub port: u16,
+    /// The user.
+    pub user: String,
+    /// The user's password.
+    pub password: Secret<String>,
+    /// The database of the app.
+    pub database: String,
 }
 
 /// How the edge fares.

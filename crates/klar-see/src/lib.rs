@@ -8,7 +8,7 @@
 //! route, `red.rs` counts, `state.rs` holds all of it together with what the core says there is; `host.rs` and
 //! `processes.rs` look at the machine and at what instances use. Every few seconds all of that becomes a `sheet.rs`, which
 //! `recorder.rs` writes into the store ([`klar_tsdb`]). What apps count themselves they are asked for (`scrape.rs`,
-//! `exposition.rs`).
+//! `exposition.rs`), and databases that klar runs how they do (`stores.rs`).
 //! Each request and each line that an instance says (`logs.rs`) is a row (`rows.rs`), kept in Parquet files
 //! ([`klar_rows`]); so is each line that other programs send, whatever they speak (`intake.rs`, `syslog.rs`), and what
 //! apps tell in datagrams are metrics (`statsd.rs`). `serve/` answers: Prometheus' API in its own language
@@ -32,6 +32,7 @@ mod serve;
 mod sheet;
 mod state;
 mod statsd;
+mod stores;
 mod syslog;
 #[cfg(test)]
 mod tests;
@@ -390,6 +391,8 @@ fn scrape_for_ever(shared: &Shared, asleep: &std::sync::mpsc::Receiver<()>) {
     let every = EVERY.as_millis() as i64;
     let mut scraper = scrape::Scraper::default();
     let mut before = HashMap::new();
+    let mut stores = stores::Stores::new(now_ms());
+    let mut stores_before = HashMap::new();
     loop {
         let until = every - (now_ms() - every / 2).rem_euclid(every);
         let woken = asleep.recv_timeout(Duration::from_millis(until.unsigned_abs()));
@@ -398,6 +401,13 @@ fn scrape_for_ever(shared: &Shared, asleep: &std::sync::mpsc::Receiver<()>) {
         }
         let world = shared.state().world().clone();
         scraper.scrape(&world, &shared.store, now_ms());
+        stores.ask(&world, &shared.store, now_ms());
+        if stores.troubles != stores_before {
+            for (instance, why) in &stores.troubles {
+                eprintln!("klar see: metrics of {instance}: {why}");
+            }
+            stores_before.clone_from(&stores.troubles);
+        }
         if scraper.troubles != before {
             for (instance, why) in &scraper.troubles {
                 eprintln!("klar see: metrics of {instance}: {why}");

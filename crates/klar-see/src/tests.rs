@@ -3,6 +3,7 @@
 mod bulk;
 mod doors;
 mod loki;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -67,6 +68,7 @@ fn world() -> World {
         shim: Some(std::process::id()),
         ready: true,
         metrics: None,
+        store: None,
     };
     let service = SeenService { name: "api".parse().unwrap(), kind: "web".into(), wanted: 2, restarts: 3 };
     let app = SeenApp {

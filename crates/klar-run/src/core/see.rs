@@ -504,6 +504,11 @@ impl Core {
                         shim: one.record.shim.and_then(|(pid, _)| u32::try_from(pid).ok()),
                         ready: one.state == InstanceState::Ready,
                         metrics: metrics(app, one),
+                        store: remembered
+                            .stores
+                            .get(&one.record.id.service)
+                            .filter(|_| one.record.role == Role::Store)
+                            .map(|store| store.door(key)),
                     })
                     .collect(),
             }
