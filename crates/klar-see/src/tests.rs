@@ -1,5 +1,6 @@
 //! The whole of it, over its sockets, and with the programs that it is there for.
 
+mod agents;
 mod bulk;
 mod doors;
 mod loki;
