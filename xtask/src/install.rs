@@ -19,7 +19,7 @@ struct Missing {
 }
 
 /// Installs what is missing; for the tests also a browser, a certificate authority, Python for the fuzzer, the OWASP Core
-/// Rule Set, and Prometheus.
+/// Rule Set, and what speaks with telemetry: Prometheus, agents of VictoriaMetrics, rsyslog.
 ///
 /// Debian's packages start servers of their own when they are installed; those are not started here, and a cluster
 /// that is there already is never touched: klar runs its own.
@@ -58,6 +58,24 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
     if tests && (!has("prometheus") || !has("promtool")) {
         missing.push(Missing { what: "Prometheus (package prometheus)", packages: &["prometheus"] });
     }
+    if tests && (!has("vmagent") || !has("vmalert")) {
+        missing.push(Missing {
+            what: "agents of VictoriaMetrics (package victoria-metrics)",
+            packages: &["victoria-metrics"],
+        });
+    }
+    if tests && !(has("rsyslogd") && has_module_of_rsyslog()) {
+        missing.push(Missing {
+            what: "rsyslog (packages rsyslog and rsyslog-elasticsearch)",
+            packages: &["rsyslog", "rsyslog-elasticsearch"],
+        });
+    }
+    if tests && !Path::new("/usr/lib/python3/dist-packages/statsd").is_dir() {
+        missing.push(Missing {
+            what: "a client of StatsD (package python3-statsd)",
+            packages: &["python3-statsd"],
+        });
+    }
     let packages: Vec<&str> = missing.iter().flat_map(|missing| missing.packages.iter().copied()).collect();
     let is_root = nix::unistd::geteuid().is_root();
     if !missing.is_empty() {
@@ -85,6 +103,15 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
             ))
         }
     }
+}
+
+/// Whether rsyslog can send to Elasticsearch; its modules lie in a folder of the machine's architecture.
+fn has_module_of_rsyslog() -> bool {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders
+        .map(|folder| folder.path().join("rsyslog/omelasticsearch.so"))
+        .chain(["/usr/lib/rsyslog/omelasticsearch.so".into()])
+        .any(|module| module.exists())
 }
 
 /// A program of a package of PyPI, such as `sqlmap==1.10.10`: installed once, beside what cargo builds.

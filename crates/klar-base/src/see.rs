@@ -17,11 +17,35 @@ pub enum ToSee {
     World(World),
     /// How the edge fares, once in a while.
     Pulse(Pulse),
+    /// The doors without a key. Their sockets come with it, in the same order. They take the place of those before.
+    Doors {
+        /// All of them.
+        doors: Vec<Door>,
+    },
     /// An app was removed with all it had: what is known of it is deleted.
     Forget {
         /// Which.
         key: AppKey,
     },
+}
+
+/// A door without a key: whoever is on the machine can say something there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// What is spoken there.
+    pub speaks: Speaks,
+    /// Whose it is; nobody's if several asked for it.
+    pub whose: Option<AppKey>,
+}
+
+/// What is spoken at a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaks {
+    /// Syslog: a socket for TCP and one for datagrams.
+    Syslog,
+    /// StatsD: a socket for datagrams.
+    Statsd,
 }
 
 /// What there is on a host.
@@ -77,6 +101,24 @@ pub struct SeenInstance {
     /// Where it shows what it counts itself: a port of the loopback, and a path.
     #[serde(default)]
     pub metrics: Option<(u16, String)>,
+    /// Where a store says how it does.
+    #[serde(default)]
+    pub store: Option<StoreDoor>,
+}
+
+/// Where a managed store can be asked how it does, by a user who may do nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreDoor {
+    /// `postgres` or `redis`.
+    pub engine: String,
+    /// Its port on the loopback.
+    pub port: u16,
+    /// The user.
+    pub user: String,
+    /// The user's password.
+    pub password: Secret<String>,
+    /// The database of the app.
+    pub database: String,
 }
 
 /// How the edge fares.

@@ -33,7 +33,7 @@ pub struct Root {
 }
 
 /// The tables of a `klar.toml`, in the order in which they are best read.
-pub const ROOTS: [Root; 12] = [
+pub const ROOTS: [Root; 13] = [
     Root { name: "app", section: App::SECTION, named: false, aliases: &["application", "project"] },
     Root {
         name: "services",
@@ -55,6 +55,12 @@ pub const ROOTS: [Root; 12] = [
     },
     Root { name: "edge", section: Edge::SECTION, named: false, aliases: &["proxy", "http", "server"] },
     Root { name: "logs", section: Logs::SECTION, named: false, aliases: &["log", "logging"] },
+    Root {
+        name: "see",
+        section: See::SECTION,
+        named: false,
+        aliases: &["telemetry", "observability", "monitoring"],
+    },
     Root {
         name: "deploy",
         section: Deploy::SECTION,
@@ -747,6 +753,31 @@ section! {
         example: r#"max_age = "7d""#,
         min: Some("1h"),
         aliases: &["age", "retention", "keep"],
+    };
+}
+
+section! {
+    /// Where programs that know no HTTP and no keys can tell telemetry something. Such a port is open on the loopback
+    /// only, and what comes in there is this app's: whoever is on the machine can write to it.
+    #[serde(default)]
+    pub struct See in "see", "telemetry";
+
+    /// The port for syslog (RFC 5424 and RFC 3164), in datagrams and over TCP. Each message is a line of the app, its
+    /// APP-NAME the service. A port that several apps or environments name is nobody's, and so are its lines.
+    syslog as "syslog": Option<u16> = absent("nobody is listened to") {
+        example: "syslog = 5514",
+        min: Some("1024"),
+        max: Some("65535"),
+        aliases: &["syslog_port", "rsyslog"],
+    };
+
+    /// The port for StatsD and DogStatsD, in datagrams. Instances find it in `STATSD_HOST` and `STATSD_PORT`, and in
+    /// `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`. A port that several apps or environments name is nobody's.
+    statsd as "statsd": Option<u16> = absent("nobody is listened to") {
+        example: "statsd = 8125",
+        min: Some("1024"),
+        max: Some("65535"),
+        aliases: &["statsd_port", "dogstatsd", "dogstatsd_port"],
     };
 }
 

@@ -13,7 +13,7 @@ use crate::check::{check_edge, check_own_checks, check_services, check_waf};
 use crate::decide::{decide_stores, default_routes, notes_on};
 use crate::environment::{overlay, own_domains};
 use crate::fault::{ConfigErrors, Fault};
-use crate::keys::{Account, App, Check, Deploy, Edge, Logs, OwnCheck, Service, WafException, Waiver};
+use crate::keys::{Account, App, Check, Deploy, Edge, Logs, OwnCheck, See, Service, WafException, Waiver};
 use crate::provenance::Provenance;
 use crate::read::{Facts, Reader};
 use crate::root::read_root;
@@ -52,6 +52,9 @@ pub struct Config {
     /// `[logs]`.
     #[serde(default)]
     pub logs: Logs,
+    /// `[see]`.
+    #[serde(default)]
+    pub see: See,
     /// `[deploy]`.
     #[serde(default)]
     pub deploy: Deploy,
@@ -282,6 +285,7 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
             data: stores,
             edge: parts.edge?,
             logs: parts.logs?,
+            see: parts.see?,
             deploy: parts.deploy?,
             check: parts.check?,
             checks: whole(parts.checks)?,

@@ -4,8 +4,8 @@ use klar_base::ServiceName;
 
 use crate::fault::Fault;
 use crate::keys::{
-    Account, App, Check, Deploy, ENV, Edge, Logs, OwnCheck, ROOTS, Root, RoutePolicy, Service, StoreKeys,
-    WafException, Waiver,
+    Account, App, Check, Deploy, ENV, Edge, Logs, OwnCheck, ROOTS, Root, RoutePolicy, See, Service,
+    StoreKeys, WafException, Waiver,
 };
 use crate::read::{Reader, join};
 use crate::route::{Pattern, Route};
@@ -22,6 +22,7 @@ pub(crate) struct Parts {
     pub(crate) data: Vec<(ServiceName, Option<StoreKeys>, Entry)>,
     pub(crate) edge: Option<Edge>,
     pub(crate) logs: Option<Logs>,
+    pub(crate) see: Option<See>,
     pub(crate) deploy: Option<Deploy>,
     pub(crate) check: Option<Check>,
     pub(crate) checks: Vec<(ServiceName, Option<OwnCheck>)>,
@@ -49,6 +50,7 @@ pub(crate) fn read_root(table: &Table, cx: &mut Reader<'_>) -> Parts {
             "data" => parts.data = read_named(found, cx, StoreKeys::read),
             "edge" => parts.edge = Edge::read(found, cx),
             "logs" => parts.logs = Logs::read(found, cx),
+            "see" => parts.see = See::read(found, cx),
             "deploy" => parts.deploy = Deploy::read(found, cx),
             "check" => parts.check = Check::read(found, cx),
             "checks" => parts.checks = without_entries(read_named(found, cx, OwnCheck::read)),

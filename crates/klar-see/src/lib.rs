@@ -8,9 +8,10 @@
 //! route, `red.rs` counts, `state.rs` holds all of it together with what the core says there is; `host.rs` and
 //! `processes.rs` look at the machine and at what instances use. Every few seconds all of that becomes a `sheet.rs`, which
 //! `recorder.rs` writes into the store ([`klar_tsdb`]). What apps count themselves they are asked for (`scrape.rs`,
-//! `exposition.rs`).
+//! `exposition.rs`), and databases that klar runs how they do (`stores.rs`).
 //! Each request and each line that an instance says (`logs.rs`) is a row (`rows.rs`), kept in Parquet files
-//! ([`klar_rows`]). `serve/` answers: Prometheus' API in its own language
+//! ([`klar_rows`]); so is each line that other programs send, whatever they speak (`intake.rs`, `syslog.rs`), and what
+//! apps tell in datagrams are metrics (`statsd.rs`). `serve/` answers: Prometheus' API in its own language
 //! ([`klar_promql`]), `/metrics`, and remote write.
 //!
 //! **Invariant:** nothing that comes from outside makes more than a bounded number of series, routes or bytes in memory.
@@ -18,6 +19,7 @@
 mod board;
 mod exposition;
 mod host;
+mod intake;
 mod logs;
 mod processes;
 mod proto;
@@ -30,6 +32,9 @@ mod scrape;
 mod serve;
 mod sheet;
 mod state;
+mod statsd;
+mod stores;
+mod syslog;
 #[cfg(test)]
 mod tests;
 
@@ -111,6 +116,7 @@ pub(crate) struct Shared {
     known: Mutex<serve::Known>,
     /// Held by whoever has something large in memory.
     room: Mutex<()>,
+    statsd: Mutex<statsd::Statsd>,
 }
 
 pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -169,6 +175,17 @@ impl Shared {
         }
         let lost = self.rows.lost.load(std::sync::atomic::Ordering::Relaxed) as f64;
         sheet.single("klar_see_rows_lost_total", Counter, "Rows that could not be kept.", lost);
+        {
+            let statsd = lock(&self.statsd);
+            sheet.single("klar_see_statsd_series", Gauge, "Series of StatsD.", statsd.size() as f64);
+            let values = sheet.family(
+                "klar_see_statsd_values_total",
+                Counter,
+                "What came in StatsD, by what became of it.",
+            );
+            values.point(&[("verdict", "taken")], statsd.taken as f64);
+            values.point(&[("verdict", "refused")], statsd.refused as f64);
+        }
         let samples =
             sheet.family("klar_see_samples_total", Counter, "Samples that came, by what became of them.");
         for (verdict, count) in klar_tsdb::Verdict::ALL.iter().zip(found.verdicts) {
@@ -209,6 +226,7 @@ pub fn run(
         leaving: Mutex::default(),
         known: Mutex::default(),
         room: Mutex::default(),
+        statsd: Mutex::default(),
     });
     let (wake, asleep) = std::sync::mpsc::channel::<()>();
     let recorder = {
@@ -228,17 +246,18 @@ pub fn run(
         let work = move || keep_rows(&shared, &apps, &keeper_asleep);
         std::thread::Builder::new().name("rows".into()).spawn(work).map_err(system("start a thread"))?
     };
+    let (open_doors, opened) = tokio::sync::mpsc::unbounded_channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = {
         let shared = shared.clone();
         let work = move || {
-            if let Err(error) = answer_until(stopped, shared, unix, tcp, options.allowed) {
+            if let Err(error) = answer_until(stopped, opened, shared, unix, tcp, options.allowed) {
                 eprintln!("klar see: nobody can ask: {error}");
             }
         };
         std::thread::Builder::new().name("serve".into()).spawn(work).map_err(system("start a thread"))?
     };
-    let heard = hear(&shared, &control);
+    let heard = hear(&shared, &control, &open_doors);
     drop((wake, wake_scraper, wake_keeper, stop));
     // What they could not do they have said themselves.
     let _ = (recorder.join(), scraper.join(), keeper.join(), server.join());
@@ -248,6 +267,7 @@ pub fn run(
 /// Serves until `stopped` says so, or nobody can say so any more.
 fn answer_until(
     stopped: tokio::sync::oneshot::Receiver<()>,
+    opened: tokio::sync::mpsc::UnboundedReceiver<serve::Doors>,
     shared: Arc<Shared>,
     unix: Option<UnixListener>,
     tcp: Vec<TcpListener>,
@@ -257,7 +277,7 @@ fn answer_until(
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()?;
     let served = runtime.block_on(async {
         tokio::select! {
-            served = serve::run(shared, unix, tcp, allowed) => served,
+            served = serve::run(shared, unix, tcp, allowed, opened) => served,
             _ = stopped => Ok(()),
         }
     });
@@ -267,10 +287,14 @@ fn answer_until(
 }
 
 /// What the core says, until it closes.
-fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
+fn hear(
+    shared: &Shared,
+    control: &UnixStream,
+    open_doors: &tokio::sync::mpsc::UnboundedSender<serve::Doors>,
+) -> io::Result<()> {
     loop {
-        let frame = match wire::receive_text(control) {
-            Ok(Some((frame, _))) => frame,
+        let (frame, descriptors) = match wire::receive_text(control) {
+            Ok(Some(received)) => received,
             Ok(None) => return Ok(()),
             // A core that goes without having read everything that was said to it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
@@ -285,7 +309,13 @@ fn hear(shared: &Shared, control: &UnixStream) -> io::Result<()> {
             Err(message) => match serde_json::from_slice(&message) {
                 Ok(ToSee::World(world)) => shared.state().set_world(world, &shared.folder),
                 Ok(ToSee::Pulse(pulse)) => shared.state().set_pulse(pulse),
+                Ok(ToSee::Doors { doors }) => {
+                    // Where nobody serves, that was said already.
+                    let doors = serve::Doors::of(doors, descriptors);
+                    let _ = doors.map(|doors| open_doors.send(doors));
+                }
                 Ok(ToSee::Forget { key }) => {
+                    lock(&shared.statsd).forget(&key);
                     shared.state().remove(&key, &shared.folder);
                     lock(&shared.leaving).push((key, std::time::Instant::now()));
                 }
@@ -303,6 +333,8 @@ fn record_for_ever(
     asleep: &std::sync::mpsc::Receiver<()>,
 ) {
     let mut recorder = Recorder::new(now_ms());
+    // What apps tell in datagrams.
+    let mut told_recorder = Recorder::new(now_ms());
     let mut kept_up = std::time::Instant::now();
     let mut before = None;
     loop {
@@ -316,6 +348,10 @@ fn record_for_ever(
             .record(&shared.store, shared.sheet().series(), time_ms)
             .err()
             .map(|error| error.to_string());
+        let counted = lock(&shared.statsd).series();
+        if let Err(error) = told_recorder.record(&shared.store, counted.into_iter(), time_ms) {
+            trouble = Some(error.to_string());
+        }
         if let Err(error) = shared.state().write_routes(&shared.folder) {
             trouble = Some(format!("the routes that were learnt cannot be written down: {error}"));
         }
@@ -361,6 +397,8 @@ fn scrape_for_ever(shared: &Shared, asleep: &std::sync::mpsc::Receiver<()>) {
     let every = EVERY.as_millis() as i64;
     let mut scraper = scrape::Scraper::default();
     let mut before = HashMap::new();
+    let mut stores = stores::Stores::new(now_ms());
+    let mut stores_before = HashMap::new();
     loop {
         let until = every - (now_ms() - every / 2).rem_euclid(every);
         let woken = asleep.recv_timeout(Duration::from_millis(until.unsigned_abs()));
@@ -369,6 +407,13 @@ fn scrape_for_ever(shared: &Shared, asleep: &std::sync::mpsc::Receiver<()>) {
         }
         let world = shared.state().world().clone();
         scraper.scrape(&world, &shared.store, now_ms());
+        stores.ask(&world, &shared.store, now_ms());
+        if stores.troubles != stores_before {
+            for (instance, why) in &stores.troubles {
+                eprintln!("klar see: metrics of {instance}: {why}");
+            }
+            stores_before.clone_from(&stores.troubles);
+        }
         if scraper.troubles != before {
             for (instance, why) in &scraper.troubles {
                 eprintln!("klar see: metrics of {instance}: {why}");

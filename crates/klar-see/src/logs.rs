@@ -360,7 +360,7 @@ impl<'de> Deserialize<'de> for Ids {
 pub fn named(word: &str) -> Option<&'static str> {
     Some(match word.to_ascii_lowercase().as_str() {
         "trace" | "10" => "trace",
-        "debug" | "20" => "debug",
+        "debug" | "dbg" | "20" => "debug",
         "info" | "information" | "notice" | "log" | "30" => "info",
         "warn" | "warning" | "40" => "warn",
         "error" | "err" | "50" => "error",

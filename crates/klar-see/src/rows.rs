@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use klar_base::AppKey;
 use klar_base::signal::{CacheOutcome, DecidedBy, WafVerdict};
 use klar_rows::{
-    BadRow, BadTable, Batch, Budget, Cell, Column, Error, Filter, Kind, Op, Order, Select, Settings, Store,
-    Table, Value,
+    BadRow, BadTable, Batch, Budget, Cell, Column, Error, Filter, Grouped, Groups, Kind, Op, Order, Select,
+    Settings, Store, Table, Value,
 };
 use serde_json::{Map, Value as Json};
 
@@ -31,7 +31,7 @@ const THREADS: usize = 2;
 /// Rows that one answer has at most.
 pub const LIMIT_MAX: usize = 10_000;
 /// The longest piece of a path and of a line that is kept, in bytes.
-const TEXT_MAX: usize = 16 << 10;
+pub const TEXT_MAX: usize = 16 << 10;
 
 fn tables() -> Result<Vec<Table>, BadTable> {
     let access = vec![
@@ -200,6 +200,44 @@ impl Rows {
         Ok(Own { store: &self.store, batch: self.store.batch(table)?, upto: None })
     }
 
+    /// Begins to take lines in for somebody who waits until they are kept.
+    ///
+    /// # Errors
+    /// None but that there is no such table, which cannot be.
+    pub fn delivery(&self) -> Result<Delivery<'_>, Error> {
+        Ok(Delivery { rows: self, own: self.own(LOG)? })
+    }
+
+    /// Shows rows in their order until there are no more, or `each` says `false`; whether it was stopped by the clock.
+    ///
+    /// # Errors
+    /// A filter that cannot be, a file that cannot be read.
+    pub fn scan(
+        &self,
+        select: &Select,
+        columns: &[&str],
+        order: Order,
+        limit: usize,
+        mut each: impl FnMut(&klar_rows::Rows, usize) -> bool,
+    ) -> Result<bool, Error> {
+        let mut scan = self.store.scan(select, columns, order, limit)?;
+        for rows in &mut scan {
+            let rows = rows?;
+            if !(0..rows.len()).all(|row| each(&rows, row)) {
+                return Ok(false);
+            }
+        }
+        Ok(scan.effort().is_partial)
+    }
+
+    /// Counts rows by what they have in common.
+    ///
+    /// # Errors
+    /// A filter that cannot be, too many groups, a file that cannot be read.
+    pub fn group(&self, select: &Select, grouped: &Grouped) -> Result<Groups, Error> {
+        self.store.group(select, grouped)
+    }
+
     fn push(&self, batch: &Mutex<Batch>, row: &[Value<'_>]) {
         let mut batch = crate::lock(batch);
         let mut pushed = batch.push(row);
@@ -292,6 +330,33 @@ impl Rows {
             }
         }
         Ok((found, scan.effort().is_partial))
+    }
+}
+
+/// Lines on their way in, in a batch of their own: whoever sends them learns of it when there is no room.
+pub struct Delivery<'a> {
+    rows: &'a Rows,
+    own: Own<'a>,
+}
+
+impl Delivery<'_> {
+    /// Adds a line. One that can never be kept is counted in [`Rows::lost`].
+    ///
+    /// # Errors
+    /// The store takes nothing more for now, or the disk; then some lines may be there.
+    pub fn line(&mut self, line: &Line<'_>) -> Result<(), Error> {
+        if self.own.push(&line_row(line))?.is_err() {
+            self.rows.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// When this returns, all of it can be found and is on disk.
+    ///
+    /// # Errors
+    /// As [`Delivery::line`].
+    pub fn keep(self) -> Result<(), Error> {
+        self.own.finish()
     }
 }
 

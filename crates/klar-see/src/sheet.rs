@@ -102,7 +102,7 @@ impl Sheet {
                 _ => (family.name, family.kind.name()),
             };
             // Writing to memory does not fail.
-            let _ = writeln!(out, "# TYPE {name} {kind}\n# HELP {name} {}", family.help);
+            let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.help);
             for (suffix, labels, value) in &family.points {
                 out.push_str(family.name);
                 out.push_str(suffix);
@@ -171,8 +171,8 @@ mod tests {
         family.point(&[], 0.25);
         sheet.family("nothing", Kind::Gauge, "Is not shown.");
         sheet.family("h", Kind::Histogram, "Sizes.").suffixed("_bucket", &[("le", "+Inf")], f64::INFINITY);
-        let text = "# TYPE a_total counter\n# HELP a_total Things.\na_total{path=\"/a\\\"b\\\\c\\nd\"} 1\na_total 0.25\n\
-                    # TYPE h histogram\n# HELP h Sizes.\nh_bucket{le=\"+Inf\"} +Inf\n";
+        let text = "# HELP a_total Things.\n# TYPE a_total counter\na_total{path=\"/a\\\"b\\\\c\\nd\"} 1\na_total 0.25\n\
+                    # HELP h Sizes.\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} +Inf\n";
         assert_eq!(sheet.text(), text);
         let open = text.replacen("# TYPE a_total", "# TYPE a", 1).replacen("# HELP a_total", "# HELP a", 1);
         assert_eq!(sheet.openmetrics(), format!("{open}# EOF\n"));

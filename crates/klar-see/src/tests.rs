@@ -1,5 +1,11 @@
 //! The whole of it, over its sockets, and with the programs that it is there for.
 
+mod agents;
+mod bulk;
+mod doors;
+mod loki;
+mod stores;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,6 +42,23 @@ impl Drop for Folder {
     }
 }
 
+/// A program that runs beside a test, and no longer than it.
+pub struct Program(std::process::Child);
+
+impl Program {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub const KEY: &str = "the-key-of-the-host";
 pub const TOKEN: &str = "the-token-of-the-shop";
 
@@ -46,6 +69,7 @@ fn world() -> World {
         shim: Some(std::process::id()),
         ready: true,
         metrics: None,
+        store: None,
     };
     let service = SeenService { name: "api".parse().unwrap(), kind: "web".into(), wanted: 2, restarts: 3 };
     let app = SeenApp {
@@ -105,6 +129,19 @@ impl Running {
     /// Over TCP, with a key.
     pub fn ask(&self, key: Option<&str>, method: &str, target: &str, body: &[u8]) -> (u16, String) {
         self.ask_with(key, "", method, target, body)
+    }
+
+    /// Waits until the key is known, and gives it.
+    fn known(&self) -> &'static str {
+        self.until("the key is known", |see| {
+            (see.ask(Some(KEY), "GET", "/metrics", b"").0 == 200).then_some(())
+        });
+        KEY
+    }
+
+    /// With more headers, each of them ended as HTTP wants it.
+    fn send(&self, key: &str, method: &str, target: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        self.ask_with(Some(key), headers, method, target, body)
     }
 
     /// The same with more lines in the head.
@@ -350,14 +387,25 @@ fn what_is_forgotten_is_gone() {
     see.end();
 }
 
+/// A field of a message of Protocol Buffers.
+fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    assert!(bytes.len() < 128 * 128);
+    out.extend_from_slice(&[(bytes.len() & 0x7f) as u8 | 0x80, (bytes.len() >> 7) as u8]);
+    out.extend_from_slice(bytes);
+}
+
+/// A number in it, as it is written there.
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
 /// A request of remote write with one sample.
 fn write_request(labels: &[(&str, &str)], time_ms: i64, value: f64) -> Vec<u8> {
-    fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-        out.push(number << 3 | 2);
-        assert!(bytes.len() < 128 * 128);
-        out.extend_from_slice(&[(bytes.len() & 0x7f) as u8 | 0x80, (bytes.len() >> 7) as u8]);
-        out.extend_from_slice(bytes);
-    }
     let mut series = Vec::new();
     for (name, value) in labels {
         let mut label = Vec::new();
@@ -368,12 +416,7 @@ fn write_request(labels: &[(&str, &str)], time_ms: i64, value: f64) -> Vec<u8> {
     let mut sample = vec![0x09];
     sample.extend_from_slice(&value.to_le_bytes());
     sample.push(0x10);
-    let mut time = time_ms as u64;
-    while time >= 0x80 {
-        sample.push(time as u8 | 0x80);
-        time >>= 7;
-    }
-    sample.push(time as u8);
+    varint(&mut sample, time_ms as u64);
     field(&mut series, 2, &sample);
     let mut request = Vec::new();
     field(&mut request, 1, &series);
@@ -479,13 +522,13 @@ fn prometheus_writes_to_it() {
         see.address
     );
     std::fs::write(&config, text).unwrap();
-    let mut prometheus = Command::new("prometheus")
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.path().join("prometheus").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .arg("--log.level=error")
-        .spawn()
-        .unwrap();
+    let _prometheus = Program::start(
+        Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("prometheus").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--log.level=error"),
+    );
     let found = see.until("it has written", |see| {
         let data = see.get("/api/v1/query?query=http_requests_total%7Bjob%3D%22klar%22%7D");
         let found = data["result"].as_array()?.first()?.clone();
@@ -497,8 +540,6 @@ fn prometheus_writes_to_it() {
     );
     let up = see.get("/api/v1/query?query=up%7Bjob%3D%22klar%22%7D");
     assert_eq!(up["result"][0]["value"][1], "1");
-    prometheus.kill().unwrap();
-    prometheus.wait().unwrap();
     see.end();
 }
 

@@ -3,9 +3,9 @@
 //! It ends with the core that started it, since its socket closes; the next core starts another one on the same folder.
 //! What people and programs ask it over is held here, so whoever asks while it is started again waits a moment.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use klar_base::lines::Lines;
-use klar_base::see::{FromSee, Pulse, SeenApp, SeenInstance, SeenService, ToSee, World};
+use klar_base::see::{Door, FromSee, Pulse, SeenApp, SeenInstance, SeenService, Speaks, ToSee, World};
 use klar_base::{AppKey, ByteSize, Secret, wire};
 use sha2::{Digest, Sha256};
 
@@ -31,6 +31,8 @@ const QUEUE_MAX: usize = 16 << 20;
 const LOOK: Duration = Duration::from_millis(500);
 /// How often it hears how the edge fares.
 const PULSE: Duration = Duration::from_secs(5);
+/// After so long a port that somebody else had is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
 /// All the memory that it may have.
 const MEMORY: ByteSize = ByteSize(512 << 20);
 /// Its threads.
@@ -52,6 +54,8 @@ pub(super) struct SeeLink {
     /// How many changes there had been then.
     changes: u64,
     told: World,
+    /// It has the doors as they are.
+    told_doors: bool,
     pulsed: Option<Instant>,
     /// Frames that were dropped by queues that are gone.
     dropped: u64,
@@ -62,6 +66,17 @@ pub(super) struct SeeLink {
 struct Doors {
     unix: UnixListener,
     tcp: Option<TcpListener>,
+    /// Those without a key, by what is spoken there and their port.
+    told: BTreeMap<(Speaks, u16), Told>,
+    /// When the last one could not be opened.
+    refused: Option<Instant>,
+}
+
+/// A door at which nobody answers.
+#[derive(Debug)]
+struct Told {
+    whose: Option<AppKey>,
+    sockets: Vec<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -83,6 +98,8 @@ struct Waiting {
     /// The newest of each; one that is not sent yet is worth nothing once there is another.
     world: Option<Vec<u8>>,
     pulse: Option<Vec<u8>>,
+    /// Doors, with their sockets.
+    doors: Option<(Vec<u8>, Vec<OwnedFd>)>,
     frames: VecDeque<Vec<u8>>,
     bytes: usize,
     dropped: u64,
@@ -108,23 +125,27 @@ impl Queue {
     /// Sends what comes, until it is gone.
     fn send(&self, stream: &UnixStream) {
         loop {
-            let frame = {
+            let (frame, descriptors) = {
                 let mut waiting = self.waiting();
                 loop {
                     if waiting.ended {
                         return;
                     }
+                    if let Some(doors) = waiting.doors.take() {
+                        break doors;
+                    }
                     if let Some(frame) = waiting.world.take().or_else(|| waiting.pulse.take()) {
-                        break frame;
+                        break (frame, Vec::new());
                     }
                     if let Some(frame) = waiting.frames.pop_front() {
                         waiting.bytes -= frame.len();
-                        break frame;
+                        break (frame, Vec::new());
                     }
                     waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            if wire::send_text(stream, &frame, &[]).is_err() {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            if wire::send_text(stream, &frame, &descriptors).is_err() {
                 return self.end();
             }
         }
@@ -151,6 +172,7 @@ impl SeeLink {
             looked: None,
             changes: 0,
             told: World::default(),
+            told_doors: false,
             pulsed: None,
             dropped: 0,
         }
@@ -230,6 +252,16 @@ impl SeeLink {
     }
 }
 
+/// On the loopback only: whoever is at the other end shows no key.
+fn open_door((speaks, port): (Speaks, u16)) -> io::Result<Vec<OwnedFd>> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let udp = UdpSocket::bind(address)?;
+    Ok(match speaks {
+        Speaks::Syslog => vec![TcpListener::bind(address)?.into(), udp.into()],
+        Speaks::Statsd => vec![udp.into()],
+    })
+}
+
 /// Where an instance shows what it counts itself, if its release says so.
 fn metrics(app: &App, instance: &Instance) -> Option<(u16, String)> {
     let release = app.releases.get(instance.release()?)?;
@@ -305,6 +337,7 @@ impl Core {
         see.running = Some(Running { pid, since: Instant::now(), queue });
         (see.looked, see.pulsed) = (None, None);
         see.told = World::default();
+        see.told_doors = false;
         Ok(())
     }
 
@@ -343,7 +376,7 @@ impl Core {
                 None
             }
         };
-        Ok(Doors { unix, tcp })
+        Ok(Doors { unix, tcp, told: BTreeMap::new(), refused: None })
     }
 
     fn tell_see(&self, at_once: bool) {
@@ -356,6 +389,7 @@ impl Core {
             return;
         }
         (see.looked, see.changes) = (Some(now), changes);
+        self.tell_doors(&mut see);
         let world = self.world(&see);
         let pulse = due(see.pulsed, PULSE).then(|| self.pulse(see.dropped()));
         let Some(running) = &see.running else { return };
@@ -368,6 +402,68 @@ impl Core {
             let text = text(&ToSee::Pulse(pulse));
             running.queue.put(|waiting| waiting.pulse = text);
             see.pulsed = Some(now);
+        }
+    }
+
+    /// The doors that are asked for, each with whose it is.
+    fn wanted_doors(&self) -> BTreeMap<(Speaks, u16), Option<AppKey>> {
+        let (host, apps) = (self.host.borrow(), self.apps.borrow());
+        let mut wanted = BTreeMap::new();
+        for (key, remembered) in &host.apps {
+            let current = remembered.current.as_ref().filter(|_| remembered.wanted);
+            let Some(release) = current.and_then(|id| apps.get(key)?.releases.get(id)) else { continue };
+            let asked = &release.config.see;
+            for (speaks, port) in [(Speaks::Syslog, asked.syslog), (Speaks::Statsd, asked.statsd)] {
+                let Some(port) = port else { continue };
+                // What several ask for is nobody's.
+                let whose = if wanted.contains_key(&(speaks, port)) { None } else { Some(key.clone()) };
+                wanted.insert((speaks, port), whose);
+            }
+        }
+        wanted
+    }
+
+    /// Opens the doors that are asked for and closes all others. A port that somebody else has is tried again later.
+    fn tell_doors(&self, see: &mut SeeLink) {
+        let Some(doors) = &mut see.doors else { return };
+        let wanted = self.wanted_doors();
+        let before: Vec<_> = doors.told.iter().map(|(at, told)| (*at, told.whose.clone())).collect();
+        doors.told.retain(|at, _| wanted.contains_key(at));
+        let may_try = doors.refused.is_none_or(|refused| refused.elapsed() >= AGAIN);
+        for (at, whose) in wanted {
+            match (doors.told.get_mut(&at), may_try) {
+                (Some(told), _) => told.whose = whose,
+                (None, false) => {}
+                (None, true) => match open_door(at) {
+                    Ok(sockets) => {
+                        doors.told.insert(at, Told { whose, sockets });
+                    }
+                    Err(error) => {
+                        let (speaks, port) = at;
+                        if doors.refused.is_none() {
+                            eprintln!("klar core: nobody listens for {speaks:?} at port {port}: {error}");
+                        }
+                        doors.refused = Some(Instant::now());
+                    }
+                },
+            }
+        }
+        let now: Vec<_> = doors.told.iter().map(|(at, told)| (*at, told.whose.clone())).collect();
+        if now == before && (see.told_doors || now.is_empty()) {
+            return;
+        }
+        let mut descriptors = Vec::new();
+        for socket in doors.told.values().flat_map(|told| &told.sockets) {
+            // One that cannot be shared now is shared at the next look.
+            let Ok(shared) = socket.try_clone() else { return };
+            descriptors.push(shared);
+        }
+        let all =
+            doors.told.iter().map(|((speaks, _), told)| Door { speaks: *speaks, whose: told.whose.clone() });
+        let message = serde_json::to_vec(&ToSee::Doors { doors: all.collect() });
+        if let (Some(running), Ok(message)) = (&see.running, message) {
+            running.queue.put(|waiting| waiting.doors = Some((message, descriptors)));
+            see.told_doors = true;
         }
     }
 
@@ -422,6 +518,11 @@ impl Core {
                         shim: one.record.shim.and_then(|(pid, _)| u32::try_from(pid).ok()),
                         ready: one.state == InstanceState::Ready,
                         metrics: metrics(app, one),
+                        store: remembered
+                            .stores
+                            .get(&one.record.id.service)
+                            .filter(|_| one.record.role == Role::Store)
+                            .map(|store| store.door(key)),
                     })
                     .collect(),
             }

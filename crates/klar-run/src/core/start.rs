@@ -234,6 +234,17 @@ impl Core {
             };
             env.push((data.env.to_string(), value));
         }
+        if let Some(port) = release.config.see.statsd {
+            // As StatsD's and Datadog's libraries look for it.
+            for (name, value) in [
+                ("STATSD_HOST", "127.0.0.1".to_owned()),
+                ("STATSD_PORT", port.to_string()),
+                ("DD_AGENT_HOST", "127.0.0.1".to_owned()),
+                ("DD_DOGSTATSD_PORT", port.to_string()),
+            ] {
+                env.push((name.to_owned(), value));
+            }
+        }
         for (name, value) in &service.env {
             let value = match value {
                 EnvValue::Secret(reference) => resolve(release, &reference.to_string())?,

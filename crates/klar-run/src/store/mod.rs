@@ -8,10 +8,15 @@ mod redis;
 
 use std::path::{Path, PathBuf};
 
+use klar_base::see::StoreDoor;
 use klar_base::{AppKey, Secret, ServiceName};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::report::Failure;
+
+/// The user as whom telemetry asks. With a hyphen, which no app's user has.
+const WATCHER: &str = "klar-see";
 
 /// What is kept of a managed store, from its first start to its removal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -127,6 +132,26 @@ impl Store {
             }
             Engine::Redis => format!("redis://:{password}@127.0.0.1:{port}/0"),
         }
+    }
+
+    /// Where telemetry asks how it does, as a user who may do nothing else.
+    pub fn door(&self, key: &AppKey) -> StoreDoor {
+        StoreDoor {
+            engine: self.engine.name().into(),
+            port: self.port,
+            user: WATCHER.into(),
+            password: self.watcher_password(),
+            database: match self.engine {
+                Engine::Postgres => postgres::database(key),
+                Engine::Redis => "0".into(),
+            },
+        }
+    }
+
+    /// Follows from klar's own, which does not follow from it: there is one thing less to remember.
+    fn watcher_password(&self) -> Secret<String> {
+        let digest = Sha256::digest(format!("watcher:{}", self.admin_password.expose()));
+        Secret::new(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Where the variable goes by default.

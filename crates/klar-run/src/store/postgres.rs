@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use klar_base::AppKey;
 
-use super::{Invocation, NotReady, Store, find_program};
+use super::{Invocation, NotReady, Store, WATCHER, find_program};
 use crate::report::Failure;
 
 const ADMIN: &str = "klar";
@@ -167,6 +167,7 @@ pub(super) fn verify(store: &Store, key: &AppKey) -> Result<String, NotReady> {
     if there.is_empty() {
         psql(store, &format!("create database {name} owner {name}"), "postgres")?;
     }
+    watched(store);
     // A view for the app's role, which only a superuser may make. Without it the database is as good as ever.
     if programs().is_ok_and(|programs| can_count(&programs))
         && let Err(NotReady::Later(why)) =
@@ -175,6 +176,26 @@ pub(super) fn verify(store: &Store, key: &AppKey) -> Result<String, NotReady> {
         eprintln!("{name}: statements are not counted: {why}");
     }
     Ok(identity)
+}
+
+/// Sees to it that telemetry's user is there: it may see numbers and what sessions do, and no table. Without it the
+/// database is as good as ever.
+fn watched(store: &Store) {
+    let there = psql(store, &format!("select 1 from pg_roles where rolname = '{WATCHER}'"), "postgres");
+    let made = there.and_then(|there| {
+        if !there.is_empty() {
+            return Ok(there);
+        }
+        let password = store.watcher_password();
+        let password = password.expose();
+        let role = format!(
+            "create role \"{WATCHER}\" login connection limit 3 password '{password}' in role pg_monitor"
+        );
+        psql(store, &role, "postgres")
+    });
+    if let Err(NotReady::Later(why)) = made {
+        eprintln!("port {}: PostgreSQL is not watched: {why}", store.port);
+    }
 }
 
 #[cfg(test)]

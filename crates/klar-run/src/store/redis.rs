@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Invocation, NotReady, Store, find_program};
+use super::{Invocation, NotReady, Store, WATCHER, find_program};
 use crate::report::Failure;
 
 fn server() -> Result<String, Failure> {
@@ -108,6 +108,15 @@ pub(super) fn verify(store: &Store, folder: &Path) -> Result<String, NotReady> {
     }
     let said = command(&mut stream, &["CONFIG", "GET", "dir"]).map_err(later)?;
     let files = folder.join("files");
+    if said.get(1).is_some_and(|dir| Path::new(dir) == files) {
+        // Telemetry's user, until the server ends. Without it, it serves as well.
+        let password = format!(">{}", store.watcher_password().expose());
+        let acl = ["ACL", "SETUSER", WATCHER, "reset", "on", &password, "+info", "+ping"];
+        let answer = command(&mut stream, &acl).map_err(later)?;
+        if answer.first().is_none_or(|said| said != "+OK") {
+            eprintln!("port {}: Redis is not watched: {}", store.port, answer.concat());
+        }
+    }
     match said.get(1) {
         Some(dir) if Path::new(dir) == files => Ok(format!("folder {dir}")),
         _ => Err(NotReady::someone_else(

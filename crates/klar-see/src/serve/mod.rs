@@ -1,17 +1,23 @@
 //! Answering over HTTP: who may ask, what is asked, and how much of it.
 //!
-//! There are two doors. A Unix socket, at which the kernel says who asks: its owner and root may everything. And TCP on the
+//! There are two doors for those who ask; others, for those who only tell, are in `doors.rs`. A Unix socket, at which the kernel says who asks: its owner and root may everything. And TCP on the
 //! loopback, for programs that know nothing else (Grafana, promtool, exporters in apps): there each request shows a key,
 //! as a bearer token or as the password of basic authentication. The key of the host reads and writes everything, the
 //! token of an app only writes, as that app.
 
 mod boards;
+mod bulk;
+mod doors;
 mod find;
+mod intake;
+mod loki;
 mod otlp;
 mod params;
 mod prometheus;
+mod unpack;
 mod write;
 
+pub(crate) use doors::Doors;
 pub(crate) use write::Known;
 
 use std::convert::Infallible;
@@ -71,7 +77,8 @@ struct Server {
     allowed: Vec<u32>,
 }
 
-/// Serves for as long as it is polled. `allowed` are the users who may ask at the Unix socket.
+/// Serves for as long as it is polled. `allowed` are the users who may ask at the Unix socket; `opened` says which other
+/// doors there are.
 ///
 /// # Errors
 /// When the sockets cannot be used.
@@ -80,6 +87,7 @@ pub(crate) async fn run(
     unix: Option<UnixListener>,
     tcp: Vec<TcpListener>,
     allowed: Vec<u32>,
+    opened: tokio::sync::mpsc::UnboundedReceiver<Doors>,
 ) -> io::Result<()> {
     let server = Arc::new(Server {
         shared,
@@ -89,6 +97,7 @@ pub(crate) async fn run(
         allowed,
     });
     let mut doors = tokio::task::JoinSet::new();
+    doors.spawn(doors::keep(server.shared.clone(), opened));
     for listener in tcp {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -232,7 +241,7 @@ impl Server {
 
     async fn answer(&self, who: Who, request: Request<Incoming>) -> Answer {
         let path = request.uri().path().to_owned();
-        if matches!(&*path, "/-/healthy" | "/-/ready") {
+        if matches!(&*path, "/-/healthy" | "/-/ready" | "/ready" | "/loki/ready") {
             return text(StatusCode::OK, "klar see is well.\n");
         }
         if who == Who::Stranger {
@@ -244,15 +253,14 @@ impl Server {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return answer;
         }
-        let writes = write_route(&path);
-        if writes.is_none() && who != Who::Owner {
+        let intake = intake::Protocol::of(&path);
+        let write = write_route(&path);
+        let writes = intake.is_some() || write.is_some();
+        if !writes && who != Who::Owner {
             return text(StatusCode::FORBIDDEN, "this token may only write; the key of the host may read\n");
         }
         let (head, body) = request.into_parts();
-        let (limit, semaphore) = match writes {
-            Some(_) => (WRITE_MAX, &self.writes),
-            None => (ASK_MAX, &self.questions),
-        };
+        let (limit, semaphore) = if writes { (WRITE_MAX, &self.writes) } else { (ASK_MAX, &self.questions) };
         // Only while the process ends is there none.
         let Ok(_permit) = semaphore.acquire().await else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "klar see is about to end\n");
@@ -267,7 +275,11 @@ impl Server {
             }
             Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
         };
-        if let Some(take_in) = writes {
+        if let Some(protocol) = intake {
+            let shared = self.shared.clone();
+            return on_thread(move || protocol.take_in(&shared, &who, &head, &body)).await;
+        }
+        if let Some(take_in) = write {
             if head.method != Method::POST {
                 return text(StatusCode::METHOD_NOT_ALLOWED, "POST is wanted here\n");
             }
@@ -283,6 +295,8 @@ impl Server {
         };
         let accepts = head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let accepts_openmetrics = accepts.is_some_and(|accepts| accepts.contains("openmetrics-text"));
+        // Grafana says so when it can tell labels of a stream from those of a line.
+        let apart = unpack::header(&head, "x-loki-response-encoding-flags").contains("categorize-labels");
         let gone = Gone::default();
         let (shared, is_gone) = (self.shared.clone(), gone.0.clone());
         on_thread(move || match &*path {
@@ -295,9 +309,10 @@ impl Server {
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.sheet().text())
             }
             _ if let Some(what) = path.strip_prefix("/dashboards/") => boards::answer(&shared, what, &params),
-            _ => match path.strip_prefix("/klar/v1/") {
-                Some(what) => find::answer(&shared, what, &params),
-                None => prometheus::answer(&shared, &path, &params, &is_gone),
+            _ => match (path.strip_prefix("/klar/v1/"), path.strip_prefix("/loki/")) {
+                (Some(what), _) => find::answer(&shared, what, &params),
+                (_, Some(what)) => loki::answer(&shared, what, &params, apart),
+                _ => prometheus::answer(&shared, &path, &params, &is_gone),
             },
         })
         .await
@@ -357,6 +372,11 @@ impl Shared {
                 "basic" => {
                     let plain = String::from_utf8(base64(rest.trim())?).ok()?;
                     Some(plain.split_once(':')?.1.to_owned())
+                }
+                // As Elasticsearch's clients show a key, with its name before the colon.
+                "apikey" => {
+                    let plain = String::from_utf8(base64(rest.trim())?).ok()?;
+                    Some(plain.split_once(':').map_or(&*plain, |(_, key)| key).to_owned())
                 }
                 _ => None,
             }

@@ -96,3 +96,42 @@ fn routes_are_measured_and_nobody_depends_on_it() {
     // Those from before are on disk; what came while nobody was there may be lost.
     measured(5);
 }
+
+const TELLS: &str = "const socket = require('dgram').createSocket('udp4');
+const tell = (text, port) => socket.send(text, Number(port), process.env.STATSD_HOST);
+setInterval(() => tell('carts:1|c', process.env.DD_DOGSTATSD_PORT), 100);
+require('http').createServer((q, a) => a.end('hello')).listen(process.env.PORT, '127.0.0.1');";
+
+/// Ports that `klar.toml` names are open, and what comes in there is the app's; a database says how it does.
+#[test]
+fn what_knows_no_http_tells_too() {
+    let host = Host::new();
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (syslog, statsd) = (free(), free());
+    let toml =
+        format!("{TOML}[data.cache]\nredis = \"managed\"\n[see]\nsyslog = {syslog}\nstatsd = {statsd}\n");
+    let app = host.app("shop", &[("klar.toml", &toml), ("server.js", TELLS)]);
+    app.klar(&["up"]);
+    let query = |query: &str| {
+        app.until(query, || {
+            let text = String::from_utf8(app.run(&["metrics", query, "--json"]).stdout).unwrap();
+            text.contains("\"shop\"").then_some(())
+        });
+    };
+    query("carts{app=\"shop\",env=\"prod\"}");
+    query("redis_up{app=\"shop\",service=\"cache\"} == 1");
+    let speaker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let hears = |word: &str| {
+        app.until(word, || {
+            // The socket is there before whoever reads it is.
+            let message = format!("<11>1 - - router - - - {word}");
+            let _ = speaker.send_to(message.as_bytes(), ("127.0.0.1", syslog));
+            let text = String::from_utf8(app.run(&["logs", "--grep", word]).stdout).unwrap();
+            text.contains(word).then_some(())
+        });
+    };
+    hears("overheated");
+    let pid = app.json(&["status"])["see"]["pid"].as_i64().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::SIGKILL).unwrap();
+    hears("rebooted");
+}
