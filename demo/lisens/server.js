@@ -14,6 +14,7 @@ import { Metrics } from './src/metrics.js';
 import { showOpenApi } from './src/openapi.js';
 import { operations } from './src/operations.js';
 import { Sessions } from './src/sessions.js';
+import { Spans } from './src/spans.js';
 
 // Still answering, but asking callers to leave: a request already on its way
 // on a kept-alive connection is not cut off.
@@ -29,6 +30,7 @@ function start(config) {
   const database = new Database(config.databaseUrl, log);
   const cache = new Cache(config.redisUrl, log);
   const metrics = new Metrics({ database });
+  const spans = new Spans(config.spans, log);
   const sessions = new Sessions({ database, cache });
   const shop = { config, database, cache, sessions, attempts: new Attempts(cache), metrics, log, home, isDraining };
 
@@ -37,7 +39,7 @@ function start(config) {
     { method: 'GET', path: '/openapi.json', who: 'anybody', handle: showOpenApi(operations, { version: readVersion(home) }) },
     { method: 'GET', path: '/metrics', who: 'anybody', handle: metrics.show() },
   ];
-  const server = createHttpServer({ operations: served, sessions, metrics, log, isDraining });
+  const server = createHttpServer({ operations: served, sessions, metrics, spans, log, isDraining });
   server.on('error', (error) => fail(`cannot listen on ${config.host}:${config.port}: ${error.message}`));
   server.listen(config.port, config.host, () => {
     const { address, port } = server.address();
@@ -58,6 +60,7 @@ function start(config) {
     clearInterval(sweep);
     cache.close();
     await database.close();
+    await spans.close();
     clearTimeout(deadline);
     log.info('stopped');
     process.exit(0);

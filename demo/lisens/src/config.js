@@ -14,6 +14,7 @@ export function readConfig(env = process.env) {
     instance: env.KLAR_INSTANCE || String(process.pid),
     release: env.KLAR_RELEASE || null,
     crash: env.LISENS_CRASH === '1',
+    spans: spansTarget(env),
   };
 }
 
@@ -29,4 +30,30 @@ function wholeNumber(env, name, fallback, least, most) {
     throw new ConfigError(`${name} is ${JSON.stringify(env[name])}; set it to a whole number from ${least} to ${most}`);
   }
   return value;
+}
+
+/** Where spans go, as OpenTelemetry's variables say it; null when they say nothing. */
+function spansTarget(env) {
+  const own = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT;
+  const all = env.OTEL_EXPORTER_OTLP_ENDPOINT;
+  if (!own && !all) return null;
+  return {
+    url: own || `${all.replace(/\/$/, '')}/v1/traces`,
+    headers: pairs(env.OTEL_EXPORTER_OTLP_HEADERS),
+    service: env.OTEL_SERVICE_NAME || 'lisens',
+    resource: pairs(env.OTEL_RESOURCE_ATTRIBUTES),
+  };
+}
+
+function pairs(text = '') {
+  const given = text.split(',').filter((pair) => pair.includes('='));
+  return Object.fromEntries(given.map((pair) => [pair.slice(0, pair.indexOf('=')).trim(), unescaped(pair.slice(pair.indexOf('=') + 1))]));
+}
+
+function unescaped(text) {
+  try {
+    return decodeURIComponent(text.trim());
+  } catch {
+    return text.trim();
+  }
 }

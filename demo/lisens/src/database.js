@@ -7,6 +7,7 @@ import pg from 'pg';
 import { DatabaseUnavailable } from './errors.js';
 import { withDeadline } from './deadline.js';
 import { reason } from './log.js';
+import { statement } from './spans.js';
 
 const HEALTH_LIMIT_MS = 1_000;
 
@@ -163,7 +164,7 @@ export class Database {
 
   async #run(client, text, values) {
     try {
-      return await client.query(text, values);
+      return await statement(text, (commented) => client.query(commented, values));
     } catch (error) {
       const known = asDatabaseError(error);
       if (known.deadConnection && this.#generationOf.get(client) === this.#generation) this.#generation += 1;

@@ -18,7 +18,7 @@ const TRACE_PARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/;
 // Asked for every few seconds, says nothing.
 const NOT_LOGGED = ['/healthz', '/livez', '/metrics'];
 
-export function createHttpServer({ operations, sessions, metrics, log, isDraining }) {
+export function createHttpServer({ operations, sessions, metrics, spans, log, isDraining }) {
   const routes = operations.map(asRoute);
   const server = createServer((request, response) => {
     const started_ms = performance.now();
@@ -42,14 +42,22 @@ export function createHttpServer({ operations, sessions, metrics, log, isDrainin
       });
     });
 
-    answer({ routes, sessions, request, log: requestLog, seen })
-      .catch((error) => asAnswer(error, requestId, requestLog))
-      .then((result) => send(request, response, result, isDraining()))
-      .catch((error) => {
-        // The caller went away, or the answer was already half sent.
-        if (!response.destroyed) requestLog.warn('answer cut short', { reason: reason(error) });
-        response.destroy();
-      });
+    const work = () =>
+      answer({ routes, sessions, request, log: requestLog, seen })
+        .catch((error) => asAnswer(error, requestId, requestLog))
+        .then((result) => send(request, response, result, isDraining()))
+        .catch((error) => {
+          // The caller went away, or the answer was already half sent.
+          if (!response.destroyed) requestLog.warn('answer cut short', { reason: reason(error) });
+          response.destroy();
+        });
+    if (NOT_LOGGED.includes(path)) return void work();
+    spans.request(request.headers.traceparent, { 'http.request.method': request.method, 'url.path': path }, async (span) => {
+      await work();
+      span.name = `${request.method} ${seen.route ?? ''}`.trim();
+      Object.assign(span.attributes, { 'http.route': seen.route, 'http.response.status_code': response.statusCode });
+      if (response.statusCode >= 500) span.failed = `answered with ${response.statusCode}`;
+    });
   });
   server.keepAliveTimeout = 65_000; // longer than a proxy in front keeps its side
   server.headersTimeout = 66_000;

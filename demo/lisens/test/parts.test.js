@@ -1,6 +1,8 @@
 // The parts that need no database.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { demand, ownerFilter, seesAll } from '../src/access.js';
 import { Attempts, networkOf } from '../src/attempts.js';
@@ -18,6 +20,7 @@ import { hashPassword, isPassword } from '../src/passwords.js';
 import { checker, date, list, object, queryReader, text } from '../src/schema.js';
 import { readSearch } from '../src/search.js';
 import { cookieFor, demandSameSite } from '../src/sessions.js';
+import { Spans, statement } from '../src/spans.js';
 
 const silent = { info() {}, warn() {} };
 const withStatus = (status, code) => (error) => error instanceof HttpError && error.status === status && error.code === code;
@@ -330,4 +333,64 @@ test('a cache without Redis is one that never holds anything', async () => {
 test('a reason keeps message, code and cause, and no stack', () => {
   const error = Object.assign(new Error('outer', { cause: new Error('inner') }), { code: 'E1' });
   assert.deepEqual(JSON.parse(JSON.stringify(reason(error))), { message: 'outer', code: 'E1', cause: { message: 'inner' } });
+});
+
+test('spans go to whom the environment names, with statements beneath their request', async () => {
+  const sent = [];
+  const server = createServer((request, response) => {
+    const parts = [];
+    request.on('data', (part) => parts.push(part));
+    request.on('end', () => {
+      sent.push({ url: request.url, authorization: request.headers.authorization, body: JSON.parse(Buffer.concat(parts)) });
+      response.end('{}');
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { spans: target } = readConfig({
+    DATABASE_URL: 'x',
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${server.address().port}/`,
+    OTEL_EXPORTER_OTLP_HEADERS: 'authorization=Bearer%20abc',
+    OTEL_SERVICE_NAME: 'api',
+    OTEL_RESOURCE_ATTRIBUTES: 'service.version=1,broken',
+  });
+  const spans = new Spans(target, silent);
+  const trace = '0192a3b4c5d67123456789abcdef0123';
+  let asked;
+  await spans.request(`00-${trace}-456789abcdef0123-01`, { 'url.path': '/a' }, async (span) => {
+    span.name = 'GET /a';
+    await statement(' SELECT $1', async (text) => (asked = text));
+    await assert.rejects(statement('UPDATE x', () => Promise.reject(new Error('refused'))));
+  });
+  await spans.close();
+  server.close();
+  const [{ url, authorization, body }] = sent;
+  assert.deepEqual([url, authorization], ['/v1/traces', 'Bearer abc']);
+  const [{ resource, scopeSpans }] = body.resourceSpans;
+  assert.deepEqual(Object.fromEntries(resource.attributes.map(({ key, value }) => [key, value.stringValue])), {
+    'service.name': 'api',
+    'service.version': '1',
+  });
+  const [select, update, request] = scopeSpans[0].spans;
+  assert.equal(asked, ` SELECT $1 /*traceparent='00-${trace}-${select.spanId}-01'*/`);
+  assert.deepEqual([request.traceId, request.parentSpanId, select.parentSpanId], [trace, '456789abcdef0123', request.spanId]);
+  assert.deepEqual([update.name, update.status.message], ['UPDATE', 'refused']);
+  assert.ok(BigInt(request.startTimeUnixNano) <= BigInt(select.startTimeUnixNano));
+});
+
+test('without anybody to send to there are no spans, and one who does not answer holds nothing up', async () => {
+  assert.equal(readConfig({ DATABASE_URL: 'x' }).spans, null);
+  const plain = await new Spans(null, silent).request(undefined, {}, () => statement('SELECT 1', async (text) => text));
+  assert.equal(plain, 'SELECT 1');
+  const warnings = [];
+  const spans = new Spans({ url: 'http://127.0.0.1:9/', headers: {}, service: 'x', resource: {} }, { warn: (said) => warnings.push(said) });
+  for (let turn = 0; turn < 2; turn += 1) {
+    await spans.request(undefined, {}, async () => {});
+    await spans.send();
+  }
+  await spans.request('00-0192a3b4c5d67123456789abcdef0123-456789abcdef0123-00', {}, () =>
+    statement('SELECT 1', async (text) => assert.equal(text, 'SELECT 1')),
+  );
+  assert.deepEqual(warnings, ['spans are not taken']);
+  await spans.close();
 });
