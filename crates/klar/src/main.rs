@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cache, Cert, Cli, Look, Verb, Waf};
 use context::{Context, Trouble};
-use verbs::{check, edge, fix, host, learn, ledger, metrics, operate, see, service, trace, trust, up, upgrade, waf};
+use verbs::{
+    check, edge, fix, host, learn, ledger, metrics, operate, see, service, trace, trust, up, upgrade, waf,
+};
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
 #[global_allocator]
