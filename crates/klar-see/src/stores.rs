@@ -124,6 +124,8 @@ select name, '', '', value::float8 from here, lateral (values
   ('pg_stat_database_numbackends', numbackends::float8),
   ('pg_stat_database_xact_commit', xact_commit::float8),
   ('pg_stat_database_xact_rollback', xact_rollback::float8),
+  -- In milliseconds, since PostgreSQL 14.
+  ('pg_stat_database_active_time_seconds_total', coalesce((to_jsonb(here)->>'active_time')::float8 / 1000, 0)),
   ('pg_stat_database_blks_read', blks_read::float8),
   ('pg_stat_database_blks_hit', blks_hit::float8),
   ('pg_stat_database_tup_returned', tup_returned::float8),

@@ -97,6 +97,7 @@ fn routes_are_measured_and_nobody_depends_on_it() {
     measured(5);
 }
 
+<<<<<<< HEAD
 const TELLS: &str = "const socket = require('dgram').createSocket('udp4');
 const tell = (text, port) => socket.send(text, Number(port), process.env.STATSD_HOST);
 setInterval(() => tell('carts:1|c', process.env.DD_DOGSTATSD_PORT), 100);
@@ -134,4 +135,84 @@ fn what_knows_no_http_tells_too() {
     let pid = app.json(&["status"])["see"]["pid"].as_i64().unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::SIGKILL).unwrap();
     hears("rebooted");
+=======
+/// An app that says what its time went to, as any SDK of OpenTelemetry would, with what klar gave it and nothing else.
+const TRACED: &str = r#"
+const { randomBytes } = require('crypto');
+require('http').createServer(async (q, a) => {
+    const [, trace, edge] = (q.headers.traceparent || '').split('-');
+    const [request, query] = [randomBytes(8).toString('hex'), randomBytes(8).toString('hex')];
+    const begun = Date.now();
+    console.log(JSON.stringify({ level: 'warn', msg: 'without the id in its name', traceId: trace, spanId: request }));
+    // What a database says of a slow statement.
+    console.error(`LOG:  duration: 1200 ms  statement: SELECT 1 /*traceparent='00-${trace}-${query}-01'*/`);
+    const text = (key, stringValue) => ({ key, value: { stringValue } });
+    const [name, value] = decodeURIComponent(process.env.OTEL_EXPORTER_OTLP_HEADERS).split('=');
+    const span = (spanId, parentSpanId, name, more) => ({ traceId: trace, spanId, parentSpanId, name, kind: 2,
+        startTimeUnixNano: `${begun}000000`, endTimeUnixNano: `${Date.now() + 1}000000`, ...more });
+    const answer = await fetch(`${process.env.OTEL_EXPORTER_OTLP_ENDPOINT}/v1/traces`, { method: 'POST',
+        headers: { [name]: value, 'content-type': 'application/json' },
+        body: JSON.stringify({ resourceSpans: [{
+            resource: { attributes: [text('service.name', process.env.OTEL_SERVICE_NAME)] },
+            scopeSpans: [{ spans: [
+                span(request, edge, 'GET /orders/:id'),
+                span(query, request, 'SELECT', { attributes: [text('db.system.name', 'postgresql'),
+                    text('db.query.text', 'SELECT * FROM orders WHERE id = $1')] }),
+            ] }] }] }) });
+    a.end(JSON.stringify({ said: answer.status, traceparent: q.headers.traceparent, of: process.env.OTEL_RESOURCE_ATTRIBUTES }));
+}).listen(process.env.PORT, '127.0.0.1');
+"#;
+
+/// From the id in a visitor's answer to the statement that it came to, and to what anybody said meanwhile.
+#[test]
+fn one_id_leads_from_the_visitor_to_the_statement() {
+    let host = Host::new();
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", TRACED)]);
+    app.klar(&["up"]);
+    let url = app.klar(&["open", "--print"]);
+    let url = format!("{}/orders/77", url.trim());
+    // What a stranger says of a trace is not taken for it.
+    let foreign = "traceparent: 00-11111111111111111111111111111111-2222222222222222-01";
+    let output = Command::new("curl").args(["-ski", "-H", foreign, &url]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let id = text
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("x-request-id: ").map(str::to_owned));
+    let id = id.unwrap().trim().to_owned();
+    let said: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(said["said"], 200, "{said}");
+    assert_eq!(said["traceparent"], format!("00-{id}-{}-01", &id[16..]));
+    let of = said["of"].as_str().unwrap();
+    assert!(
+        of.contains("service.instance.id=web.") && of.contains("deployment.environment.name=prod"),
+        "{of}"
+    );
+    let trace = app.until("all of it is found by its id", || {
+        let output = app.run(&["trace", &id, "--json"]);
+        let trace: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let count = |what: &str| trace[what].as_array().map_or(0, Vec::len);
+        ((count("requests"), count("spans"), count("lines")) == (1, 2, 2)).then_some(trace)
+    });
+    for span in trace["spans"].as_array().unwrap() {
+        assert_eq!(
+            (&span["app"], &span["env"], &span["service"]),
+            (&"shop".into(), &"prod".into(), &"web".into())
+        );
+    }
+    let text = app.klar(&["trace", &id]);
+    let line = |with: &str| {
+        text.lines().position(|line| line.contains(with)).unwrap_or_else(|| panic!("{with}: {text}"))
+    };
+    assert!(line("edge  GET /orders/{id}") < line("web     GET /orders/:id"), "{text}");
+    assert!(line("web       SELECT") < line("SELECT * FROM orders WHERE id = $1"), "{text}");
+    assert!(text.contains("without the id in its name") && text.contains("duration: 1200 ms"), "{text}");
+    let text = app.klar(&["traces", "--route", "/orders/{id}"]);
+    assert!(text.contains(&id) && text.contains("GET /orders/77"), "{text}");
+    let output = app.run(&["traces", "--slower", "1h"]);
+    assert!(output.stdout.is_empty(), "{output:?}");
+    // What lets the app in is shown to nobody.
+    let everything =
+        [app.klar(&["status", "--json"]), app.klar(&["logs", "-n", "1000"]), app.klar(&["ps", "--json"])];
+    assert!(!everything.concat().contains("Bearer"));
+>>>>>>> otlp
 }

@@ -65,8 +65,8 @@ const RED_OF: [(&str, &[&str]); 3] = [
     (
         "postgres",
         &[
-            "pg_stat_database_xact_commit_total",
-            "pg_stat_database_xact_rollback_total",
+            "pg_stat_database_xact_commit",
+            "pg_stat_database_xact_rollback",
             "pg_stat_database_active_time_seconds_total",
         ],
     ),

@@ -506,6 +506,56 @@ fn frames_of_calls() {
     }
 }
 
+/// A call over HTTP/2, and how it went: the code and the message of gRPC.
+async fn call(address: std::net::SocketAddr, path: &str, key: &str, body: Vec<u8>) -> (String, String) {
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{address}{path}"))
+        .header("content-type", "application/grpc")
+        .header("authorization", format!("Bearer {key}"))
+        .header("te", "trailers")
+        .body(Full::new(bytes::Bytes::from(body)))
+        .unwrap();
+    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+    assert_eq!(head.status, StatusCode::OK, "gRPC says how it went in its own words");
+    assert_eq!(head.headers["content-type"], "application/grpc");
+    let body = body.collect().await.unwrap();
+    let of = body.trailers().unwrap_or(&head.headers);
+    let text = |name| of.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+    (text("grpc-status"), text("grpc-message"))
+}
+
+#[test]
+fn calls_are_answered_as_calls() {
+    let folder = Folder::new("otlp-calls");
+    let see = Running::start(&folder);
+    known(&see);
+    let framed = |message: &[u8]| {
+        [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+    };
+    let (protobuf, _) = spans(now_ns());
+    const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (path, key, body, status, why) in [
+        (TRACES, TOKEN, framed(&protobuf), "0", ""),
+        (TRACES, TOKEN, framed(b""), "0", ""),
+        (TRACES, "nobody", framed(b""), "16", "a key is wanted"),
+        (TRACES, TOKEN, framed(b"\x0a\xff"), "3", "no message"),
+        (TRACES, TOKEN, vec![0; 3], "3", "without a message"),
+        (TRACES, TOKEN, vec![0; 17 << 20], "8", "at most"),
+        ("/grpc.health.v1.Health/Check", TOKEN, framed(b""), "7", "only write"),
+    ] {
+        let found = runtime.block_on(call(see.address, path, key, body));
+        assert_eq!((&*found.0, found.1.contains(why)), (status, true), "{path} {key}: {found:?}");
+    }
+    assert_eq!(rows(&see, &format!("/klar/v1/spans?trace_id={TRACE_HEX}")).len(), 1);
+    see.end();
+}
+
 /// Bytes that are partly a message.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
     let (protobuf, _) = spans(1_700_000_000_000_000_000);
