@@ -108,7 +108,8 @@ fn what_knows_no_http_tells_too() {
     let host = Host::new();
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (syslog, statsd) = (free(), free());
-    let toml = format!("{TOML}[data.cache]\nredis = \"managed\"\n[see]\nsyslog = {syslog}\nstatsd = {statsd}\n");
+    let toml =
+        format!("{TOML}[data.cache]\nredis = \"managed\"\n[see]\nsyslog = {syslog}\nstatsd = {statsd}\n");
     let app = host.app("shop", &[("klar.toml", &toml), ("server.js", TELLS)]);
     app.klar(&["up"]);
     let query = |query: &str| {
