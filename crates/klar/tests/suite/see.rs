@@ -108,8 +108,10 @@ fn what_knows_no_http_tells_too() {
     let host = Host::new();
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (syslog, statsd) = (free(), free());
+    let has_postgres = std::path::Path::new("/usr/lib/postgresql").is_dir();
+    let db = if has_postgres { "[data.db]\npostgres = \"managed\"\n" } else { "" };
     let toml =
-        format!("{TOML}[data.cache]\nredis = \"managed\"\n[see]\nsyslog = {syslog}\nstatsd = {statsd}\n");
+        format!("{TOML}{db}[data.cache]\nredis = \"managed\"\n[see]\nsyslog = {syslog}\nstatsd = {statsd}\n");
     let app = host.app("shop", &[("klar.toml", &toml), ("server.js", TELLS)]);
     app.klar(&["up"]);
     let query = |query: &str| {
@@ -120,6 +122,12 @@ fn what_knows_no_http_tells_too() {
     };
     query("carts{app=\"shop\",env=\"prod\"}");
     query("redis_up{app=\"shop\",service=\"cache\"} == 1");
+    if has_postgres {
+        query("pg_up{app=\"shop\",service=\"db\"} == 1");
+        query("pg_stat_database_xact_commit{app=\"shop\",datname=\"shop\"} > 0");
+    } else {
+        eprintln!("skipped: PostgreSQL is not installed (apt-get install postgresql)");
+    }
     let speaker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let hears = |word: &str| {
         app.until(word, || {
