@@ -216,7 +216,7 @@ fn redis(door: &StoreDoor) -> io::Result<Vec<Number>> {
         answer(&mut stream)
     };
     said(&["AUTH", &door.user, door.password.expose()])?;
-    let text = said(&["INFO"])?;
+    let text = said(&["INFO", "all"])?;
     Ok(info(&text))
 }
 
@@ -279,9 +279,14 @@ const REDIS: [(&str, &str); 29] = [
 
 fn info(text: &str) -> Vec<Number> {
     let mut found = Vec::new();
+    let mut busy_us: Option<f64> = None;
     for (key, value) in text.lines().filter_map(|line| line.trim_end().split_once(':')) {
         if let Some((_, name)) = REDIS.iter().find(|(its, _)| *its == key) {
             found.extend(value.parse().ok().map(|number| ((*name).to_owned(), None, number)));
+        } else if key.starts_with("cmdstat_") {
+            // `cmdstat_get:calls=21,usec=175,usec_per_call=8.33`
+            let spent = value.split(',').find_map(|pair| pair.strip_prefix("usec=")?.parse::<f64>().ok());
+            busy_us = Some(busy_us.unwrap_or_default() + spent.unwrap_or_default());
         } else if key.strip_prefix("db").is_some_and(|number| number.parse::<u16>().is_ok()) {
             // `db0:keys=1,expires=0,avg_ttl=0`
             for (what, number) in value.split(',').filter_map(|pair| pair.split_once('=')) {
@@ -296,6 +301,8 @@ fn info(text: &str) -> Vec<Number> {
         }
     }
     found
+        .extend(busy_us.map(|spent| ("redis_commands_duration_seconds_total".to_owned(), None, spent / 1e6)));
+    found
 }
 
 #[cfg(test)]
@@ -307,7 +314,8 @@ mod tests {
     #[test]
     fn info_has_numbers() {
         let text = "# Memory\r\nused_memory:1024\r\nused_memory_human:1.00K\r\nmem_fragmentation_ratio:1.5\r\n\
-                    db0:keys=3,expires=1,avg_ttl=0\r\ndbx:keys=1\r\nkeyspace_hits:x\r\n";
+                    db0:keys=3,expires=1,avg_ttl=0\r\ndbx:keys=1\r\nkeyspace_hits:x\r\n\
+                    cmdstat_get:calls=2,usec=1500000,usec_per_call=1\r\ncmdstat_set:calls=1,usec=500000\r\n";
         let db = || Some(("db", "db0".to_owned()));
         assert_eq!(
             info(text),
@@ -316,6 +324,7 @@ mod tests {
                 ("redis_mem_fragmentation_ratio".into(), None, 1.5),
                 ("redis_db_keys".into(), db(), 3.0),
                 ("redis_db_keys_expiring".into(), db(), 1.0),
+                ("redis_commands_duration_seconds_total".into(), None, 2.0),
             ]
         );
     }

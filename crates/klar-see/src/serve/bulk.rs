@@ -22,7 +22,7 @@ use crate::rows::cut;
 use crate::{Shared, now_ms};
 
 /// What a body may unpack to, in bytes.
-const UNPACKED_MAX: usize = 64 << 20;
+const UNPACKED_MAX: usize = 32 << 20;
 /// How long a document may be, in bytes.
 const DOCUMENT_MAX: usize = 1 << 20;
 /// Documents of one body.

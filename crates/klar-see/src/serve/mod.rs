@@ -1,9 +1,9 @@
 //! Answering over HTTP: who may ask, what is asked, and how much of it.
 //!
-//! There are two doors for those who ask; others, for those who only tell, are in `doors.rs`. A Unix socket, at which the kernel says who asks: its owner and root may everything. And TCP on the
+//! There are two doors. A Unix socket, at which the kernel says who asks: its owner and root may everything. And TCP on the
 //! loopback, for programs that know nothing else (Grafana, promtool, exporters in apps): there each request shows a key,
 //! as a bearer token or as the password of basic authentication. The key of the host reads and writes everything, the
-//! token of an app only writes, as that app.
+//! token of an app only writes, as that app. Doors at which nobody is answered are in `doors.rs`.
 
 mod boards;
 mod bulk;

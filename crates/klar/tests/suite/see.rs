@@ -97,7 +97,6 @@ fn routes_are_measured_and_nobody_depends_on_it() {
     measured(5);
 }
 
-<<<<<<< HEAD
 const TELLS: &str = "const socket = require('dgram').createSocket('udp4');
 const tell = (text, port) => socket.send(text, Number(port), process.env.STATSD_HOST);
 setInterval(() => tell('carts:1|c', process.env.DD_DOGSTATSD_PORT), 100);
@@ -109,8 +108,10 @@ fn what_knows_no_http_tells_too() {
     let host = Host::new();
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (syslog, statsd) = (free(), free());
+    let has_postgres = std::path::Path::new("/usr/lib/postgresql").is_dir();
+    let db = if has_postgres { "[data.db]\npostgres = \"managed\"\n" } else { "" };
     let toml =
-        format!("{TOML}[data.cache]\nredis = \"managed\"\n[see]\nsyslog = {syslog}\nstatsd = {statsd}\n");
+        format!("{TOML}{db}[data.cache]\nredis = \"managed\"\n[see]\nsyslog = {syslog}\nstatsd = {statsd}\n");
     let app = host.app("shop", &[("klar.toml", &toml), ("server.js", TELLS)]);
     app.klar(&["up"]);
     let query = |query: &str| {
@@ -121,6 +122,12 @@ fn what_knows_no_http_tells_too() {
     };
     query("carts{app=\"shop\",env=\"prod\"}");
     query("redis_up{app=\"shop\",service=\"cache\"} == 1");
+    if has_postgres {
+        query("pg_up{app=\"shop\",service=\"db\"} == 1");
+        query("pg_stat_database_xact_commit{app=\"shop\",datname=\"shop\"} > 0");
+    } else {
+        eprintln!("skipped: PostgreSQL is not installed (apt-get install postgresql)");
+    }
     let speaker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let hears = |word: &str| {
         app.until(word, || {
@@ -135,7 +142,8 @@ fn what_knows_no_http_tells_too() {
     let pid = app.json(&["status"])["see"]["pid"].as_i64().unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::SIGKILL).unwrap();
     hears("rebooted");
-=======
+}
+
 /// An app that says what its time went to, as any SDK of OpenTelemetry would, with what klar gave it and nothing else.
 const TRACED: &str = r#"
 const { randomBytes } = require('crypto');
@@ -214,5 +222,4 @@ fn one_id_leads_from_the_visitor_to_the_statement() {
     let everything =
         [app.klar(&["status", "--json"]), app.klar(&["logs", "-n", "1000"]), app.klar(&["ps", "--json"])];
     assert!(!everything.concat().contains("Bearer"));
->>>>>>> otlp
 }

@@ -24,6 +24,9 @@ use crate::{Shared, now_ms};
 const UNPACKED_MAX: usize = 32 << 20;
 /// Labels of a stream.
 const LABELS_MAX: usize = 128;
+/// Streams of a body in JSON, and labels of all of them.
+const STREAMS_MAX: usize = 50_000;
+const ALL_LABELS_MAX: usize = 500_000;
 
 /// Names and values.
 pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
@@ -219,19 +222,48 @@ fn json(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Trouble> {
     #[derive(Deserialize)]
     struct Labels<'a> {
         #[serde(borrow, default)]
-        streams: Vec<Stream<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Stream<'a> {
-        #[serde(borrow, default)]
-        stream: Strings<'a>,
+        streams: AllLabels<'a>,
     }
     let body = std::str::from_utf8(body).map_err(|_| Trouble::Labels("the body is no UTF-8".into()))?;
-    let streams = serde_json::from_str::<Labels<'_>>(body)?.streams;
-    let labels = streams.into_iter().map(|one| one.stream.0).collect::<Vec<_>>();
+    let labels = serde_json::from_str::<Labels<'_>>(body)?.streams.0;
     let mut reader = serde_json::Deserializer::from_str(body);
     Whole { labels: &labels, sink }.deserialize(&mut reader)?;
     sink.failed.take().map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The labels of all streams, without their lines.
+#[derive(Default)]
+struct AllLabels<'a>(Vec<Pairs<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for AllLabels<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Stream<'a> {
+            #[serde(borrow, default)]
+            stream: Strings<'a>,
+        }
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = AllLabels<'de>;
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("a list of streams")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+                let (mut found, mut labels) = (Vec::new(), 0);
+                while let Some(Stream { stream }) = all.next_element()? {
+                    labels += stream.0.len();
+                    if found.len() >= STREAMS_MAX || labels > ALL_LABELS_MAX {
+                        return Err(A::Error::custom(format!(
+                            "more than {STREAMS_MAX} streams, or {ALL_LABELS_MAX} labels of all of them"
+                        )));
+                    }
+                    found.push(stream.0);
+                }
+                Ok(AllLabels(found))
+            }
+        }
+        deserializer.deserialize_seq(Visit)
+    }
 }
 
 /// An object whose values are texts; numbers and the like are taken as they are written.
@@ -442,5 +474,43 @@ impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
             }
         }
         deserializer.deserialize_seq(Visit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rows::Rows;
+    use crate::tests::Folder;
+
+    /// Takes a body in and throws it away.
+    fn taken(rows: &Rows, body: &[u8], is_json: bool) -> Result<(), Trouble> {
+        let mut sink = Sink { delivery: rows.delivery()?, whose: None, now_us: 0, failed: None };
+        if is_json { json(body, &mut sink) } else { protobuf(body, &mut sink) }
+    }
+
+    #[test]
+    fn any_body_is_taken_or_refused() {
+        let folder = Folder::new("push");
+        let (rows, _) = Rows::open(folder.path()).unwrap();
+        let strategy = (
+            proptest::collection::vec(any::<u8>(), 0..200),
+            r#"(\{|\}|\[|\]|,|:|"streams"|"stream"|"values"|"a"|"1"|1|null| ){0,30}"#,
+            0..100_usize,
+            any::<u8>(),
+        );
+        proptest!(|((bytes, text, at, byte) in strategy)| {
+            let _ = (taken(&rows, &bytes, true), taken(&rows, &bytes, false), taken(&rows, text.as_bytes(), true));
+            // What was good, but for one byte.
+            let mut good = br#"{"streams":[{"stream":{"a":"b"},"values":[["1","x",{"c":"d"}]]}],"other":[1]}"#.to_vec();
+            taken(&rows, &good, true).unwrap();
+            let at = at % good.len();
+            good[at] = byte;
+            let _ = taken(&rows, &good, true);
+        });
+        let many = format!(r#"{{"streams":[{}{{}}]}}"#, "{},".repeat(STREAMS_MAX));
+        assert!(taken(&rows, many.as_bytes(), true).is_err());
     }
 }
