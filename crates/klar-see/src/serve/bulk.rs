@@ -356,12 +356,16 @@ fn draft(document: Value, index: &str) -> Result<Draft<'static>, String> {
             "kubernetes.container_name",
             "log.syslog.appname",
             "programname",
-            "syslogtag",
             "app-name",
             "process.name",
             "data_stream.dataset",
             "event.dataset",
         ]);
+    }
+    if draft.service.is_empty() {
+        // `cron[17]:`
+        let tag = flat.look(&["syslogtag"]);
+        draft.service = tag.split(['[', ':']).next().unwrap_or_default().to_owned().into();
     }
     draft.instance = flat.take(&["service.node.name", "instance"]);
     if draft.instance.is_empty() {
@@ -373,15 +377,22 @@ fn draft(document: Value, index: &str) -> Result<Draft<'static>, String> {
             "hostname",
             "host",
             "agent.hostname",
+            "fromhost",
         ]);
     }
     draft.stream = flat.take(&["stream"]);
     if draft.stream.is_empty() {
         draft.stream = "bulk".into();
     }
-    for name in
-        ["log.level", "level", "severity", "log.syslog.severity.name", "syslogseverity-text", "levelname"]
-    {
+    for name in [
+        "log.level",
+        "level",
+        "severity",
+        "log.syslog.severity.name",
+        "syslogseverity-text",
+        "priority",
+        "levelname",
+    ] {
         draft.say_level(&flat.look(&[name]));
         if draft.level.is_some() {
             flat.take(&[name]);
@@ -446,8 +457,8 @@ mod tests {
             (
                 json!({ "message": " hi", "fromhost": "h", "facility": "user", "priority": "notice", "timereported": at,
                     "syslogtag": "cron[1]:" }),
-                json!([us, "cron[1]:", "", null, " hi", { "index": "logs-x", "fromhost": "h", "facility": "user",
-                    "priority": "notice", "syslogtag": "cron[1]:" }]),
+                json!([us, "cron", "h", "info", " hi", { "index": "logs-x", "fromhost": "h", "facility": "user",
+                    "syslogtag": "cron[1]:" }]),
             ),
             // Nothing that is known, and a time that is none.
             (
