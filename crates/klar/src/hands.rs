@@ -11,6 +11,7 @@ use klar_base::signal::{AccessRecord, DecidedBy};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
 use klar_config::FILE_NAME;
+use klar_prove::world::http::{Ask, Client as Asker, Origin};
 use klar_prove::world::usage::{self, Usage};
 use klar_prove::world::{Doing, Instance, Klar, Measured, Output};
 use klar_run::control::LogQuery;
@@ -178,6 +179,43 @@ impl Klar for Hands {
                 serde_json::Value::Array(rows) => Ok(rows),
                 other => Err(format!("telemetry said {other} instead of rows")),
             }
+        })
+    }
+
+    fn trace<'a>(&'a self, id: &'a str) -> Doing<'a, serde_json::Value> {
+        Box::pin(async move {
+            // Telemetry knows by the id when that was; of one that nobody knows it looks at everything.
+            let found = self.client.find("trace", &[("id", id), ("since", "0")]).await;
+            found.map_err(|why| why.to_string())
+        })
+    }
+
+    fn tell<'a>(&'a self, path: &'a str, body: &'a serde_json::Value) -> Doing<'a, u16> {
+        Box::pin(async move {
+            // What klar has told the app's processes, and nobody else.
+            let instances = self.instances().await?;
+            let environ = instances.iter().filter_map(|instance| {
+                let all = std::fs::read(format!("/proc/{}/environ", instance.pid?)).ok()?;
+                let of = |name: &str| {
+                    let found =
+                        all.split(|byte| *byte == 0).find_map(|pair| pair.strip_prefix(name.as_bytes()));
+                    found.map(|value| String::from_utf8_lossy(value).into_owned())
+                };
+                Some((of("OTEL_EXPORTER_OTLP_ENDPOINT=")?, of("OTEL_EXPORTER_OTLP_HEADERS=")?))
+            });
+            let (endpoint, headers) =
+                environ.into_iter().next().ok_or("no process of the app knows where to send OTLP")?;
+            let address = endpoint.strip_prefix("http://").unwrap_or(&endpoint);
+            let address: std::net::SocketAddr =
+                address.parse().map_err(|_| format!("{endpoint} is not klar"))?;
+            let authorization =
+                headers.strip_prefix("authorization=").unwrap_or_default().replace("%20", " ");
+            let origin = Origin { tls: false, host: address.ip().to_string(), port: address.port() };
+            let ask = Ask::new("POST".parse().map_err(|_| "no method")?, path)
+                .json(body)
+                .with("authorization", authorization);
+            let answer = Asker::new(origin).at(address).ask(ask).await;
+            answer.map(|answer| answer.status.as_u16()).map_err(|why| why.to_string())
         })
     }
 

@@ -50,6 +50,7 @@ pub const ALL: &[Check] = &[
     Check::of::<running::environment::Environment>(),
     Check::of::<running::logs::Logs>(),
     Check::of::<running::metrics::Metrics>(),
+    Check::of::<running::traces::Traces>(),
     Check::of::<running::telemetry::Telemetry>(),
     Check::of::<running::log_lines::LogLines>(),
     Check::of::<running::dashboards::Dashboards>(),

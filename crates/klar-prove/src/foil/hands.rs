@@ -116,6 +116,14 @@ impl Klar for Hands {
         })
     }
 
+    fn trace<'a>(&'a self, id: &'a str) -> Doing<'a, serde_json::Value> {
+        done(self.0.state.telemetry.trace(&self.0, id))
+    }
+
+    fn tell<'a>(&'a self, _: &'a str, body: &'a serde_json::Value) -> Doing<'a, u16> {
+        done(if self.0.has("refuses-otlp") { 404 } else { self.0.state.telemetry.take(body) })
+    }
+
     fn dashboard<'a>(&'a self, name: &'a str, form: &'a str) -> Doing<'a, (u16, String)> {
         done(self.0.state.telemetry.dashboard(&self.0, name, form))
     }

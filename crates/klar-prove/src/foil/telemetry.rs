@@ -18,6 +18,8 @@ const BOUNDS: [(&str, u64); 4] = [("0.005", 5_000), ("0.1", 100_000), ("1", 1_00
 #[derive(Default)]
 pub(super) struct Telemetry {
     rows: RefCell<Vec<Value>>,
+    /// Spans that were sent, with their traces.
+    sent: RefCell<Vec<(String, String)>>,
     /// Of each path: how many by status, and how many in each bucket.
     routes: RefCell<BTreeMap<String, Route>>,
 }
@@ -91,6 +93,37 @@ impl Telemetry {
             is_later && has_word && !(app.has("forgets-requests") && number.is_multiple_of(9))
         };
         self.rows.borrow().iter().enumerate().rev().filter(is_kept).map(|(_, row)| row.clone()).collect()
+    }
+
+    /// Takes in spans in OTLP's JSON.
+    pub(super) fn take(&self, body: &Value) -> u16 {
+        let spans = body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().into_iter().flatten();
+        let id = |span: &Value, name: &str| span[name].as_str().unwrap_or_default().to_owned();
+        self.sent.borrow_mut().extend(spans.map(|span| (id(span, "traceId"), id(span, "spanId"))));
+        200
+    }
+
+    /// A request, the app's span under the edge's, and that of a statement under the app's; or what was sent.
+    pub(super) fn trace(&self, app: &App, id: &str) -> Value {
+        let rows = self.rows.borrow();
+        let requests: Vec<&Value> = rows.iter().filter(|row| row["id"] == id).collect();
+        let sent = self.sent.borrow();
+        let mut spans: Vec<Value> = sent
+            .iter()
+            .filter(|(trace, _)| trace == id)
+            .map(|(_, span)| json!({ "span_id": span, "parent_span_id": "" }))
+            .collect();
+        if !requests.is_empty() {
+            let edge =
+                if app.has("orphan-spans") { "ffffffffffffffff" } else { id.get(16..).unwrap_or_default() };
+            spans.push(json!({ "span_id": "1111111111111111", "parent_span_id": edge }));
+            if !app.has("untraced-database") {
+                spans.push(json!({
+                    "span_id": "2222222222222222", "parent_span_id": "1111111111111111", "statement": "SELECT 1",
+                }));
+            }
+        }
+        json!({ "requests": requests, "spans": spans, "lines": [] })
     }
 
     pub(super) fn dashboard(&self, app: &App, name: &str, form: &str) -> (u16, String) {

@@ -175,6 +175,10 @@ pub trait Klar {
     ) -> Doing<'a, Vec<serde_json::Value>>;
     /// A dashboard of the app as `html` or `json`: the status, and what it says. Without a name, which there are.
     fn dashboard<'a>(&'a self, name: &'a str, form: &'a str) -> Doing<'a, (u16, String)>;
+    /// What telemetry knows of a trace, by its id: `requests`, `spans` and `lines`.
+    fn trace<'a>(&'a self, id: &'a str) -> Doing<'a, serde_json::Value>;
+    /// Says something to telemetry as a process of the app would, in OTLP's JSON; gives the status of the answer.
+    fn tell<'a>(&'a self, path: &'a str, body: &'a serde_json::Value) -> Doing<'a, u16>;
     /// Says lines in place of an instance, at its output or where it says its errors: each piece at once.
     fn say<'a>(&'a self, instance: &'a Instance, is_error: bool, pieces: Vec<String>) -> Doing<'a, ()>;
     /// The files that have what an instance said.

@@ -21,6 +21,7 @@ pub mod rollouts;
 mod shared;
 pub mod steady_load;
 pub mod telemetry;
+pub mod traces;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
