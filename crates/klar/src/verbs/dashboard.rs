@@ -103,7 +103,7 @@ fn render(board: &Value) -> String {
             out.push_str(&format!("  {}\n", paint(style, said)));
             continue;
         }
-        let most = series.iter().filter_map(|line| last(line)).fold(0.0, f64::max);
+        let most = series.iter().filter_map(last).fold(0.0, f64::max);
         let mut rows = Vec::new();
         for line in series {
             let values: Vec<Option<f64>> =

@@ -67,8 +67,8 @@ impl Probe for Traces {
         let cannot = |why: String| Unable(Words::same(why));
         let session = anybody(&world).await;
         let good = good_reads(&world, session.as_ref()).await?;
-        let mut seen = Seen::default();
-        seen.has_database = klar.stores().await.map_err(cannot)?.iter().any(|(_, kind)| kind == "postgres");
+        let has_database = klar.stores().await.map_err(cannot)?.iter().any(|(_, kind)| kind == "postgres");
+        let mut seen = Seen { has_database, ..Seen::default() };
         let mut ids = Vec::new();
         for path in good.iter().take(REQUESTS) {
             let parent = format!("00-{:032x}-{:016x}-01", fastrand::u128(1..), fastrand::u64(1..));
