@@ -379,7 +379,10 @@ impl<'de> Visitor<'de> for Given<'_> {
 /// Two digits for each byte, of an id.
 fn hex(text: &str) -> Option<Vec<u8>> {
     const LONGEST: usize = 64;
-    if text.len() % 2 != 0 || text.len() > LONGEST || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !text.len().is_multiple_of(2)
+        || text.len() > LONGEST
+        || !text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
         return None;
     }
     let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();

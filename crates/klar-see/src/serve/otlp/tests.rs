@@ -534,9 +534,8 @@ fn calls_are_answered_as_calls() {
     let folder = Folder::new("otlp-calls");
     let see = Running::start(&folder);
     known(&see);
-    let framed = |message: &[u8]| {
-        [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
-    };
+    let framed =
+        |message: &[u8]| [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat();
     let (protobuf, _) = spans(now_ns());
     const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
