@@ -280,16 +280,16 @@ mod tests {
             "spans": [span("a", Some("of the edge"), "GET /orders/:id", 1, 11_000), span("b", Some("a"), "order", 2, 6_000), query, failed],
         });
         let picture = anstream::adapter::strip_str(&waterfall(&found)).to_string();
-        let expected = "\
-  edge  GET /orders/{id}      ████████████████████████████████  12.4 ms
-  api     GET /orders/:id     ··████████████████████████████··    11 ms
-  api       order             ·····███████████████············     6 ms
-  api         SELECT orders   ··········████████··············   3.1 ms
+        let expected = "
+  edge  GET /orders/{id}     ████████████████████████████████  12.4 ms
+  api     GET /orders/:id    ··████████████████████████████··  11.0 ms
+  api       order            ·····███████████████············  6.00 ms
+  api         SELECT orders  ··········████████··············  3.10 ms
                 SELECT * FROM orders WHERE id = $1
-  api       POST mail         ····················█████·······     2 ms
+  api       POST mail        ····················█████·······  2.00 ms
               refused
 ";
-        assert_eq!(picture, expected, "\n{picture}");
+        assert_eq!(format!("\n{picture}"), expected);
     }
 
     #[test]
