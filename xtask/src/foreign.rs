@@ -24,14 +24,18 @@ const STARTS: Duration = Duration::from_secs(30);
 /// An address to name where none is asked.
 const NOWHERE: &str = "http://127.0.0.1:9";
 /// Rows that say how the machine keeps up: while instances are killed and replaced, with a browser, within 100 ms, under
-/// load, before an answer is old.
-const MEASURED: [&str; 10] = [
+/// load, before an answer is old, before lines are found and a kill is shown.
+const MEASURED: [&str; 14] = [
     "perf.frontend",
     "perf.api-latency",
     "perf.cpu",
     "perf.memory",
     "edge.cdn",
     "mon.health-checks",
+    "mon.logging",
+    "mon.metric.api-latency",
+    "mon.metric.stability",
+    "mon.dashboard.health",
     "edge.load-balancer",
     "test.failover",
     "deploy.rolling",

@@ -95,7 +95,8 @@ impl Probe for InstanceKilled {
             let of = counted.iter().filter(|series| series.labels.get("service") == Some(&victim.service));
             of.map(|series| series.value).reduce(f64::max)
         };
-        let restarts_before = restarts().await;
+        // An app that has just begun has not been written down yet.
+        let restarts_before = until(world.patience(WRITTEN), restarts).await;
         let pace = Pace { rate: RATE, run: world.patience(RUN), enough: Rc::default(), paths };
         let load = pace.run(Rc::clone(&world), session);
         let kill = async {
