@@ -25,7 +25,7 @@ const STARTS: Duration = Duration::from_secs(30);
 const NOWHERE: &str = "http://127.0.0.1:9";
 /// Rows that say how the machine keeps up: while instances are killed and replaced, with a browser, within 100 ms, under
 /// load, before an answer is old, before lines are found and a kill is shown.
-const MEASURED: [&str; 14] = [
+const MEASURED: [&str; 20] = [
     "perf.frontend",
     "perf.api-latency",
     "perf.cpu",
@@ -36,10 +36,16 @@ const MEASURED: [&str; 14] = [
     "mon.metric.api-latency",
     "mon.metric.stability",
     "mon.dashboard.health",
+    "mon.dashboard.app-performance",
+    "mon.dashboard.security",
     "edge.load-balancer",
     "test.failover",
     "deploy.rolling",
     "deploy.blue-green",
+    "mon.dashboards",
+    "mon.log-rotation",
+    "mon.metrics",
+    "mon.tracing",
 ];
 
 /// Sets up what it needs first.
@@ -222,9 +228,11 @@ fn write_snapshot(out: &mut String, report: &Value) -> std::fmt::Result {
     )?;
     writeln!(out, "| Category | Score |\n|---|---|")?;
     for line in list(&report["score"], "categories") {
-        writeln!(out, "| {} | {}/10 |", text(&line["category"]), line["score"])?;
+        // What is measured counts there for most, and so it does in the total.
+        let score = if line["category"] == "monitoring" { "#".into() } else { line["score"].to_string() };
+        writeln!(out, "| {} | {score}/10 |", text(&line["category"]))?;
     }
-    writeln!(out, "| total | {}/80 |", report["score"]["total"])?;
+    writeln!(out, "| total | #/80 |")?;
     for standing in ["failing", "partial", "proven"] {
         // What klar says of its own sums, and what is made of other rows, says nothing of the app.
         let wanted = |row: &&Value| {

@@ -108,6 +108,8 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> SeeError {
 pub(crate) struct Shared {
     folder: PathBuf,
     apps: PathBuf,
+    /// When all was written down last, in milliseconds since 1970; 0: not yet.
+    recorded_ms: std::sync::atomic::AtomicI64,
     store: Arc<Store>,
     rows: rows::Rows,
     state: Mutex<State>,
@@ -220,6 +222,7 @@ pub fn run(
     let shared = Arc::new(Shared {
         folder: options.folder.clone(),
         apps: options.apps.clone(),
+        recorded_ms: 0.into(),
         store: Arc::new(store),
         rows,
         state: Mutex::default(),
@@ -352,6 +355,7 @@ fn record_for_ever(
         if let Err(error) = told_recorder.record(&shared.store, counted.into_iter(), time_ms) {
             trouble = Some(error.to_string());
         }
+        shared.recorded_ms.store(time_ms, std::sync::atomic::Ordering::Relaxed);
         if let Err(error) = shared.state().write_routes(&shared.folder) {
             trouble = Some(format!("the routes that were learnt cannot be written down: {error}"));
         }

@@ -263,7 +263,8 @@ fn with_variables(query: &str, app: &str, env: &str, range_ms: i64, window_ms: i
 pub fn fill(shared: &Shared, board: &Board, key: &AppKey, to_ms: i64, range_ms: i64) -> Filled {
     let every_ms = EVERY.as_millis() as i64;
     // Up to when all was written down last: what was counted until then is not estimated.
-    let to_ms = to_ms.div_euclid(every_ms) * every_ms;
+    let recorded_ms = shared.recorded_ms.load(std::sync::atomic::Ordering::Relaxed);
+    let to_ms = if recorded_ms > 0 { recorded_ms.min(to_ms) } else { to_ms };
     let step_ms = (range_ms / POINTS).max(every_ms);
     let from_ms = to_ms - range_ms;
     let span = Span { from_ms, to_ms, step_ms };
