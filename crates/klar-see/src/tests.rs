@@ -4,6 +4,7 @@ mod agents;
 mod bulk;
 mod doors;
 mod loki;
+mod soak;
 mod stores;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
-//! What ingest, memory, disk and reading cost: 5,000 series, six hours, a sample each 15 seconds.
+//! What ingest, memory, disk, reading and opening again cost: a sample each 15 seconds.
 //!
-//! `cargo run --release -p klar-tsdb --example ingest [FOLDER]`
+//! `cargo run --release -p klar-tsdb --example ingest [FOLDER [SERIES [HOURS]]]`: 5000 and 6 where nothing is said.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -8,8 +8,6 @@ use std::time::Instant;
 use klar_tsdb::{Labels, Matcher, Op, Sample, Settings, Store, Unpacker};
 use nix::sys::resource::{UsageWho, getrusage};
 
-const SERIES: usize = 5000;
-const ROUNDS: i64 = 1440;
 const START_MS: i64 = 1_700_006_400_000;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -27,8 +25,10 @@ fn memory(field: &str) -> Outcome<f64> {
 }
 
 fn main() -> Outcome {
-    let folder =
-        std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("klar-tsdb-ingest"), PathBuf::from);
+    let args: Vec<String> = std::env::args().collect();
+    let folder = args.get(1).map_or_else(|| std::env::temp_dir().join("klar-tsdb-ingest"), PathBuf::from);
+    let series: usize = args.get(2).map_or(Ok(5000), |series| series.parse())?;
+    let rounds = 240 * args.get(3).map_or(Ok(6), |hours| hours.parse::<i64>())?;
     let _ = std::fs::remove_dir_all(&folder);
     let settings = Settings {
         sync_every: std::env::var("SYNC_MS")
@@ -40,7 +40,7 @@ fn main() -> Outcome {
     let (store, _) = Store::open(&folder, settings.clone())?;
     let mut random = fastrand::Rng::with_seed(1);
     let mut labels = Vec::new();
-    for number in 0..SERIES {
+    for number in 0..series {
         let (job, route, pod) = (number % 5, number % 50, number / 50);
         labels.push(Labels::new([
             ("__name__", "http_requests_total"),
@@ -52,20 +52,20 @@ fn main() -> Outcome {
             ("zone", ["a", "b", "c"][pod % 3]),
         ])?);
     }
-    let mut values: Vec<f64> = (0..SERIES).map(|_| f64::from(random.u16(..))).collect();
+    let mut values: Vec<f64> = (0..series).map(|_| f64::from(random.u16(..))).collect();
     let since = Instant::now();
     let references = labels.iter().map(|labels| store.series(labels)).collect::<Result<Vec<_>, _>>()?;
-    println!("{SERIES} series new: {:.1} ms", since.elapsed().as_secs_f64() * 1e3);
+    println!("{series} series new: {:.1} ms", since.elapsed().as_secs_f64() * 1e3);
     let since = Instant::now();
     for one in &labels {
         store.series(one)?;
     }
-    println!("asked again: {:.0} ns each", since.elapsed().as_secs_f64() * 1e9 / SERIES as f64);
+    println!("asked again: {:.0} ns each", since.elapsed().as_secs_f64() * 1e9 / series as f64);
     println!("before: RSS {:.1} MB", memory("VmRSS")?);
 
     let (mut spent, mut wall, mut kept_up) = (0.0, 0.0, 0.0);
-    let mut samples = Vec::with_capacity(SERIES);
-    for round in 0..ROUNDS {
+    let mut samples = Vec::with_capacity(series);
+    for round in 0..rounds {
         let time_ms = START_MS + round * 15_000;
         samples.clear();
         for (number, (reference, value)) in references.iter().zip(&mut values).enumerate() {
@@ -86,9 +86,9 @@ fn main() -> Outcome {
         }
         spent += cpu()? - before;
         wall += since.elapsed().as_secs_f64();
-        if round == 479 {
+        if round == rounds / 3 - 1 {
             let statistics = store.statistics();
-            println!("log: {:.2} B/sample", statistics.wal_bytes as f64 / (480.0 * SERIES as f64));
+            println!("log: {:.2} B/sample", statistics.wal_bytes as f64 / ((rounds / 3) as f64 * series as f64));
         }
         if round % 40 == 0 {
             let before = cpu()?;
@@ -96,7 +96,7 @@ fn main() -> Outcome {
             kept_up += cpu()? - before;
         }
     }
-    let total = SERIES as f64 * ROUNDS as f64;
+    let total = series as f64 * rounds as f64;
     println!("ingest: {:.0} samples/s per CPU second ({spent:.2} s CPU, {wall:.2} s wall)", total / spent);
     println!("  with blocks cut meanwhile: {:.0} samples/s per CPU second", total / (spent + kept_up));
     println!("RSS {:.1} MB, peak {:.1} MB; {:?}", memory("VmRSS")?, memory("VmHWM")?, store.statistics());

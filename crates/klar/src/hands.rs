@@ -37,6 +37,19 @@ impl Hands {
         Self { client: Client::new(layout), layout: layout.clone(), key, rig }
     }
 
+    /// What klar has told the app's processes under a name of their environment.
+    async fn told(&self, name: &str) -> Result<Option<String>, String> {
+        let instances = self.instances().await?;
+        let told = instances.iter().find_map(|instance| {
+            let all = std::fs::read(format!("/proc/{}/environ", instance.pid?)).ok()?;
+            let found = all
+                .split(|byte| *byte == 0)
+                .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec));
+            found.map(|value| String::from_utf8_lossy(&value).into_owned())
+        });
+        Ok(told)
+    }
+
     /// Runs a klar command in the rig without standing in the way of the checks; gives whether it succeeded.
     async fn in_rig(&self, verb: &[&str]) -> Result<bool, String> {
         let rig = self.rig.as_ref().ok_or("this is done in a rig only")?;
@@ -192,19 +205,10 @@ impl Klar for Hands {
 
     fn tell<'a>(&'a self, path: &'a str, body: &'a serde_json::Value) -> Doing<'a, u16> {
         Box::pin(async move {
-            // What klar has told the app's processes, and nobody else.
-            let instances = self.instances().await?;
-            let environ = instances.iter().filter_map(|instance| {
-                let all = std::fs::read(format!("/proc/{}/environ", instance.pid?)).ok()?;
-                let of = |name: &str| {
-                    let found =
-                        all.split(|byte| *byte == 0).find_map(|pair| pair.strip_prefix(name.as_bytes()));
-                    found.map(|value| String::from_utf8_lossy(value).into_owned())
-                };
-                Some((of("OTEL_EXPORTER_OTLP_ENDPOINT=")?, of("OTEL_EXPORTER_OTLP_HEADERS=")?))
-            });
+            let endpoint = self.told("OTEL_EXPORTER_OTLP_ENDPOINT").await?;
+            let headers = self.told("OTEL_EXPORTER_OTLP_HEADERS").await?;
             let (endpoint, headers) =
-                environ.into_iter().next().ok_or("no process of the app knows where to send OTLP")?;
+                endpoint.zip(headers).ok_or("no process of the app knows where to send OTLP")?;
             let address = endpoint.strip_prefix("http://").unwrap_or(&endpoint);
             let address: std::net::SocketAddr =
                 address.parse().map_err(|_| format!("{endpoint} is not klar"))?;
@@ -216,6 +220,16 @@ impl Klar for Hands {
                 .with("authorization", authorization);
             let answer = Asker::new(origin).at(address).ask(ask).await;
             answer.map(|answer| answer.status.as_u16()).map_err(|why| why.to_string())
+        })
+    }
+
+    fn count<'a>(&'a self, lines: &'a str) -> Doing<'a, bool> {
+        Box::pin(async move {
+            let Some(port) = self.told("STATSD_PORT").await? else { return Ok(false) };
+            let port: u16 = port.parse().map_err(|_| format!("STATSD_PORT is {port}"))?;
+            let sent = std::net::UdpSocket::bind("127.0.0.1:0")
+                .and_then(|socket| socket.send_to(lines.as_bytes(), ("127.0.0.1", port)));
+            sent.map(|_| true).map_err(|why| format!("port {port} for StatsD: {why}"))
         })
     }
 

@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
 use super::App;
+use super::telemetry::Telemetry;
 use crate::world::usage::Usage;
 use crate::world::{Doing, Instance, Klar, Measured, Output};
 
@@ -101,7 +102,10 @@ impl Klar for Hands {
     }
 
     fn measured<'a>(&'a self, metric: &'a str) -> Doing<'a, Vec<Measured>> {
-        done(self.0.state.telemetry.measured(&self.0, metric))
+        Box::pin(async move {
+            let asked = Telemetry::activity(&self.0, metric).await;
+            Ok(asked.unwrap_or_else(|| self.0.state.telemetry.measured(&self.0, metric)))
+        })
     }
 
     fn kept<'a>(
@@ -121,7 +125,12 @@ impl Klar for Hands {
     }
 
     fn tell<'a>(&'a self, _: &'a str, body: &'a serde_json::Value) -> Doing<'a, u16> {
-        done(if self.0.has("refuses-otlp") { 404 } else { self.0.state.telemetry.take(body) })
+        done(if self.0.has("refuses-otlp") { 404 } else { self.0.state.telemetry.take(&self.0, body) })
+    }
+
+    fn count<'a>(&'a self, lines: &'a str) -> Doing<'a, bool> {
+        self.0.state.telemetry.count(&self.0, lines);
+        done(true)
     }
 
     fn dashboard<'a>(&'a self, name: &'a str, form: &'a str) -> Doing<'a, (u16, String)> {

@@ -20,6 +20,8 @@ pub(super) struct Telemetry {
     rows: RefCell<Vec<Value>>,
     /// Spans that were sent, with their traces.
     sent: RefCell<Vec<(String, String)>>,
+    /// The app's own numbers: names, bounds of buckets, and values.
+    own: RefCell<Vec<(String, Option<String>, f64)>>,
     /// Of each path: how many by status, and how many in each bucket.
     routes: RefCell<BTreeMap<String, Route>>,
 }
@@ -95,12 +97,67 @@ impl Telemetry {
         self.rows.borrow().iter().enumerate().rev().filter(is_kept).map(|(_, row)| row.clone()).collect()
     }
 
-    /// Takes in spans in OTLP's JSON.
-    pub(super) fn take(&self, body: &Value) -> u16 {
+    /// Takes in spans or metrics in OTLP's JSON.
+    pub(super) fn take(&self, app: &App, body: &Value) -> u16 {
+        let metrics = body["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array();
+        metrics.into_iter().flatten().for_each(|metric| self.take_metric(app, metric));
         let spans = body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().into_iter().flatten();
         let id = |span: &Value, name: &str| span[name].as_str().unwrap_or_default().to_owned();
         self.sent.borrow_mut().extend(spans.map(|span| (id(span, "traceId"), id(span, "spanId"))));
         200
+    }
+
+    fn take_metric(&self, app: &App, metric: &Value) {
+        let name = metric["name"].as_str().unwrap_or_default();
+        let mut own = self.own.borrow_mut();
+        let mut set = |name: String, bound: Option<String>, value: f64, keeps: bool| match own
+            .iter_mut()
+            .find(|(known, at, _)| *known == name && *at == bound)
+        {
+            Some(_) if keeps => {}
+            Some((.., old)) => *old = value,
+            None => own.push((name, bound, value)),
+        };
+        let point = |kind: &str| metric[kind]["dataPoints"][0].clone();
+        let value = |kind: &str| point(kind)["asDouble"].as_f64();
+        if let Some(value) = value("sum") {
+            let times = if app.has("counts-own-twice") { 2.0 } else { 1.0 };
+            set(format!("{name}_total"), None, value * times, false);
+        }
+        if let Some(value) = value("gauge") {
+            set(name.to_owned(), None, value, app.has("old-gauges"));
+        }
+        let histogram = point("histogram");
+        let counts = histogram["bucketCounts"].as_array().into_iter().flatten();
+        let counts = counts.filter_map(|count| count.as_str()?.parse::<f64>().ok());
+        let mut up_to = 0.0;
+        for (number, count) in counts.enumerate() {
+            up_to += count;
+            let bound = histogram["explicitBounds"][number].as_f64();
+            let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
+            set(format!("{name}_bucket"), Some(bound), up_to, false);
+        }
+        if let Some(sum) = histogram["sum"].as_f64() {
+            set(format!("{name}_sum"), None, sum, false);
+            set(format!("{name}_count"), None, up_to, false);
+        }
+    }
+
+    /// Takes in lines of StatsD.
+    pub(super) fn count(&self, app: &App, lines: &str) {
+        let mut own = self.own.borrow_mut();
+        for (name, value, kind) in lines.lines().filter_map(|line| {
+            let (name, rest) = line.split_once(':')?;
+            let (value, kind) = rest.split_once('|')?;
+            Some((name, value.parse::<f64>().ok()?, kind))
+        }) {
+            let adds = kind == "c" && !app.has("mishears-statsd");
+            match own.iter_mut().find(|(known, ..)| known == name) {
+                Some((.., old)) if adds => *old += value,
+                Some((.., old)) => *old = value,
+                None => own.push((name.to_owned(), None, value)),
+            }
+        }
     }
 
     /// A request, the app's span under the edge's, and that of a statement under the app's; or what was sent.
@@ -217,8 +274,45 @@ impl Telemetry {
             }
             "klar_instance_start_time_seconds" if app.has("unknown-uptime") => Vec::new(),
             name if name.starts_with("pg_") && app.has("deaf-to-stores") => Vec::new(),
+            "pg_stat_database_active_time_seconds_total" if app.has("blind-to-latency") => Vec::new(),
             name if name.starts_with("node_") && app.has("blind-telemetry") => Vec::new(),
+            name if name.starts_with("klar_check_") => {
+                let own = self.own.borrow();
+                let is_lost = |bound: &Option<String>| bound.is_some() && app.has("no-histograms");
+                let of = own.iter().filter(|(known, bound, _)| known == name && !is_lost(bound));
+                of.map(|(_, bound, value)| match bound {
+                    Some(bound) => series(&[("le", bound)], *value),
+                    None => series(&[], *value),
+                })
+                .collect()
+            }
             _ => vec![series(&[], 1.0)],
         }
+    }
+
+    /// What telemetry says of the activity of the foil's database, which is asked for it.
+    pub(super) async fn activity(app: &App, metric: &str) -> Option<Vec<Measured>> {
+        let value = match metric {
+            "pg_stat_activity_count" if app.has("counts-no-connections") => "0",
+            "pg_stat_activity_count" => "count(pid)",
+            "pg_stat_activity_max_tx_duration" if app.has("sees-no-slow-statements") => "0",
+            "pg_stat_activity_max_tx_duration" => "coalesce(max(extract(epoch from now() - xact_start)), 0)",
+            _ => return None,
+        };
+        let sql = format!(
+            "with others as (select * from pg_stat_activity \
+               where datname = current_database() and pid <> pg_backend_pid()) \
+             select state, ({value})::float8 \
+             from unnest(array['active', 'idle', 'idle in transaction']) as states (state) \
+             left join others using (state) group by state"
+        );
+        let rows = app.state.database.get()?.query(&sql, &[]).await.ok()?;
+        let at_unix_ms = now_ms();
+        let series = rows.iter().map(|row| Measured {
+            labels: [("state".to_owned(), row.get(0))].into(),
+            value: row.get(1),
+            at_unix_ms,
+        });
+        Some(series.collect())
     }
 }

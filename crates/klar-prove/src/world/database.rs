@@ -138,6 +138,24 @@ impl Database {
         made.map_err(|why| refused(&with_cause(&why)))
     }
 
+    /// Has a statement run for so long, or until `meanwhile` is over, which it gives.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub async fn busy<T>(&self, seconds: u32, meanwhile: impl Future<Output = T>) -> Result<T, Unable> {
+        self.run("SET statement_timeout = 0").await?;
+        let sleep = format!("SELECT pg_sleep({seconds})");
+        let found = tokio::select! {
+            slept = self.client.batch_execute(&sleep) => {
+                return Err(slept.map_or_else(|why| refused(&with_cause(&why)), |()| late()));
+            }
+            found = meanwhile => found,
+        };
+        // Who does not hear of it ends by itself.
+        let _ = tokio::time::timeout(CONNECT, self.client.cancel_token().cancel_query(NoTls)).await;
+        Ok(found)
+    }
+
     /// Says something that has no answer.
     ///
     /// # Errors

@@ -179,6 +179,8 @@ pub trait Klar {
     fn trace<'a>(&'a self, id: &'a str) -> Doing<'a, serde_json::Value>;
     /// Says something to telemetry as a process of the app would, in OTLP's JSON; gives the status of the answer.
     fn tell<'a>(&'a self, path: &'a str, body: &'a serde_json::Value) -> Doing<'a, u16>;
+    /// Counts something as a process of the app would, in lines of StatsD; `false` where the app has no port for that.
+    fn count<'a>(&'a self, lines: &'a str) -> Doing<'a, bool>;
     /// Says lines in place of an instance, at its output or where it says its errors: each piece at once.
     fn say<'a>(&'a self, instance: &'a Instance, is_error: bool, pieces: Vec<String>) -> Doing<'a, ()>;
     /// The files that have what an instance said.

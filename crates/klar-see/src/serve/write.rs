@@ -4,6 +4,7 @@
 //! What is answered with 204 is on disk. 400 says that sending it again is of no use, 5xx that it may be.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use http::StatusCode;
 use http::request::Parts;
@@ -20,8 +21,73 @@ const UNPACKED_MAX: usize = 64 << 20;
 /// Sets of labels that are known by their bytes; from there on it begins anew.
 const KNOWN_MAX: usize = 500_000;
 
-/// Senders say the same labels again and again, in the same bytes.
-pub(crate) type Known = HashMap<Option<AppKey>, HashMap<Box<[u8]>, SeriesRef>>;
+/// The first byte of a label in a series: field 1, which has a length.
+const LABEL: u8 = 1 << 3 | 2;
+
+/// By who sends.
+pub(crate) type Known = HashMap<Option<AppKey>, Series>;
+
+/// Senders say the same labels again and again, in the same bytes and mostly in the same order: what followed last time
+/// is looked at before it is looked for.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    places: HashMap<Arc<[u8]>, usize>,
+    all: Vec<One>,
+    last: usize,
+}
+
+#[derive(Debug)]
+struct One {
+    labels: Arc<[u8]>,
+    reference: SeriesRef,
+    /// What came after it.
+    next: usize,
+}
+
+impl Series {
+    /// The one that a series of the wire begins with, and how many bytes its labels are.
+    fn find(&mut self, series: &[u8]) -> Result<Result<(SeriesRef, usize), usize>, Malformed> {
+        let next = self.all.get(self.last).map_or(0, |last| last.next);
+        if let Some(guess) = self.all.get(next)
+            && let Some(rest) = series.strip_prefix(&*guess.labels)
+            // No more labels follow.
+            && rest.first() != Some(&LABEL)
+        {
+            self.last = next;
+            return Ok(Ok((guess.reference, guess.labels.len())));
+        }
+        let length = labels_length(series)?;
+        let place = series.get(..length).and_then(|labels| self.places.get(labels));
+        Ok(match place.and_then(|place| Some((*place, self.all.get(*place)?.reference))) {
+            Some((place, reference)) => {
+                self.follow(place);
+                Ok((reference, length))
+            }
+            None => Err(length),
+        })
+    }
+
+    fn follow(&mut self, place: usize) {
+        if let Some(last) = self.all.get_mut(self.last) {
+            last.next = place;
+        }
+        self.last = place;
+    }
+
+    fn keep(&mut self, labels: &[u8], reference: SeriesRef) {
+        if let Some(one) = self.places.get(labels).and_then(|place| self.all.get_mut(*place)) {
+            one.reference = reference;
+            return;
+        }
+        if self.all.len() >= KNOWN_MAX {
+            *self = Self::default();
+        }
+        let (labels, place) = (Arc::<[u8]>::from(labels), self.all.len());
+        self.places.insert(labels.clone(), place);
+        self.all.push(One { labels, reference, next: 0 });
+        self.follow(place);
+    }
+}
 
 /// Takes in what was sent.
 pub(super) fn remote_write(shared: &Shared, who: &Who, head: &Parts, body: &[u8]) -> Answer {
@@ -88,32 +154,31 @@ fn take_in(shared: &Shared, app: Option<AppKey>, body: &[u8]) -> Result<Vec<Stri
     {
         let mut all = crate::lock(&shared.known);
         let known = all.entry(app.clone()).or_default();
-        if known.len() > KNOWN_MAX {
-            known.clear();
-        }
         let mut request = Message::new(body);
         while let Some((number, field)) = request.field()? {
             if number != 1 {
                 continue;
             }
             let series = field.bytes();
-            let labels = labels_length(series)?;
-            let Some((raw, samples)) = series.split_at_checked(labels) else { continue };
-            let reference = match known.get(raw) {
-                Some(reference) => *reference,
-                None => match new_series(shared, app.as_ref(), raw)? {
-                    Ok(reference) => {
-                        known.insert(raw.into(), reference);
-                        reference
-                    }
-                    Err(why) => {
-                        if refused.len() < 10 {
-                            refused.push(why);
+            let (reference, labels) = match known.find(series)? {
+                Ok(found) => found,
+                Err(length) => {
+                    let Some(raw) = series.get(..length) else { continue };
+                    match new_series(shared, app.as_ref(), raw)? {
+                        Ok(reference) => {
+                            known.keep(raw, reference);
+                            (reference, length)
                         }
-                        continue;
+                        Err(why) => {
+                            if refused.len() < 10 {
+                                refused.push(why);
+                            }
+                            continue;
+                        }
                     }
-                },
+                }
             };
+            let Some((raw, samples)) = series.split_at_checked(labels) else { continue };
             let begin = raw.as_ptr() as usize - body.as_ptr() as usize;
             let mut message = Message::new(samples);
             while let Some((number, field)) = message.field()? {
@@ -135,7 +200,7 @@ fn take_in(shared: &Shared, app: Option<AppKey>, body: &[u8]) -> Result<Vec<Stri
             && let Some(raw) = body.get(*from..*to)
             && let Ok(reference) = new_series(shared, app.as_ref(), raw)?
         {
-            crate::lock(&shared.known).entry(app.clone()).or_default().insert(raw.into(), reference);
+            crate::lock(&shared.known).entry(app.clone()).or_default().keep(raw, reference);
             again.push((reference, *sample));
         }
     }

@@ -14,6 +14,7 @@ pub mod local_start;
 pub mod log_lines;
 pub mod logs;
 pub mod metrics;
+pub mod own_metrics;
 pub mod pace;
 mod promises;
 pub mod releases;
