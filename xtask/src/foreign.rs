@@ -25,7 +25,7 @@ const STARTS: Duration = Duration::from_secs(30);
 const NOWHERE: &str = "http://127.0.0.1:9";
 /// Rows that say how the machine keeps up: while instances are killed and replaced, with a browser, within 100 ms, under
 /// load, before an answer is old, before lines are found and a kill is shown.
-const MEASURED: [&str; 20] = [
+const MEASURED: [&str; 21] = [
     "perf.frontend",
     "perf.api-latency",
     "perf.cpu",
@@ -46,6 +46,7 @@ const MEASURED: [&str; 20] = [
     "mon.log-rotation",
     "mon.metrics",
     "mon.tracing",
+    "mon.custom-metrics",
 ];
 
 /// Sets up what it needs first.

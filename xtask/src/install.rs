@@ -76,6 +76,9 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
             packages: &["python3-statsd"],
         });
     }
+    if tests && !has("faketime") {
+        missing.push(Missing { what: "clocks that go wrong (package faketime)", packages: &["faketime"] });
+    }
     let packages: Vec<&str> = missing.iter().flat_map(|missing| missing.packages.iter().copied()).collect();
     let is_root = nix::unistd::geteuid().is_root();
     if !missing.is_empty() {

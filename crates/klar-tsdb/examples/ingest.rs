@@ -88,7 +88,10 @@ fn main() -> Outcome {
         wall += since.elapsed().as_secs_f64();
         if round == rounds / 3 - 1 {
             let statistics = store.statistics();
-            println!("log: {:.2} B/sample", statistics.wal_bytes as f64 / ((rounds / 3) as f64 * series as f64));
+            println!(
+                "log: {:.2} B/sample",
+                statistics.wal_bytes as f64 / ((rounds / 3) as f64 * series as f64)
+            );
         }
         if round % 40 == 0 {
             let before = cpu()?;

@@ -1,7 +1,7 @@
 //! All of telemetry as a process, killed at any moment while others send: what it acknowledged is there, and nothing is
 //! there twice. Meanwhile tails of its logs are torn, its disk is full, and its clock goes wrong.
 //!
-//! `KLAR_CRASH_ROUNDS` kills, 8 where it says nothing. A small file system takes root, a wrong clock the package
+//! `KLAR_CRASH_ROUNDS` kills, 8 where it says nothing; `KLAR_CRASH_SEED` chooses what is random of them. A small file system takes root, a wrong clock the package
 //! `faketime`; without them those rounds are like the others, and it says so.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -248,7 +248,8 @@ fn what_was_acknowledged_outlives_kills_torn_tails_full_disks_and_wrong_clocks()
             println!("partly skipped: {what}");
         }
     }
-    let seed = fastrand::u64(..);
+    let seed = std::env::var("KLAR_CRASH_SEED").ok().and_then(|said| said.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     fastrand::seed(seed);
     println!("seed {seed}");
     let ballast = state.join("ballast");
