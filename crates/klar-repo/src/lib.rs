@@ -1,0 +1,42 @@
+//! A repository of backups in restic's format (version 2), over any storage.
+//!
+//! Files come in as readers with a path and metadata; they are cut into pieces, each is stored once, sealed with
+//! AES-256-CTR and Poly1305-AES, and a snapshot names the tree they make. Any `restic` from 0.14 on can check and
+//! restore what is written here without klar. Source: restic's design document (`doc/design.rst` of
+//! github.com/restic/restic).
+//!
+//! ```text
+//! Storage ◄── Repository ─┬─► Backup ── finish ─► Stored (snapshot)
+//!  Folder                 ├─► Reader ─► restore
+//!  Memory                 └─► seal, unseal: small objects beside restic's
+//! ```
+//!
+//! **Invariant:** it knows nothing of klar, PostgreSQL or schedules. It has no runtime: `std::io`, and calls that wait.
+//! **Invariant:** a snapshot is written last, and only when every file that was begun was read to its end.
+//! **Invariant:** no byte leaves a repository that was not compared with the id it was asked for by.
+//! **Invariant:** nothing is ever deleted here. There are no locks yet: nobody may prune beside a backup.
+
+mod backup;
+mod crypto;
+mod error;
+mod id;
+mod index;
+mod keys;
+mod polynomial;
+mod read;
+mod repository;
+mod snapshot;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use backup::{Backup, BackupOptions, FileRead, Stored};
+pub use error::{BackupError, KeyError, OpenError, ReadError, RestoreError, SealError};
+pub use id::{Id, NotAnId};
+pub use keys::KeyInfo;
+pub use read::{Reader, Restored};
+pub use repository::Repository;
+pub use snapshot::Snapshot;
+pub use storage::{Fault, Folder, Kind, Memory, OBJECT_MAX, Object, Storage, StorageError};
+pub use tree::Metadata;

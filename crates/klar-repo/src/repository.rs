@@ -1,0 +1,219 @@
+//! The repository: what it is, and the way to everything else.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::{MasterKey, random};
+use crate::{
+    Backup, BackupError, BackupOptions, Id, KeyError, KeyInfo, Kind, Object, OpenError, ReadError, Reader,
+    SealError, Snapshot, Storage, StorageError, keys, polynomial,
+};
+
+/// An open repository. Cheap to clone; all clones are the same one.
+#[derive(Clone)]
+pub struct Repository(Arc<Inner>);
+
+struct Inner {
+    storage: Arc<dyn Storage>,
+    master: MasterKey,
+    /// The key that it was opened with.
+    key: Id,
+    id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Config {
+    version: u64,
+    id: String,
+    chunker_polynomial: String,
+}
+
+/// What a JSON object may unpack to, in bytes.
+const JSON_MAX: usize = 256 << 20;
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Repository({} at {})", self.0.id, self.0.storage.place())
+    }
+}
+
+impl Repository {
+    /// Makes one where there is none, with a first key. `label` says whose password it is.
+    ///
+    /// # Errors
+    /// [`OpenError::Taken`] where there is one.
+    pub fn create(storage: Arc<dyn Storage>, password: &str, label: &str) -> Result<Repository, OpenError> {
+        match storage.read(&Object::Config) {
+            Ok(_) => return Err(OpenError::Taken(storage.place())),
+            Err(error) if error.is_gone() => {}
+            Err(error) => return Err(error.into()),
+        }
+        let random_failed = |_| OpenError::Key(KeyError::Random);
+        let master = MasterKey::new().map_err(random_failed)?;
+        let config = Config {
+            version: 2,
+            id: Id::from(random().map_err(random_failed)?).to_string(),
+            chunker_polynomial: format!("{:x}", polynomial::random_irreducible().map_err(random_failed)?),
+        };
+        // Texts and numbers can be written as JSON.
+        let sealed = master.seal(&serde_json::to_vec(&config).unwrap_or_default()).map_err(random_failed)?;
+        // The key first: a repository that nobody can open is none.
+        let key = keys::add(&*storage, &master, password, label)?;
+        storage.write(&Object::Config, &sealed)?;
+        Ok(Repository(Arc::new(Inner { storage, master, key, id: config.id })))
+    }
+
+    /// Opens one. Takes about 0.1 s and 32 MiB for each key that is tried: scrypt is meant to be slow.
+    ///
+    /// # Errors
+    /// [`OpenError::Missing`], [`OpenError::Password`], [`OpenError::Version`].
+    pub fn open(storage: Arc<dyn Storage>, password: &str) -> Result<Repository, OpenError> {
+        let place = storage.place();
+        let sealed = match storage.read(&Object::Config) {
+            Err(error) if error.is_gone() => return Err(OpenError::Missing(place)),
+            sealed => sealed?,
+        };
+        let (key, master) = keys::open(&*storage, password)?;
+        let damaged = |why: String| ReadError::Damaged { object: Object::Config, why };
+        let plain = master.open(&sealed).ok_or_else(|| damaged("it does not open with the key".into()))?;
+        let config: Config = serde_json::from_slice(&plain).map_err(|why| damaged(why.to_string()))?;
+        if config.version != 2 {
+            return Err(OpenError::Version { place, version: config.version });
+        }
+        Ok(Repository(Arc::new(Inner { storage, master, key, id: config.id })))
+    }
+
+    /// Where it is kept.
+    #[must_use]
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.0.storage
+    }
+
+    /// What tells it from all others: 64 hexadecimal digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// All keys, the oldest first.
+    ///
+    /// # Errors
+    /// The storage.
+    pub fn keys(&self) -> Result<Vec<KeyInfo>, ReadError> {
+        keys::list(self.storage(), self.0.key)
+    }
+
+    /// Adds a password.
+    ///
+    /// # Errors
+    /// The storage, or a password that is empty.
+    pub fn add_key(&self, password: &str, label: &str) -> Result<Id, KeyError> {
+        keys::add(self.storage(), &self.0.master, password, label)
+    }
+
+    /// All snapshots, the oldest first.
+    ///
+    /// # Errors
+    /// Where one cannot be read.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>, ReadError> {
+        let mut snapshots = Vec::new();
+        for (id, _) in self.storage().list(Kind::Snapshot)? {
+            let found: Snapshot = self.json(&Object::Stored(Kind::Snapshot, id))?;
+            snapshots.push(Snapshot { id, ..found });
+        }
+        snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
+        Ok(snapshots)
+    }
+
+    /// Begins a backup: reads the index, so that nothing is stored twice.
+    ///
+    /// # Errors
+    /// An index that cannot be read; a size of pieces that cannot be.
+    pub fn backup(&self, options: BackupOptions) -> Result<Backup, BackupError> {
+        Backup::begin(self, options)
+    }
+
+    /// Begins to read: sees what is there now.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub fn reader(&self) -> Result<Reader, ReadError> {
+        Reader::new(self)
+    }
+
+    /// Seals a small object for the name it will be stored under: under another name it does not open.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn seal(&self, name: &str, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+        let plain = [Id::of(name.as_bytes()).as_bytes(), bytes].concat();
+        self.seal_bytes(&plain).map_err(|why| SealError::System(why.to_owned()))
+    }
+
+    /// Opens what [`Repository::seal`] gave.
+    ///
+    /// # Errors
+    /// [`SealError::Damaged`].
+    pub fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let plain = self.open_bytes(sealed);
+        let bytes = plain.as_deref().and_then(|plain| plain.strip_prefix(Id::of(name.as_bytes()).as_bytes()));
+        bytes.map(<[u8]>::to_vec).ok_or_else(|| SealError::Damaged(name.to_owned()))
+    }
+
+    pub(crate) fn seal_bytes(&self, plain: &[u8]) -> Result<Vec<u8>, &'static str> {
+        self.0.master.seal(plain).map_err(|_| "the system gave no random bytes")
+    }
+
+    pub(crate) fn open_bytes(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.0.master.open(sealed)
+    }
+
+    /// One of restic's objects in JSON, whose name is the digest of its bytes.
+    pub(crate) fn json<T: DeserializeOwned>(&self, object: &Object) -> Result<T, ReadError> {
+        let damaged = |why: &str| ReadError::Damaged { object: object.clone(), why: why.to_owned() };
+        let sealed = self.storage().read(object)?;
+        if let Object::Stored(_, id) = object
+            && Id::of(&sealed) != *id
+        {
+            return Err(damaged("its bytes are not those that its name is of"));
+        }
+        let plain = self.open_bytes(&sealed).ok_or_else(|| damaged("it does not open with the key"))?;
+        // Version 2: a byte that says how it is packed, unless it is JSON as it is.
+        let json = match plain.split_first() {
+            Some((2, packed)) => {
+                zstd::bulk::decompress(packed, JSON_MAX).map_err(|why| damaged(&why.to_string()))?
+            }
+            _ => plain,
+        };
+        serde_json::from_slice(&json).map_err(|why| damaged(&why.to_string()))
+    }
+
+    /// Writes one, and gives its name.
+    pub(crate) fn put_json<T: Serialize>(&self, kind: Kind, value: &T) -> Result<Id, PutError> {
+        let json = serde_json::to_vec(value).map_err(|why| PutError::System(why.to_string()))?;
+        let packed = zstd::bulk::compress(&json, 3).map_err(|why| PutError::System(why.to_string()))?;
+        let sealed =
+            self.seal_bytes(&[&[2], &*packed].concat()).map_err(|why| PutError::System(why.into()))?;
+        let id = Id::of(&sealed);
+        self.storage().write(&Object::Stored(kind, id), &sealed).map_err(PutError::Storage)?;
+        Ok(id)
+    }
+}
+
+/// Why an object was not written.
+pub(crate) enum PutError {
+    Storage(StorageError),
+    System(String),
+}
+
+impl From<PutError> for BackupError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Storage(error) => BackupError::Storage(error),
+            PutError::System(why) => BackupError::System(why),
+        }
+    }
+}
