@@ -76,6 +76,9 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
             packages: &["python3-statsd"],
         });
     }
+    if tests && !has("restic") {
+        missing.push(Missing { what: "restic (package restic)", packages: &["restic"] });
+    }
     if tests && !has("faketime") {
         missing.push(Missing { what: "clocks that go wrong (package faketime)", packages: &["faketime"] });
     }
