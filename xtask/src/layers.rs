@@ -5,7 +5,7 @@ const LAYERS: [&[&str]; 7] = [
     &["klar-fuzz"],
     &["klar-base", "klar-sandbox"],
     &["klar-config", "klar-image", "klar-repo", "klar-rows", "klar-store", "klar-tsdb", "klar-waf"],
-    &["klar-edge", "klar-promql", "klar-run"],
+    &["klar-edge", "klar-keep", "klar-promql", "klar-run"],
     &["klar-api", "klar-see"],
     &["klar-prove"],
     &["klar"],
@@ -15,7 +15,7 @@ const PICTURE: &str = "
     roof    klar        the program
             klar-prove  checks, evidence, score
             klar-api    the control API and its client; klar-see, telemetry
-            klar-run    klar-edge   klar-promql     these do not know each other
+            klar-run    klar-edge   klar-keep   klar-promql     these do not know each other
             klar-config klar-image  klar-repo  klar-rows  klar-store  klar-tsdb  klar-waf  nor do these
     ground  klar-base   klar-sandbox
     beneath klar-fuzz        for tests alone

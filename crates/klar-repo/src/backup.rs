@@ -43,6 +43,8 @@ pub struct FileRead {
 pub struct Stored {
     /// The snapshot.
     pub snapshot: Id,
+    /// The root of its files. It is a digest over all of them: their names, metadata and contents.
+    pub tree: Id,
     /// Files that were read.
     pub files: u64,
     /// Bytes read from sources.
@@ -93,7 +95,8 @@ impl Backup {
         if !PIECES.contains(&options.piece) {
             return Err(BackupError::PieceSize(options.piece));
         }
-        let stored = Stored { snapshot: snapshot::nameless(), files: 0, bytes_read: 0, bytes_added: 0 };
+        let nameless = snapshot::nameless();
+        let stored = Stored { snapshot: nameless, tree: nameless, files: 0, bytes_read: 0, bytes_added: 0 };
         Ok(Backup {
             repository: repository.clone(),
             options,
@@ -188,6 +191,7 @@ impl Backup {
                 username: String::new(),
                 tags: backup.options.tags.clone(),
             };
+            backup.stored.tree = tree;
             backup.stored.snapshot = backup.repository.put_json(Kind::Snapshot, &snapshot)?;
             Ok(backup.stored)
         })

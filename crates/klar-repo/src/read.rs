@@ -195,4 +195,44 @@ impl Reader {
         files.sort();
         Ok(files)
     }
+
+    /// One file of a snapshot, by its path from the root, in memory; one that is longer than `limit` is refused.
+    ///
+    /// # Errors
+    /// A file that is not there, is longer, is missing or damaged.
+    pub fn content(&self, snapshot: &Snapshot, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+        let mut tree = self.tree(snapshot.tree)?;
+        let missing = || ReadError::Content(format!("{} is not in snapshot {}", path.display(), snapshot.id));
+        let mut names = path.iter().peekable();
+        while let Some(name) = names.next() {
+            let node =
+                tree.nodes.into_iter().find(|node| Some(&*node.name) == name.to_str()).ok_or_else(missing)?;
+            match (node.subtree, names.peek()) {
+                (Some(subtree), Some(_)) => tree = self.tree(subtree)?,
+                (None, None) if node.size > limit => {
+                    return Err(ReadError::Limit {
+                        what: format!("{}, {} bytes,", path.display(), node.size),
+                        limit,
+                    });
+                }
+                (None, None) => {
+                    let (mut bytes, mut rest) = (Vec::new(), &*node.content);
+                    while !rest.is_empty() {
+                        let (blobs, count) = self.stretch(rest)?;
+                        bytes.extend(blobs.concat());
+                        rest = &rest[count..];
+                    }
+                    return match bytes.len() as u64 == node.size {
+                        true => Ok(bytes),
+                        false => Err(ReadError::Content(format!(
+                            "{} has another size than it says",
+                            path.display()
+                        ))),
+                    };
+                }
+                _ => return Err(missing()),
+            }
+        }
+        Err(missing())
+    }
 }

@@ -114,6 +114,15 @@ impl Repository {
         keys::add(self.storage(), &self.0.master, password, label)
     }
 
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// Where it is not there or cannot be read.
+    pub fn snapshot(&self, id: Id) -> Result<Snapshot, ReadError> {
+        let found: Snapshot = self.json(&Object::Stored(Kind::Snapshot, id))?;
+        Ok(Snapshot { id, ..found })
+    }
+
     /// All snapshots, the oldest first.
     ///
     /// # Errors
@@ -121,8 +130,7 @@ impl Repository {
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, ReadError> {
         let mut snapshots = Vec::new();
         for (id, _) in self.storage().list(Kind::Snapshot)? {
-            let found: Snapshot = self.json(&Object::Stored(Kind::Snapshot, id))?;
-            snapshots.push(Snapshot { id, ..found });
+            snapshots.push(self.snapshot(id)?);
         }
         snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
         Ok(snapshots)

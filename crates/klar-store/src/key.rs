@@ -10,7 +10,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{from_hex, to_hex};
+use crate::chain::{Digest, from_hex, to_hex};
 
 /// Half of a key pair: what signs. Lies in a file that only its owner can read.
 pub struct SigningKey(Ed25519KeyPair);
@@ -60,6 +60,13 @@ impl SigningKey {
         KeyId(id)
     }
 
+    /// Vouches for something else than an entry of the ledger: `purpose` is a few words that say what it is, so that
+    /// what was signed for one purpose is worth nothing for another one. 128 hexadecimal digits.
+    #[must_use]
+    pub fn vouch(&self, purpose: &str, message: &[u8]) -> String {
+        to_hex(&self.sign(&vouched(purpose, message).0))
+    }
+
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         let mut signature = [0; 64];
         signature.copy_from_slice(self.0.sign(message).as_ref());
@@ -68,9 +75,21 @@ impl SigningKey {
 }
 
 impl KeyId {
+    /// Whether this key has vouched for it; see [`SigningKey::vouch`].
+    #[must_use]
+    pub fn vouches(&self, purpose: &str, message: &[u8], signature: &str) -> bool {
+        from_hex::<64>(signature)
+            .is_some_and(|signature| self.verifies(&vouched(purpose, message).0, &signature))
+    }
+
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).is_ok()
     }
+}
+
+/// What is signed: never what an entry of the ledger hashes to, whose hash begins with other words.
+fn vouched(purpose: &str, message: &[u8]) -> Digest {
+    Digest::of(&[b"klar vouches\n", purpose.as_bytes(), b"\n", message])
 }
 
 fn generate() -> io::Result<Vec<u8>> {
@@ -126,5 +145,26 @@ impl TryFrom<String> for KeyId {
 impl From<KeyId> for String {
     fn from(key: KeyId) -> Self {
         key.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_vouched_for_is_good_for_one_purpose() {
+        let (key, other) = (SigningKey::fleeting().unwrap(), SigningKey::fleeting().unwrap());
+        let signature = key.vouch("point", b"a");
+        assert!(key.id().vouches("point", b"a", &signature));
+        for (id, purpose, message, signature) in [
+            (other.id(), "point", &b"a"[..], signature.clone()),
+            (key.id(), "batch", b"a", signature.clone()),
+            (key.id(), "point", b"b", signature.clone()),
+            (key.id(), "point", b"a", signature.replace(&signature[..1], "g")),
+            (key.id(), "point", b"a", String::new()),
+        ] {
+            assert!(!id.vouches(purpose, message, &signature));
+        }
     }
 }

@@ -1,0 +1,14 @@
+//! Backups of PostgreSQL that are restored and proven.
+//!
+//! 1. A slot makes the server keep its log ([`server::ReadySlot`]); then a receiver streams it into a spool
+//!    ([`server::Receiver`]), and what comes is shipped into the repository about every second ([`ship::Shipper`]).
+//! 2. Still to be written: base backups, points, restore, drills.
+//!
+//! **Invariant:** it knows no apps, no `klar.toml` and no core: whoever uses it says where things are.
+
+pub mod base;
+pub mod lsn;
+pub mod server;
+pub mod ship;
+pub mod signed;
+pub mod wal;
