@@ -7,8 +7,13 @@
 //! **Invariant:** it knows no apps, no `klar.toml` and no core: whoever uses it says where things are.
 
 pub mod base;
+pub mod drill;
 pub mod lsn;
+pub mod point;
+pub mod restore;
+pub mod scratch;
 pub mod server;
 pub mod ship;
 pub mod signed;
 pub mod wal;
+pub mod witness;

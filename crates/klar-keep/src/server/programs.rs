@@ -1,7 +1,6 @@
 //! PostgreSQL's own programs, run with a deadline and with what they say kept.
 
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -84,13 +83,37 @@ impl Programs {
         command
     }
 
-    /// One of them, as the user that servers run as.
+    /// One of them, which gets `signal` when the thread that starts it ends, also where this process is killed: what
+    /// holds a slot or a folder must not stay behind.
     #[must_use]
-    pub fn server_command(&self, program: &str) -> Command {
-        let mut command = self.command(program);
-        if let Some((user, group)) = self.server.filter(|_| geteuid().is_root()) {
-            command.uid(user).gid(group);
+    pub fn dying(&self, program: &str, signal: &str) -> Command {
+        self.wrapped(program, &["--pdeathsig", signal])
+    }
+
+    /// Such a one, as the user that servers run as.
+    #[must_use]
+    pub fn server(&self, program: &str, signal: &str) -> Command {
+        match self.server.filter(|_| geteuid().is_root()) {
+            Some((user, group)) => {
+                let (user, group) = (user.to_string(), group.to_string());
+                self.wrapped(
+                    program,
+                    &["--reuid", &user, "--regid", &group, "--clear-groups", "--pdeathsig", signal],
+                )
+            }
+            None => self.dying(program, signal),
         }
+    }
+
+    fn wrapped(&self, program: &str, how: &[&str]) -> Command {
+        const SETPRIV: &str = "/usr/bin/setpriv";
+        let plain = self.command(program);
+        if !Path::new(SETPRIV).is_file() {
+            return plain;
+        }
+        let mut command = Command::new(SETPRIV);
+        command.env_clear().env("LC_ALL", "C.UTF-8").env("TZ", "UTC").stdin(Stdio::null());
+        command.args(how).arg("--").arg(plain.get_program());
         command
     }
 

@@ -132,16 +132,8 @@ impl Supervised {
     }
 
     fn command(&self) -> Command {
-        const SETPRIV: &str = "/usr/bin/setpriv";
-        let receiver = self.source.programs.command("pg_receivewal");
-        let mut command = if Path::new(SETPRIV).is_file() {
-            let mut command = Command::new(SETPRIV);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(receiver.get_program());
-            command
-        } else {
-            receiver
-        };
-        command.env_clear().envs(self.source.door.environment());
+        let mut command = self.source.programs.dying("pg_receivewal", "KILL");
+        command.envs(self.source.door.environment());
         command.args(["--synchronous", "--no-loop", "--status-interval=5", "--slot", SLOT, "--directory"]);
         command.arg(&self.spool).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command

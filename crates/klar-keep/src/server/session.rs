@@ -97,7 +97,8 @@ impl Session {
         if let Some(password) = &door.password {
             config.password(password.expose());
         }
-        let connected = runtime.block_on(tokio::time::timeout(PATIENCE, config.connect(NoTls)));
+        let connected =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, config.connect(NoTls)).await });
         let (client, connection) = connected
             .map_err(|_| SessionError::Silent { door: name.clone(), patience: PATIENCE })?
             .map_err(|error| SessionError::Connect { door: name.clone(), why: said(&error) })?;

@@ -1,0 +1,5 @@
+//! Backups of a real PostgreSQL, restored and compared.
+
+mod cluster;
+mod drills;
+mod times;
