@@ -102,6 +102,7 @@ impl Drill<'_> {
         if let Some(witness) = &point.witness {
             let at_witness = restore::Plan { until: Until::Name(witness.name.clone()), ..plan.clone() };
             step(proof, StepKind::Tables, || {
+                let begun = Instant::now();
                 let started =
                     restore::start(&at_witness, self.programs, &data, &log, &home, Then::Pause, false);
                 let server = started.map_err(|error| told(&error))?;
