@@ -3,7 +3,8 @@
 //! What passes between the verbs is a value defined here: [`upstreams`] (run tells the edge where requests may
 //! go, the edge tells run what it saw) and [`signal`] (what happened, one record per request, which pass as [`lines`]); [`look`] is what the
 //! edge says of itself when somebody asks, [`replay`] of a request
-//! that it stopped, and [`shadow`] of those that stricter rules would stop; [`see`] is what telemetry is told. The rest are the small nouns that keep those honest: names, sizes,
+//! that it stopped, and [`shadow`] of those that stricter rules would stop; [`see`] is what telemetry is told, [`keep`] what
+//! keepers of data are told and asked. The rest are the small nouns that keep those honest: names, sizes,
 //! durations, secrets and hints.
 //!
 //! **Invariant:** nothing here does I/O except [`wire`], which moves one message over a socket somebody else opened, and
@@ -13,6 +14,7 @@ pub mod datagrams;
 pub mod hint;
 pub mod ids;
 pub mod images;
+pub mod keep;
 pub mod lines;
 pub mod look;
 pub mod network;

@@ -6,10 +6,13 @@
 //!
 //! **Invariant:** it knows no apps, no `klar.toml` and no core: whoever uses it says where things are.
 
+mod answer;
 pub mod base;
 pub mod drill;
+pub mod keeper;
 pub mod lsn;
 pub mod point;
+pub mod process;
 pub mod restore;
 pub mod scratch;
 pub mod server;

@@ -1,5 +1,7 @@
 //! Backups of a real PostgreSQL, restored and compared.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod cluster;
 mod drills;
 mod times;

@@ -1,0 +1,284 @@
+//! What the core and people say to the process that keeps an app's data (`klar keep`), and what it says of itself.
+//!
+//! The core starts one for each app that has a store, with one end of a socket, and it ends when the core closes the other
+//! one. People ask it over a Unix socket that the core has opened: one [`Ask`], then [`Told`] until the last one. Frames are
+//! those of [`wire`](crate::wire). Times are in milliseconds since the Unix epoch unless their name says otherwise.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Secret;
+use crate::ids::{AppKey, ServiceName};
+
+/// What an app's keeper has to know. It takes the place of what was said before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeepWorld {
+    /// Whose data.
+    pub key: AppKey,
+    /// The stores that run.
+    pub stores: Vec<KeptStore>,
+    /// When a base is due each day, by the host's clock: hours and minutes.
+    pub at: (u8, u8),
+    /// For how many days any second can be restored.
+    pub days: u32,
+    /// Questions of the app's own, each of which a restored copy has to answer with true.
+    pub assertions: Vec<String>,
+}
+
+/// A managed PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptStore {
+    /// Its name in `klar.toml`.
+    pub name: ServiceName,
+    /// Its port on the loopback.
+    pub port: u16,
+    /// A role that may replicate.
+    pub user: String,
+    /// Its password.
+    pub password: Secret<String>,
+    /// The app's database.
+    pub database: String,
+    /// Its files, which the keeper's group may read.
+    pub data: PathBuf,
+    /// The folder of its programs.
+    pub programs: PathBuf,
+}
+
+/// From the keeper to the core.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromKeep {
+    /// How it stands. It takes the place of what was said before.
+    Status {
+        /// Of each store.
+        stores: Vec<KeptStatus>,
+    },
+    /// Something that belongs in the ledger.
+    Entry {
+        /// `point`, `proof`.
+        kind: String,
+        /// The store, and which point.
+        subject: String,
+        /// What is to be remembered.
+        payload: serde_json::Value,
+    },
+}
+
+/// How the data of one store is kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct KeptStatus {
+    /// Its name in `klar.toml`.
+    pub store: String,
+    /// What it does now, in words: `streaming`, `taking a base`, `proving 20261123T020000Z-9f3a`.
+    pub doing: String,
+    /// Points that can be restored from.
+    pub points: u32,
+    /// The newest one.
+    pub newest_unix_ms: Option<u64>,
+    /// The newest that was restored and found good.
+    pub proven_unix_ms: Option<u64>,
+    /// How long that took, to a server that can be written to.
+    pub rto_ms: Option<u64>,
+    /// The earliest time that can be restored.
+    pub earliest_unix_ms: Option<u64>,
+    /// Every commit that was acknowledged until then is in the repository.
+    pub covered_unix_ms: Option<u64>,
+    /// Bytes of the repository.
+    pub bytes: u64,
+    /// A key was printed that opens the repository without this machine.
+    pub escrow: bool,
+    /// What a person should know, when something is wrong.
+    pub trouble: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// How far to restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// All that there is.
+    Latest,
+    /// A time, in microseconds since the Unix epoch.
+    Time(i64),
+    /// A place in the log, such as `0/3000000`.
+    Lsn(String),
+    /// A named restore point.
+    Name(String),
+    /// Just before a transaction commits.
+    Before(u32),
+    /// The point itself, and nothing after it.
+    Point(String),
+}
+
+/// What is asked of a keeper. `store` may be left out where there is only one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Ask {
+    /// All points, with what was found when they were restored.
+    List {
+        /// Which store.
+        store: Option<ServiceName>,
+    },
+    /// Take a base now, and prove it.
+    Now {
+        /// Which store.
+        store: Option<ServiceName>,
+    },
+    /// Read everything in the repository again.
+    Verify {
+        /// Which store.
+        store: Option<ServiceName>,
+    },
+    /// Restore a point into a scratch server, compare it and time it.
+    Drill {
+        /// Which store.
+        store: Option<ServiceName>,
+        /// Which point; the newest where none is named.
+        point: Option<String>,
+        /// Open the repository with this password instead of the keeper's own.
+        escrow: Option<Secret<String>>,
+    },
+    /// What a restore would do.
+    Plan {
+        /// Which store.
+        store: Option<ServiceName>,
+        /// How far.
+        moment: Moment,
+    },
+    /// Bring a copy back into a folder of the keeper's, replayed and stopped in good order.
+    Restore {
+        /// Which store.
+        store: Option<ServiceName>,
+        /// How far.
+        moment: Moment,
+    },
+    /// Bring a copy back and run it.
+    Clone {
+        /// Which store.
+        store: Option<ServiceName>,
+        /// How far.
+        moment: Moment,
+        /// After so many seconds it disappears.
+        seconds: u64,
+    },
+    /// Remove a copy that [`Ask::Restore`] or [`Ask::Clone`] has made.
+    Remove {
+        /// Its folder's name.
+        copy: String,
+    },
+    /// Add a password that opens the repositories without this machine.
+    Escrow {
+        /// The password, which is not kept.
+        password: Secret<String>,
+    },
+}
+
+/// What a keeper answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Told {
+    /// It goes on.
+    Progress {
+        /// What is being done.
+        what: String,
+        /// How much of it was done, where that can be counted.
+        done: u64,
+        /// Of how much; 0 where that is not known.
+        of: u64,
+    },
+    /// All points.
+    Points {
+        /// The newest last.
+        points: Vec<PointTold>,
+        /// How it stands.
+        status: KeptStatus,
+        /// What is there and cannot be believed.
+        refused: Vec<String>,
+    },
+    /// What was found.
+    Proof {
+        /// As it was signed.
+        proof: serde_json::Value,
+        /// Whether all was as it should be.
+        good: bool,
+    },
+    /// What a restore would do.
+    Plan(PlanTold),
+    /// A copy is there.
+    Copy(CopyTold),
+    /// What was found in the repository.
+    Verified {
+        /// Objects that were read.
+        objects: u64,
+        /// Bytes that were read.
+        bytes: u64,
+        /// What is wrong.
+        problems: Vec<String>,
+    },
+    /// It is done, and there is nothing to say.
+    Done,
+    /// It did not work.
+    Failed {
+        /// Why.
+        what: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+}
+
+/// A point, as it is listed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PointTold {
+    /// Names it.
+    pub id: String,
+    /// The earliest time that can be restored with it.
+    pub time_unix_ms: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Bytes that the repository grew by.
+    pub added: u64,
+    /// When it was last restored.
+    pub proven_unix_ms: Option<u64>,
+    /// Whether all was as it should be then.
+    pub good: Option<bool>,
+    /// What was not.
+    pub bad: Option<String>,
+    /// How long it took to a server that can be written to.
+    pub rto_ms: Option<u64>,
+}
+
+/// What a restore would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanTold {
+    /// The point that it begins with.
+    pub point: String,
+    /// When that was taken.
+    pub point_unix_ms: u64,
+    /// In words, how far.
+    pub until: String,
+    /// Bytes of files and log.
+    pub bytes: u64,
+    /// Bytes of log that are replayed.
+    pub log_bytes: u64,
+    /// How long the last drill took.
+    pub rto_ms: Option<u64>,
+}
+
+/// A copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CopyTold {
+    /// Its folder's name.
+    pub copy: String,
+    /// The folder with the data.
+    pub data: PathBuf,
+    /// The folder of its socket, where a server runs on it.
+    pub socket: Option<PathBuf>,
+    /// The app's database.
+    pub database: String,
+    /// How long it took.
+    pub ms: u64,
+    /// When it disappears.
+    pub until_unix_ms: Option<u64>,
+}

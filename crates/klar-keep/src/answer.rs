@@ -1,0 +1,373 @@
+//! Answers to people: what there is, what a restore would do, and copies.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use klar_base::keep::{Ask, CopyTold, Moment, PlanTold, PointTold, Told};
+use klar_base::{ServiceName, wire};
+
+use crate::keeper::{KeepError, Keeper};
+use crate::point::{NotAPoint, PointId, Proof};
+use crate::process::Keepers;
+use crate::restore::{self, Kept, Plan, RestoringError};
+use crate::scratch::{Scratch, Then, Until};
+
+/// Copies at once, of all stores together.
+const COPIES_MAX: usize = 4;
+/// No copy stays longer.
+const LONGEST: u64 = 24 * 3600;
+/// A server is given so long to stop.
+const STOPPING: Duration = Duration::from_secs(300);
+
+/// One question on its way.
+pub(crate) struct Answering<'a> {
+    pub keepers: &'a Arc<Keepers>,
+    pub stream: &'a UnixStream,
+}
+
+/// Copies that are there.
+#[derive(Default)]
+pub(crate) struct Copies(Mutex<BTreeMap<String, Copy>>);
+
+struct Copy {
+    folder: PathBuf,
+    /// Dropped, the server of a clone ends.
+    server: Option<Sender<()>>,
+}
+
+impl Copies {
+    /// Ends and removes all.
+    pub fn clear(&self) {
+        for (_, copy) in std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
+            drop(copy.server);
+            let _ = fs::remove_dir_all(copy.folder);
+        }
+    }
+
+    fn put(&self, name: String, copy: Copy) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, copy);
+    }
+
+    fn take(&self, name: &str) -> Option<Copy> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
+    }
+
+    fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Answering<'_> {
+    pub fn answer(&self, ask: Ask) -> Result<Told, KeepError> {
+        match ask {
+            Ask::List { store } => list(&*self.keeper(store.as_ref())?),
+            Ask::Now { store } => {
+                let proof =
+                    self.keeper(store.as_ref())?.now(&mut |what, done, of| self.progress(what, done, of));
+                Ok(proof_told(&proof?))
+            }
+            Ask::Drill { store, point, escrow } => {
+                let point = point.map(|point| point.parse()).transpose().map_err(not_a_point)?;
+                self.progress("restoring it to compare it", 0, 0);
+                let escrow = escrow.as_ref().map(|password| password.expose().as_str());
+                Ok(proof_told(&self.keeper(store.as_ref())?.drill(point.as_ref(), escrow)?))
+            }
+            Ask::Verify { store } => self.verify(&*self.keeper(store.as_ref())?),
+            Ask::Plan { store, moment } => {
+                let keeper = self.keeper(store.as_ref())?;
+                let kept = keeper.kept()?;
+                let plan = planned(&kept, &moment)?;
+                Ok(Told::Plan(plan_told(&plan, keeper.status().rto_ms)))
+            }
+            Ask::Restore { store, moment } => self.restore(&*self.keeper(store.as_ref())?, &moment),
+            Ask::Clone { store, moment, seconds } => {
+                self.clone(&*self.keeper(store.as_ref())?, &moment, seconds.clamp(1, LONGEST))
+            }
+            Ask::Remove { copy } => match self.keepers.copies.take(&copy) {
+                Some(Copy { folder, server }) => {
+                    drop(server);
+                    remove(&folder)?;
+                    Ok(Told::Done)
+                }
+                None => Err(KeepError::Lack {
+                    what: format!("there is no copy {copy}"),
+                    hint: "it may have disappeared at its time".into(),
+                }),
+            },
+            Ask::Escrow { password } => {
+                for keeper in self.keepers.every()? {
+                    keeper.escrow(password.expose())?;
+                }
+                Ok(Told::Done)
+            }
+        }
+    }
+
+    fn keeper(&self, store: Option<&ServiceName>) -> Result<Arc<Keeper>, KeepError> {
+        self.keepers.keeper(store)
+    }
+
+    fn progress(&self, what: &str, done: u64, of: u64) {
+        // Whoever asked may have gone; what was begun is done all the same.
+        let _ = wire::send(self.stream, &Told::Progress { what: what.into(), done, of }, &[]);
+    }
+
+    fn verify(&self, keeper: &Keeper) -> Result<Told, KeepError> {
+        let kept = keeper.kept()?;
+        let mut problems: Vec<String> = kept.log.gaps().iter().map(ToString::to_string).collect();
+        problems.extend(kept.points.refused.iter().map(ToString::to_string));
+        let (mut objects, mut bytes) = (0, 0);
+        let of = kept.points.points.len() as u64;
+        for (done, point) in (0..).zip(kept.points.points.values()) {
+            self.progress(&format!("reading {}", point.id), done, of);
+            let folder = keeper.work().join("verify");
+            let _ = fs::remove_dir_all(&folder);
+            match kept.files(point, &folder) {
+                Ok(restored) => {
+                    objects += restored.files;
+                    bytes += restored.bytes;
+                }
+                Err(error) => problems.push(format!("{}: {error}", point.id)),
+            }
+            remove(&folder)?;
+        }
+        Ok(Told::Verified { objects, bytes, problems })
+    }
+
+    fn restore(&self, keeper: &Keeper, moment: &Moment) -> Result<Told, KeepError> {
+        let begun = Instant::now();
+        let (name, folder) = self.place(keeper)?;
+        let made = (|| {
+            let server = self.run(keeper, moment, &folder, true)?;
+            self.progress("stopping it in good order", 0, 0);
+            server.stop(STOPPING).map_err(RestoringError::from)?;
+            let data = folder.join("data");
+            for left in ["log", "home"] {
+                remove(&folder.join(left))?;
+            }
+            // Whoever takes it over is in this process' group.
+            open_to_group(&folder)?;
+            let database = keeper.settings().database.clone();
+            let ms = elapsed(begun);
+            Ok(CopyTold { copy: name.clone(), data, socket: None, database, ms, until_unix_ms: None })
+        })();
+        self.keep_copy(name, folder, None, made)
+    }
+
+    fn clone(&self, keeper: &Keeper, moment: &Moment, seconds: u64) -> Result<Told, KeepError> {
+        let begun = Instant::now();
+        let (name, folder) = self.place(keeper)?;
+        let (ends, ended) = channel::<()>();
+        let (says, said) = channel();
+        let keepers = self.keepers.clone();
+        let stream = self.stream.try_clone();
+        let (store, moment, place) = (keeper.settings().name.clone(), moment.clone(), folder.clone());
+        let own = name.clone();
+        // A server ends with the thread that has started it, so it gets one of its own.
+        let spawned = std::thread::Builder::new().name("clone".into()).spawn(move || {
+            let made = (|| {
+                let failed = |source| KeepError::File { path: place.clone(), source };
+                let stream = stream.map_err(failed)?;
+                let answering = Answering { keepers: &keepers, stream: &stream };
+                let keeper = keepers.keeper(store.parse().ok().as_ref())?;
+                answering.run(&keeper, &moment, &place, false)
+            })();
+            match made {
+                Err(error) => drop(says.send(Err(error))),
+                Ok(server) => {
+                    let _ = says.send(Ok(()));
+                    drop(says);
+                    // Until its time is over, somebody removes it, or all ends.
+                    let _ = ended.recv_timeout(Duration::from_secs(seconds));
+                    drop(server);
+                    if let Some(copy) = keepers.copies.take(&own) {
+                        let _ = fs::remove_dir_all(copy.folder);
+                    }
+                }
+            }
+        });
+        let made = match spawned {
+            Err(source) => Err(KeepError::File { path: folder.clone(), source }),
+            Ok(_) => said.recv().unwrap_or(Err(KeepError::NotStreaming(None))),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let until = now + Duration::from_secs(seconds);
+        let told = made.map(|()| CopyTold {
+            copy: name.clone(),
+            data: folder.join("data"),
+            socket: Some(folder.join("home")),
+            database: keeper.settings().database.clone(),
+            ms: elapsed(begun),
+            until_unix_ms: u64::try_from(until.as_millis()).ok(),
+        });
+        self.keep_copy(name, folder, Some(ends), told)
+    }
+
+    fn keep_copy(
+        &self,
+        name: String,
+        folder: PathBuf,
+        server: Option<Sender<()>>,
+        made: Result<CopyTold, KeepError>,
+    ) -> Result<Told, KeepError> {
+        match made {
+            Ok(told) => {
+                self.keepers.copies.put(name, Copy { folder, server });
+                Ok(Told::Copy(told))
+            }
+            Err(error) => {
+                remove(&folder)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// A new folder for a copy.
+    fn place(&self, keeper: &Keeper) -> Result<(String, PathBuf), KeepError> {
+        if self.keepers.copies.count() >= COPIES_MAX {
+            return Err(KeepError::Lack {
+                what: format!("there are {COPIES_MAX} copies already"),
+                hint: "remove one, or wait until one disappears".into(),
+            });
+        }
+        let name = format!("copy-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ"));
+        let folder = keeper.work().join(&name);
+        fs::create_dir_all(&folder).map_err(|source| KeepError::File { path: folder.clone(), source })?;
+        Ok((name, folder))
+    }
+
+    /// Brings files and log back and runs a server on them that can be written to.
+    fn run(
+        &self,
+        keeper: &Keeper,
+        moment: &Moment,
+        folder: &Path,
+        durable: bool,
+    ) -> Result<Scratch, KeepError> {
+        let kept = keeper.kept()?;
+        let plan = planned(&kept, moment)?;
+        let (data, log, home) = (folder.join("data"), folder.join("log"), folder.join("home"));
+        let programs = &keeper.settings().source.programs;
+        self.progress("bringing files and log back", 0, plan.bytes);
+        kept.bring_back(&plan, programs, &data, &log)?;
+        self.progress("replaying the log", plan.bytes, plan.bytes);
+        Ok(restore::start(&plan, programs, &data, &log, &home, Then::Promote, durable)?)
+    }
+}
+
+impl Keepers {
+    fn every(&self) -> Result<Vec<Arc<Keeper>>, KeepError> {
+        self.names().iter().map(|name| self.keeper(Some(name))).collect()
+    }
+}
+
+fn not_a_point(error: NotAPoint) -> KeepError {
+    KeepError::Lack { what: error.to_string(), hint: "`klar backup list` shows all points".into() }
+}
+
+fn planned(kept: &Kept<'_>, moment: &Moment) -> Result<Plan, KeepError> {
+    let lack = |what: String| KeepError::Lack {
+        what,
+        hint: "`klar restore --help` shows what can be asked for".into(),
+    };
+    let (until, from): (Until, Option<PointId>) = match moment {
+        Moment::Latest => (Until::End, None),
+        Moment::Time(time) => {
+            (Until::Time(Timestamp::from_microsecond(*time).map_err(|error| lack(error.to_string()))?), None)
+        }
+        Moment::Lsn(lsn) => (Until::Lsn(lsn.parse().map_err(|error| lack(format!("{error}")))?), None),
+        Moment::Name(name) => (Until::Name(name.clone()), None),
+        Moment::Before(xid) => (Until::Before(*xid), None),
+        Moment::Point(point) => {
+            let id: PointId = point.parse().map_err(not_a_point)?;
+            let point = kept.points.points.get(&id).ok_or_else(|| RestoringError::Unknown(id.clone()))?;
+            (Until::Lsn(point.stop), Some(id))
+        }
+    };
+    Ok(kept.plan(until, from.as_ref())?)
+}
+
+fn plan_told(plan: &Plan, rto_ms: Option<u64>) -> PlanTold {
+    let until = match &plan.until {
+        Until::End => plan
+            .covered
+            .map_or_else(|| "the end of the log".into(), |covered| format!("{covered}, the newest there is")),
+        Until::Time(time) => time.to_string(),
+        Until::Lsn(lsn) => format!("the place {lsn} of the log"),
+        Until::Name(name) => format!("the restore point `{name}`"),
+        Until::Before(xid) => format!("just before transaction {xid}"),
+    };
+    PlanTold {
+        point: plan.point.id.to_string(),
+        point_unix_ms: ms(plan.point.stopped),
+        until,
+        bytes: plan.bytes,
+        log_bytes: plan.to - plan.point.start,
+        rto_ms,
+    }
+}
+
+fn proof_told(proof: &Proof) -> Told {
+    Told::Proof { proof: serde_json::to_value(proof).unwrap_or_default(), good: proof.is_good() }
+}
+
+fn list(keeper: &Keeper) -> Result<Told, KeepError> {
+    let points = crate::point::Points::read(keeper.repository(), keeper.trusted())?;
+    let told = points.points.values().map(|point| {
+        let proof = points.last_proof(&point.id);
+        PointTold {
+            id: point.id.to_string(),
+            time_unix_ms: ms(point.stopped),
+            bytes: point.bytes,
+            added: point.added,
+            proven_unix_ms: proof.map(|proof| ms(proof.begun)),
+            good: proof.map(Proof::is_good),
+            bad: proof.and_then(Proof::first_bad).map(|step| step.evidence.clone()),
+            rto_ms: proof.and_then(|proof| proof.rto_ms),
+        }
+    });
+    let refused = points.refused.iter().map(ToString::to_string).collect();
+    Ok(Told::Points { points: told.collect(), status: keeper.status(), refused })
+}
+
+fn ms(time: Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or_default()
+}
+
+fn elapsed(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn remove(folder: &Path) -> Result<(), KeepError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(KeepError::File { path: folder.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// PostgreSQL takes a folder that its group may read, and none that others may.
+fn open_to_group(folder: &Path) -> Result<(), KeepError> {
+    let mut left = vec![folder.to_owned()];
+    while let Some(path) = left.pop() {
+        let failed = |source| KeepError::File { path: path.clone(), source };
+        let metadata = fs::symlink_metadata(&path).map_err(failed)?;
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path).map_err(failed)? {
+                left.push(entry.map_err(failed)?.path());
+            }
+            fs::set_permissions(&path, Permissions::from_mode(0o750)).map_err(failed)?;
+        } else if metadata.is_file() {
+            fs::set_permissions(&path, Permissions::from_mode(0o640)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,482 @@
+//! A keeper: it keeps one cluster, for as long as it lives.
+//!
+//! ```text
+//! stream.rs   slot ─► receiver ─► spool ─► shipper ─► repository      about every second
+//! points.rs   base ─► witness ─► point ─► drill ─► proof              each day, and whenever the log has a gap
+//! ```
+//!
+//! Both run in threads of their own and try again for ever; what is wrong is in the status until it is not. Whoever asks
+//! for something ([`Keeper::now`], [`Keeper::drill`]) does it in the caller's thread, one at a time.
+
+mod points;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use klar_base::Hint;
+use klar_base::keep::KeptStatus;
+use klar_repo::{Folder, OpenError, Repository};
+use klar_store::{KeyId, SigningKey};
+
+use crate::base::BaseError;
+use crate::drill::Assertion;
+use crate::point::{Point, PointId, Points, Proof};
+use crate::restore::{Kept, RestoringError};
+use crate::server::{Facts, ReadySlot, SessionError, SlotError, Source};
+use crate::ship::Progress;
+use crate::signed::SignedError;
+use crate::wal::WalError;
+
+/// Something is told to people only when it lasts: a server that starts again is not worth a word.
+const LASTS: Duration = Duration::from_secs(20);
+
+/// What a keeper keeps, and where.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The store's name, for people.
+    pub name: String,
+    /// The server.
+    pub source: Source,
+    /// The app's database.
+    pub database: String,
+    /// Its own folder: `repository/`, `spool/`, `work/`, keys.
+    pub home: PathBuf,
+    /// The machine's name, for the repository.
+    pub host: String,
+    /// When a base is due each day, by the host's clock: hours and minutes.
+    pub at: (u8, u8),
+    /// For how many days any second can be restored.
+    pub days: u32,
+    /// Questions that restored copies have to answer with true.
+    pub assertions: Vec<Assertion>,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The repository cannot be opened.
+    #[error("the repository: {0}")]
+    Open(#[from] OpenError),
+    /// The server.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The slot.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    /// The log.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// A base.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// Points and proofs.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+    /// A restore.
+    #[error(transparent)]
+    Restoring(#[from] RestoringError),
+    /// It is set up so that it cannot be kept.
+    #[error("{what}")]
+    Lack {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The server is another one.
+    #[error("the server is the cluster {found}, and the repository is of the cluster {expected}")]
+    Another {
+        /// As the newest point says.
+        expected: u64,
+        /// As the server says.
+        found: u64,
+    },
+    /// Nothing streams, so that nothing can be published.
+    #[error("the log is not streamed yet{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    NotStreaming(Option<String>),
+    /// The log of a base did not come in time.
+    #[error("the log came up to {came} within {} s, and the base needs it up to {needed}: it was not published", patience.as_secs())]
+    LogLate {
+        /// Up to where it came.
+        came: crate::lsn::Lsn,
+        /// Up to where it has to.
+        needed: crate::lsn::Lsn,
+        /// How long was waited.
+        patience: Duration,
+    },
+    /// A drill found something.
+    #[error("{point} was restored, and is not as it should be: {what}")]
+    NotProven {
+        /// Which.
+        point: PointId,
+        /// What was found first.
+        what: String,
+    },
+    /// A folder of ours.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// As the system says it.
+        source: io::Error,
+    },
+}
+
+impl Hint for KeepError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Slot(error) => error.hint(),
+            Self::Wal(error) => error.hint(),
+            Self::Base(error) => error.hint(),
+            Self::Restoring(error) => error.hint(),
+            Self::Lack { hint, .. } => Some(hint.clone()),
+            Self::Another { .. } => Some(
+                "move the repository's folder away to begin a new one; it can still be restored from there".into(),
+            ),
+            Self::NotProven { .. } => Some(
+                "the point before stays; look whether disk or memory are damaged (`klar backup verify`), then run \
+                 `klar backup now`"
+                    .into(),
+            ),
+            Self::Open(OpenError::Password { .. }) => {
+                Some("the file `repository.key` beside the repository is not the one it was made with".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is told outside: for the ledger.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A point was published.
+    Point(Box<Point>),
+    /// A point was restored.
+    Proof(Box<Proof>),
+}
+
+/// A keeper; dropped, it ends.
+pub struct Keeper {
+    inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Inner {
+    settings: Settings,
+    repository: Repository,
+    key: SigningKey,
+    trusted: Vec<KeyId>,
+    tell: Box<dyn Fn(Event) + Send + Sync>,
+    shared: Mutex<Shared>,
+    changed: Condvar,
+    /// Held by whoever takes a base, drills or verifies: one at a time.
+    work: Mutex<()>,
+    is_over: AtomicBool,
+}
+
+#[derive(Default)]
+struct Shared {
+    streaming: Option<Streaming>,
+    doing: Option<String>,
+    /// Why a base is needed that nobody has asked for.
+    want_base: Option<String>,
+    troubles: BTreeMap<&'static str, Trouble>,
+    known: Known,
+}
+
+/// What points and proofs come to, as they were read last.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    points: u32,
+    newest: Option<Timestamp>,
+    earliest: Option<Timestamp>,
+    proven: Option<Timestamp>,
+    rto_ms: Option<u64>,
+    bytes: u64,
+    escrow: bool,
+}
+
+struct Trouble {
+    since: Instant,
+    what: String,
+    hint: Option<String>,
+}
+
+/// A server whose log comes in.
+#[derive(Clone)]
+struct Streaming {
+    facts: Facts,
+    slot: ReadySlot,
+    progress: Arc<Progress>,
+}
+
+impl Keeper {
+    /// Opens the repository, or makes it, and begins. `tell` hears what belongs in the ledger.
+    ///
+    /// # Errors
+    /// The repository or a key cannot be read or made.
+    pub fn start(settings: Settings, tell: Box<dyn Fn(Event) + Send + Sync>) -> Result<Self, KeepError> {
+        let (repository, key) = open(&settings.home)?;
+        let trusted = vec![key.id()];
+        let inner = Arc::new(Inner {
+            settings,
+            repository,
+            key,
+            trusted,
+            tell,
+            shared: Mutex::default(),
+            changed: Condvar::new(),
+            work: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        });
+        inner.learn();
+        let thread = |name: &str, run: fn(&Inner)| {
+            let inner = inner.clone();
+            let path = inner.settings.home.clone();
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(move || run(&inner))
+                .map_err(|source| KeepError::File { path, source })
+        };
+        let threads = vec![thread("stream", Inner::stream)?, thread("points", Inner::points)?];
+        Ok(Self { inner, threads })
+    }
+
+    /// What it keeps.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.inner.repository
+    }
+
+    /// Whose signatures count.
+    #[must_use]
+    pub fn trusted(&self) -> &[KeyId] {
+        &self.inner.trusted
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> KeptStatus {
+        self.inner.status()
+    }
+
+    /// Takes a base now and proves it. `progress` hears what is being done.
+    ///
+    /// # Errors
+    /// What was wrong first; a point that was published and not proven is [`KeepError::NotProven`].
+    pub fn now(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Proof, KeepError> {
+        self.inner.point(progress)
+    }
+
+    /// Restores a point, the newest where none is named, and publishes what was found.
+    ///
+    /// # Errors
+    /// Where there is no such point, or the repository cannot be read. What a drill finds is in the proof.
+    pub fn drill(&self, point: Option<&PointId>, escrow: Option<&str>) -> Result<Proof, KeepError> {
+        let _alone = self.inner.alone();
+        self.inner.drill(point, escrow)
+    }
+
+    /// Adds a password that opens the repository without this machine.
+    ///
+    /// # Errors
+    /// The storage, or a password that is empty.
+    pub fn escrow(&self, password: &str) -> Result<(), KeepError> {
+        let added = self.inner.repository.add_key(password, ESCROW);
+        added.map_err(|error| KeepError::Open(error.into()))?;
+        self.inner.learn();
+        Ok(())
+    }
+
+    /// Where copies are put.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.inner.settings.home.join("work")
+    }
+}
+
+/// What the key is called that lies in a drawer.
+pub const ESCROW: &str = "escrow";
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.inner.is_over.store(true, Ordering::Release);
+        self.inner.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Inner {
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Rests until something changes, or the pause is over.
+    fn rest(&self, pause: Duration) {
+        let shared = self.shared();
+        if !self.is_over() {
+            drop(self.changed.wait_timeout(shared, pause));
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Shared)) {
+        change(&mut self.shared());
+        self.changed.notify_all();
+    }
+
+    /// Takes note of what is wrong with one thing, or that nothing is.
+    fn note<T>(&self, which: &'static str, result: &Result<T, KeepError>) {
+        let mut shared = self.shared();
+        match result {
+            Ok(_) => drop(shared.troubles.remove(which)),
+            Err(error) => {
+                let since = shared.troubles.get(which).map_or_else(Instant::now, |trouble| trouble.since);
+                let trouble = Trouble { since, what: error.to_string(), hint: error.hint() };
+                shared.troubles.insert(which, trouble);
+            }
+        }
+    }
+
+    fn doing(&self, what: Option<String>) {
+        self.shared().doing = what;
+    }
+
+    /// Reads points and proofs again, for the status.
+    fn learn(&self) {
+        let read = Points::read(&self.repository, &self.trusted).map_err(KeepError::from).map(|points| {
+            let newest = points.points.values().next_back();
+            let proven = points.points.keys().rev().find_map(|id| {
+                let proof = points.last_proof(id).filter(|proof| proof.is_good())?;
+                Some((points.points.get(id)?.stopped, proof.rto_ms))
+            });
+            Known {
+                points: points.points.len().try_into().unwrap_or(u32::MAX),
+                newest: newest.map(|point| point.stopped),
+                earliest: points.points.values().map(|point| point.stopped).min(),
+                proven: proven.map(|(time, _)| time),
+                rto_ms: proven.and_then(|(_, rto_ms)| rto_ms),
+                bytes: size(&self.settings.home.join("repository")),
+                escrow: self.repository.keys().is_ok_and(|keys| keys.iter().any(|key| key.label == ESCROW)),
+            }
+        });
+        self.note("points", &read);
+        if let Ok(known) = read {
+            self.shared().known = known;
+        }
+    }
+
+    fn status(&self) -> KeptStatus {
+        let shared = self.shared();
+        let ms = |time: Option<Timestamp>| time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        let streaming = shared.streaming.as_ref();
+        let shipped = streaming.map(|streaming| streaming.progress.now());
+        let trouble = shared.troubles.values().find(|trouble| trouble.since.elapsed() >= LASTS);
+        let idle = if streaming.is_some() { "streaming" } else { "waiting for the server" };
+        KeptStatus {
+            store: self.settings.name.clone(),
+            doing: shared.doing.clone().unwrap_or_else(|| idle.to_owned()),
+            points: shared.known.points,
+            newest_unix_ms: ms(shared.known.newest),
+            proven_unix_ms: ms(shared.known.proven),
+            rto_ms: shared.known.rto_ms,
+            earliest_unix_ms: ms(shared.known.earliest),
+            covered_unix_ms: ms(shipped.and_then(|shipped| shipped.covered)),
+            bytes: shared.known.bytes,
+            escrow: shared.known.escrow,
+            trouble: trouble.map(|trouble| trouble.what.clone()),
+            hint: trouble.and_then(|trouble| trouble.hint.clone()),
+        }
+    }
+
+    fn kept<'a>(&'a self, repository: &'a Repository) -> Result<Kept<'a>, KeepError> {
+        Ok(Kept::read(repository, &self.trusted)?)
+    }
+}
+
+impl Keeper {
+    /// Reads what there is to restore from.
+    ///
+    /// # Errors
+    /// As [`Kept::read`].
+    pub fn kept(&self) -> Result<Kept<'_>, KeepError> {
+        self.inner.kept(&self.inner.repository)
+    }
+}
+
+/// The repository of a keeper's folder and its keys, made where there are none.
+fn open(home: &Path) -> Result<(Repository, SigningKey), KeepError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| KeepError::File { path, source }
+    };
+    for folder in [home.to_owned(), home.join("work")] {
+        fs::create_dir_all(&folder).map_err(failed(&folder))?;
+    }
+    let key_file = home.join("sign.key");
+    let key = SigningKey::open(&key_file).map_err(failed(&key_file))?;
+    let password_file = home.join("repository.key");
+    let password = password(&password_file).map_err(failed(&password_file))?;
+    let storage = Arc::new(Folder::new(&home.join("repository")));
+    let repository = match Repository::open(storage.clone(), &password) {
+        Err(OpenError::Missing(_)) => Repository::create(storage, &password, "klar")?,
+        opened => opened?,
+    };
+    Ok((repository, key))
+}
+
+/// The password of a repository: 64 digits, made before the repository is.
+fn password(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) if text.trim().len() == 64 => return Ok(text.trim().to_owned()),
+        Ok(_) => return Err(io::Error::other("expected 64 hexadecimal digits")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut bytes = [0; 32];
+    io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let new = path.with_extension("new");
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o400))?;
+    fs::rename(&new, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(text)
+}
+
+/// Bytes of all files beneath a folder; what cannot be read counts as nothing.
+fn size(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(of).sum()
+}

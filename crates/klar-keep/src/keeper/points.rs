@@ -1,0 +1,223 @@
+//! Points: taken each day, and whenever the log has a gap; each one restored and compared before it counts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{Timestamp, ToSpan, Zoned};
+use klar_repo::{Folder, Repository};
+
+use super::{Event, Inner, KeepError, Streaming};
+use crate::base;
+use crate::drill::Drill;
+use crate::point::{Point, PointId, Points, Proof};
+use crate::server::Session;
+use crate::witness::{self, Depth};
+
+/// How often it is looked whether a base is due.
+const LOOK: Duration = Duration::from_secs(2);
+/// After a base that came to nothing another one is tried.
+const AGAIN: Duration = Duration::from_secs(300);
+/// The log of a base may take so long to come in.
+const LOG: Duration = Duration::from_secs(600);
+/// Once a week all rows are compared; on other days so much of each table.
+const SAMPLE: u64 = 64 << 20;
+
+impl Inner {
+    pub(super) fn points(&self) {
+        let mut failed: Option<Instant> = None;
+        while !self.is_over() {
+            let waits = failed.is_some_and(|at| at.elapsed() < AGAIN);
+            let is_streaming = self.shared().streaming.is_some();
+            if is_streaming && !waits && self.is_due() {
+                let taken = self.point(&mut |_, _, _| {});
+                failed = taken.is_err().then(Instant::now);
+                self.note("base", &taken);
+            }
+            self.rest(LOOK);
+        }
+    }
+
+    /// Whether there is a base since its time came last, and no gap after it.
+    fn is_due(&self) -> bool {
+        let shared = self.shared();
+        let Some(newest) = shared.known.newest else { return true };
+        let (hour, minute) = self.settings.at;
+        shared.want_base.is_some() || newest < last_time(&Zoned::now(), hour, minute)
+    }
+
+    /// Takes a base, publishes it with its log, and proves it.
+    pub(super) fn point(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Proof, KeepError> {
+        let _alone = self.alone();
+        let taken = self.taken(progress).and_then(|point| {
+            progress("restoring it to compare it", 0, 0);
+            self.drill(Some(&point), None)
+        });
+        self.doing(None);
+        self.learn();
+        let proof = taken?;
+        self.note("base", &Ok(()));
+        match proof.first_bad() {
+            Some(bad) => Err(KeepError::NotProven { point: proof.point.clone(), what: bad.evidence.clone() }),
+            None => Ok(proof),
+        }
+    }
+
+    fn taken(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PointId, KeepError> {
+        let streaming = self.shared().streaming.clone();
+        let why = || {
+            let shared = self.shared();
+            shared.troubles.get("stream").map(|trouble| trouble.what.clone())
+        };
+        let Streaming { facts, slot, progress: shipped } =
+            streaming.ok_or_else(|| KeepError::NotStreaming(why()))?;
+        // What asks for a base from now on asks for the next one.
+        let wanted = self.shared().want_base.take();
+        let data = self.settings.source.data.as_deref().unwrap_or(Path::new("/"));
+        self.doing(Some("taking a base".to_owned()));
+        let result = (|| {
+            let session = Session::open(&self.settings.source.door)?;
+            let mut said = Instant::now();
+            let total = data_size(&session);
+            let base = base::take(
+                &session,
+                &slot,
+                &facts,
+                data,
+                &self.repository,
+                &self.settings.host,
+                &mut |bytes| {
+                    if said.elapsed() >= Duration::from_millis(200) {
+                        said = Instant::now();
+                        progress("reading the server's files", bytes, total);
+                    }
+                },
+            )?;
+            let id = PointId::new(base.begun, base.stored.snapshot);
+            progress("writing down what is in the tables", 0, 0);
+            let witness = witness::take(&self.settings.source.door, &format!("klar-{id}"), self.depth()?)?;
+            let needed = witness.as_ref().map_or(base.stop, |witness| witness.lsn.max(base.stop));
+            progress("waiting for the log", 0, 0);
+            let came = shipped.wait(facts.timeline, needed, LOG);
+            if came.timeline != facts.timeline || came.lsn < needed {
+                return Err(KeepError::LogLate { came: came.lsn, needed, patience: LOG });
+            }
+            let point = Point {
+                format: 1,
+                id: id.clone(),
+                system: facts.system,
+                version: facts.version,
+                timeline: facts.timeline,
+                segment_size: facts.segment_size,
+                start: base.start,
+                stop: base.stop,
+                begun: base.begun,
+                stopped: base.stopped,
+                snapshot: base.stored.snapshot,
+                tree: base.stored.tree,
+                files: base.stored.files,
+                bytes: base.stored.bytes_read,
+                added: base.stored.bytes_added,
+                checksums: facts.checksums,
+                needs: facts.standby_needs.clone(),
+                witness,
+            };
+            point.publish(&self.repository, &self.key)?;
+            (self.tell)(Event::Point(Box::new(point)));
+            Ok(id)
+        })();
+        if result.is_err() {
+            self.shared().want_base = wanted;
+        }
+        result
+    }
+
+    /// All rows where no point of the last week has them all.
+    fn depth(&self) -> Result<Depth, KeepError> {
+        let points = Points::read(&self.repository, &self.trusted)?;
+        let since = Timestamp::now() - Duration::from_secs(6 * 86_400 + 43_200);
+        let is_whole = |point: &Point| {
+            let witness = point.witness.as_ref().filter(|witness| witness.time > since);
+            witness.is_some_and(|witness| witness.tables.iter().all(|table| table.share == 100))
+        };
+        Ok(if points.points.values().any(is_whole) { Depth::Sampled(SAMPLE) } else { Depth::Full })
+    }
+
+    /// Restores a point and publishes what was found. Whoever calls this works alone.
+    pub(super) fn drill(&self, point: Option<&PointId>, escrow: Option<&str>) -> Result<Proof, KeepError> {
+        let opened;
+        let repository = match escrow {
+            Some(password) => {
+                let storage = Arc::new(Folder::new(&self.settings.home.join("repository")));
+                opened = Repository::open(storage, password)?;
+                &opened
+            }
+            None => &self.repository,
+        };
+        let kept = self.kept(repository)?;
+        let name = point.map_or("the newest point".to_owned(), PointId::to_string);
+        self.doing(Some(format!("proving {name}")));
+        let folder = self.settings.home.join("work/drill");
+        // What a kill has left behind.
+        let _ = std::fs::remove_dir_all(&folder);
+        let drill = Drill {
+            kept: &kept,
+            programs: &self.settings.source.programs,
+            folder: &folder,
+            assertions: &self.settings.assertions,
+            escrow: escrow.is_some(),
+        };
+        let proof = drill.run(point);
+        self.doing(None);
+        let proof = proof?;
+        proof.publish(&self.repository, &self.key)?;
+        (self.tell)(Event::Proof(Box::new(proof.clone())));
+        self.learn();
+        Ok(proof)
+    }
+}
+
+/// About how many bytes a base will read; 0 where the server does not say.
+fn data_size(session: &Session) -> u64 {
+    let row = session.row("select sum(pg_database_size(oid)) from pg_database", "size");
+    row.ok().and_then(|row| row.get(0)?.parse().ok()).unwrap_or_default()
+}
+
+/// When a time of the day was last.
+fn last_time(now: &Zoned, hour: u8, minute: u8) -> Timestamp {
+    let at = |day: &Zoned| {
+        // A day on which the clocks jump over it has it a little later.
+        let time = jiff::civil::time(hour.min(23) as i8, minute.min(59) as i8, 0, 0);
+        day.date()
+            .to_datetime(time)
+            .to_zoned(day.time_zone().clone())
+            .map_or_else(|_| day.timestamp(), |at| at.timestamp())
+    };
+    let today = at(now);
+    match today <= now.timestamp() {
+        true => today,
+        false => now.checked_sub(1.day()).map_or(today, |yesterday| at(&yesterday)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_due_when_its_time_has_come() {
+        for (now, expected) in [
+            ("2026-11-23T01:59:00+01:00[Europe/Oslo]", "2026-11-22T02:00:00+01:00"),
+            ("2026-11-23T02:00:00+01:00[Europe/Oslo]", "2026-11-23T02:00:00+01:00"),
+            ("2026-11-23T23:59:00+01:00[Europe/Oslo]", "2026-11-23T02:00:00+01:00"),
+            // No such time on that day: an hour later.
+            ("2026-03-29T03:30:00+02:00[Europe/Oslo]", "2026-03-29T03:00:00+02:00"),
+            // Twice on that day: the first one.
+            ("2026-10-25T02:30:00+01:00[Europe/Oslo]", "2026-10-25T02:00:00+02:00"),
+        ] {
+            let now: Zoned = now.parse().unwrap();
+            let expected: Timestamp = expected.parse().unwrap();
+            assert_eq!(last_time(&now, 2, 0), expected, "{now}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The process that keeps an app's data: what the core tells it, what people ask of it.
+//!
+//! It ends when the core's socket closes. Whoever may ask is told by the kernel: the user at the other end of the socket.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptStore, Told};
+use klar_base::{Hint, ServiceName, wire};
+use nix::sys::socket::{getsockopt, sockopt};
+
+use crate::answer::{Answering, Copies};
+use crate::drill::Assertion;
+use crate::keeper::{Event, KeepError, Keeper, Settings};
+use crate::server::{Door, Programs, Source};
+
+/// How often the core hears how it stands, where that has changed.
+const STATUS: Duration = Duration::from_secs(1);
+/// Questions at once.
+const QUESTIONS_MAX: usize = 16;
+/// A question is asked within this.
+const ASKING: Duration = Duration::from_secs(10);
+
+/// How the process is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The app's folder: a folder for each store in it.
+    pub folder: PathBuf,
+    /// Users who may ask.
+    pub allowed: Vec<u32>,
+}
+
+/// All keepers of an app, and what was made for people.
+pub(crate) struct Keepers {
+    options: Options,
+    control: UnixStream,
+    writing: Mutex<()>,
+    all: Mutex<BTreeMap<ServiceName, Kept>>,
+    pub(crate) copies: Copies,
+    questions: AtomicUsize,
+}
+
+struct Kept {
+    told: KeptStore,
+    schedule: ((u8, u8), u32, Vec<String>),
+    keeper: Result<Arc<Keeper>, KeepError>,
+}
+
+/// Runs until the core closes its end.
+///
+/// # Errors
+/// The core says something that cannot be understood.
+pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io::Result<()> {
+    let keepers = Arc::new(Keepers {
+        options,
+        control: control.try_clone()?,
+        writing: Mutex::default(),
+        all: Mutex::default(),
+        copies: Copies::default(),
+        questions: AtomicUsize::new(0),
+    });
+    let (tells, hears) = (keepers.clone(), keepers.clone());
+    std::thread::Builder::new().name("status".into()).spawn(move || tells.tell_status())?;
+    std::thread::Builder::new().name("questions".into()).spawn(move || hears.listen(&listener))?;
+    while let Some((world, _)) = wire::receive::<KeepWorld>(&control)? {
+        keepers.learn(world);
+    }
+    keepers.copies.clear();
+    // Each one ends what it has begun: receivers, servers.
+    keepers.all().clear();
+    Ok(())
+}
+
+impl Keepers {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Kept>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(self: &Arc<Self>, world: KeepWorld) {
+        let schedule = (world.at, world.days, world.assertions.clone());
+        let mut all = self.all();
+        all.retain(|name, kept| {
+            let same = world.stores.iter().any(|store| store.name == *name && *store == kept.told);
+            same && kept.schedule == schedule && kept.keeper.is_ok()
+        });
+        for told in &world.stores {
+            if !all.contains_key(&told.name) {
+                let keeper = self.begin(&world, told);
+                if let Err(error) = &keeper {
+                    eprintln!("klar keep: {}: {error}", told.name);
+                }
+                let kept = Kept { told: told.clone(), schedule: schedule.clone(), keeper };
+                all.insert(told.name.clone(), kept);
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, world: &KeepWorld, told: &KeptStore) -> Result<Arc<Keeper>, KeepError> {
+        let door = Door {
+            host: "127.0.0.1".into(),
+            port: told.port,
+            user: told.user.clone(),
+            password: Some(told.password.clone()),
+            database: "postgres".into(),
+        };
+        let assertion = |sql: &String| Assertion { database: told.database.clone(), sql: sql.clone() };
+        let settings = Settings {
+            name: told.name.to_string(),
+            source: Source {
+                door,
+                data: Some(told.data.clone()),
+                programs: Programs { folder: told.programs.clone(), server: None },
+            },
+            database: told.database.clone(),
+            home: self.options.folder.join(told.name.to_string()),
+            host: nix::unistd::gethostname()
+                .map_or_else(|_| "host".into(), |name| name.to_string_lossy().into_owned()),
+            at: world.at,
+            days: world.days,
+            assertions: world.assertions.iter().map(assertion).collect(),
+        };
+        let (core, store) = (Arc::downgrade(self), told.name.clone());
+        let tell = move |event: Event| {
+            if let Some(core) = core.upgrade() {
+                core.tell(&entry(&store, event));
+            }
+        };
+        Ok(Arc::new(Keeper::start(settings, Box::new(tell))?))
+    }
+
+    fn tell(&self, message: &FromKeep) {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // A core that is gone needs no word; the main loop sees it.
+        let _ = wire::send(&self.control, message, &[]);
+    }
+
+    fn tell_status(&self) {
+        let mut before = None;
+        loop {
+            let stores = self.statuses();
+            if before.as_ref() != Some(&stores) {
+                self.tell(&FromKeep::Status { stores: stores.clone() });
+                before = Some(stores);
+            }
+            std::thread::sleep(STATUS);
+        }
+    }
+
+    fn statuses(&self) -> Vec<klar_base::keep::KeptStatus> {
+        let all = self.all();
+        let of = |(name, kept): (&ServiceName, &Kept)| match &kept.keeper {
+            Ok(keeper) => keeper.status(),
+            Err(error) => klar_base::keep::KeptStatus {
+                store: name.to_string(),
+                doing: "nothing".into(),
+                trouble: Some(error.to_string()),
+                hint: error.hint(),
+                ..Default::default()
+            },
+        };
+        all.iter().map(of).collect()
+    }
+
+    fn listen(self: &Arc<Self>, listener: &UnixListener) {
+        for stream in listener.incoming().flatten() {
+            if self.questions.fetch_add(1, Ordering::AcqRel) >= QUESTIONS_MAX || !self.may_ask(&stream) {
+                self.questions.fetch_sub(1, Ordering::AcqRel);
+                continue;
+            }
+            let keepers = self.clone();
+            let spawned = std::thread::Builder::new().name("question".into()).spawn(move || {
+                keepers.hear(&stream);
+                keepers.questions.fetch_sub(1, Ordering::AcqRel);
+            });
+            if spawned.is_err() {
+                self.questions.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn may_ask(&self, stream: &UnixStream) -> bool {
+        let peer = getsockopt(&stream.as_fd(), sockopt::PeerCredentials);
+        peer.is_ok_and(|peer| self.options.allowed.contains(&peer.uid()))
+    }
+
+    fn hear(self: &Arc<Self>, stream: &UnixStream) {
+        let _ = stream.set_read_timeout(Some(ASKING));
+        let _ = stream.set_write_timeout(Some(ASKING));
+        let Ok(Some((ask, _))) = wire::receive::<Ask>(stream) else { return };
+        let answer = Answering { keepers: self, stream }.answer(ask);
+        let told =
+            answer.unwrap_or_else(|error| Told::Failed { what: error.to_string(), hint: error.hint() });
+        let _ = wire::send(stream, &told, &[]);
+    }
+
+    pub(crate) fn names(&self) -> Vec<ServiceName> {
+        self.all().keys().cloned().collect()
+    }
+
+    /// The keeper of a store; where none is named there has to be exactly one.
+    pub(crate) fn keeper(&self, store: Option<&ServiceName>) -> Result<Arc<Keeper>, KeepError> {
+        let all = self.all();
+        let names = || {
+            let names: Vec<String> = all.keys().map(|name| format!("`{name}`")).collect();
+            names.join(", ")
+        };
+        let lack = |what: String, hint: String| KeepError::Lack { what, hint };
+        let kept = match (store, all.len()) {
+            (Some(store), _) => all.get(store).ok_or_else(|| {
+                lack(format!("`{store}` is not kept"), format!("those that are: {}", names()))
+            })?,
+            (None, 1) => all.values().next().ok_or(KeepError::NotStreaming(None))?,
+            (None, 0) => {
+                let hint = "`[data.db] engine = \"postgres\"` in klar.toml makes one that is";
+                return Err(lack("this app has no database that is kept".into(), hint.into()));
+            }
+            (None, _) => {
+                return Err(lack(
+                    "several databases are kept".into(),
+                    format!("name one of them: {}", names()),
+                ));
+            }
+        };
+        match &kept.keeper {
+            Ok(keeper) => Ok(keeper.clone()),
+            Err(error) => Err(lack(error.to_string(), error.hint().unwrap_or_default())),
+        }
+    }
+}
+
+fn entry(store: &ServiceName, event: Event) -> FromKeep {
+    let (kind, id, payload) = match event {
+        Event::Point(point) => {
+            // Which tables there are is not the ledger's business; that they were written down is.
+            let tables = point.witness.as_ref().map(|witness| witness.tables.len());
+            let payload = serde_json::json!({
+                "point": point.id, "snapshot": point.snapshot, "tree": point.tree, "timeline": point.timeline,
+                "start": point.start, "stop": point.stop, "files": point.files, "bytes": point.bytes,
+                "added": point.added, "tables": tables,
+            });
+            ("point", point.id, payload)
+        }
+        Event::Proof(proof) => {
+            ("proof", proof.point.clone(), serde_json::to_value(&*proof).unwrap_or_default())
+        }
+    };
+    FromKeep::Entry { kind: kind.into(), subject: format!("{store}/{id}"), payload }
+}
