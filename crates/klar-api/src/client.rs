@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::query;
 use crate::route::Media;
-use crate::server::{Down, Purged, Restart, Scale, Uploaded};
+use crate::server::{Down, Purged, Restart, Scale, TakeOver, Uploaded};
 
 /// Why a question has no answer, or not the one that was hoped for.
 #[derive(Debug, thiserror::Error)]
@@ -227,6 +227,18 @@ impl Client {
     ) -> Result<Receipt, ClientError> {
         let wanted = Scale { service, instances };
         self.operate(&format!("/v1/apps/{key}/scale"), Some(&wanted), "scaling", tell).await
+    }
+
+    /// Puts a restored copy in the place of a database.
+    pub async fn take_over(
+        &self,
+        key: &AppKey,
+        store: ServiceName,
+        copy: String,
+        tell: impl FnMut(&Event),
+    ) -> Result<Receipt, ClientError> {
+        let wanted = TakeOver { store, copy };
+        self.operate(&format!("/v1/apps/{key}/take-over"), Some(&wanted), "restoring", tell).await
     }
 
     /// Renews the certificates of an app's names now.

@@ -503,6 +503,7 @@ const OBJECTS: &[(&str, Fields)] = &[
     ("GivenFiles", &[("chain", "string"), ("key", "string")]),
     ("Restart", &[("service", "string?")]),
     ("Scale", &[("service", "string"), ("instances", "integer")]),
+    ("TakeOver", &[("store", "string"), ("copy", "string")]),
     ("Down", &[("purge", "boolean?")]),
     ("EventBegin", &[("type", "string"), ("step", "string"), ("detail", "string")]),
     ("EventEnd", &[("type", "string"), ("step", "string"), ("detail", "string"), ("duration_ms", "integer")]),

@@ -24,6 +24,8 @@ pub enum Action {
     Restart,
     /// Changes how many there are.
     Scale,
+    /// Puts a restored copy in the place of a database.
+    TakeOver,
     /// Renews certificates.
     Renew,
     /// Stops an app.
@@ -115,7 +117,7 @@ const fn operation(
 }
 
 /// All routes.
-pub static ROUTES: [Route; 20] = [
+pub static ROUTES: [Route; 21] = [
     get("/v1/status", Action::Status, Media::Json, "HostStatus", "Everything at a glance."),
     get("/v1/doctor", Action::Doctor, Media::Json, "Findings", "What this host can and cannot do."),
     get(
@@ -151,6 +153,12 @@ pub static ROUTES: [Route; 20] = [
         Action::Restart,
         Some("Restart"),
         "Replaces instances, one after the other.",
+    ),
+    operation(
+        "/v1/apps/{app}/take-over",
+        Action::TakeOver,
+        Some("TakeOver"),
+        "Puts a restored copy in the place of a database.",
     ),
     operation(
         "/v1/apps/{app}/scale",

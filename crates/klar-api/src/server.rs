@@ -64,6 +64,16 @@ pub struct Scale {
     pub instances: u32,
 }
 
+/// `POST .../take-over`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeOver {
+    /// Which database.
+    pub store: ServiceName,
+    /// The name of the copy, as what keeps the database has given it.
+    pub copy: String,
+}
+
 /// `POST .../down`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -271,6 +281,10 @@ async fn for_app<C: Control + 'static>(
         Action::Scale => {
             let wanted: Scale = read_json(request, limit).await?;
             operate(async move { control.scale(key, wanted.service, wanted.instances).await }).await
+        }
+        Action::TakeOver => {
+            let wanted: TakeOver = read_json(request, limit).await?;
+            operate(async move { control.take_over(key, wanted.store, wanted.copy).await }).await
         }
         Action::Renew => operate(async move { control.renew(key).await }).await,
         Action::Down => {

@@ -252,6 +252,8 @@ pub struct PointTold {
 /// What a restore would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanTold {
+    /// Of which store.
+    pub store: ServiceName,
     /// The point that it begins with.
     pub point: String,
     /// When that was taken.

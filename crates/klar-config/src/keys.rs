@@ -14,7 +14,7 @@ use crate::secret::SecretRef;
 use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
-    Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
+    Acme, CheckCategory, CheckPriority, Clock, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
     HeaderField, HostName, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script,
     ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafPlace, WafRoute, WafRules,
 };
@@ -33,7 +33,7 @@ pub struct Root {
 }
 
 /// The tables of a `klar.toml`, in the order in which they are best read.
-pub const ROOTS: [Root; 13] = [
+pub const ROOTS: [Root; 14] = [
     Root { name: "app", section: App::SECTION, named: false, aliases: &["application", "project"] },
     Root {
         name: "services",
@@ -60,6 +60,12 @@ pub const ROOTS: [Root; 13] = [
         section: See::SECTION,
         named: false,
         aliases: &["telemetry", "observability", "monitoring"],
+    },
+    Root {
+        name: "backup",
+        section: Backup::SECTION,
+        named: false,
+        aliases: &["backups", "restore", "recovery"],
     },
     Root {
         name: "deploy",
@@ -778,6 +784,35 @@ section! {
         min: Some("1024"),
         max: Some("65535"),
         aliases: &["statsd_port", "dogstatsd", "dogstatsd_port"],
+    };
+}
+
+section! {
+    /// How what the app keeps in databases that klar runs is kept a second time, and how it is proven that it comes back.
+    /// All of it is on by itself: each of them is streamed into a repository about every second, copied each day, and each
+    /// copy is restored, compared and timed.
+    #[serde(default)]
+    pub struct Backup in "backup", "backups";
+
+    /// When a full copy is due each day, by the machine's clock. What was missed while klar did not run is made up for.
+    at as "at": Clock = fixed("\"02:00\"") {
+        example: r#"at = "03:30""#,
+        aliases: &["time", "daily", "schedule"],
+    };
+
+    /// How far back any second can be restored.
+    keep as "keep": Period = fixed("\"30d\"") {
+        example: r#"keep = "90d""#,
+        min: Some("1d"),
+        max: Some("3650d"),
+        aliases: &["retention", "days", "keep_days", "max_age"],
+    };
+
+    /// Questions to a restored copy of the app's database, in SQL. Each has to give one row with one column that is true;
+    /// a copy of which one is not true is no backup. They can read, and change nothing.
+    assert as "assert": Vec<PlainText> = fixed("[]") {
+        example: r#"assert = ["select count(*) > 0 from users"]"#,
+        aliases: &["assertions", "verify", "checks"],
     };
 }
 

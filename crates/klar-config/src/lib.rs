@@ -39,8 +39,8 @@ mod values;
 pub use explain::{Explanation, InForce, UnknownKey, explain, explain_all};
 pub use fault::{ConfigError, ConfigErrors};
 pub use keys::{
-    Account, App, Check, Deploy, Edge, Instances, Logs, OwnCheck, RoutePolicy, See, Service, WafException,
-    Waiver,
+    Account, App, Backup, Check, Deploy, Edge, Instances, Logs, OwnCheck, RoutePolicy, See, Service,
+    WafException, Waiver,
 };
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
 pub use provenance::{Origin, Provenance, Setting};
@@ -50,7 +50,7 @@ pub use route::{Pattern, PatternError, Route};
 pub use schema::json_schema;
 pub use secret::{SecretRef, SecretRefError};
 pub use values::{
-    Acme, CheckCategory, CheckPriority, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader, HostName,
-    Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind,
+    Acme, CheckCategory, CheckPriority, Clock, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
+    HostName, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script, ServiceKind,
     ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafPlace, WafRoute, WafRules, WorkerOff,
 };

@@ -13,7 +13,9 @@ use crate::check::{check_edge, check_own_checks, check_services, check_waf};
 use crate::decide::{decide_stores, default_routes, notes_on};
 use crate::environment::{overlay, own_domains};
 use crate::fault::{ConfigErrors, Fault};
-use crate::keys::{Account, App, Check, Deploy, Edge, Logs, OwnCheck, See, Service, WafException, Waiver};
+use crate::keys::{
+    Account, App, Backup, Check, Deploy, Edge, Logs, OwnCheck, See, Service, WafException, Waiver,
+};
 use crate::provenance::Provenance;
 use crate::read::{Facts, Reader};
 use crate::root::read_root;
@@ -55,6 +57,9 @@ pub struct Config {
     /// `[see]`.
     #[serde(default)]
     pub see: See,
+    /// `[backup]`.
+    #[serde(default)]
+    pub backup: Backup,
     /// `[deploy]`.
     #[serde(default)]
     pub deploy: Deploy,
@@ -286,6 +291,7 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
             edge: parts.edge?,
             logs: parts.logs?,
             see: parts.see?,
+            backup: parts.backup?,
             deploy: parts.deploy?,
             check: parts.check?,
             checks: whole(parts.checks)?,

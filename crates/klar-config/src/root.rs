@@ -4,7 +4,7 @@ use klar_base::ServiceName;
 
 use crate::fault::Fault;
 use crate::keys::{
-    Account, App, Check, Deploy, ENV, Edge, Logs, OwnCheck, ROOTS, Root, RoutePolicy, See, Service,
+    Account, App, Backup, Check, Deploy, ENV, Edge, Logs, OwnCheck, ROOTS, Root, RoutePolicy, See, Service,
     StoreKeys, WafException, Waiver,
 };
 use crate::read::{Reader, join};
@@ -23,6 +23,7 @@ pub(crate) struct Parts {
     pub(crate) edge: Option<Edge>,
     pub(crate) logs: Option<Logs>,
     pub(crate) see: Option<See>,
+    pub(crate) backup: Option<Backup>,
     pub(crate) deploy: Option<Deploy>,
     pub(crate) check: Option<Check>,
     pub(crate) checks: Vec<(ServiceName, Option<OwnCheck>)>,
@@ -51,6 +52,7 @@ pub(crate) fn read_root(table: &Table, cx: &mut Reader<'_>) -> Parts {
             "edge" => parts.edge = Edge::read(found, cx),
             "logs" => parts.logs = Logs::read(found, cx),
             "see" => parts.see = See::read(found, cx),
+            "backup" => parts.backup = Backup::read(found, cx),
             "deploy" => parts.deploy = Deploy::read(found, cx),
             "check" => parts.check = Check::read(found, cx),
             "checks" => parts.checks = without_entries(read_named(found, cx, OwnCheck::read)),

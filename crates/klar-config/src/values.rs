@@ -1048,6 +1048,38 @@ impl TextForm for Schedule {
     }
 }
 
+/// A time of the day: `02:00`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Clock(String);
+text_type!(Clock);
+
+impl Clock {
+    /// Hours and minutes.
+    pub fn parts(&self) -> (u8, u8) {
+        let part = |text: &str| text.parse().unwrap_or_default();
+        self.0.split_once(':').map_or((0, 0), |(hours, minutes)| (part(hours), part(minutes)))
+    }
+}
+
+impl TextForm for Clock {
+    const WHAT: &'static str = "a time of the day: hours and minutes, such as `02:00`";
+    const PATTERN: Option<&'static str> = Some("^([01][0-9]|2[0-3]):[0-5][0-9]$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        let digits = |part: &str, below: u8| {
+            let is_it = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+            is_it && part.parse::<u8>().is_ok_and(|number| number < below)
+        };
+        match text.split_once(':').is_some_and(|(hours, minutes)| digits(hours, 24) && digits(minutes, 60)) {
+            true => Ok(Self(text.into())),
+            false => {
+                Err(Complaint::new("not a time of the day").hint("for instance `\"02:00\"` or `\"23:30\"`"))
+            }
+        }
+    }
+}
+
 /// Which of five cron fields is wrong, found by trying each alone.
 fn wrong_field(text: &str) -> String {
     const FIELDS: [(&str, &str); 5] = [

@@ -84,7 +84,7 @@ impl Answering<'_> {
                 let keeper = self.keeper(store.as_ref())?;
                 let kept = keeper.kept()?;
                 let plan = planned(&kept, &moment)?;
-                Ok(Told::Plan(plan_told(&plan, keeper.status().rto_ms)))
+                Ok(Told::Plan(plan_told(&keeper, &plan)))
             }
             Ask::Restore { store, moment } => self.restore(&*self.keeper(store.as_ref())?, &moment),
             Ask::Clone { store, moment, seconds } => {
@@ -176,7 +176,7 @@ impl Answering<'_> {
                 let failed = |source| KeepError::File { path: place.clone(), source };
                 let stream = stream.map_err(failed)?;
                 let answering = Answering { keepers: &keepers, stream: &stream };
-                let keeper = keepers.keeper(store.parse().ok().as_ref())?;
+                let keeper = keepers.keeper(Some(&store))?;
                 answering.run(&keeper, &moment, &place, false)
             })();
             match made {
@@ -294,7 +294,7 @@ fn planned(kept: &Kept<'_>, moment: &Moment) -> Result<Plan, KeepError> {
     Ok(kept.plan(until, from.as_ref())?)
 }
 
-fn plan_told(plan: &Plan, rto_ms: Option<u64>) -> PlanTold {
+fn plan_told(keeper: &Keeper, plan: &Plan) -> PlanTold {
     let until = match &plan.until {
         Until::End => plan
             .covered
@@ -305,12 +305,13 @@ fn plan_told(plan: &Plan, rto_ms: Option<u64>) -> PlanTold {
         Until::Before(xid) => format!("just before transaction {xid}"),
     };
     PlanTold {
+        store: keeper.settings().name.clone(),
         point: plan.point.id.to_string(),
         point_unix_ms: ms(plan.point.stopped),
         until,
         bytes: plan.bytes,
         log_bytes: plan.to - plan.point.start,
-        rto_ms,
+        rto_ms: keeper.status().rto_ms,
     }
 }
 

@@ -111,7 +111,7 @@ impl Keepers {
         };
         let assertion = |sql: &String| Assertion { database: told.database.clone(), sql: sql.clone() };
         let settings = Settings {
-            name: told.name.to_string(),
+            name: told.name.clone(),
             source: Source {
                 door,
                 data: Some(told.data.clone()),
@@ -217,7 +217,7 @@ impl Keepers {
             })?,
             (None, 1) => all.values().next().ok_or(KeepError::NotStreaming(None))?,
             (None, 0) => {
-                let hint = "`[data.db] engine = \"postgres\"` in klar.toml makes one that is";
+                let hint = "`[data.db] postgres = \"managed\"` in klar.toml makes one that is";
                 return Err(lack("this app has no database that is kept".into(), hint.into()));
             }
             (None, _) => {

@@ -147,6 +147,8 @@ pub trait Control {
     async fn restart(&self, key: AppKey, service: Option<ServiceName>) -> Events;
     /// Sets the number of instances, until the next change of `klar.toml`.
     async fn scale(&self, key: AppKey, service: ServiceName, instances: u32) -> Events;
+    /// Puts a copy that was restored in the place of a database.
+    async fn take_over(&self, key: AppKey, store: ServiceName, copy: String) -> Events;
     /// Renews the certificates of an app's names now. Those before serve on until then, and when it fails.
     async fn renew(&self, key: AppKey) -> Events;
     /// Stops an app; `purge` also removes its releases, logs, folders and databases.

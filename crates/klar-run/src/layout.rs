@@ -21,6 +21,8 @@
 //! STATE/apps/APP.ENV/logs/SERVICE/     output of instances
 //! STATE/apps/APP.ENV/home, tmp/N       caches of builds; a private tmp for each instance
 //! STATE/data/APP.ENV/NAME/             the folder of a managed database, and its credentials beside it
+//! STATE/keep/APP.ENV/NAME/             what is kept of it a second time: repository/, its key, spool/, work/
+//! STATE/run/keep/APP.ENV.sock          where what keeps it can be asked
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -218,6 +220,14 @@ impl Layout {
     /// Requests of an app that the firewall stopped.
     pub fn stopped(&self, key: &AppKey) -> PathBuf {
         self.app(key).join("stopped")
+    }
+    /// What is kept of an app's databases a second time.
+    pub fn keep(&self, key: &AppKey) -> PathBuf {
+        self.root.join("keep").join(key.to_string())
+    }
+    /// Where what keeps them can be asked.
+    pub fn keep_socket(&self, key: &AppKey) -> PathBuf {
+        self.root.join("run/keep").join(format!("{key}.sock"))
     }
     /// Everything of one managed store.
     pub fn store(&self, key: &AppKey, name: &ServiceName) -> PathBuf {

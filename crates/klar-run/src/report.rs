@@ -155,6 +155,9 @@ pub struct AppStatus {
     pub services: Vec<ServiceStatus>,
     /// The databases and caches.
     pub stores: Vec<StoreStatus>,
+    /// How its databases are kept a second time.
+    #[serde(default)]
+    pub kept: Vec<klar_base::keep::KeptStatus>,
     /// The certificate that serves each host.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,

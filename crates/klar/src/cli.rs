@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use klar_base::{EnvName, ServiceName};
 use klar_prove::words::Lang;
 
+use crate::verbs::backup::At;
+
 /// Runs your web app in production: behind a hardened edge, supervised, deployed without losing a request.
 #[derive(Debug, Parser)]
 #[command(
@@ -159,6 +161,33 @@ pub enum Verb {
         after_help = "Examples:\n  klar waf report            which rules spoke, where, how often\n  klar waf explain 01a2...   what was found in a request, and the exception for it\n  klar waf allow 01a2...     write that exception into klar.toml"
     )]
     Waf(Waf),
+    /// What is kept of the app's databases: points that were restored and compared, and the log between them
+    #[command(
+        after_help = "Examples:\n  klar backup                         what can be restored, and when that was proven\n  klar backup now                     a new point, restored and compared before it counts\n  klar backup verify                  read everything in the repository again\n  klar backup key --out drawer.txt    a key for when this machine is gone"
+    )]
+    Backup {
+        #[command(subcommand)]
+        what: Option<Backup>,
+        /// Which database, where the app has several
+        #[arg(long, value_name = "NAME", global = true)]
+        store: Option<ServiceName>,
+    },
+    /// Bring a database back as it was at any second: the plan first, then in place of what is there, or into a folder
+    #[command(
+        after_help = "Examples:\n  klar restore '10 minutes ago' --dry-run     what it would do\n  klar restore 14:05                          asks for the app's name before it begins\n  klar restore latest --into /srv/copy        the files of a server, beside everything\n  klar restore before:1234                    just before transaction 1234 committed"
+    )]
+    Restore(RestoreArgs),
+    /// Run a copy of a database as it was at any second, beside the real one; it disappears by itself
+    #[command(
+        after_help = "Examples:\n  klar clone --at '10 minutes ago' --psql      look around, then it is gone\n  klar clone --for 4h                          prints how to reach it\n  pg_dump $(klar clone --json | jq -r '\"-h \\(.socket) -U klar \\(.database)\"') -t orders"
+    )]
+    Clone(CloneArgs),
+    /// Rehearse what you hope never to need
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  klar drill restore                       the newest point: restored, compared, timed\n  klar drill restore --key drawer.txt      with the key from the drawer"
+    )]
+    Drill(Drill),
     /// The certificates of the app's names
     #[command(
         subcommand,
@@ -287,6 +316,14 @@ pub enum Verb {
         #[arg(long)]
         tcp: bool,
     },
+    /// Keeps the databases of an app a second time, and proves that they come back.
+    #[command(hide = true, after_help = "Examples: started by `klar core`")]
+    Keep {
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long)]
+        allow: Vec<u32>,
+    },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
     Shim { id: String },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
@@ -301,6 +338,85 @@ pub enum Verb {
         #[arg(long)]
         time: Option<u64>,
     },
+}
+
+/// `klar backup`.
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Show what can be restored, and when that was proven (also: `klar backup` alone)
+    #[command(after_help = "Examples:\n  klar backup list\n  klar backup list --json | jq '.points[-1]'")]
+    List,
+    /// Take a point now, restore it and compare it
+    #[command(after_help = "Examples:\n  klar backup now\n  klar backup now && klar deploy")]
+    Now,
+    /// Read everything in the repository again
+    #[command(after_help = "Examples:\n  klar backup verify")]
+    Verify,
+    /// Make a key that opens the backups without this machine, and print it: klar does not keep it
+    #[command(
+        after_help = "Examples:\n  klar backup key --out drawer.txt\n  klar drill restore --key drawer.txt    shows that it works"
+    )]
+    Key {
+        /// Write it here instead
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// `klar drill`.
+#[derive(Debug, Subcommand)]
+pub enum Drill {
+    /// Restore a point into a server of its own, compare it with what was there when it was taken, and time it
+    #[command(
+        after_help = "Examples:\n  klar drill restore\n  klar drill restore 20261123T020000Z-9f3a\n  klar drill restore --key drawer.txt --json | jq .rto_ms"
+    )]
+    Restore {
+        /// Which point [default: the newest]
+        point: Option<String>,
+        /// Which database, where the app has several
+        #[arg(long, value_name = "NAME")]
+        store: Option<ServiceName>,
+        /// Open the repository with the key in this file, as if this machine's own were lost
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+}
+
+/// `klar restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// How far: a time, a point, `latest`, `name:NAME`, `lsn:PLACE`, `before:TRANSACTION`
+    #[arg(value_name = "WHEN")]
+    pub at: At,
+    /// Which database, where the app has several
+    #[arg(long, value_name = "NAME")]
+    pub store: Option<ServiceName>,
+    /// Only show the plan
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Put the files of a server here, and leave the database alone
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// Agree beforehand, with the app's name
+    #[arg(long, value_name = "APP.ENV", conflicts_with = "into")]
+    pub yes: Option<String>,
+}
+
+/// `klar clone`.
+#[derive(Debug, Args)]
+pub struct CloneArgs {
+    /// How far: a time, a point, `latest`, `name:NAME`, `lsn:PLACE`, `before:TRANSACTION`
+    #[arg(long, value_name = "WHEN", default_value = "latest")]
+    pub at: At,
+    /// Which database, where the app has several
+    #[arg(long, value_name = "NAME")]
+    pub store: Option<ServiceName>,
+    /// When it disappears
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_since)]
+    pub for_: std::time::Duration,
+    /// Open a prompt on it; it disappears when that is closed
+    #[arg(long)]
+    pub psql: bool,
 }
 
 /// `klar metrics`.

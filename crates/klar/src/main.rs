@@ -14,8 +14,8 @@ use clap::Parser;
 use cli::{Cache, Cert, Cli, Look, Verb, Waf};
 use context::{Context, Trouble};
 use verbs::{
-    check, dashboard, edge, fix, host, learn, ledger, metrics, operate, see, service, trace, trust, up,
-    upgrade, waf,
+    backup, check, dashboard, edge, fix, host, learn, ledger, metrics, operate, see, service, trace, trust,
+    up, upgrade, waf,
 };
 
 /// Returns what it frees sooner than the system's own, and is faster with many threads.
@@ -58,6 +58,10 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Waf(Waf::Explain { id })) => waf::explain(context, &id),
         Some(Verb::Waf(Waf::Allow(wanted))) => waf::allow(context, &wanted),
         Some(Verb::Waf(Waf::Add { from })) => waf::add(context, &from),
+        Some(Verb::Backup { what, store }) => backup::backup(context, what, store),
+        Some(Verb::Restore(wanted)) => backup::restore(context, wanted),
+        Some(Verb::Clone(wanted)) => backup::clone(context, wanted),
+        Some(Verb::Drill(wanted)) => backup::drill(context, wanted),
         Some(Verb::Cert(Cert::Renew)) => operate::renew(context),
         Some(Verb::Down(wanted)) => operate::down(context, &wanted),
         Some(Verb::Check(wanted)) => check::check(context, &wanted),
@@ -89,6 +93,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         }
         Some(Verb::Edge { .. }) => Err(edge::nothing_wanted()),
         Some(Verb::See { folder, apps, allow, tcp }) => host::see(folder, apps, allow, tcp),
+        Some(Verb::Keep { folder, allow }) => host::keep(folder, allow),
         Some(Verb::Shim { .. }) => host::shim(),
         Some(Verb::Assets { out }) => host::assets(&out),
         Some(Verb::Images { memory, time }) => host::images(memory, time),

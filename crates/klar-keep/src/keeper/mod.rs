@@ -22,8 +22,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use klar_base::Hint;
 use klar_base::keep::KeptStatus;
+use klar_base::{Hint, ServiceName};
 use klar_repo::{Folder, OpenError, Repository};
 use klar_store::{KeyId, SigningKey};
 
@@ -43,7 +43,7 @@ const LASTS: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The store's name, for people.
-    pub name: String,
+    pub name: ServiceName,
     /// The server.
     pub source: Source,
     /// The app's database.
@@ -398,7 +398,7 @@ impl Inner {
         let trouble = shared.troubles.values().find(|trouble| trouble.since.elapsed() >= LASTS);
         let idle = if streaming.is_some() { "streaming" } else { "waiting for the server" };
         KeptStatus {
-            store: self.settings.name.clone(),
+            store: self.settings.name.to_string(),
             doing: shared.doing.clone().unwrap_or_else(|| idle.to_owned()),
             points: shared.known.points,
             newest_unix_ms: ms(shared.known.newest),

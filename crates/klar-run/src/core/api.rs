@@ -71,6 +71,11 @@ impl Control for Rc<Core> {
         operation(|progress| async move { core.scale_now(&key, &service, instances, &progress).await })
     }
 
+    async fn take_over(&self, key: AppKey, store: ServiceName, copy: String) -> Events {
+        let core = self.clone();
+        operation(|progress| async move { core.take_over_now(&key, &store, &copy, &progress).await })
+    }
+
     async fn renew(&self, key: AppKey) -> Events {
         let core = self.clone();
         operation(|progress| async move { core.renew_now(&key, &progress).await })
@@ -323,9 +328,27 @@ impl Core {
             self.remember(|host| host.apps.remove(key)).map_err(problem)?;
             self.apps.borrow_mut().remove(key);
             self.see.borrow().forget(key);
-            step.end("removed");
+            step.end(match self.put_aside(key) {
+                Ok(None) => "removed".into(),
+                Ok(Some(kept)) => {
+                    format!("removed; its backups are in {}, until you remove them", kept.display())
+                }
+                Err(error) => format!("removed; its backups are where they were: {error}"),
+            });
         }
         Ok(receipt)
+    }
+
+    /// Backups outlive what they are of: the next app of this name begins new ones beside them.
+    fn put_aside(&self, key: &AppKey) -> std::io::Result<Option<std::path::PathBuf>> {
+        self.keep.borrow_mut().end(key);
+        let kept = self.layout.keep(key);
+        if !kept.exists() {
+            return Ok(None);
+        }
+        let aside = kept.with_file_name(format!("{key}.purged-{}", super::state::unix_ms()));
+        std::fs::rename(&kept, &aside)?;
+        Ok(Some(aside))
     }
 
     /// Sees to it that no edge keeps this core from ending.

@@ -117,8 +117,8 @@ impl Core {
         let identity = Identity::Data { key: key.clone() };
         let problem = |error: std::io::Error| Failure::new(format!("`{name}` could not be set up: {error}"));
         for (path, owner, mode) in [
-            (folder.parent().unwrap_or(&folder).to_owned(), identity.clone(), 0o700),
-            (folder.clone(), identity.clone(), 0o700),
+            (folder.parent().unwrap_or(&folder).to_owned(), identity.clone(), 0o750),
+            (folder.clone(), identity.clone(), 0o750),
         ] {
             self.spawner.folder(path, owner.clone(), owner, mode).await.map_err(problem)?;
         }

@@ -19,6 +19,7 @@ mod given;
 mod images;
 pub mod instance;
 mod jobs;
+mod keep;
 mod logs;
 mod otel;
 mod progress;
@@ -31,6 +32,7 @@ mod see;
 mod start;
 pub mod state;
 mod status;
+mod take_over;
 mod takeover;
 mod upgrade;
 
@@ -120,6 +122,8 @@ pub struct Core {
     purges: Cell<u64>,
     /// Telemetry.
     see: RefCell<see::SeeLink>,
+    /// What keeps databases a second time.
+    keep: RefCell<keep::KeepLinks>,
     /// The processes that convert images: their ids, and when they were started.
     images: RefCell<Vec<(i32, u64)>>,
     access: access::AccessLogs,
@@ -290,6 +294,7 @@ impl Core {
             generation: Cell::new(state::unix_ms()),
             purges: Cell::new(0),
             see: RefCell::new(see::SeeLink::new(see_key)),
+            keep: RefCell::default(),
             images: RefCell::default(),
             check_key,
             rule_set: RefCell::default(),

@@ -58,6 +58,7 @@ impl Core {
         self.keep_edge_current();
         self.settle_upgrade();
         self.keep_see();
+        self.keep_data();
     }
 
     /// (places with too few instances, once for each that is missing; instances that nobody wants).
@@ -146,7 +147,7 @@ impl Core {
                 fill(&previous.release, &beside);
             }
         }
-        for name in &app.stores {
+        for name in app.stores.iter().filter(|name| !app.suspended.contains(*name)) {
             places.insert((name.clone(), None), 1);
         }
         places

@@ -93,8 +93,10 @@ impl Core {
         problems.extend(
             served.map(|release| self.certificate_problems(release, &certificates)).unwrap_or_default(),
         );
+        problems.extend(self.keep.borrow().problems(key));
         AppStatus {
             key: key.clone(),
+            kept: self.keep.borrow().status(key),
             health,
             url: release.map(|release| self.url(key, release)).unwrap_or_default(),
             hosts: release.map(|release| self.hosts(key, release)).unwrap_or_default(),

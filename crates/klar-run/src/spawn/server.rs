@@ -43,9 +43,15 @@ pub fn run(root: &Path, mut running: Option<Running>) -> io::Result<()> {
     std::fs::create_dir_all(root)?;
     // Everyone may pass through, to the folders that are theirs; nobody else may list.
     users::folder(&host, root, &Identity::Core, &Identity::Core, 0o711)?;
-    for (folder, mode) in
-        [("logs", 0o700), ("run", 0o711), ("run/i", 0o700), ("ca", 0o700), ("apps", 0o711), ("data", 0o711)]
-    {
+    for (folder, mode) in [
+        ("logs", 0o700),
+        ("run", 0o711),
+        ("run/i", 0o700),
+        ("ca", 0o700),
+        ("apps", 0o711),
+        ("data", 0o711),
+        ("keep", 0o711),
+    ] {
         users::folder(&host, &root.join(folder), &Identity::Core, &Identity::Core, mode)?;
     }
     // SAFETY: ignoring a signal installs no code of ours.

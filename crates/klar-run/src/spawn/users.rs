@@ -1,6 +1,7 @@
 //! klar's own system users, and what belongs to them.
 //!
-//! As root: `klar` (core), `klar-edge`, `klar-images`, `klar-see`, one for each app and environment, and one for its databases. They are
+//! As root: `klar` (core), `klar-edge`, `klar-images`, `klar-see`, one for each app and environment, one for its databases,
+//! and one for what keeps those a second time. They are
 //! ordinary system users, so `ps`, `ls -l` and programs that look themselves up (PostgreSQL's `initdb`, Node's
 //! `os.userInfo`) see names. Without root there is one user, and ownership is left alone.
 
@@ -39,6 +40,11 @@ pub enum Identity {
         /// Which.
         key: AppKey,
     },
+    /// What keeps them a second time.
+    Keep {
+        /// Which.
+        key: AppKey,
+    },
 }
 
 /// Every user of klar has a name that starts with this.
@@ -54,6 +60,7 @@ impl Identity {
             Self::See => return format!("{PREFIX}-see"),
             Self::App { key } => ("a", key),
             Self::Data { key } => ("d", key),
+            Self::Keep { key } => ("k", key),
         };
         const ROOM: usize = 31 - "klar-a-".len();
         let plain =
@@ -72,10 +79,16 @@ impl Identity {
 }
 
 /// Finds the user, and makes it when it is missing. Telemetry has the group of the core, for which instances leave open
-/// what they say; what else that group may is closed by the sandbox.
+/// what they say; what else that group may is closed by the sandbox. What keeps databases has their group, which may read
+/// their files: it cannot change them, and they can neither read nor remove what is kept.
 pub(super) fn ensure(identity: &Identity) -> io::Result<(Uid, Gid)> {
     let (uid, gid) = ensure_user(identity)?;
-    Ok((uid, if *identity == Identity::See { ensure_user(&Identity::Core)?.1 } else { gid }))
+    let gid = match identity {
+        Identity::See => ensure_user(&Identity::Core)?.1,
+        Identity::Keep { key } => ensure_user(&Identity::Data { key: key.clone() })?.1,
+        _ => gid,
+    };
+    Ok((uid, gid))
 }
 
 fn ensure_user(identity: &Identity) -> io::Result<(Uid, Gid)> {

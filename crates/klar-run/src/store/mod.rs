@@ -3,11 +3,12 @@
 //! A port that answers is not an identity: another server may have taken it. Before a store counts as ready, klar
 //! logs in with a password that only this store knows, and compares what the server says of itself.
 
-mod postgres;
+pub(crate) mod postgres;
 mod redis;
 
 use std::path::{Path, PathBuf};
 
+use klar_base::keep::KeptStore;
 use klar_base::see::StoreDoor;
 use klar_base::{AppKey, Secret, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,22 @@ impl Store {
                 Engine::Postgres => postgres::database(key),
                 Engine::Redis => "0".into(),
             },
+        }
+    }
+
+    /// What keeps it has to know; `None` for an engine that is not kept a second time, or is not installed.
+    pub fn kept(&self, key: &AppKey, name: &ServiceName, folder: &Path) -> Option<KeptStore> {
+        match self.engine {
+            Engine::Postgres => Some(KeptStore {
+                name: name.clone(),
+                port: self.port,
+                user: postgres::ADMIN.into(),
+                password: self.admin_password.clone(),
+                database: postgres::database(key),
+                data: folder.join(postgres::CLUSTER),
+                programs: postgres::programs().ok()?,
+            }),
+            Engine::Redis => None,
         }
     }
 

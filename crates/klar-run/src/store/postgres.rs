@@ -8,7 +8,11 @@ use klar_base::AppKey;
 use super::{Invocation, NotReady, Store, WATCHER, find_program};
 use crate::report::Failure;
 
-const ADMIN: &str = "klar";
+pub(super) const ADMIN: &str = "klar";
+/// The folder of the cluster in that of the store.
+pub(super) const CLUSTER: &str = "cluster";
+/// What a restored copy has taken the place of.
+pub(crate) const ASIDE: &str = "cluster.before";
 
 /// Database and role of an app: identifiers that need no quotes anywhere.
 pub(super) fn database(key: &AppKey) -> String {
@@ -38,7 +42,7 @@ fn can_count(programs: &Path) -> bool {
     programs.parent().is_some_and(|folder| folder.join("lib").join(format!("{COUNTER}.so")).is_file())
 }
 
-fn programs() -> Result<PathBuf, Failure> {
+pub(super) fn programs() -> Result<PathBuf, Failure> {
     newest().map(|(_, folder)| folder).ok_or_else(|| {
         Failure::new("PostgreSQL's server is not installed").hint(
             "run `apt-get install postgresql`; klar makes a cluster of its own and leaves Debian's alone",
@@ -59,7 +63,7 @@ umask 077
 rm -rf "$1/cluster.new"
 printf '%s' "$KLAR_PASSWORD" > "$1/password"
 "$2/initdb" -D "$1/cluster.new" -U klar --pwfile="$1/password" --data-checksums \
-    --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-instructions
+    --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-instructions --allow-group-access
 rm -f "$1/password"
 sync "$1/cluster.new"
 mv "$1/cluster.new" "$1/cluster"
@@ -71,9 +75,40 @@ mv "$1/cluster.new" "$1/cluster"
     })
 }
 
+/// How a copy is put in the place of a cluster that does not run. A kill in between leaves the one or the other: while
+/// `cluster.whole` is there the new one is, and [`run`] ends what was begun.
+pub(crate) fn take_over(folder: &Path, from: &Path) -> Invocation {
+    const SCRIPT: &str = r#"
+set -eu
+cd "$1"
+rm -rf cluster.whole cluster.new
+rm -rf cluster.before
+cp -R -p --reflink=auto -T -- "$2" cluster.new
+chmod -R g+rX,o= cluster.new
+sync -f cluster.new
+: > cluster.whole
+sync -f cluster.whole
+mv cluster cluster.before
+mv cluster.new cluster
+rm cluster.whole
+sync -f cluster
+"#;
+    let command = ["/bin/sh", "-c", SCRIPT, "restore", &text(folder), &text(from)];
+    Invocation { command: command.map(String::from).to_vec(), env: Vec::new() }
+}
+
 pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
     let programs = programs()?;
-    let mut command = vec![text(&programs.join("postgres")), "-D".into(), text(&folder.join("cluster"))];
+    // What keeps it is in its group. A cluster that was made before is opened to the group once: the server gives files
+    // that it makes the mode that the folder has.
+    const OPEN: &str = r#"cd "${2%/*}" && [ -e cluster.whole ] && {
+    [ -e cluster ] && [ -e cluster.new ] && rm -rf cluster.before && mv cluster cluster.before
+    [ -e cluster ] || mv cluster.new cluster
+    rm cluster.whole
+}
+[ "$(stat -c %a "$2")" = 750 ] || chmod -R g+rX,o= "$2"; exec "$0" "$@""#;
+    let mut command: Vec<String> = ["/bin/sh", "-c", OPEN].map(String::from).to_vec();
+    command.extend([text(&programs.join("postgres")), "-D".into(), text(&folder.join("cluster"))]);
     if can_count(&programs) {
         // How often each statement ran and for how long: the first thing anybody asks of a slow database. It takes
         // about a megabyte, and has to be there when the server starts.
@@ -86,6 +121,8 @@ pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
         // Ten instances with a pool of ten, twice during a deploy, and room for people.
         "max_connections=250".into(),
         "wal_level=replica".into(),
+        // While the log cannot be streamed it stays, until this much waits: then the database matters more.
+        "max_slot_wal_keep_size=4GB".into(),
         // What bounds the time to come back after a crash: how much has to be replayed, and how the folder is
         // flushed before (one call for the file system instead of one for each file).
         "checkpoint_timeout=1min".into(),

@@ -168,6 +168,13 @@ pub fn see(folder: PathBuf, apps: PathBuf, allowed: Vec<u32>, tcp: bool) -> Resu
     klar_see::run(control, Some(unix), tcp, options).map_err(broken)
 }
 
+/// What keeps the databases of an app a second time.
+pub fn keep(folder: PathBuf, allowed: Vec<u32>) -> Result<(), Trouble> {
+    let control = UnixStream::from(inherited(3)?);
+    let door = std::os::unix::net::UnixListener::from(inherited(4)?);
+    klar_keep::process::run(control, door, klar_keep::process::Options { folder, allowed }).map_err(broken)
+}
+
 /// The shim of an instance.
 pub fn shim() -> Result<(), Trouble> {
     klar_run::shim::run(inherited(3)?, inherited(4)?).map_err(broken)

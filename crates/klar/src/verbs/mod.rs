@@ -1,5 +1,6 @@
 //! What each verb does, by group.
 
+pub mod backup;
 pub mod check;
 pub mod checklist;
 pub mod dashboard;

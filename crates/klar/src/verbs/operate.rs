@@ -22,7 +22,8 @@ pub fn conclude(context: &Context, receipt: &Receipt) {
     }
 }
 
-fn operate(
+/// Shows an operation as it goes by, and what came of it.
+pub fn operate(
     context: &Context,
     operation: impl AsyncFnOnce(&mut dyn FnMut(&Event)) -> Result<Receipt, ClientError>,
 ) -> Result<(), Trouble> {

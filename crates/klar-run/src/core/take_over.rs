@@ -1,0 +1,93 @@
+//! A restored copy takes the place of a database.
+//!
+//! The copy belongs to what keeps the database, and can be read by the database's own user, who puts it in place: so root is
+//! not needed. What was there is put aside, and stays until the next restore.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use klar_base::{AppKey, InstanceId, ServiceName};
+
+use super::Core;
+use super::jobs::Job;
+use super::progress::Progress;
+use crate::limits::Limits;
+use crate::report::{Failure, InstanceState, Receipt};
+use crate::spawn::users::Identity;
+use crate::store::postgres;
+
+/// Stopping, and coming up again, may take so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Core {
+    pub(super) async fn take_over_now(
+        self: &Rc<Self>,
+        key: &AppKey,
+        name: &ServiceName,
+        copy: &str,
+        progress: &Progress,
+    ) -> Result<Receipt, Failure> {
+        self.known(key)?;
+        let _busy = self.begin(key, "restore")?;
+        let before = self.before(key, "restore");
+        let is_plain = copy.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+        if !copy.starts_with("copy-") || !is_plain || copy.contains("..") {
+            return Err(Failure::new(format!("`{copy:.80}` is no copy: `klar restore` makes one")));
+        }
+        if !self.kept_stores(key).contains(name) {
+            return Err(Failure::new(format!("`{name}` is no database of {key} that is kept")));
+        }
+        let from = self.layout.keep(key).join(name.as_str()).join("work").join(copy).join("data");
+        let step = progress.step("stop", format!("`{name}`"));
+        self.suspend(key, name, true);
+        let stopped = self.wait_for(PATIENCE, |core| {
+            let apps = core.apps.borrow();
+            let app = apps.get(key)?;
+            app.instances.values().all(|one| one.record.id.service != *name).then_some(())
+        });
+        let stopped = stopped.await;
+        step.end("what is in it now can no longer change");
+        let step = progress.step("restore", format!("`{name}`"));
+        let placed = match stopped {
+            None => Err(Failure::new(format!("`{name}` did not stop within {} s", PATIENCE.as_secs()))),
+            Some(()) => {
+                let folder = self.layout.store(key, name);
+                let invocation = postgres::take_over(&folder, &from);
+                let what = format!("putting the copy of `{name}` in place");
+                let identity = Identity::Data { key: key.clone() };
+                let job = Job { key, service: name, identity, limits: Limits::default(), what: &what };
+                let spec = |id: &InstanceId| {
+                    let mut spec = self.store_command(id, &folder, invocation, libc::SIGTERM);
+                    spec.stop_group = true;
+                    Ok(spec)
+                };
+                self.run_job(job, None, spec).await
+            }
+        };
+        // With the copy or without it: the database comes back.
+        self.suspend(key, name, false);
+        placed?;
+        let ready = self.wait_for(PATIENCE, |core| {
+            let apps = core.apps.borrow();
+            let mut of_it = apps.get(key)?.instances.values().filter(|one| one.record.id.service == *name);
+            of_it.any(|one| one.state == InstanceState::Ready).then_some(())
+        });
+        ready.await.ok_or_else(|| {
+            Failure::new(format!("the restored `{name}` did not come up within {} s", PATIENCE.as_secs()))
+                .hint(format!("`klar logs {name}` shows what it says; what was there before lies beside it"))
+        })?;
+        let aside = self.layout.store(key, name).join(postgres::ASIDE);
+        step.end(format!("what was there is in {}, until the next restore", aside.display()));
+        Ok(self.receipt(key, before, None).await)
+    }
+
+    fn suspend(&self, key: &AppKey, name: &ServiceName, is_suspended: bool) {
+        if let Some(app) = self.apps.borrow_mut().get_mut(key) {
+            match is_suspended {
+                true => drop(app.suspended.insert(name.clone())),
+                false => drop(app.suspended.remove(name)),
+            }
+        }
+        self.changed();
+    }
+}
