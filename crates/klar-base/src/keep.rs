@@ -31,7 +31,9 @@ pub struct KeepWorld {
 pub struct KeptStore {
     /// Its name in `klar.toml`.
     pub name: ServiceName,
-    /// Its port on the loopback.
+    /// Where it listens: an address, or the folder of its socket.
+    pub host: String,
+    /// Its port.
     pub port: u16,
     /// A role that may replicate.
     pub user: String,
@@ -126,10 +128,17 @@ pub enum Ask {
         /// Which store.
         store: Option<ServiceName>,
     },
-    /// Read everything in the repository again.
+    /// Read everything in the repository again, and a damaged view of it too: what finds nothing there has found nothing.
     Verify {
         /// Which store.
         store: Option<ServiceName>,
+    },
+    /// Look for a text in the repository's objects, and in the database's own files.
+    Search {
+        /// Which store.
+        store: Option<ServiceName>,
+        /// A text that was written to the database, and that nothing else has in it.
+        text: String,
     },
     /// Restore a point into a scratch server, compare it and time it.
     Drill {
@@ -216,6 +225,25 @@ pub enum Told {
         bytes: u64,
         /// What is wrong.
         problems: Vec<String>,
+        /// Whether damage was found in a view of it in which every pack has a bit that is wrong.
+        corrupted: bool,
+        /// Whether something was found missing in a view of it without packs.
+        missing: bool,
+    },
+    /// Where a text was found.
+    Searched {
+        /// Objects of the repository that were read, and their bytes.
+        objects: u64,
+        /// Bytes of them.
+        bytes: u64,
+        /// Those that have it.
+        found: Vec<String>,
+        /// The database's own files that have it.
+        in_database: Vec<String>,
+        /// Whether the database's files lie on an encrypted volume.
+        encrypted_volume: bool,
+        /// Objects of the repository that have the repository's own key in them.
+        keys: Vec<String>,
     },
     /// It is done, and there is nothing to say.
     Done,

@@ -12,12 +12,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use klar_base::keep::{Ask, CopyTold, Moment, PlanTold, PointTold, Told};
 use klar_base::{ServiceName, wire};
+use klar_repo::Restored;
 
+use crate::harm::Harm;
 use crate::keeper::{KeepError, Keeper};
-use crate::point::{NotAPoint, PointId, Proof};
+use crate::point::{NotAPoint, Point, PointId, Proof};
 use crate::process::Keepers;
 use crate::restore::{self, Kept, Plan, RestoringError};
 use crate::scratch::{Scratch, Then, Until};
+use crate::search::{self, Search};
 
 /// Copies at once, of all stores together.
 const COPIES_MAX: usize = 4;
@@ -80,6 +83,7 @@ impl Answering<'_> {
                 Ok(proof_told(&self.keeper(store.as_ref())?.drill(point.as_ref(), escrow)?))
             }
             Ask::Verify { store } => self.verify(&*self.keeper(store.as_ref())?),
+            Ask::Search { store, text } => self.search(&*self.keeper(store.as_ref())?, &text),
             Ask::Plan { store, moment } => {
                 let keeper = self.keeper(store.as_ref())?;
                 let kept = keeper.kept()?;
@@ -125,20 +129,51 @@ impl Answering<'_> {
         problems.extend(kept.points.refused.iter().map(ToString::to_string));
         let (mut objects, mut bytes) = (0, 0);
         let of = kept.points.points.len() as u64;
+        let folder = keeper.work().join("verify");
         for (done, point) in (0..).zip(kept.points.points.values()) {
             self.progress(&format!("reading {}", point.id), done, of);
-            let folder = keeper.work().join("verify");
-            let _ = fs::remove_dir_all(&folder);
-            match kept.files(point, &folder) {
+            match read_again(&kept, point, &folder)? {
                 Ok(restored) => {
                     objects += restored.files;
                     bytes += restored.bytes;
                 }
                 Err(error) => problems.push(format!("{}: {error}", point.id)),
             }
-            remove(&folder)?;
         }
-        Ok(Told::Verified { objects, bytes, problems })
+        let finds = |harm: Harm| -> Result<bool, KeepError> {
+            let Some(point) = kept.points.points.values().next_back() else { return Ok(false) };
+            let repository = keeper.harmed(harm)?;
+            let kept = Kept::read(&repository, keeper.trusted())?;
+            Ok(read_again(&kept, point, &folder)?.is_err())
+        };
+        self.progress("looking whether damage is found", 0, 0);
+        let (corrupted, missing) = (finds(Harm::Flipped)?, finds(Harm::Gone)?);
+        Ok(Told::Verified { objects, bytes, problems, corrupted, missing })
+    }
+
+    fn search(&self, keeper: &Keeper, text: &str) -> Result<Told, KeepError> {
+        if text.len() < 16 {
+            let hint = "16 letters or more are nowhere by chance".to_owned();
+            return Err(KeepError::Lack { what: "the text is too short to look for".into(), hint });
+        }
+        self.progress("looking through the repository", 0, 0);
+        let home = &keeper.settings().home;
+        let secret = fs::read_to_string(home.join("repository.key")).unwrap_or_default();
+        let mut in_repository = Search::default();
+        in_repository.folder(&home.join("repository"), &[text.as_bytes(), secret.trim().as_bytes()])?;
+        self.progress("looking through the database's own files", 0, 0);
+        let mut in_database = Search::default();
+        let data = keeper.settings().source.data.clone().unwrap_or_default();
+        in_database.folder(&data, &[text.as_bytes()])?;
+        let of = |search: &mut Search, number: usize| search.found.remove(&number).unwrap_or_default();
+        Ok(Told::Searched {
+            objects: in_repository.files,
+            bytes: in_repository.bytes,
+            found: of(&mut in_repository, 0),
+            keys: of(&mut in_repository, 1),
+            in_database: of(&mut in_database, 0),
+            encrypted_volume: search::is_encrypted(&data),
+        })
     }
 
     fn restore(&self, keeper: &Keeper, moment: &Moment) -> Result<Told, KeepError> {
@@ -266,6 +301,18 @@ impl Keepers {
     fn every(&self) -> Result<Vec<Arc<Keeper>>, KeepError> {
         self.names().iter().map(|name| self.keeper(Some(name))).collect()
     }
+}
+
+/// Reads all files of a point, and leaves nothing behind.
+fn read_again(
+    kept: &Kept<'_>,
+    point: &Point,
+    folder: &Path,
+) -> Result<Result<Restored, RestoringError>, KeepError> {
+    remove(folder)?;
+    let read = kept.files(point, folder);
+    remove(folder)?;
+    Ok(read)
 }
 
 fn not_a_point(error: NotAPoint) -> KeepError {

@@ -9,12 +9,14 @@
 mod answer;
 pub mod base;
 pub mod drill;
+mod harm;
 pub mod keeper;
 pub mod lsn;
 pub mod point;
 pub mod process;
 pub mod restore;
 pub mod scratch;
+mod search;
 pub mod server;
 pub mod ship;
 pub mod signed;

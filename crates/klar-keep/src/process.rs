@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::answer::{Answering, Copies};
 use crate::drill::Assertion;
-use crate::keeper::{Event, KeepError, Keeper, Settings};
+use crate::keeper::{Event, KeepError, Keeper, Settings, Wishes};
 use crate::server::{Door, Programs, Source};
 
 /// How often the core hears how it stands, where that has changed.
@@ -48,7 +49,6 @@ pub(crate) struct Keepers {
 
 struct Kept {
     told: KeptStore,
-    schedule: ((u8, u8), u32, Vec<String>),
     keeper: Result<Arc<Keeper>, KeepError>,
 }
 
@@ -73,7 +73,8 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
     }
     keepers.copies.clear();
     // Each one ends what it has begun: receivers, servers.
-    keepers.all().clear();
+    let all = std::mem::take(&mut *keepers.all());
+    drop(all);
     Ok(())
 }
 
@@ -83,47 +84,51 @@ impl Keepers {
     }
 
     fn learn(self: &Arc<Self>, world: KeepWorld) {
-        let schedule = (world.at, world.days, world.assertions.clone());
-        let mut all = self.all();
-        all.retain(|name, kept| {
-            let same = world.stores.iter().any(|store| store.name == *name && *store == kept.told);
-            same && kept.schedule == schedule && kept.keeper.is_ok()
-        });
+        let mut gone = Vec::new();
+        {
+            let mut all = self.all();
+            let is_same = |kept: &Kept| world.stores.contains(&kept.told) && kept.keeper.is_ok();
+            let others: Vec<ServiceName> =
+                all.iter().filter(|(_, kept)| !is_same(kept)).map(|(name, _)| name.clone()).collect();
+            gone.extend(others.iter().filter_map(|name| all.remove(name)));
+        }
+        // Each ends what it has begun: meanwhile others can be asked.
+        drop(gone);
         for told in &world.stores {
-            if !all.contains_key(&told.name) {
-                let keeper = self.begin(&world, told);
-                if let Err(error) = &keeper {
-                    eprintln!("klar keep: {}: {error}", told.name);
-                }
-                let kept = Kept { told: told.clone(), schedule: schedule.clone(), keeper };
-                all.insert(told.name.clone(), kept);
+            let wishes = wishes(&world, told);
+            let known = self.all().get(&told.name).and_then(|kept| kept.keeper.as_ref().ok().cloned());
+            if let Some(keeper) = known {
+                keeper.wish(wishes);
+                continue;
             }
+            let keeper = self.begin(told, wishes);
+            if let Err(error) = &keeper {
+                eprintln!("klar keep: {}: {error}", told.name);
+            }
+            self.all().insert(told.name.clone(), Kept { told: told.clone(), keeper });
         }
     }
 
-    fn begin(self: &Arc<Self>, world: &KeepWorld, told: &KeptStore) -> Result<Arc<Keeper>, KeepError> {
+    fn begin(self: &Arc<Self>, told: &KeptStore, wishes: Wishes) -> Result<Arc<Keeper>, KeepError> {
         let door = Door {
-            host: "127.0.0.1".into(),
+            host: told.host.clone(),
             port: told.port,
             user: told.user.clone(),
             password: Some(told.password.clone()),
             database: "postgres".into(),
         };
-        let assertion = |sql: &String| Assertion { database: told.database.clone(), sql: sql.clone() };
         let settings = Settings {
             name: told.name.clone(),
             source: Source {
                 door,
                 data: Some(told.data.clone()),
-                programs: Programs { folder: told.programs.clone(), server: None },
+                programs: Programs { folder: told.programs.clone(), server: owner(&told.data) },
             },
             database: told.database.clone(),
             home: self.options.folder.join(told.name.to_string()),
             host: nix::unistd::gethostname()
                 .map_or_else(|_| "host".into(), |name| name.to_string_lossy().into_owned()),
-            at: world.at,
-            days: world.days,
-            assertions: world.assertions.iter().map(assertion).collect(),
+            wishes,
         };
         let (core, store) = (Arc::downgrade(self), told.name.clone());
         let tell = move |event: Event| {
@@ -232,6 +237,17 @@ impl Keepers {
             Err(error) => Err(lack(error.to_string(), error.hint().unwrap_or_default())),
         }
     }
+}
+
+fn wishes(world: &KeepWorld, told: &KeptStore) -> Wishes {
+    let assertion = |sql: &String| Assertion { database: told.database.clone(), sql: sql.clone() };
+    Wishes { at: world.at, days: world.days, assertions: world.assertions.iter().map(assertion).collect() }
+}
+
+/// PostgreSQL refuses to run as root: where this process does, copies run as whoever the original runs as.
+fn owner(data: &Path) -> Option<(u32, u32)> {
+    let owner = std::fs::metadata(data).ok().filter(|_| nix::unistd::geteuid().is_root())?;
+    Some((owner.uid(), owner.gid()))
 }
 
 fn entry(store: &ServiceName, event: Event) -> FromKeep {

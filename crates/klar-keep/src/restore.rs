@@ -142,6 +142,8 @@ pub struct Kept<'a> {
     pub points: Points,
     /// The log.
     pub log: Log,
+    /// How far whoever ships it is, who says so in the repository only every few seconds.
+    pub live: Option<Timestamp>,
 }
 
 impl<'a> Kept<'a> {
@@ -153,14 +155,14 @@ impl<'a> Kept<'a> {
         let points = Points::read(repository, trusted)?;
         let newest = points.points.values().next_back().ok_or(RestoringError::Nothing)?;
         let log = Log::read(repository, newest.segment_size)?;
-        Ok(Self { repository, trusted, points, log })
+        Ok(Self { repository, trusted, points, log, live: None })
     }
 
     /// Until when every acknowledged commit is in the repository, on the newest timeline.
     #[must_use]
     pub fn covered(&self) -> Option<Timestamp> {
         let timeline = self.log.newest_timeline()?;
-        self.log.timelines.get(&timeline)?.tide.map(|tide| tide.covered)
+        self.log.timelines.get(&timeline)?.tide.map(|tide| tide.covered).max(self.live)
     }
 
     /// Plans a restore: `from` says which point to begin with, otherwise the newest that can serve.
@@ -173,7 +175,7 @@ impl<'a> Kept<'a> {
         let end = self.log.end(timeline).ok_or(RestoringError::Nothing)?;
         // What is known to have been there and is not is a gap, not the end.
         let end = end.max(tide.map_or(end, |tide| tide.lsn));
-        let covered = tide.map(|tide| tide.covered);
+        let covered = self.covered();
         let serves = |point: &Point| match &until {
             Until::Time(time) => point.stopped <= *time,
             Until::Lsn(lsn) => point.stop <= *lsn,

@@ -95,6 +95,7 @@ fn once(door: &Door, name: &str, depth: Depth) -> Result<Witness, SessionError> 
         for table in tables {
             counts.push(count(&reader, &database, &table)?);
         }
+        reader.run("commit")?;
     }
     counts.sort_unstable();
     Ok(Witness { name: name.to_owned(), lsn, time, tables: counts })

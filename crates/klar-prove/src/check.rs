@@ -59,6 +59,8 @@ pub enum Need {
     Browser,
     /// That klar runs it: releases, instances, logs.
     Klar,
+    /// A database that klar keeps a second time.
+    Kept,
 }
 
 /// What others may notice of a check, in rising order.
@@ -277,6 +279,11 @@ impl Need {
                 "the app does not run under klar: klar up",
                 "appen kjører ikke under klar: klar up",
                 "appen körs inte under klar: klar up",
+            ),
+            Self::Kept => (
+                "klar runs no PostgreSQL of the app: `postgres = \"managed\"` in [data.NAME]",
+                "klar kjører ingen PostgreSQL for appen: `postgres = \"managed\"` i [data.NAVN]",
+                "klar kör ingen PostgreSQL för appen: `postgres = \"managed\"` i [data.NAMN]",
             ),
         };
         Words { en: en.into(), nb: nb.into(), sv: sv.into() }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::check::{Check, Fault, Finding, Need, Saw};
 use crate::evidence::Control;
+use crate::foil::keeping::Keeping;
 use crate::foil::postgres::Cluster;
 use crate::foil::{self, Foil};
 use crate::world::http::{Client, Origin};
@@ -100,15 +101,23 @@ pub async fn control(check: Check) -> Control {
 /// # Errors
 /// Why it found nothing at all.
 pub async fn on_foil(check: Check, faults: &[&str]) -> Result<Vec<Finding>, String> {
-    // A check that looks at both gets a foil over a real database.
-    let needs_database = check.about.needs.contains(&Need::Database);
-    let cluster =
-        if needs_database { Some(Cluster::shared().await.map_err(|why| why.to_string())?) } else { None };
+    // A check that looks at both gets a foil over a real database; one that looks at what is kept of it a database that
+    // nobody else fills.
+    let needs = |need| check.about.needs.contains(&need);
+    let failed = |why: std::io::Error| why.to_string();
+    let cluster = match (needs(Need::Kept), needs(Need::Database)) {
+        (true, _) => Some(Rc::new(Cluster::start().await.map_err(failed)?)),
+        (false, true) => Some(Cluster::shared().await.map_err(failed)?),
+        _ => None,
+    };
     let url = match &cluster {
-        Some(cluster) => Some(cluster.plant(&[]).await.map_err(|why| why.to_string())?),
+        Some(cluster) => Some(cluster.plant(&[]).await.map_err(failed)?),
         None => None,
     };
-    let foil = Foil::over(faults, url.as_deref()).await.map_err(|why| why.to_string())?;
+    let foil = Foil::over(faults, url.as_deref()).await.map_err(failed)?;
+    if let (true, Some(cluster), Some(url)) = (needs(Need::Kept), &cluster, &url) {
+        foil.keep(Keeping::start(cluster.clone(), url).map_err(failed)?);
+    }
     let mut world = foil_world(&foil);
     world.database = url;
     found(check, world).await

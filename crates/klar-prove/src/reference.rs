@@ -110,6 +110,7 @@ fn need_of(need: Need) -> &'static str {
         Need::Database => "the database",
         Need::Browser => "Chromium",
         Need::Klar => "klar running the app",
+        Need::Kept => "a PostgreSQL that klar runs",
     }
 }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use klar_api::Client;
+use klar_base::keep::{Ask as KeepAsk, Moment, Told};
 use klar_base::signal::{AccessRecord, DecidedBy};
 use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
@@ -21,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::rig::Rig;
+use crate::verbs::backup as keep;
 
 /// The app's hands.
 pub struct Hands {
@@ -301,6 +303,30 @@ impl Klar for Hands {
             };
             let again = klar_prove::world::until(Duration::from_secs(30), again).await;
             again.ok_or_else(|| "telemetry does not come back".to_owned())
+        })
+    }
+
+    fn keep(&self, ask: KeepAsk) -> Doing<'_, Told> {
+        let path = self.layout.keep_socket(&self.key);
+        Box::pin(async move {
+            let asked = tokio::task::spawn_blocking(move || keep::ask(&path, &ask, |_, _, _| {}));
+            asked.await.map_err(|why| why.to_string())?.map_err(|why| why.to_string())
+        })
+    }
+
+    fn restore(&self, moment: Moment) -> Doing<'_, ()> {
+        Box::pin(async move {
+            if self.rig.is_none() {
+                return Err("this is done in a rig only".to_owned());
+            }
+            let plan = self.keep(KeepAsk::Plan { store: None, moment: moment.clone() }).await?;
+            let copy = self.keep(KeepAsk::Restore { store: None, moment }).await?;
+            let (Told::Plan(plan), Told::Copy(copy)) = (plan, copy) else {
+                return Err("what keeps the database answered something else".to_owned());
+            };
+            let taken = self.client.take_over(&self.key, plan.store, copy.copy.clone(), |_| {}).await;
+            self.keep(KeepAsk::Remove { copy: copy.copy }).await?;
+            taken.map(drop).map_err(|why| why.to_string())
         })
     }
 

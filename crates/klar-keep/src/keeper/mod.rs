@@ -29,6 +29,7 @@ use klar_store::{KeyId, SigningKey};
 
 use crate::base::BaseError;
 use crate::drill::Assertion;
+use crate::harm::{Harm, Harmed};
 use crate::point::{Point, PointId, Points, Proof};
 use crate::restore::{Kept, RestoringError};
 use crate::server::{Facts, ReadySlot, SessionError, SlotError, Source};
@@ -52,6 +53,13 @@ pub struct Settings {
     pub home: PathBuf,
     /// The machine's name, for the repository.
     pub host: String,
+    /// What may change while it keeps.
+    pub wishes: Wishes,
+}
+
+/// What `[backup]` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wishes {
     /// When a base is due each day, by the host's clock: hours and minutes.
     pub at: (u8, u8),
     /// For how many days any second can be restored.
@@ -189,6 +197,7 @@ struct Shared {
     doing: Option<String>,
     /// Why a base is needed that nobody has asked for.
     want_base: Option<String>,
+    wishes: Option<Wishes>,
     troubles: BTreeMap<&'static str, Trouble>,
     known: Known,
 }
@@ -257,6 +266,11 @@ impl Keeper {
         &self.inner.settings
     }
 
+    /// Something else is wished for from now on.
+    pub fn wish(&self, wishes: Wishes) {
+        self.inner.change(|shared| shared.wishes = Some(wishes));
+    }
+
     /// The repository.
     #[must_use]
     pub fn repository(&self) -> &Repository {
@@ -301,6 +315,16 @@ impl Keeper {
         added.map_err(|error| KeepError::Open(error.into()))?;
         self.inner.learn();
         Ok(())
+    }
+
+    /// The same repository, seen through a storage that does harm: what is said to find damage has to find this.
+    pub(crate) fn harmed(&self, harm: Harm) -> Result<Repository, KeepError> {
+        let home = &self.inner.settings.home;
+        let path = home.join("repository.key");
+        let password =
+            fs::read_to_string(&path).map_err(|source| KeepError::File { path: path.clone(), source })?;
+        let storage = Arc::new(Harmed::new(Folder::new(&home.join("repository")), harm));
+        Ok(Repository::open(storage, password.trim())?)
     }
 
     /// Where copies are put.
@@ -362,6 +386,10 @@ impl Inner {
         }
     }
 
+    fn wishes(&self) -> Wishes {
+        self.shared().wishes.clone().unwrap_or_else(|| self.settings.wishes.clone())
+    }
+
     fn doing(&self, what: Option<String>) {
         self.shared().doing = what;
     }
@@ -414,7 +442,9 @@ impl Inner {
     }
 
     fn kept<'a>(&'a self, repository: &'a Repository) -> Result<Kept<'a>, KeepError> {
-        Ok(Kept::read(repository, &self.trusted)?)
+        // Before the log is listed: what is covered by then is in it.
+        let live = self.shared().streaming.as_ref().and_then(|streaming| streaming.progress.now().covered);
+        Ok(Kept { live, ..Kept::read(repository, &self.trusted)? })
     }
 }
 

@@ -10,8 +10,10 @@ use klar_repo::{Folder, Repository};
 use super::{Event, Inner, KeepError, Streaming};
 use crate::base;
 use crate::drill::Drill;
+use crate::lsn::{Lsn, Timeline};
 use crate::point::{Point, PointId, Points, Proof};
 use crate::server::Session;
+use crate::ship::{Progress, Shipped};
 use crate::witness::{self, Depth};
 
 /// How often it is looked whether a base is due.
@@ -40,9 +42,9 @@ impl Inner {
 
     /// Whether there is a base since its time came last, and no gap after it.
     fn is_due(&self) -> bool {
+        let (hour, minute) = self.wishes().at;
         let shared = self.shared();
         let Some(newest) = shared.known.newest else { return true };
-        let (hour, minute) = self.settings.at;
         shared.want_base.is_some() || newest < last_time(&Zoned::now(), hour, minute)
     }
 
@@ -98,7 +100,7 @@ impl Inner {
             let witness = witness::take(&self.settings.source.door, &format!("klar-{id}"), self.depth()?)?;
             let needed = witness.as_ref().map_or(base.stop, |witness| witness.lsn.max(base.stop));
             progress("waiting for the log", 0, 0);
-            let came = shipped.wait(facts.timeline, needed, LOG);
+            let came = self.until_shipped(&shipped, facts.timeline, needed);
             if came.timeline != facts.timeline || came.lsn < needed {
                 return Err(KeepError::LogLate { came: came.lsn, needed, patience: LOG });
             }
@@ -130,6 +132,18 @@ impl Inner {
             self.shared().want_base = wanted;
         }
         result
+    }
+
+    /// Waits for the log of a base, as long as somebody ships it.
+    fn until_shipped(&self, shipped: &Progress, timeline: Timeline, needed: Lsn) -> Shipped {
+        let begun = Instant::now();
+        loop {
+            let came = shipped.wait(timeline, needed, Duration::from_secs(1));
+            let is_there = came.timeline == timeline && came.lsn >= needed;
+            if is_there || begun.elapsed() >= LOG || self.is_over() || self.shared().streaming.is_none() {
+                return came;
+            }
+        }
     }
 
     /// All rows where no point of the last week has them all.
@@ -164,7 +178,7 @@ impl Inner {
             kept: &kept,
             programs: &self.settings.source.programs,
             folder: &folder,
-            assertions: &self.settings.assertions,
+            assertions: &self.wishes().assertions,
             escrow: escrow.is_some(),
         };
         let proof = drill.run(point);

@@ -1,7 +1,7 @@
 //! A piece: bytes of one segment, sealed under a name that says which.
 //!
 //! ```text
-//! piece = a line of JSON (see `Head`) ‖ "\n" ‖ bytes of the log
+//! piece = a line of JSON (see `Head`) ‖ "\n" ‖ bytes of the log, compressed (Zstandard)
 //! ```
 //!
 //! The name and the line say the same; a piece that was put under another name does not open at all, since it is sealed
@@ -101,7 +101,9 @@ impl Piece {
         };
         let mut plain = serde_json::to_vec(&head).unwrap_or_default();
         plain.push(b'\n');
-        plain.extend_from_slice(bytes);
+        let packed = zstd::bulk::compress(bytes, 3)
+            .map_err(|source| WalError::File { path: name.clone().into(), source })?;
+        plain.extend_from_slice(&packed);
         let sealed = repository.seal(&name, &plain)?;
         match repository.storage().write(&Object::Extra(name.clone()), &sealed) {
             // Sealed anew it has other bytes; what counts is what is in it. A storage that did not answer in time may
@@ -121,7 +123,7 @@ impl Piece {
     pub fn read(&self, repository: &Repository, size: SegmentSize) -> Result<Opened, WalError> {
         let name = self.name(size);
         let sealed = repository.storage().read(&Object::Extra(name.clone()))?;
-        let mut plain = repository.unseal(&name, &sealed)?;
+        let plain = repository.unseal(&name, &sealed)?;
         let end = plain.iter().position(|byte| *byte == b'\n').unwrap_or(plain.len());
         let head: Head = serde_json::from_slice(&plain[..end]).map_err(|why| WalError::Renamed {
             name: name.clone(),
@@ -136,11 +138,14 @@ impl Piece {
                 format!("format {}, timeline {}, {} to {}", head.format, head.timeline, head.from, head.to);
             return Err(WalError::Renamed { name, says });
         }
-        plain.drain(..(end + 1).min(plain.len()));
-        let expected = u64::from(self.to - self.from);
-        match plain.len() as u64 == expected {
-            true => Ok(Opened { system: head.system, covered: head.covered, bytes: plain }),
-            false => Err(WalError::Size { name, expected, found: plain.len().to_string() }),
+        let expected = (self.to - self.from) as usize;
+        let size = |found: String| WalError::Size { name: name.clone(), expected: expected as u64, found };
+        // Never unpacks to more than its name says.
+        let bytes = zstd::bulk::decompress(plain.get(end + 1..).unwrap_or_default(), expected)
+            .map_err(|why| size(why.to_string()))?;
+        match bytes.len() == expected {
+            true => Ok(Opened { system: head.system, covered: head.covered, bytes }),
+            false => Err(size(bytes.len().to_string())),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::check::Check;
 
 pub mod api;
 pub mod attacks;
+pub mod backup;
 pub mod browser;
 pub mod data;
 pub mod gate;
@@ -68,6 +69,10 @@ pub const ALL: &[Check] = &[
     Check::of::<data::engine::Engine>(),
     Check::of::<data::indexes::Indexes>(),
     Check::of::<data::statements::Statements>(),
+    Check::of::<backup::kept::Kept>(),
+    Check::of::<backup::sealed::Sealed>(),
+    Check::of::<backup::any_second::AnySecond>(),
+    Check::of::<backup::restores::Restores>(),
     Check::of::<source::sql_built::SqlBuilt>(),
     Check::of::<source::secrets::Secrets>(),
     Check::of::<source::dependencies::Dependencies>(),

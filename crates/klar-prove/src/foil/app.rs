@@ -201,6 +201,24 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("unseen-limits", "shows nobody who was held up"),
     ("unknown-uptime", "does not know how long an instance has been up"),
     ("uncounted-restarts", "does not count how often an instance was started again"),
+    ("never-backed-up", "has a database that nobody keeps"),
+    ("old-backups", "has backups that are more than a day old"),
+    ("empty-backup", "has a newest backup without a byte"),
+    ("rotten-backup", "has backups with a bit that is wrong"),
+    ("overlooks-rot", "does not find a bit that is wrong"),
+    ("overlooks-loss", "does not find that all is gone"),
+    ("never-verified", "has backups that nobody can read again"),
+    ("other-rows", "has a backup with a row less than there was"),
+    ("slow-restore", "takes three hours to restore"),
+    ("fails-on-restored-data", "answers 500 once its database was restored"),
+    ("restores-too-much", "restores rows from after the moment that was asked for"),
+    ("restores-too-little", "restores a row less than there was"),
+    ("lost-log", "has lost a piece of the log between its backups"),
+    ("far-behind", "does not say how far its backups are"),
+    ("plain-backup", "has a backup that everybody can read"),
+    ("searches-nothing", "finds no text where it is"),
+    ("key-in-repository", "keeps the key to its backups in them"),
+    ("any-key-opens", "opens its backups with any key"),
     ("silent-firewall", "writes down nothing of what it refuses as an attack"),
 ];
 
@@ -236,6 +254,10 @@ pub(super) struct State {
     /// Where its items are; without one it has those of its shop.
     pub(super) database: std::cell::OnceCell<tokio_postgres::Client>,
     pub(super) database_at: std::cell::OnceCell<String>,
+    /// What keeps it a second time.
+    pub(super) keeping: std::cell::OnceCell<super::keeping::Keeping>,
+    /// Its database was replaced by a copy of itself.
+    pub(super) restored: Cell<bool>,
     /// How many are asking now.
     pub(super) asking: Cell<u32>,
     /// The number of the first instance, counted up when it is killed.
@@ -313,6 +335,9 @@ impl App {
             return with(plain(StatusCode::PERMANENT_REDIRECT, "text/plain", ""), "location", &to);
         }
         self.note(&head);
+        if self.has("fails-on-restored-data") && self.state.restored.get() {
+            return self.error(&head, StatusCode::INTERNAL_SERVER_ERROR, "Try again.");
+        }
         if self.has("slow-paint") && head.uri.path().ends_with(".css") {
             tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         }

@@ -3,6 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
+use klar_base::keep::{Ask, Moment, Told};
+
 use super::App;
 use super::telemetry::Telemetry;
 use crate::world::usage::Usage;
@@ -175,6 +177,18 @@ impl Klar for Hands {
             "schema" => state.schema_broken.set(false),
             _ => state.database_away.set(false),
         }
+        done(())
+    }
+
+    fn keep(&self, ask: Ask) -> Doing<'_, Told> {
+        Box::pin(async move {
+            let keeping = self.0.state.keeping.get().ok_or("nobody keeps the foil's database")?;
+            keeping.asked(&self.0, ask).await
+        })
+    }
+
+    fn restore(&self, _: Moment) -> Doing<'_, ()> {
+        self.0.state.restored.set(true);
         done(())
     }
 

@@ -27,6 +27,7 @@ mod app;
 mod front;
 mod gzip;
 mod hands;
+pub mod keeping;
 mod output;
 pub mod postgres;
 mod shelf;
@@ -97,6 +98,11 @@ impl Foil {
         let tasks =
             doors.map(|(door, kind)| tokio::task::spawn_local(listen(door, Rc::clone(&app), kind))).into();
         Ok(Self { https: https_at, http: http_at, authority, app, _database: behind, tasks })
+    }
+
+    /// Has what is in its database kept a second time.
+    pub fn keep(&self, keeping: keeping::Keeping) {
+        let _ = self.app.state.keeping.set(keeping);
     }
 
     /// What its team has written about its caches.

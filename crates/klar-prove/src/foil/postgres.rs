@@ -72,7 +72,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    async fn start() -> io::Result<Self> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// As [`Cluster::shared`].
+    pub async fn start() -> io::Result<Self> {
         let programs = programs().ok_or_else(|| io::Error::other("PostgreSQL's server is not installed"))?;
         let folder =
             std::env::temp_dir().join(format!("klar-pg-{}-{:x}", std::process::id(), fastrand::u32(..)));
@@ -93,6 +97,7 @@ impl Cluster {
                 "--auth=trust",
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
+                "--data-checksums",
                 "--no-sync",
                 "--no-instructions",
             ]);
@@ -111,7 +116,6 @@ impl Cluster {
             socket.as_str(),
             "shared_preload_libraries=pg_stat_statements",
             "fsync=off",
-            "full_page_writes=off",
             "synchronous_commit=off",
             "shared_buffers=32MB",
             "max_connections=300",
@@ -154,13 +158,28 @@ impl Cluster {
         Ok(self.url(&name, &name))
     }
 
+    /// Where its socket is, and its data in `data`.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn url(&self, database: &str, user: &str) -> String {
-        let folder = self.folder.to_string_lossy().replace('%', "%25").replace('/', "%2F");
-        format!("postgres://{user}@{folder}/{database}")
+        url(&self.folder, database, user)
     }
 
     async fn run(&self, database: &str, user: &str, statements: &[&str]) -> io::Result<()> {
-        let config: Config = self.url(database, user).parse().map_err(io::Error::other)?;
+        Self::run_at(&self.folder, database, user, statements).await
+    }
+
+    /// Runs statements in the server that has its socket in this folder.
+    pub(super) async fn run_at(
+        socket: &Path,
+        database: &str,
+        user: &str,
+        statements: &[&str],
+    ) -> io::Result<()> {
+        let config: Config = url(socket, database, user).parse().map_err(io::Error::other)?;
         let (client, connection) = config.connect(NoTls).await.map_err(io::Error::other)?;
         let connection = tokio::task::spawn_local(async move {
             let _ = connection.await;
@@ -189,6 +208,11 @@ impl Drop for Cluster {
         let _ = server.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+fn url(socket: &Path, database: &str, user: &str) -> String {
+    let folder = socket.to_string_lossy().replace('%', "%25").replace('/', "%2F");
+    format!("postgres://{user}@{folder}/{database}")
 }
 
 struct Removed(PathBuf);
@@ -221,7 +245,7 @@ fn as_owner(program: &Path, owner: Option<(u32, u32)>, folder: &Path) -> Command
 }
 
 /// The newest server that Debian has installed, or the one on the search path.
-fn programs() -> Option<PathBuf> {
+pub(super) fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions.filter_map(|entry| {
         let version: u32 = entry.file_name().to_str()?.parse().ok()?;

@@ -191,6 +191,10 @@ pub trait Klar {
     fn take_away<'a>(&'a self, store: &'a str) -> Doing<'a, ()>;
     /// Lets the database come back.
     fn give_back<'a>(&'a self, store: &'a str) -> Doing<'a, ()>;
+    /// Asks what keeps its databases a second time.
+    fn keep(&self, ask: klar_base::keep::Ask) -> Doing<'_, klar_base::keep::Told>;
+    /// Puts a copy of the database in its place, and waits until it answers. Only in a rig.
+    fn restore(&self, moment: klar_base::keep::Moment) -> Doing<'_, ()>;
     /// The names of its databases, and their kinds: `("db", "postgres")`.
     fn stores(&self) -> Doing<'_, Vec<(String, String)>>;
     /// Kills an instance.
@@ -276,6 +280,13 @@ impl World {
                 Need::Database => self.database.is_some(),
                 Need::Browser => self.browser.is_some(),
                 Need::Klar => self.klar.is_some(),
+                Need::Kept => match &self.klar {
+                    Some(klar) => {
+                        let stores = klar.stores().await.unwrap_or_default();
+                        stores.iter().any(|(_, kind)| kind == "postgres")
+                    }
+                    None => false,
+                },
             };
             if !there {
                 return Some(*need);

@@ -172,7 +172,9 @@ impl Core {
             let others = |core: &Self| {
                 let apps = core.apps.borrow();
                 let app = apps.get(&id.key)?;
-                app.instances.values().all(|i| i.record.role == Role::Store).then_some(())
+                let is_last = app.instances.values().all(|i| i.record.role == Role::Store);
+                // One that makes room for a copy of itself waits for nobody.
+                (is_last || app.suspended.contains(&id.service)).then_some(())
             };
             self.wait_for(drain + stop, others).await;
         } else {

@@ -154,6 +154,7 @@ impl Store {
         match self.engine {
             Engine::Postgres => Some(KeptStore {
                 name: name.clone(),
+                host: "127.0.0.1".into(),
                 port: self.port,
                 user: postgres::ADMIN.into(),
                 password: self.admin_password.clone(),

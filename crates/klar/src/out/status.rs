@@ -1,6 +1,7 @@
 //! The host at a glance, and its instances row by row.
 
 use anstyle::Style;
+use klar_base::keep::KeptStatus;
 use klar_run::report::{
     AppStatus, CertificateStatus, Health, HostStatus, InstanceState, InstanceStatus, Problem, StoreStatus,
     UpgradeState,
@@ -131,6 +132,9 @@ fn render_app(app: &AppStatus, now_unix_ms: u64) -> String {
     if !app.stores.is_empty() {
         row("data", app.stores.iter().map(store).collect::<Vec<_>>().join(" · "));
     }
+    for one in &app.kept {
+        row("backup", kept(one, now_unix_ms));
+    }
     for one in &app.certificates {
         // Those of names of this machine make and renew themselves.
         if one.source != "local" || one.authority.is_some() {
@@ -167,6 +171,19 @@ fn store(store: &StoreStatus) -> String {
         None => "elsewhere",
     };
     format!("{} {} {state}", store.name, store.kind)
+}
+
+fn kept(one: &KeptStatus, now_unix_ms: u64) -> String {
+    let age = |at: u64| words::age(now_unix_ms.saturating_sub(at));
+    let proven = match (one.proven_unix_ms, one.rto_ms) {
+        (Some(at), Some(took)) => format!("restored as of {} ago, there in {}", age(at), words::took(took)),
+        _ => "none restored yet".into(),
+    };
+    let range = match (one.earliest_unix_ms, one.covered_unix_ms) {
+        (Some(from), Some(to)) => format!("; any second from {} to {} ago", age(from), age(to)),
+        _ => String::new(),
+    };
+    format!("{} {proven}{range}", one.store)
 }
 
 fn certificate(one: &CertificateStatus, now_unix_ms: u64) -> String {

@@ -1,9 +1,9 @@
 //! Verbs about data: what is kept of it, what is proven, and its way back.
 
+use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use klar_base::keep::{Ask, CopyTold, KeptStatus, Moment, PlanTold, PointTold, Told};
 use klar_base::{Secret, ServiceName, wire};
@@ -17,42 +17,52 @@ use crate::out::words::{self, age, bytes, took};
 use crate::out::{BAD, FAIR, GOOD, QUIET, STRONG, paint, render_hint};
 
 /// Asks what keeps the data of this app, and shows what it does meanwhile.
-fn ask(context: &Context, ask: &Ask) -> Result<Told, Trouble> {
+fn asked(context: &Context, wanted: &Ask) -> Result<Told, Trouble> {
     let key = context.key()?;
     let path = context.layout.keep_socket(&key);
-    let not_there = |error: std::io::Error| -> Trouble {
-        let failure =
-            Failure::new(format!("the data of {key} is not kept right now ({}: {error})", path.display()));
-        failure
-            .hint("`klar up` starts the app and what keeps its data; `klar status` says what is wrong")
-            .into()
-    };
-    let stream = UnixStream::connect(&path).map_err(not_there)?;
-    wire::send(&stream, ask, &[]).map_err(Trouble::system("asking what keeps the data"))?;
     let mut steps = Steps::new(context.printer);
-    let mut doing: Option<(String, Instant)> = None;
+    let mut doing: Option<String> = None;
+    let progress = |what: &str, done: u64, of: u64| {
+        if doing.as_deref() != Some(what) {
+            steps.begin("", what);
+            doing = Some(what.to_owned());
+        }
+        if done > 0 && of > 0 {
+            steps.hear(&Event::Output { line: format!("{} of {}", bytes(done), bytes(of)) });
+        }
+    };
+    match ask(&path, wanted, progress) {
+        Ok(Told::Failed { what, hint }) => {
+            steps.break_off();
+            Err(Failure { hint, ..Failure::new(what) }.into())
+        }
+        Ok(told) => Ok(told),
+        Err(error) if path.exists() => {
+            let what = format!("what keeps the data of {key} did not answer ({}: {error})", path.display());
+            let hint = "`klar up` starts the app and what keeps its data; `klar status` says what is wrong";
+            Err(Failure::new(what).hint(hint).into())
+        }
+        Err(_) => {
+            let what =
+                format!("nothing of {key} is kept: it has no PostgreSQL that klar runs, or was never up");
+            let hint = "`postgres = \"managed\"` in [data.NAME] of klar.toml makes one; `klar up` starts it";
+            Err(Failure::new(what).hint(hint).into())
+        }
+    }
+}
+
+/// Asks at a socket, and waits for the last word.
+///
+/// # Errors
+/// Nobody is there, or ends before it has answered.
+pub fn ask(path: &Path, ask: &Ask, mut progress: impl FnMut(&str, u64, u64)) -> io::Result<Told> {
+    let stream = UnixStream::connect(path)?;
+    wire::send(&stream, ask, &[])?;
     loop {
-        let told = wire::receive::<Told>(&stream);
-        match told.map_err(Trouble::system("hearing what keeps the data"))? {
-            Some((Told::Progress { what, done, of }, _)) => {
-                if doing.as_ref().is_none_or(|(before, _)| *before != what) {
-                    steps.begin("", &what);
-                    doing = Some((what, Instant::now()));
-                }
-                if done > 0 && of > 0 {
-                    steps.hear(&Event::Output { line: format!("{} of {}", bytes(done), bytes(of)) });
-                }
-            }
-            Some((Told::Failed { what, hint }, _)) => {
-                steps.break_off();
-                return Err(Failure { hint, ..Failure::new(what) }.into());
-            }
+        match wire::receive::<Told>(&stream)? {
+            Some((Told::Progress { what, done, of }, _)) => progress(&what, done, of),
             Some((told, _)) => return Ok(told),
-            None => {
-                steps.break_off();
-                let failure = Failure::new("what keeps the data ended before it had answered");
-                return Err(failure.hint("klar starts it again by itself; ask once more").into());
-            }
+            None => return Err(io::Error::other("it ended before it had answered; ask once more")),
         }
     }
 }
@@ -65,8 +75,8 @@ fn unexpected() -> Trouble {
 pub fn backup(context: &Context, wanted: Option<Backup>, store: Option<ServiceName>) -> Result<(), Trouble> {
     match wanted {
         None | Some(Backup::List) => list(context, store),
-        Some(Backup::Now) => proof(context, ask(context, &Ask::Now { store })?),
-        Some(Backup::Verify) => verify(context, ask(context, &Ask::Verify { store })?),
+        Some(Backup::Now) => proof(context, asked(context, &Ask::Now { store })?),
+        Some(Backup::Verify) => verify(context, asked(context, &Ask::Verify { store })?),
         Some(Backup::Key { out }) => escrow(context, out),
     }
 }
@@ -80,11 +90,11 @@ pub fn drill(context: &Context, wanted: Drill) -> Result<(), Trouble> {
         Ok::<_, Trouble>(Secret::new(password.trim().to_owned()))
     };
     let escrow = key.map(read).transpose()?;
-    proof(context, ask(context, &Ask::Drill { store, point, escrow })?)
+    proof(context, asked(context, &Ask::Drill { store, point, escrow })?)
 }
 
 fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
-    let Told::Points { points, status, refused } = ask(context, &Ask::List { store })? else {
+    let Told::Points { points, status, refused } = asked(context, &Ask::List { store })? else {
         return Err(unexpected());
     };
     if context.printer.json {
@@ -206,7 +216,13 @@ fn proof(context: &Context, told: Told) -> Result<(), Trouble> {
 }
 
 fn verify(context: &Context, told: Told) -> Result<(), Trouble> {
-    let Told::Verified { objects, bytes: read, problems } = told else { return Err(unexpected()) };
+    let Told::Verified { objects, bytes: read, mut problems, corrupted, missing } = told else {
+        return Err(unexpected());
+    };
+    if !(corrupted && missing) {
+        problems
+            .push("damage that was planted was not found: nothing that was found good is known to be".into());
+    }
     if context.printer.json {
         let value = serde_json::json!({ "objects": objects, "bytes": read, "problems": problems });
         context.printer.value(&value);
@@ -231,7 +247,7 @@ fn verify(context: &Context, told: Told) -> Result<(), Trouble> {
 fn escrow(context: &Context, out: Option<PathBuf>) -> Result<(), Trouble> {
     let key = context.key()?;
     let mut random = [0; 20];
-    std::io::Read::read_exact(
+    io::Read::read_exact(
         &mut std::fs::File::open("/dev/urandom").map_err(Trouble::system("/dev/urandom"))?,
         &mut random,
     )
@@ -241,7 +257,7 @@ fn escrow(context: &Context, out: Option<PathBuf>) -> Result<(), Trouble> {
     let letters = random.iter().map(|byte| char::from(LETTERS[usize::from(byte % 31)])).collect::<Vec<_>>();
     let password =
         letters.chunks(4).map(|some| some.iter().collect::<String>()).collect::<Vec<_>>().join("-");
-    let Told::Done = ask(context, &Ask::Escrow { password: Secret::new(password.clone()) })? else {
+    let Told::Done = asked(context, &Ask::Escrow { password: Secret::new(password.clone()) })? else {
         return Err(unexpected());
     };
     let folder = context.layout.keep(&key);
@@ -272,7 +288,7 @@ fn escrow(context: &Context, out: Option<PathBuf>) -> Result<(), Trouble> {
 pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
     let RestoreArgs { at, store, dry_run, into, yes } = wanted;
     let key = context.key()?;
-    let Told::Plan(plan) = ask(context, &Ask::Plan { store: store.clone(), moment: at.0.clone() })? else {
+    let Told::Plan(plan) = asked(context, &Ask::Plan { store: store.clone(), moment: at.0.clone() })? else {
         return Err(unexpected());
     };
     if context.printer.json && dry_run {
@@ -286,13 +302,13 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
     if into.is_none() {
         agreed(&key.to_string(), yes.as_deref())?;
     }
-    let Told::Copy(copy) = ask(context, &Ask::Restore { store: store.clone(), moment: at.0 })? else {
+    let Told::Copy(copy) = asked(context, &Ask::Restore { store: store.clone(), moment: at.0 })? else {
         return Err(unexpected());
     };
     match into {
         Some(folder) => {
             let taken = take_out(&copy, &folder);
-            ask(context, &Ask::Remove { copy: copy.copy })?;
+            asked(context, &Ask::Remove { copy: copy.copy })?;
             taken?;
             let what = format!("the data is in {}; `postgres -D {0}` runs on it", folder.display());
             context.printer.data(format!("{} {what}", paint(GOOD, "✓")));
@@ -302,7 +318,7 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
             let swapped = super::operate::operate(context, async |tell| {
                 context.client().take_over(&key, plan.store.clone(), copy.copy.clone(), tell).await
             });
-            ask(context, &Ask::Remove { copy: copy.copy })?;
+            asked(context, &Ask::Remove { copy: copy.copy })?;
             swapped
         }
     }
@@ -348,7 +364,7 @@ fn agreed(key: &str, yes: Option<&str>) -> Result<(), Trouble> {
     }
 }
 
-fn take_out(copy: &CopyTold, folder: &std::path::Path) -> Result<(), Trouble> {
+fn take_out(copy: &CopyTold, folder: &Path) -> Result<(), Trouble> {
     if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         let failure = Failure::new(format!("{} is not empty", folder.display()));
         return Err(Trouble::usage(failure.hint("choose a folder that is empty or not there yet")));
@@ -364,8 +380,8 @@ fn take_out(copy: &CopyTold, folder: &std::path::Path) -> Result<(), Trouble> {
 /// `klar clone`.
 pub fn clone(context: &Context, wanted: CloneArgs) -> Result<(), Trouble> {
     let CloneArgs { at, store, for_, psql } = wanted;
-    let asked = Ask::Clone { store, moment: at.0, seconds: for_.as_secs() };
-    let Told::Copy(copy) = ask(context, &asked)? else { return Err(unexpected()) };
+    let wanted = Ask::Clone { store, moment: at.0, seconds: for_.as_secs() };
+    let Told::Copy(copy) = asked(context, &wanted)? else { return Err(unexpected()) };
     if context.printer.json {
         context.printer.value(&copy);
         return Ok(());
@@ -380,7 +396,7 @@ pub fn clone(context: &Context, wanted: CloneArgs) -> Result<(), Trouble> {
         return Ok(());
     }
     let ended = Command::new("psql").arg("-h").arg(&socket).args(["-U", "klar", &copy.database]).status();
-    ask(context, &Ask::Remove { copy: copy.copy })?;
+    asked(context, &Ask::Remove { copy: copy.copy })?;
     ended.map_err(Trouble::system("psql (`apt-get install postgresql-client` installs it)"))?;
     context.printer.story("the copy is gone");
     Ok(())

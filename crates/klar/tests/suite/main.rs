@@ -3,6 +3,7 @@
 
 mod acme;
 mod assets;
+mod backup;
 mod check;
 mod common;
 mod edge;

@@ -1,0 +1,237 @@
+//! A keeper of the foil's own: the real one, over a small cluster of its own, and what can be wrong with what it keeps.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use klar_base::keep::{Ask, KeepWorld, KeptStore, Moment, Told};
+use klar_base::{Secret, wire};
+use klar_keep::point::Points;
+use klar_repo::{Folder, Repository};
+use klar_store::SigningKey;
+
+use super::App;
+use super::postgres::{Cluster, programs};
+use crate::world::until;
+
+/// What is kept of the cluster; dropped, it is gone.
+pub struct Keeping {
+    /// Goes after what looks at it.
+    _cluster: Rc<Cluster>,
+    database: String,
+    folder: PathBuf,
+    control: UnixStream,
+    process: Option<JoinHandle<io::Result<()>>>,
+}
+
+const READY: Duration = Duration::from_secs(60);
+const STORE: &str = "db";
+
+impl Keeping {
+    /// Begins to keep a cluster.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn start(cluster: Rc<Cluster>, url: &str) -> io::Result<Self> {
+        let folder =
+            std::env::temp_dir().join(format!("klar-kept-{}-{:x}", std::process::id(), fastrand::u32(..)));
+        fs::create_dir(&folder)?;
+        // Copies run as the cluster's user, who has to get through.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))?;
+        let (control, there) = UnixStream::pair()?;
+        let listener = UnixListener::bind(folder.join("sock"))?;
+        let allowed = vec![nix::unistd::geteuid().as_raw()];
+        let options = klar_keep::process::Options { folder: folder.clone(), allowed };
+        let process = std::thread::Builder::new()
+            .name("foil-keep".into())
+            .spawn(move || klar_keep::process::run(there, listener, options))?;
+        let database = url.rsplit('/').next().unwrap_or_default().to_owned();
+        let named = |why: String| io::Error::other(why);
+        let world = KeepWorld {
+            key: "foil.prod".parse().map_err(|_| named("foil.prod".into()))?,
+            stores: vec![KeptStore {
+                name: STORE.parse().map_err(|_| named(STORE.into()))?,
+                host: cluster.folder().display().to_string(),
+                port: 5432,
+                user: "klar".into(),
+                password: Secret::new(String::new()),
+                database: database.clone(),
+                data: cluster.folder().join("data"),
+                programs: programs().ok_or_else(|| named("PostgreSQL's server is not installed".into()))?,
+            }],
+            at: (2, 0),
+            days: 30,
+            assertions: Vec::new(),
+        };
+        wire::send(&control, &world, &[])?;
+        Ok(Self { _cluster: cluster, database, folder, control, process: Some(process) })
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Told, String> {
+        let path = self.folder.join("sock");
+        let asked = tokio::task::spawn_blocking(move || {
+            let stream = UnixStream::connect(path)?;
+            wire::send(&stream, &ask, &[])?;
+            loop {
+                match wire::receive::<Told>(&stream)? {
+                    Some((Told::Progress { .. }, _)) => {}
+                    Some((told, _)) => return Ok(told),
+                    None => return Err(io::Error::other("what keeps the database ended")),
+                }
+            }
+        });
+        asked.await.map_err(|why| why.to_string())?.map_err(|why| why.to_string())
+    }
+
+    /// Waits until its first point was proven: only then is there something to harm.
+    async fn ready(&self) -> Result<(), String> {
+        let proven = async || match self.ask(Ask::List { store: None }).await {
+            Ok(Told::Points { points, .. }) => {
+                points.last().is_some_and(|point| point.proven_unix_ms.is_some()).then_some(())
+            }
+            _ => None,
+        };
+        until(READY, proven).await.ok_or_else(|| "the foil's keeper did not get ready".to_owned())
+    }
+
+    /// Asks as klar would, with the faults of the foil in the answer, or in what is asked about.
+    pub(super) async fn asked(&self, app: &App, ask: Ask) -> Result<Told, String> {
+        self.ready().await?;
+        if app.has("never-backed-up") {
+            return Ok(match ask {
+                Ask::List { .. } => {
+                    Told::Points { points: Vec::new(), status: Default::default(), refused: Vec::new() }
+                }
+                _ => Told::Failed { what: "there is no point yet".into(), hint: None },
+            });
+        }
+        let ask = self.harm(app, ask).await.map_err(|why| why.to_string())?;
+        let wanted = ask.clone();
+        let mut told = self.ask(ask).await?;
+        match &mut told {
+            Told::Points { points, status, .. } => {
+                if app.has("old-backups") {
+                    points.iter_mut().for_each(|point| point.time_unix_ms -= 30 * 3_600_000);
+                }
+                if let Some(last) = points.last_mut().filter(|_| app.has("empty-backup")) {
+                    last.bytes = 0;
+                }
+                if app.has("far-behind") {
+                    status.covered_unix_ms = None;
+                }
+            }
+            Told::Verified { corrupted, missing, .. } => {
+                *corrupted &= !app.has("overlooks-rot");
+                *missing &= !app.has("overlooks-loss");
+            }
+            Told::Proof { proof, .. } if app.has("slow-restore") => {
+                proof["rto_ms"] = serde_json::json!(3 * 3_600_000);
+            }
+            Told::Searched { in_database, .. } if app.has("searches-nothing") => in_database.clear(),
+            Told::Copy(copy) if matches!(wanted, Ask::Clone { moment: Moment::Time(_), .. }) => {
+                let sql = match () {
+                    () if app.has("restores-too-much") => {
+                        "INSERT INTO klar_any_second SELECT generate_series(501, 510)"
+                    }
+                    () if app.has("restores-too-little") => "DELETE FROM klar_any_second WHERE n = 500",
+                    () => "SELECT 1",
+                };
+                let socket = copy.socket.clone().unwrap_or_default();
+                let run = Cluster::run_at(&socket, &self.database, "klar", &[sql]).await;
+                run.map_err(|why| why.to_string())?;
+            }
+            _ => {}
+        }
+        Ok(told)
+    }
+
+    /// Does harm to what is asked about.
+    async fn harm(&self, app: &App, ask: Ask) -> io::Result<Ask> {
+        let home = self.folder.join(STORE);
+        let repository = home.join("repository");
+        let reads = matches!(ask, Ask::Verify { .. } | Ask::Drill { .. });
+        if app.has("never-verified") && matches!(ask, Ask::Verify { .. }) {
+            // Nobody keeps a store of that name.
+            return Ok(Ask::Verify { store: "nobody".parse().ok() });
+        }
+        if reads && app.has("rotten-backup") {
+            let pack = files(&repository.join("data"))?.into_iter().max_by_key(|(_, size)| *size);
+            let (pack, _) = pack.ok_or_else(|| io::Error::other("no pack"))?;
+            let mut bytes = fs::read(&pack)?;
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::remove_file(&pack)?;
+            fs::write(&pack, bytes)?;
+        }
+        if matches!(ask, Ask::Verify { .. }) && app.has("lost-log") {
+            let mut pieces = files(&repository.join("klar/wal"))?;
+            pieces.sort();
+            // One in the middle, which was there before.
+            let (piece, _) = pieces.get(pieces.len() / 2).ok_or_else(|| io::Error::other("no log"))?;
+            fs::remove_file(piece)?;
+        }
+        if matches!(ask, Ask::Drill { .. }) && app.has("other-rows") {
+            forge(&home).map_err(io::Error::other)?;
+        }
+        match &ask {
+            Ask::Search { text, .. } => {
+                if app.has("plain-backup") {
+                    fs::write(repository.join("data/plain"), format!("COPY t FROM stdin;\n{text}\n"))?;
+                }
+                if app.has("key-in-repository") {
+                    fs::copy(home.join("repository.key"), repository.join("klar/key"))?;
+                }
+                Ok(ask)
+            }
+            Ask::Drill { escrow: Some(_), .. } if app.has("any-key-opens") => {
+                Ok(Ask::Drill { store: None, point: None, escrow: None })
+            }
+            _ => Ok(ask),
+        }
+    }
+}
+
+/// The newest point says that there was a row more: signed by the right key, and not true.
+fn forge(home: &Path) -> Result<(), String> {
+    let password = fs::read_to_string(home.join("repository.key")).map_err(|why| why.to_string())?;
+    let key = SigningKey::open(&home.join("sign.key")).map_err(|why| why.to_string())?;
+    let storage = Arc::new(Folder::new(&home.join("repository")));
+    let repository = Repository::open(storage, password.trim()).map_err(|why| why.to_string())?;
+    let mut points = Points::read(&repository, &[key.id()]).map_err(|why| why.to_string())?;
+    let mut point = points.points.values().next_back().cloned().ok_or("no point")?;
+    let table = point.witness.as_mut().and_then(|witness| witness.tables.first_mut());
+    table.ok_or("no table")?.rows += 1;
+    points.remove(&repository, &point.id).map_err(|why| why.to_string())?;
+    point.publish(&repository, &key).map_err(|why| why.to_string())
+}
+
+/// All files beneath a folder, with their sizes.
+fn files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            all.extend(files(&entry.path())?);
+        } else {
+            all.push((entry.path(), metadata.len()));
+        }
+    }
+    Ok(all)
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let _ = self.control.shutdown(std::net::Shutdown::Both);
+        if let Some(process) = self.process.take() {
+            let _ = process.join();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

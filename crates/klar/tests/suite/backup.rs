@@ -1,0 +1,211 @@
+//! What an app keeps in its database comes back: to any second, into a copy, in place, with klar and without it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::{App, Host};
+
+const TOML: &str = r#"
+[app]
+name = "shop"
+
+[services.web]
+run = "node server.js"
+
+[data.db]
+postgres = "managed"
+
+[backup]
+assert = ["select count(*) >= 0 from orders"]
+"#;
+
+/// Says where its database is to whoever asks.
+const SERVER: &str = "require('http').createServer((q, a) => a.end(process.env.DATABASE_URL))
+.listen(process.env.PORT, '127.0.0.1');";
+
+fn psql(address: &[&str], sql: &str) -> String {
+    let output = Command::new("psql")
+        .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])
+        .args(address)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A test that cannot be run here says so.
+fn is_installed() -> bool {
+    let there = Path::new("/usr/lib/postgresql").is_dir();
+    if !there {
+        eprintln!("skipped: PostgreSQL is not installed (apt-get install postgresql)");
+    }
+    there
+}
+
+/// The app, once its first point is proven, and where its database is.
+fn up(host: &Host) -> (App<'_>, String) {
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", SERVER)]);
+    // Questions about a table that is not there yet are not answered with true.
+    app.klar(&["up"]);
+    let url = app.get("/").1;
+    psql(
+        &[&url],
+        "create table orders (id serial primary key, what text); insert into orders (what) values ('first')",
+    );
+    app.until("the log is streamed", || newest(&app).map(drop));
+    (app, url)
+}
+
+fn newest(app: &App<'_>) -> Option<Value> {
+    let output = app.run(&["backup", "list", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).ok()?;
+    told["points"].as_array()?.last().filter(|point| point["proven_unix_ms"].is_u64()).cloned()
+}
+
+#[test]
+fn a_table_that_was_dropped_comes_back_as_it_was_the_second_before() {
+    if !is_installed() {
+        return;
+    }
+    let host = Host::new();
+    let (app, url) = up(&host);
+    let proof = app.json(&["backup", "now"]);
+    assert_eq!(proof["steps"].as_array().unwrap().len(), 7, "{proof}");
+    assert!(proof["rto_ms"].as_u64().unwrap() > 0);
+
+    psql(&[&url], "insert into orders (what) select 'kept' from generate_series(1, 100)");
+    let before = psql(&[&url], "select clock_timestamp()");
+    std::thread::sleep(Duration::from_millis(50));
+    psql(&[&url], "insert into orders (what) values ('too late'); drop table orders");
+    let time = format!("{}Z", before.replace(' ', "T").trim_end_matches("+00"));
+
+    // What is asked for may not be shipped yet for a moment.
+    let copy = app.until("a copy", || {
+        let output = app.run(&["clone", "--at", &time, "--for", "10m", "--json"]);
+        serde_json::from_slice::<Value>(
+            output.stdout.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty())?,
+        )
+        .ok()
+        .filter(|copy| copy["socket"].is_string())
+    });
+    let socket = copy["socket"].as_str().unwrap();
+    let count = "select count(*), count(*) filter (where what = 'too late') from orders";
+    assert_eq!(psql(&["-h", socket, "-U", "klar", "shop"], count), "101|0");
+    // It can be written to, and nothing of that reaches the real one.
+    psql(&["-h", socket, "-U", "klar", "shop"], "delete from orders");
+
+    let plan = app.json(&["restore", &time, "--dry-run"]);
+    assert_eq!(plan["store"], "db");
+    let refused = app.fails(&["restore", &time]);
+    assert!(refused.contains("--yes shop.prod"), "{refused}");
+    let refused = app.fails(&["restore", &time, "--yes", "shop"]);
+    assert!(refused.contains("expected shop.prod, read `shop`"), "{refused}");
+    app.klar(&["restore", &time, "--yes", "shop.prod"]);
+    assert_eq!(psql(&[&url], count), "101|0");
+    psql(&[&url], "insert into orders (what) values ('after')");
+    // What came after it is kept again, from a new base on.
+    let old = plan["point"].as_str().unwrap().to_owned();
+    app.until("a new point", || {
+        newest(&app).filter(|point| point["id"].as_str().unwrap() > &*old && point["good"] == true)
+    });
+
+    let folder = host.folder.join("taken-out");
+    app.klar(&["restore", "latest", "--into", folder.to_str().unwrap()]);
+    assert!(folder.join("PG_VERSION").is_file());
+}
+
+#[test]
+fn the_key_from_the_drawer_opens_what_is_kept_and_a_rotten_copy_is_never_called_good() {
+    if !is_installed() {
+        return;
+    }
+    let host = Host::new();
+    let (app, _) = up(&host);
+    app.klar(&["backup", "now"]);
+    let sheet = host.folder.join("drawer.txt");
+    app.klar(&["backup", "key", "--out", sheet.to_str().unwrap()]);
+    let proof = app.json(&["drill", "restore", "--key", sheet.to_str().unwrap()]);
+    assert_eq!(proof["escrow"], true);
+    let text = std::fs::read_to_string(&sheet).unwrap();
+    let password = text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap();
+    std::fs::write(&sheet, "password: wrong\n").unwrap();
+    assert!(
+        app.fails(&["drill", "restore", "--key", sheet.to_str().unwrap()])
+            .contains("opens with this password")
+    );
+
+    // Debian's restic, with the sheet of paper and nothing of klar's.
+    let repository = host.state.join("keep/shop.prod/db/repository");
+    let restic = |args: &[&str]| {
+        let output = Command::new("restic")
+            .args(["--no-cache", "--no-lock", "-r"])
+            .arg(&repository)
+            .args(args)
+            .env("RESTIC_PASSWORD", password)
+            .output();
+        let output = output.expect("restic is installed: `apt-get install restic`");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    restic(&["check", "--read-data"]);
+    let snapshots: Value = serde_json::from_str(&restic(&["snapshots", "--json", "--tag", "base"])).unwrap();
+    assert!(snapshots.as_array().unwrap().len() >= 2);
+    app.klar(&["backup", "verify"]);
+
+    let mut packs = Vec::new();
+    for folder in std::fs::read_dir(repository.join("data")).unwrap().flatten() {
+        packs.extend(std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()));
+    }
+    let pack = packs.into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::remove_file(&pack).unwrap();
+    std::fs::write(&pack, bytes).unwrap();
+    std::os::unix::fs::chown(
+        &pack,
+        Some(repository.metadata().map(|of| std::os::unix::fs::MetadataExt::uid(&of)).unwrap()),
+        None,
+    )
+    .unwrap();
+    assert!(app.fails(&["backup", "verify"]).contains("is damaged"));
+    assert!(app.fails(&["drill", "restore"]).contains("is not proven"));
+    assert_eq!(newest(&app).unwrap()["good"], false);
+}
+
+/// Processes die at any moment, and what was acknowledged is there all the same.
+#[test]
+fn what_keeps_the_data_may_be_killed() {
+    if !is_installed() {
+        return;
+    }
+    let host = Host::new();
+    let (app, url) = up(&host);
+    for round in 0..3 {
+        psql(&[&url], &format!("insert into orders (what) values ('round {round}')"));
+        for name in ["keep", "pg_receivewal"] {
+            let found = Command::new("pgrep")
+                .args(["-f", &format!("{name}.*{}", host.state.display())])
+                .output()
+                .unwrap();
+            for pid in String::from_utf8(found.stdout).unwrap().lines() {
+                let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+            }
+        }
+    }
+    let now = psql(&[&url], "select (extract(epoch from clock_timestamp()) * 1000)::bigint");
+    app.until("it is kept again", || {
+        let status = app.json(&["backup", "list"]);
+        (status["status"]["covered_unix_ms"].as_u64()? > now.parse().ok()?).then_some(())
+    });
+    let copy = app.json(&["clone", "--for", "5m"]);
+    let rows =
+        psql(&["-h", copy["socket"].as_str().unwrap(), "-U", "klar", "shop"], "select count(*) from orders");
+    assert_eq!(rows, "4");
+    let problems = app.status()["problems"].clone();
+    assert_eq!(problems.as_array().unwrap().len(), 0, "{problems}");
+}
