@@ -21,6 +21,7 @@ use crate::process::Keepers;
 use crate::restore::{self, Kept, Plan, RestoringError};
 use crate::scratch::{Scratch, Then, Until};
 use crate::search::{self, Search};
+use crate::wal::lay;
 
 /// Copies at once, of all stores together.
 const COPIES_MAX: usize = 4;
@@ -125,9 +126,17 @@ impl Answering<'_> {
 
     fn verify(&self, keeper: &Keeper) -> Result<Told, KeepError> {
         let kept = keeper.kept()?;
-        let mut problems: Vec<String> = kept.log.gaps().iter().map(ToString::to_string).collect();
-        problems.extend(kept.points.refused.iter().map(ToString::to_string));
+        let mut problems: Vec<String> = kept.points.refused.iter().map(ToString::to_string).collect();
         let (mut objects, mut bytes) = (0, 0);
+        if let Some(point) = kept.points.points.values().next_back() {
+            let (system, size) = (point.system, kept.log.size.bytes());
+            let mut progress = |read: u64| self.progress("reading the log", read * size, 0);
+            let (read, wrong) =
+                lay::read_all(kept.repository, &kept.log, system, kept.trusted, &mut progress);
+            objects += read;
+            bytes += read * size;
+            problems.extend(wrong.iter().map(ToString::to_string));
+        }
         let of = kept.points.points.len() as u64;
         let folder = keeper.work().join("verify");
         for (done, point) in (0..).zip(kept.points.points.values()) {

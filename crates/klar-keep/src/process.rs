@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptStore, Told};
 use klar_base::{Hint, ServiceName, wire};
@@ -45,6 +45,8 @@ pub(crate) struct Keepers {
     all: Mutex<BTreeMap<ServiceName, Kept>>,
     pub(crate) copies: Copies,
     questions: AtomicUsize,
+    /// The core has said what there is.
+    knows: AtomicBool,
 }
 
 struct Kept {
@@ -64,6 +66,7 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
         all: Mutex::default(),
         copies: Copies::default(),
         questions: AtomicUsize::new(0),
+        knows: AtomicBool::new(false),
     });
     let (tells, hears) = (keepers.clone(), keepers.clone());
     std::thread::Builder::new().name("status".into()).spawn(move || tells.tell_status())?;
@@ -107,6 +110,7 @@ impl Keepers {
             }
             self.all().insert(told.name.clone(), Kept { told: told.clone(), keeper });
         }
+        self.knows.store(true, Ordering::Release);
     }
 
     fn begin(self: &Arc<Self>, told: &KeptStore, wishes: Wishes) -> Result<Arc<Keeper>, KeepError> {
@@ -198,6 +202,11 @@ impl Keepers {
         let _ = stream.set_read_timeout(Some(ASKING));
         let _ = stream.set_write_timeout(Some(ASKING));
         let Ok(Some((ask, _))) = wire::receive::<Ask>(stream) else { return };
+        // Just after the start nobody has said yet what there is.
+        let begun = Instant::now();
+        while !self.knows.load(Ordering::Acquire) && begun.elapsed() < ASKING {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let answer = Answering { keepers: self, stream }.answer(ask);
         let told =
             answer.unwrap_or_else(|error| Told::Failed { what: error.to_string(), hint: error.hint() });

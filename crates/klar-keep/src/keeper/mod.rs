@@ -198,6 +198,8 @@ struct Shared {
     /// Why a base is needed that nobody has asked for.
     want_base: Option<String>,
     wishes: Option<Wishes>,
+    /// Whole segments become a batch at the next turn: a base without its log is worth nothing to a plain `restic`.
+    batch_now: bool,
     troubles: BTreeMap<&'static str, Trouble>,
     known: Known,
 }

@@ -98,7 +98,11 @@ impl Inner {
             let id = PointId::new(base.begun, base.stored.snapshot);
             progress("writing down what is in the tables", 0, 0);
             let witness = witness::take(&self.settings.source.door, &format!("klar-{id}"), self.depth()?)?;
-            let needed = witness.as_ref().map_or(base.stop, |witness| witness.lsn.max(base.stop));
+            // The segment that is being written ends here, so that all that the base needs is in whole ones.
+            let row = session.row("select pg_switch_wal()", "place in the log")?;
+            let switched: Lsn = session.column(&row, 0, "place in the log")?;
+            let needed = Lsn(switched.0.saturating_sub(1)).segment(facts.timeline, facts.segment_size);
+            let needed = needed.end(facts.segment_size);
             progress("waiting for the log", 0, 0);
             let came = self.until_shipped(&shipped, facts.timeline, needed);
             if came.timeline != facts.timeline || came.lsn < needed {
@@ -125,6 +129,7 @@ impl Inner {
                 witness,
             };
             point.publish(&self.repository, &self.key)?;
+            self.shared().batch_now = true;
             (self.tell)(Event::Point(Box::new(point)));
             Ok(id)
         })();

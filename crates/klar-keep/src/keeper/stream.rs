@@ -72,21 +72,23 @@ impl Inner {
                 None => Err(KeepError::NotStreaming(state.said)),
             };
             self.note("stream", &streams);
-            if batched.elapsed() >= BATCH {
+            if std::mem::take(&mut self.shared().batch_now) || batched.elapsed() >= BATCH {
                 batched = Instant::now();
-                let now = Timestamp::now();
-                let (key, host) = (&self.key, &self.settings.host);
-                let made = batch::make(&self.repository, shipper.log(), system, key, host, now);
-                shipper.refresh()?;
-                let tidied = made.and_then(|_| {
-                    batch::tidy(&self.repository, shipper.log(), &self.trusted, now, batch::PIECES_STAY)
-                });
-                self.note("batch", &tidied.map_err(KeepError::from));
-                shipper.refresh()?;
+                let done = self.batch(&mut shipper, system);
+                self.note("batch", &done);
             }
             self.rest_until_next();
         }
         Ok(())
+    }
+
+    /// Puts whole segments into snapshots that any `restic` restores, and removes pieces that were replaced so.
+    fn batch(&self, shipper: &mut Shipper, system: u64) -> Result<(), KeepError> {
+        let (now, repository) = (Timestamp::now(), &self.repository);
+        batch::make(repository, shipper.log(), system, &self.key, &self.settings.host, now)?;
+        shipper.refresh()?;
+        batch::tidy(repository, shipper.log(), &self.trusted, now, batch::PIECES_STAY)?;
+        Ok(shipper.refresh()?)
     }
 
     fn rest_until_next(&self) {

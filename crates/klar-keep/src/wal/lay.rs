@@ -3,16 +3,17 @@
 //! Everything is compared on the way: no byte is laid out that does not belong where it lies, and nothing is laid out at
 //! all where a byte between the beginning and the end is missing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use klar_repo::Repository;
+use klar_repo::{Reader, Repository};
 use klar_store::KeyId;
 
 use crate::lsn::{Lsn, Segment, Timeline};
 use crate::wal::WalError;
-use crate::wal::batch;
+use crate::wal::batch::{self, BatchName};
 use crate::wal::chain::Log;
 use crate::wal::page::{self, Expected};
 use crate::wal::piece::{self, Piece};
@@ -112,7 +113,7 @@ pub fn lay(
     fs::create_dir_all(folder).map_err(file_error(folder.to_owned()))?;
     let size = log.size;
     let mut laid = Laid { segments: 0, until: wanted.from };
-    let mut reader = None;
+    let mut reading = Reading { repository, trusted, reader: None };
     let lineage = log.lineage(wanted.timeline);
     let mut ancestors = Vec::new();
     let mut at = wanted.from;
@@ -135,22 +136,7 @@ pub fn lay(
             let there = log.timelines.get(&timeline);
             let in_batch = there.and_then(|there| there.batches.iter().find(|batch| batch.has(segment)));
             let assembled = match in_batch {
-                Some(batch) => {
-                    let content = batch.read(repository, trusted)?;
-                    let of_batch = |source| WalError::Read { name: batch.name(), source };
-                    if reader.is_none() {
-                        reader = Some(repository.reader().map_err(of_batch)?);
-                    }
-                    let bytes = match &reader {
-                        Some(reader) => {
-                            let snapshot = repository.snapshot(content.snapshot).map_err(of_batch)?;
-                            reader.content(&snapshot, Path::new(&name), size.bytes()).map_err(of_batch)?
-                        }
-                        None => Vec::new(),
-                    };
-                    batch::verified(&bytes, segment, &expected, &name)?;
-                    Assembled { upto: size.bytes(), bytes, covered: content.covered }
-                }
+                Some(batch) => reading.of_batch(batch, segment, &expected)?,
                 None => {
                     let pieces = there.map(|there| there.pieces.as_slice()).unwrap_or_default();
                     assemble(repository, segment, pieces, &expected)?
@@ -165,4 +151,69 @@ pub fn lay(
         at = until;
     }
     Ok(laid)
+}
+
+/// Reads segments out of batches.
+struct Reading<'a> {
+    repository: &'a Repository,
+    trusted: &'a [KeyId],
+    reader: Option<Reader>,
+}
+
+impl Reading<'_> {
+    fn of_batch(
+        &mut self,
+        batch: &BatchName,
+        segment: Segment,
+        expected: &Expected,
+    ) -> Result<Assembled, WalError> {
+        let size = expected.size;
+        let content = batch.read(self.repository, self.trusted)?;
+        let of_batch = |source| WalError::Read { name: batch.name(), source };
+        let reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => self.repository.reader().map_err(of_batch)?,
+        };
+        let snapshot = self.repository.snapshot(content.snapshot).map_err(of_batch)?;
+        let name = segment.name(size);
+        let bytes = reader.content(&snapshot, Path::new(&name), size.bytes());
+        self.reader = Some(reader);
+        let bytes = bytes.map_err(of_batch)?;
+        batch::verified(&bytes, segment, expected, &name)?;
+        Ok(Assembled { upto: size.bytes(), bytes, covered: content.covered })
+    }
+}
+
+/// Reads all of the log again, also what no point needs; gives how many segments were read, and what is wrong.
+#[must_use]
+pub fn read_all(
+    repository: &Repository,
+    log: &Log,
+    system: u64,
+    trusted: &[KeyId],
+    progress: &mut dyn FnMut(u64),
+) -> (u64, Vec<WalError>) {
+    let mut reading = Reading { repository, trusted, reader: None };
+    let (mut read, mut wrong) = (0, log.gaps());
+    for (timeline, there) in &log.timelines {
+        let lineage = log.lineage(*timeline);
+        let ancestors = lineage.iter().map(|(one, _)| *one).filter(|one| one != timeline).collect();
+        let expected = Expected { system, timeline: *timeline, ancestors, size: log.size };
+        let mut seen = |result: Result<Assembled, WalError>| {
+            read += 1;
+            progress(read);
+            wrong.extend(result.err());
+        };
+        for batch in &there.batches {
+            for number in batch.first..=batch.last {
+                let segment = Segment { timeline: *timeline, number };
+                seen(reading.of_batch(batch, segment, &expected));
+            }
+        }
+        let segments: BTreeSet<Segment> = there.pieces.iter().map(|piece| piece.segment).collect();
+        for segment in segments {
+            seen(assemble(repository, segment, &there.pieces, &expected));
+        }
+    }
+    (read, wrong)
 }

@@ -43,7 +43,7 @@ fn a_good_point_is_proven_and_a_bad_one_is_not() {
         proof
     };
     // The tables are compared as they were, the app's own questions as they became.
-    let proof = run("select count(*) = 100 from public.people");
+    let proof = run("select count(*) = 100 from people");
     assert!(proof.is_good(), "{proof:#?}");
     assert_eq!(proof.steps.len(), 7);
     assert!(proof.steps.iter().all(|step| step.outcome == Outcome::Good), "{proof:#?}");

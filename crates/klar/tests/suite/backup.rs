@@ -154,6 +154,7 @@ fn the_key_from_the_drawer_opens_what_is_kept_and_a_rotten_copy_is_never_called_
     let snapshots: Value = serde_json::from_str(&restic(&["snapshots", "--json", "--tag", "base"])).unwrap();
     assert!(snapshots.as_array().unwrap().len() >= 2);
     app.klar(&["backup", "verify"]);
+    without_klar(&host.folder, &restic);
 
     let mut packs = Vec::new();
     for folder in std::fs::read_dir(repository.join("data")).unwrap().flatten() {
@@ -174,6 +175,53 @@ fn the_key_from_the_drawer_opens_what_is_kept_and_a_rotten_copy_is_never_called_
     assert!(app.fails(&["backup", "verify"]).contains("is damaged"));
     assert!(app.fails(&["drill", "restore"]).contains("is not proven"));
     assert_eq!(newest(&app).unwrap()["good"], false);
+}
+
+/// As the guide on disaster recovery says, word for word where that can be.
+fn without_klar(folder: &Path, restic: &dyn Fn(&[&str]) -> String) {
+    let (cluster, wal) = (folder.join("pg/cluster"), folder.join("pg/wal"));
+    restic(&["restore", "latest", "--tag", "base", "--target", cluster.to_str().unwrap()]);
+    let snapshots: Value = serde_json::from_str(&restic(&["snapshots", "--tag", "wal", "--json"])).unwrap();
+    for snapshot in snapshots.as_array().unwrap() {
+        restic(&["restore", snapshot["id"].as_str().unwrap(), "--target", wal.to_str().unwrap()]);
+    }
+    let settings = cluster.join("postgresql.auto.conf");
+    let before = std::fs::read_to_string(&settings).unwrap_or_default();
+    std::fs::write(&settings, format!("{before}restore_command = 'cp {}/%f %p'\n", wal.display())).unwrap();
+    std::fs::write(cluster.join("recovery.signal"), "").unwrap();
+    // Whoever has no password any more lets himself in.
+    std::fs::write(cluster.join("pg_hba.conf"), "local all all trust\n").unwrap();
+    let is_root = crate::common::is_root();
+    if is_root {
+        let owned = Command::new("chown").args(["-R", "postgres:"]).arg(folder.join("pg")).status().unwrap();
+        assert!(owned.success());
+    }
+    assert!(Command::new("chmod").arg("750").arg(&cluster).status().unwrap().success());
+    let programs = std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten().map(|entry| entry.path()).max().unwrap();
+    let mut command = if is_root {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(programs.join("bin/postgres"));
+        command
+    } else {
+        Command::new(programs.join("bin/postgres"))
+    };
+    let socket = format!("unix_socket_directories={}", cluster.display());
+    command.arg("-D").arg(&cluster).args(["-c", "listen_addresses=", "-c", &socket]);
+    let mut server = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let asked = || {
+        let host = cluster.to_str().unwrap();
+        let sql = "select what from orders where not pg_is_in_recovery()";
+        let output = Command::new("psql").args(["-XAtq", "-h", host, "-U", "klar", "-c", sql, "shop"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let begun = std::time::Instant::now();
+    while asked() != "first" && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let found = asked();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(server.id() as i32), nix::sys::signal::SIGINT).unwrap();
+    server.wait().unwrap();
+    assert_eq!(found, "first");
 }
 
 /// Processes die at any moment, and what was acknowledged is there all the same.

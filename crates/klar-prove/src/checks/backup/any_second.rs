@@ -68,6 +68,11 @@ impl Probe for AnySecond {
 
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
+        let listed = asked(&*klar, Ask::List { store: None }).await?;
+        if matches!(listed, Told::Points { points, .. } if points.is_empty()) {
+            // A moment before the first point cannot come back.
+            asked(&*klar, Ask::Now { store: None }).await?;
+        }
         let database = world.database().await?;
         let mut seen = Seen { before: ROWS, after: ROWS, ..Seen::default() };
         // The one time that a check writes to a database: its own table, in a rig.
