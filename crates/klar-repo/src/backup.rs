@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 
 use crate::index::{self, Blob, Index};
 use crate::tree::{Node, Tree};
-use crate::{BackupError, Id, Kind, Metadata, Object, Repository, Snapshot, snapshot};
+use crate::{BackupError, Id, Kind, Lock, LockKind, Metadata, Object, Repository, Snapshot, snapshot};
 
 /// How a backup is made.
 #[derive(Debug, Clone)]
@@ -63,6 +63,8 @@ const PIECES: std::ops::RangeInclusive<u32> = 4096..=8 << 20;
 #[derive(Debug)]
 pub struct Backup {
     repository: Repository,
+    /// For as long as it lives: what it found in the index must not be pruned.
+    lock: Lock,
     options: BackupOptions,
     known: Index,
     /// Of this backup: blobs that no index names yet.
@@ -96,6 +98,8 @@ impl Backup {
         let stored = Stored { snapshot: snapshot::nameless(), files: 0, bytes_read: 0, bytes_added: 0 };
         Ok(Backup {
             repository: repository.clone(),
+            // Before the index is read.
+            lock: repository.lock(LockKind::Shared)?,
             options,
             known: Index::read(repository)?,
             fresh: HashSet::new(),
@@ -188,6 +192,8 @@ impl Backup {
                 username: String::new(),
                 tags: backup.options.tags.clone(),
             };
+            // Without it, what the snapshot names may be gone.
+            backup.lock.confirm()?;
             backup.stored.snapshot = backup.repository.put_json(Kind::Snapshot, &snapshot)?;
             Ok(backup.stored)
         })

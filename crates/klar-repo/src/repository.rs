@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::{MasterKey, random};
 use crate::{
-    Backup, BackupError, BackupOptions, Id, KeyError, KeyInfo, Kind, Object, OpenError, ReadError, Reader,
-    SealError, Snapshot, Storage, StorageError, keys, polynomial,
+    Backup, BackupError, BackupOptions, Id, KeyError, KeyInfo, Kind, Lock, LockError, LockKind, Object,
+    OpenError, ReadError, Reader, SealError, Snapshot, Storage, StorageError, keys, polynomial,
 };
 
 /// An open repository. Cheap to clone; all clones are the same one.
@@ -128,10 +128,19 @@ impl Repository {
         Ok(snapshots)
     }
 
-    /// Begins a backup: reads the index, so that nothing is stored twice.
+    /// Locks it, against all others that use it with klar or with restic, on any machine. Backups and prunes do so
+    /// themselves. Takes 0.2 s, and a lock of a process that is dead out of the way.
     ///
     /// # Errors
-    /// An index that cannot be read; a size of pieces that cannot be.
+    /// [`LockError::Held`] with who holds it: nobody is waited for.
+    pub fn lock(&self, kind: LockKind) -> Result<Lock, LockError> {
+        Lock::take(self, kind)
+    }
+
+    /// Begins a backup: takes a shared lock, and reads the index, so that nothing is stored twice.
+    ///
+    /// # Errors
+    /// Somebody prunes; an index that cannot be read; a size of pieces that cannot be.
     pub fn backup(&self, options: BackupOptions) -> Result<Backup, BackupError> {
         Backup::begin(self, options)
     }
@@ -191,13 +200,18 @@ impl Repository {
         serde_json::from_slice(&json).map_err(|why| damaged(&why.to_string()))
     }
 
-    /// Writes one, and gives its name.
-    pub(crate) fn put_json<T: Serialize>(&self, kind: Kind, value: &T) -> Result<Id, PutError> {
+    /// Makes one ready to be written, and gives its name.
+    pub(crate) fn seal_json<T: Serialize>(&self, value: &T) -> Result<(Id, Vec<u8>), PutError> {
         let json = serde_json::to_vec(value).map_err(|why| PutError::System(why.to_string()))?;
         let packed = zstd::bulk::compress(&json, 3).map_err(|why| PutError::System(why.to_string()))?;
         let sealed =
             self.seal_bytes(&[&[2], &*packed].concat()).map_err(|why| PutError::System(why.into()))?;
-        let id = Id::of(&sealed);
+        Ok((Id::of(&sealed), sealed))
+    }
+
+    /// Writes one, and gives its name.
+    pub(crate) fn put_json<T: Serialize>(&self, kind: Kind, value: &T) -> Result<Id, PutError> {
+        let (id, sealed) = self.seal_json(value)?;
         self.storage().write(&Object::Stored(kind, id), &sealed).map_err(PutError::Storage)?;
         Ok(id)
     }
@@ -207,6 +221,15 @@ impl Repository {
 pub(crate) enum PutError {
     Storage(StorageError),
     System(String),
+}
+
+impl From<PutError> for LockError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Storage(error) => LockError::Storage(error),
+            PutError::System(why) => LockError::System(why),
+        }
+    }
 }
 
 impl From<PutError> for BackupError {
