@@ -8,7 +8,9 @@
 //! ```text
 //! Storage ◄── Repository ─┬─► Backup ── finish ─► Stored (snapshot)
 //!  Folder                 ├─► Reader ─► restore
-//!  Memory                 └─► seal, unseal: small objects beside restic's
+//!  Memory                 ├─► Lock
+//!                         ├─► check ─► CheckReport
+//!                         └─► seal, unseal: small objects beside restic's
 //! ```
 //!
 //! **Invariant:** it knows nothing of klar, PostgreSQL or schedules. It has no runtime: `std::io`, and calls that wait.
@@ -18,6 +20,7 @@
 //! **Invariant:** nothing but locks is ever deleted here.
 
 mod backup;
+mod check;
 mod crypto;
 mod error;
 mod hangup;
@@ -25,16 +28,19 @@ mod id;
 mod index;
 mod keys;
 mod lock;
+mod pack;
 mod polynomial;
 mod read;
 mod repository;
 mod snapshot;
 mod storage;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use backup::{Backup, BackupOptions, FileRead, Stored};
+pub use check::{CheckData, CheckProgress, CheckReport, CheckStep, Hurt, Problem, Subject};
 pub use error::{BackupError, KeyError, LockError, OpenError, ReadError, RestoreError, SealError};
 pub use id::{Id, NotAnId};
 pub use keys::KeyInfo;

@@ -7,9 +7,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::{MasterKey, random};
+use crate::read::BLOB_MAX;
 use crate::{
-    Backup, BackupError, BackupOptions, Id, KeyError, KeyInfo, Kind, Lock, LockError, LockKind, Object,
-    OpenError, ReadError, Reader, SealError, Snapshot, Storage, StorageError, keys, polynomial,
+    Backup, BackupError, BackupOptions, CheckData, CheckProgress, CheckReport, Id, KeyError, KeyInfo, Kind,
+    Lock, LockError, LockKind, Object, OpenError, ReadError, Reader, SealError, Snapshot, Storage,
+    StorageError, check, keys, polynomial,
 };
 
 /// An open repository. Cheap to clone; all clones are the same one.
@@ -29,6 +31,14 @@ struct Config {
     version: u64,
     id: String,
     chunker_polynomial: String,
+}
+
+impl Config {
+    fn read(master: &MasterKey, sealed: &[u8]) -> Result<Config, ReadError> {
+        let damaged = |why: String| ReadError::Damaged { object: Object::Config, why };
+        let plain = master.open(sealed).ok_or_else(|| damaged("it does not open with the key".into()))?;
+        serde_json::from_slice(&plain).map_err(|why| damaged(why.to_string()))
+    }
 }
 
 /// What a JSON object may unpack to, in bytes.
@@ -77,9 +87,7 @@ impl Repository {
             sealed => sealed?,
         };
         let (key, master) = keys::open(&*storage, password)?;
-        let damaged = |why: String| ReadError::Damaged { object: Object::Config, why };
-        let plain = master.open(&sealed).ok_or_else(|| damaged("it does not open with the key".into()))?;
-        let config: Config = serde_json::from_slice(&plain).map_err(|why| damaged(why.to_string()))?;
+        let config = Config::read(&master, &sealed)?;
         if config.version != 2 {
             return Err(OpenError::Version { place, version: config.version });
         }
@@ -145,6 +153,12 @@ impl Repository {
         Backup::begin(self, options)
     }
 
+    /// Whether it is whole, with a shared lock while that lasts. Goes on whatever it finds; with data it reads as much as
+    /// there is, on all processors.
+    pub fn check(&self, data: CheckData, progress: &mut dyn FnMut(CheckProgress)) -> CheckReport {
+        check::run(self, data, progress)
+    }
+
     /// Begins to read: sees what is there now.
     ///
     /// # Errors
@@ -172,12 +186,47 @@ impl Repository {
         bytes.map(<[u8]>::to_vec).ok_or_else(|| SealError::Damaged(name.to_owned()))
     }
 
+    /// The key that it was opened with.
+    pub(crate) fn key(&self) -> Id {
+        self.0.key
+    }
+
+    /// Whether its config is what it was.
+    pub(crate) fn verify_config(&self) -> Result<(), ReadError> {
+        let config = Config::read(&self.0.master, &self.storage().read(&Object::Config)?)?;
+        match config.id == self.0.id {
+            true => Ok(()),
+            false => Err(ReadError::Content("it is that of another repository".into())),
+        }
+    }
+
     pub(crate) fn seal_bytes(&self, plain: &[u8]) -> Result<Vec<u8>, &'static str> {
         self.0.master.seal(plain).map_err(|_| "the system gave no random bytes")
     }
 
     pub(crate) fn open_bytes(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         self.0.master.open(sealed)
+    }
+
+    /// A blob out of a pack; `plain` is its length where it was compressed, otherwise 0.
+    pub(crate) fn open_blob(
+        &self,
+        blob: Id,
+        pack: Id,
+        plain: u32,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, ReadError> {
+        let damaged = |why: String| ReadError::Blob { blob, pack, why };
+        let bytes = self.open_bytes(sealed).ok_or_else(|| damaged("it does not open".into()))?;
+        let bytes = match plain as usize {
+            0 => bytes,
+            length if length > BLOB_MAX => return Err(damaged(format!("it is {length} bytes long"))),
+            length => zstd::bulk::decompress(&bytes, length).map_err(|why| damaged(why.to_string()))?,
+        };
+        if Id::of(&bytes) != blob {
+            return Err(damaged("its content is another".into()));
+        }
+        Ok(bytes)
     }
 
     /// One of restic's objects in JSON, whose name is the digest of its bytes.

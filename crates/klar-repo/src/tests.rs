@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::*;
 
+mod check;
 mod lock;
 
 const PASSWORD: &str = "a password of tests";
@@ -131,6 +132,11 @@ fn child(test: &str, word: &str) -> Command {
 /// The word, in a child; otherwise nothing.
 fn child_word() -> Option<String> {
     std::env::var(CHILD).ok()
+}
+
+/// How often something random is tried.
+fn rounds(usual: usize) -> usize {
+    std::env::var("KLAR_FAULTS").ok().and_then(|said| said.parse().ok()).unwrap_or(usual)
 }
 
 const CHILD: &str = "KLAR_REPO_CHILD";
@@ -296,7 +302,7 @@ fn damage_is_noticed_and_never_restored() {
     let repository = Repository::create(memory.clone(), PASSWORD, "owner").unwrap();
     back_up(&repository, &source).unwrap();
     let wanted = all_of(&source);
-    let rounds = std::env::var("KLAR_FAULTS").ok().and_then(|said| said.parse().ok()).unwrap_or(60);
+    let rounds = rounds(60);
     let mut random = fastrand::Rng::with_seed(5);
     let mut noticed = 0;
     for _ in 0..rounds {
