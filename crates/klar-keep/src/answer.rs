@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use klar_base::keep::{Ask, CopyTold, Moment, PlanTold, PointTold, Told};
 use klar_base::{ServiceName, wire};
-use klar_repo::Restored;
+use klar_repo::{CheckData, CheckProgress, CheckStep, Restored};
 
 use crate::harm::Harm;
 use crate::keeper::{KeepError, Keeper};
@@ -137,18 +137,26 @@ impl Answering<'_> {
             bytes += read * size;
             problems.extend(wrong.iter().map(ToString::to_string));
         }
-        let of = kept.points.points.len() as u64;
-        let folder = keeper.work().join("verify");
-        for (done, point) in (0..).zip(kept.points.points.values()) {
-            self.progress(&format!("reading {}", point.id), done, of);
-            match read_again(&kept, point, &folder)? {
-                Ok(restored) => {
-                    objects += restored.files;
-                    bytes += restored.bytes;
-                }
-                Err(error) => problems.push(format!("{}: {error}", point.id)),
+        // The bases, and the batches of the log: every byte of every object.
+        let report = kept.repository.check(CheckData::All, &mut |at: CheckProgress| {
+            if at.step == CheckStep::Data {
+                self.progress("reading every object", at.done, at.of);
+            }
+        });
+        objects += report.packs;
+        bytes += report.read;
+        problems.extend(report.problems.iter().map(ToString::to_string));
+        let have = kept.repository.snapshots().map_err(RestoringError::from)?;
+        for point in kept.points.points.values() {
+            let is_there = have.iter().any(|one| (one.id, one.tree) == (point.snapshot, point.tree));
+            if !is_there {
+                problems.push(format!(
+                    "{}: its snapshot {} is not there, or has other files",
+                    point.id, point.snapshot
+                ));
             }
         }
+        let folder = keeper.work().join("verify");
         let finds = |harm: Harm| -> Result<bool, KeepError> {
             let Some(point) = kept.points.points.values().next_back() else { return Ok(false) };
             let repository = keeper.harmed(harm)?;

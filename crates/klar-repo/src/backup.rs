@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Component, Path};
 
-use crate::index::{self, Blob, Index};
+use crate::index::{self, BlobKind, Index};
+use crate::pack::Builder;
 use crate::tree::{Node, Tree};
-use crate::{BackupError, Id, Kind, Metadata, Object, Repository, Snapshot, snapshot};
+use crate::{BackupError, Id, Kind, Lock, LockKind, Metadata, Object, Repository, Snapshot, snapshot};
 
 /// How a backup is made.
 #[derive(Debug, Clone)]
@@ -53,8 +54,6 @@ pub struct Stored {
     pub bytes_added: u64,
 }
 
-/// A pack is written when it is so long.
-const PACK: usize = 16 << 20;
 /// An index names at most so many blobs.
 const INDEX_BLOBS: usize = 50_000;
 const PIECES: std::ops::RangeInclusive<u32> = 4096..=8 << 20;
@@ -65,22 +64,19 @@ const PIECES: std::ops::RangeInclusive<u32> = 4096..=8 << 20;
 #[derive(Debug)]
 pub struct Backup {
     repository: Repository,
+    /// For as long as it lives: what it found in the index must not be pruned.
+    lock: Lock,
     options: BackupOptions,
     known: Index,
     /// Of this backup: blobs that no index names yet.
-    fresh: HashSet<Id>,
-    pack: Pack,
+    fresh: HashSet<(BlobKind, Id)>,
+    data: Builder,
+    trees: Builder,
     unnamed: index::File,
     unnamed_blobs: usize,
     root: Folder,
     stored: Stored,
     failed: Option<String>,
-}
-
-#[derive(Debug, Default)]
-struct Pack {
-    bytes: Vec<u8>,
-    blobs: Vec<Blob>,
 }
 
 #[derive(Debug, Default)]
@@ -99,10 +95,13 @@ impl Backup {
         let stored = Stored { snapshot: nameless, tree: nameless, files: 0, bytes_read: 0, bytes_added: 0 };
         Ok(Backup {
             repository: repository.clone(),
+            // Before the index is read.
+            lock: repository.lock(LockKind::Shared)?,
             options,
             known: Index::read(repository)?,
             fresh: HashSet::new(),
-            pack: Pack::default(),
+            data: Builder::default(),
+            trees: Builder::default(),
             unnamed: index::File::default(),
             unnamed_blobs: 0,
             root: Folder::default(),
@@ -135,7 +134,7 @@ impl Backup {
                 }
                 digest.update(&piece);
                 size += read as u64;
-                content.push(backup.blob("data", &piece)?);
+                content.push(backup.blob(BlobKind::Data, &piece)?);
             }
             let mut bytes = [0; 32];
             bytes.copy_from_slice(digest.finish().as_ref());
@@ -180,7 +179,8 @@ impl Backup {
         let root = std::mem::take(&mut self.root);
         self.doing(|backup| {
             let tree = backup.tree(root)?;
-            backup.write_pack()?;
+            backup.write_pack(BlobKind::Data)?;
+            backup.write_pack(BlobKind::Tree)?;
             backup.write_index()?;
             let snapshot = Snapshot {
                 id: snapshot::nameless(),
@@ -192,6 +192,8 @@ impl Backup {
                 tags: backup.options.tags.clone(),
             };
             backup.stored.tree = tree;
+            // Without it, what the snapshot names may be gone.
+            backup.lock.confirm()?;
             backup.stored.snapshot = backup.repository.put_json(Kind::Snapshot, &snapshot)?;
             Ok(backup.stored)
         })
@@ -209,50 +211,41 @@ impl Backup {
     }
 
     /// Stores a blob where there is none of its content.
-    fn blob(&mut self, kind: &str, plain: &[u8]) -> Result<Id, BackupError> {
+    fn blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<Id, BackupError> {
         let id = Id::of(plain);
-        if self.known.blobs.contains_key(&id) || !self.fresh.insert(id) {
+        if self.known.has(kind, id) || !self.fresh.insert((kind, id)) {
             return Ok(id);
         }
         let packed = zstd::bulk::compress(plain, 3).map_err(|why| BackupError::System(why.to_string()))?;
-        let (bytes, uncompressed_length) = match packed.len() < plain.len() {
+        // Blobs are 8 MiB at most; trees are cut off where they would be far longer.
+        let (bytes, length) = match packed.len() < plain.len() {
             true => (&*packed, plain.len() as u32),
             false => (plain, 0),
         };
         let sealed = self.repository.seal_bytes(bytes).map_err(|why| BackupError::System(why.into()))?;
-        // Blobs are 8 MiB at most, and packs not much longer than 16; trees are cut off where they would be.
-        let (offset, length) = (self.pack.bytes.len() as u32, sealed.len() as u32);
-        self.pack.bytes.extend_from_slice(&sealed);
-        self.pack.blobs.push(Blob { id, kind: kind.to_owned(), offset, length, uncompressed_length });
-        if self.pack.bytes.len() >= PACK {
-            self.write_pack()?;
+        let builder = self.builder(kind);
+        builder.push(kind, id, &sealed, length);
+        if builder.is_full() {
+            self.write_pack(kind)?;
         }
         Ok(id)
     }
 
-    fn write_pack(&mut self) -> Result<(), BackupError> {
-        let Pack { mut bytes, blobs } = std::mem::take(&mut self.pack);
-        if blobs.is_empty() {
-            return Ok(());
+    fn builder(&mut self, kind: BlobKind) -> &mut Builder {
+        match kind {
+            BlobKind::Data => &mut self.data,
+            BlobKind::Tree => &mut self.trees,
         }
-        let mut header = Vec::new();
-        for blob in &blobs {
-            let is_packed = blob.uncompressed_length > 0;
-            header.push(u8::from(blob.kind == "tree") | u8::from(is_packed) << 1);
-            header.extend_from_slice(&blob.length.to_le_bytes());
-            if is_packed {
-                header.extend_from_slice(&blob.uncompressed_length.to_le_bytes());
-            }
-            header.extend_from_slice(blob.id.as_bytes());
-        }
-        let header = self.repository.seal_bytes(&header).map_err(|why| BackupError::System(why.into()))?;
-        bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&(header.len() as u32).to_le_bytes());
-        let id = Id::of(&bytes);
-        self.repository.storage().write(&Object::Stored(Kind::Pack, id), &bytes)?;
-        self.stored.bytes_added += bytes.len() as u64;
-        self.unnamed_blobs += blobs.len();
-        self.unnamed.packs.push(index::Pack { id, blobs });
+    }
+
+    fn write_pack(&mut self, kind: BlobKind) -> Result<(), BackupError> {
+        let repository = self.repository.clone();
+        let built = self.builder(kind).build(&repository).map_err(|why| BackupError::System(why.into()))?;
+        let Some(built) = built else { return Ok(()) };
+        repository.storage().write(&Object::Stored(Kind::Pack, built.pack.id), &built.bytes)?;
+        self.stored.bytes_added += built.bytes.len() as u64;
+        self.unnamed_blobs += built.pack.blobs.len();
+        self.unnamed.packs.push(built.pack);
         if self.unnamed_blobs >= INDEX_BLOBS {
             self.write_index()?;
         }
@@ -282,7 +275,7 @@ impl Backup {
         if json.len() > crate::read::TREE_MAX {
             return Err(BackupError::System(format!("a folder has {} entries: too many", tree.nodes.len())));
         }
-        self.blob("tree", &json)
+        self.blob(BlobKind::Tree, &json)
     }
 }
 

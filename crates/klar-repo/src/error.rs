@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Id;
 use crate::storage::{Object, StorageError};
+use crate::{Holder, Id};
 
 /// A repository could not be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +111,41 @@ pub enum ReadError {
     Content(String),
 }
 
+/// A repository could not be locked, or is locked no more.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Somebody holds a lock beside which there can be none of this kind.
+    #[error(
+        "{place} is in use: {holder}; try again when that has ended. If it is dead already, its lock is taken away 30 \
+         minutes after that time, or at once by `restic unlock`"
+    )]
+    Held {
+        /// Where.
+        place: String,
+        /// Who.
+        holder: Box<Holder>,
+    },
+    /// Whose lock that is, nobody can say.
+    #[error(
+        "{0}: it may be somebody's who is at work; `restic unlock --remove-all` removes it when nobody is"
+    )]
+    Unreadable(ReadError),
+    /// Somebody took it away, or the storage was out of reach for so long that others think its holder dead.
+    #[error("the lock of {place} was lost: {why}. Somebody else may have changed the repository meanwhile")]
+    Lost {
+        /// Where.
+        place: String,
+        /// How.
+        why: String,
+    },
+    /// The system has no random bytes, no threads, or no memory to compress with.
+    #[error("{0}")]
+    System(String),
+}
+
 /// A backup came to nothing. No snapshot was written.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -133,6 +168,9 @@ pub enum BackupError {
     /// Something failed before; the first call that failed said what.
     #[error("the backup failed before: {0}")]
     Failed(String),
+    /// Somebody prunes, or the lock was lost on the way.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A size of pieces out of bounds.
     #[error("pieces of {0} bytes: expected 4096 to 8388608")]
     PieceSize(u32),

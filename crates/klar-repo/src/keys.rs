@@ -115,6 +115,18 @@ fn files(storage: &dyn Storage) -> Result<Vec<(Id, File)>, crate::StorageError> 
     Ok(files)
 }
 
+/// Whether a key file is what it was when it was made.
+pub(crate) fn verify(storage: &dyn Storage, id: Id) -> Result<(), ReadError> {
+    let object = Object::Stored(Kind::Key, id);
+    let bytes = storage.read(&object)?;
+    let why = match (Id::of(&bytes) == id, serde_json::from_slice::<File>(&bytes)) {
+        (true, Ok(_)) => return Ok(()),
+        (false, _) => "its bytes are not those that its name is of".to_owned(),
+        (true, Err(why)) => why.to_string(),
+    };
+    Err(ReadError::Damaged { object, why })
+}
+
 fn unlock(file: &File, password: &str) -> Option<MasterKey> {
     let log_n =
         u8::try_from(file.n.checked_ilog2()?).ok().filter(|log| *log <= LOG_N_MAX && file.n == 1 << log)?;

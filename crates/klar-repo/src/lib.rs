@@ -8,33 +8,43 @@
 //! ```text
 //! Storage ◄── Repository ─┬─► Backup ── finish ─► Stored (snapshot)
 //!  Folder                 ├─► Reader ─► restore
-//!  Memory                 └─► seal, unseal: small objects beside restic's
+//!  Memory                 ├─► Lock
+//!                         ├─► check ─► CheckReport
+//!                         └─► seal, unseal: small objects beside restic's
 //! ```
 //!
 //! **Invariant:** it knows nothing of klar, PostgreSQL or schedules. It has no runtime: `std::io`, and calls that wait.
 //! **Invariant:** a snapshot is written last, and only when every file that was begun was read to its end.
 //! **Invariant:** no byte leaves a repository that was not compared with the id it was asked for by.
-//! **Invariant:** nothing is ever deleted here. There are no locks yet: nobody may prune beside a backup.
+//! **Invariant:** who writes holds a lock that restic knows: nobody prunes beside a backup, neither klar nor restic.
+//! **Invariant:** nothing but locks is ever deleted here.
 
 mod backup;
+mod check;
 mod crypto;
 mod error;
+mod hangup;
 mod id;
 mod index;
 mod keys;
+mod lock;
+mod pack;
 mod polynomial;
 mod read;
 mod repository;
 mod snapshot;
 mod storage;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use backup::{Backup, BackupOptions, FileRead, Stored};
-pub use error::{BackupError, KeyError, OpenError, ReadError, RestoreError, SealError};
+pub use check::{CheckData, CheckProgress, CheckReport, CheckStep, Hurt, Problem, Subject};
+pub use error::{BackupError, KeyError, LockError, OpenError, ReadError, RestoreError, SealError};
 pub use id::{Id, NotAnId};
 pub use keys::KeyInfo;
+pub use lock::{Holder, Lock, LockKind};
 pub use read::{Reader, Restored};
 pub use repository::Repository;
 pub use snapshot::Snapshot;

@@ -5,14 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::index::{Index, Place};
+use crate::index::{BlobKind, Index, Place};
 use crate::tree::{Node, Tree, to_unix};
 use crate::{Id, Kind, Object, ReadError, Repository, RestoreError, Snapshot};
 
 /// A folder of a snapshot may take so many bytes.
 pub(crate) const TREE_MAX: usize = 64 << 20;
 /// No blob is longer.
-const BLOB_MAX: usize = TREE_MAX;
+pub(crate) const BLOB_MAX: usize = TREE_MAX;
 /// So much of a pack is read at once.
 const STRETCH: u32 = 8 << 20;
 /// Folders in folders.
@@ -38,7 +38,15 @@ pub struct Reader {
 
 impl Reader {
     pub(crate) fn new(repository: &Repository) -> Result<Reader, ReadError> {
-        Ok(Reader { repository: repository.clone(), index: Index::read(repository)? })
+        Ok(Reader::of(repository, Index::read(repository)?))
+    }
+
+    pub(crate) fn of(repository: &Repository, index: Index) -> Reader {
+        Reader { repository: repository.clone(), index }
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Restores a snapshot into a folder that is empty or not there yet. Owners are left alone. Memory: a few stretches
@@ -102,7 +110,7 @@ impl Reader {
         let mut size = 0;
         let mut rest = &*node.content;
         while !rest.is_empty() {
-            let (blobs, count) = self.stretch(rest).map_err(of_file)?;
+            let (blobs, count) = self.stretch(BlobKind::Data, rest).map_err(of_file)?;
             for blob in blobs {
                 file.write_all(&blob).map_err(|error| io("writing", error))?;
                 size += blob.len() as u64;
@@ -121,14 +129,13 @@ impl Reader {
     }
 
     /// The first blobs of a list: those that lie behind each other in a pack are read at once. Gives how many.
-    fn stretch(&self, blobs: &[Id]) -> Result<(Vec<Vec<u8>>, usize), ReadError> {
+    fn stretch(&self, kind: BlobKind, blobs: &[Id]) -> Result<(Vec<Vec<u8>>, usize), ReadError> {
         let mut places: Vec<Place> = Vec::new();
-        let mut pack = None;
         for blob in blobs {
-            let (of, place) = self.index.place(*blob)?;
-            let follows = match (pack, places.first(), places.last()) {
-                (Some(known), Some(first), Some(last)) => {
-                    known == of
+            let place = self.index.places(kind, *blob).next().ok_or(ReadError::Unknown(*blob))?;
+            let follows = match (places.first(), places.last()) {
+                (Some(first), Some(last)) => {
+                    place.pack == last.pack
                         && place.offset == last.offset.saturating_add(last.length)
                         && place.offset.saturating_add(place.length) - first.offset <= STRETCH
                 }
@@ -137,43 +144,47 @@ impl Reader {
             if !follows {
                 break;
             }
-            pack = Some(of);
             places.push(place);
         }
-        let (Some(pack), Some(first), Some(last)) = (pack, places.first(), places.last()) else {
-            return Ok((Vec::new(), 0));
+        let opened = match self.stretch_at(&places, blobs) {
+            // There may be another copy of one of them elsewhere.
+            Err(_) if !places.is_empty() => {
+                let blobs = blobs[..places.len()].iter();
+                blobs.map(|blob| self.blob(kind, *blob)).collect::<Result<_, _>>()?
+            }
+            opened => opened?,
         };
+        Ok((opened, places.len()))
+    }
+
+    fn stretch_at(&self, places: &[Place], blobs: &[Id]) -> Result<Vec<Vec<u8>>, ReadError> {
+        let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
+        let pack = self.index.pack(*first);
         let length = (last.offset - first.offset) as usize + last.length as usize;
-        let bytes = self.repository.storage().read_range(
-            &Object::Stored(Kind::Pack, pack),
-            first.offset.into(),
-            length,
-        )?;
+        let object = Object::Stored(Kind::Pack, pack);
+        let bytes = self.repository.storage().read_range(&object, first.offset.into(), length)?;
         let opened = places.iter().zip(blobs).map(|(place, blob)| {
             let from = (place.offset - first.offset) as usize;
             let sealed = bytes.get(from..from + place.length as usize).unwrap_or_default();
-            self.open(*blob, pack, place, sealed)
+            self.repository.open_blob(*blob, pack, place.plain, sealed)
         });
-        Ok((opened.collect::<Result<_, _>>()?, places.len()))
+        opened.collect()
     }
 
-    fn open(&self, blob: Id, pack: Id, place: &Place, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
-        let damaged = |why: String| ReadError::Blob { blob, pack, why };
-        let plain = self.repository.open_bytes(sealed).ok_or_else(|| damaged("it does not open".into()))?;
-        let plain = match place.plain as usize {
-            0 => plain,
-            length if length > BLOB_MAX => return Err(damaged(format!("it is {length} bytes long"))),
-            length => zstd::bulk::decompress(&plain, length).map_err(|why| damaged(why.to_string()))?,
-        };
-        if Id::of(&plain) != blob {
-            return Err(damaged("its content is another".into()));
+    /// One blob, from wherever it can be had.
+    fn blob(&self, kind: BlobKind, blob: Id) -> Result<Vec<u8>, ReadError> {
+        let mut failed = ReadError::Unknown(blob);
+        for place in self.index.places(kind, blob) {
+            match self.stretch_at(&[place], &[blob]) {
+                Ok(opened) => return Ok(opened.concat()),
+                Err(error) => failed = error,
+            }
         }
-        Ok(plain)
+        Err(failed)
     }
 
-    fn tree(&self, id: Id) -> Result<Tree, ReadError> {
-        let (blobs, _) = self.stretch(&[id])?;
-        let json = blobs.concat();
+    pub(crate) fn tree(&self, id: Id) -> Result<Tree, ReadError> {
+        let json = self.blob(BlobKind::Tree, id)?;
         serde_json::from_slice(&json).map_err(|why| ReadError::Content(format!("tree {id}: {why}")))
     }
 
@@ -218,7 +229,7 @@ impl Reader {
                 (None, None) => {
                     let (mut bytes, mut rest) = (Vec::new(), &*node.content);
                     while !rest.is_empty() {
-                        let (blobs, count) = self.stretch(rest)?;
+                        let (blobs, count) = self.stretch(BlobKind::Data, rest)?;
                         bytes.extend(blobs.concat());
                         rest = &rest[count..];
                     }

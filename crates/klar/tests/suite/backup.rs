@@ -160,18 +160,15 @@ fn the_key_from_the_drawer_opens_what_is_kept_and_a_rotten_copy_is_never_called_
     for folder in std::fs::read_dir(repository.join("data")).unwrap().flatten() {
         packs.extend(std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()));
     }
-    let pack = packs.into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    let mut bytes = std::fs::read(&pack).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::remove_file(&pack).unwrap();
-    std::fs::write(&pack, bytes).unwrap();
-    std::os::unix::fs::chown(
-        &pack,
-        Some(repository.metadata().map(|of| std::os::unix::fs::MetadataExt::uid(&of)).unwrap()),
-        None,
-    )
-    .unwrap();
+    for pack in packs {
+        let mut bytes = std::fs::read(&pack).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let owner = std::os::unix::fs::MetadataExt::uid(&pack.metadata().unwrap());
+        std::fs::remove_file(&pack).unwrap();
+        std::fs::write(&pack, bytes).unwrap();
+        std::os::unix::fs::chown(&pack, Some(owner), None).unwrap();
+    }
     assert!(app.fails(&["backup", "verify"]).contains("is damaged"));
     assert!(app.fails(&["drill", "restore"]).contains("is not proven"));
     assert_eq!(newest(&app).unwrap()["good"], false);
@@ -197,21 +194,28 @@ fn without_klar(folder: &Path, restic: &dyn Fn(&[&str]) -> String) {
         assert!(owned.success());
     }
     assert!(Command::new("chmod").arg("750").arg(&cluster).status().unwrap().success());
-    let programs = std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten().map(|entry| entry.path()).max().unwrap();
+    let programs =
+        std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten().map(|entry| entry.path()).max().unwrap();
     let mut command = if is_root {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(programs.join("bin/postgres"));
+        command
+            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+            .arg(programs.join("bin/postgres"));
         command
     } else {
         Command::new(programs.join("bin/postgres"))
     };
     let socket = format!("unix_socket_directories={}", cluster.display());
-    command.arg("-D").arg(&cluster).args(["-c", "listen_addresses=", "-c", &socket]);
-    let mut server = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    command.arg("-D").arg(&cluster).args(["-c", "listen_addresses=", "-c", &socket, "-c", "hot_standby=off"]);
+    let log = folder.join("pg/server.log");
+    let mut server = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     let asked = || {
         let host = cluster.to_str().unwrap();
         let sql = "select what from orders where not pg_is_in_recovery()";
-        let output = Command::new("psql").args(["-XAtq", "-h", host, "-U", "klar", "-c", sql, "shop"]).output().unwrap();
+        let output = Command::new("psql")
+            .args(["-XAtq", "-h", host, "-U", "klar", "-c", sql, "shop"])
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let begun = std::time::Instant::now();
@@ -221,7 +225,7 @@ fn without_klar(folder: &Path, restic: &dyn Fn(&[&str]) -> String) {
     let found = asked();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(server.id() as i32), nix::sys::signal::SIGINT).unwrap();
     server.wait().unwrap();
-    assert_eq!(found, "first");
+    assert_eq!(found, "first", "{}", std::fs::read_to_string(log).unwrap());
 }
 
 /// Processes die at any moment, and what was acknowledged is there all the same.
