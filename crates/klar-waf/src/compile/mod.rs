@@ -283,7 +283,9 @@ impl Compiler<'_> {
             count: None,
             operator: Operator::Unconditional,
             negated: link.operator.negated,
-            capture: link.actions.contains(&Action::Capture),
+            // One that holds where nothing is found has found nothing; and what it finds where it does not hold must not
+            // be left behind for others, who may be asked whether it ran or not.
+            capture: link.actions.contains(&Action::Capture) && !link.operator.negated,
             each: Vec::new(),
             sets: Vec::new(),
             controls: Vec::new(),

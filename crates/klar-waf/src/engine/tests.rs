@@ -550,6 +550,16 @@ fn what_settings_decide_is_decided_for_each_way_through_the_rules() {
 }
 
 #[test]
+fn what_holds_where_nothing_is_found_captures_nothing() {
+    let rules = "
+        SecRule REQUEST_HEADERS \"!@pm example\" \"id:1,phase:1,pass,capture\"
+        SecRule REQUEST_METHOD \"@streq GET\" \"id:2,phase:1,pass,setvar:'tx.b=%{tx.0}'\"
+        SecRule TX:b \"@streq example\" \"id:3,phase:1,pass\"";
+    let headers = [("Host", "a.example")];
+    assert_eq!(say(rules, &Asked { headers: &headers, ..GET }).rules, [2]);
+}
+
+#[test]
 fn what_a_rule_hands_on_to_itself_is_handed_on() {
     let rules = "
         SecAction \"id:1,phase:1,nolog,pass,setvar:'tx.forbidden=/proxy/ /if/'\"

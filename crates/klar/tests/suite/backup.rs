@@ -169,7 +169,7 @@ fn the_key_from_the_drawer_opens_what_is_kept_and_a_rotten_copy_is_never_called_
         std::fs::write(&pack, bytes).unwrap();
         std::os::unix::fs::chown(&pack, Some(owner), None).unwrap();
     }
-    assert!(app.fails(&["backup", "verify"]).contains("is damaged"));
+    assert!(app.fails(&["backup", "verify"]).contains("wrong in the repository"));
     assert!(app.fails(&["drill", "restore"]).contains("is not proven"));
     assert_eq!(newest(&app).unwrap()["good"], false);
 }
