@@ -64,6 +64,7 @@ fn stages(world: &World) -> Result<()> {
     visitors.meanwhile(|visitors| shoot(world, visitors))?;
     visitors.meanwhile(|visitors| ship(world, visitors))?;
     visitors.meanwhile(|visitors| refuse(world, visitors))?;
+    bring_back(world, &visitors.client)?;
     // As the shop is kept, without what the tour has written into it: its own tests run too.
     let _ = std::fs::remove_file(world.app.join("VERSION"));
     world.ask(&["deploy"])?;
@@ -218,6 +219,43 @@ fn refuse(world: &World, visitors: &mut Visitors) -> Result<(), Failure> {
         ensure!(after == before, "release {before} served before, {after} after");
         none_failed(tally)
     })
+}
+
+/// Somebody drops the table of orders, and it comes back as it was the second before.
+fn bring_back(world: &World, client: &Client) -> Result<()> {
+    say("a table that was dropped comes back as it was the second before");
+    let host: serde_json::Value = serde_json::from_slice(&std::fs::read(world.state.join("host.json"))?)?;
+    let apps = host["apps"].as_object().context("no apps in host.json")?;
+    let (key, app) = apps.iter().next().context("no app in host.json")?;
+    let store = &app["stores"]["db"];
+    let sql = |sql: &str| {
+        let mut psql = std::process::Command::new("psql");
+        psql.args(["-XAtq", "-h", "127.0.0.1", "-U", "klar", "-v", "ON_ERROR_STOP=1", "-c", sql, "lisens"]);
+        psql.env("PGPORT", store["port"].to_string());
+        psql.env("PGPASSWORD", store["admin_password"].as_str().unwrap_or_default());
+        crate::shell::output(&mut psql)
+    };
+    run(&mut world.klar(&["backup"]))?;
+    let digest = "select count(*), sum(hashtextextended(o::text, 0)::numeric) from orders o";
+    let now = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+    let (before, moment) = (sql(digest)?, sql(now)?);
+    std::thread::sleep(Duration::from_millis(100));
+    sql("drop table orders cascade")?;
+    let (status, _) = client.get("/api/orders?limit=3")?;
+    ensure!(status.is_server_error(), "orders answered {status} without their table");
+    println!("  orders answers {status}");
+    // Until what came last is kept.
+    std::thread::sleep(Duration::from_secs(3));
+    run(&mut world.klar(&["restore", moment.trim(), "--yes", key]))?;
+    let begun = Instant::now();
+    while client.get("/api/orders?limit=3").map_or(true, |(status, _)| status != 200) {
+        ensure!(begun.elapsed() < BACK, "orders did not come back within {} s", BACK.as_secs());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let after = sql(digest)?;
+    ensure!(before == after, "{} orders before, {} after", before.trim(), after.trim());
+    println!("  {} orders, every one of them as it was", before.split('|').next().unwrap_or_default());
+    Ok(())
 }
 
 fn none_failed(tally: &Tally) -> Result<()> {

@@ -298,6 +298,7 @@ fn shapes_are_those_of_the_reports() {
             alarm: None,
         },
     );
+    same_fields("KeptStatus", klar_base::keep::KeptStatus::default());
     same_fields(
         "AppStatus",
         AppStatus {
@@ -311,6 +312,7 @@ fn shapes_are_those_of_the_reports() {
             deploying: None,
             services: Vec::new(),
             stores: Vec::new(),
+            kept: Vec::new(),
             certificates: Vec::new(),
             problems: Vec::new(),
             notes: Vec::new(),

@@ -149,6 +149,10 @@ impl Control for Double {
         self.note(format!("scale {key} {service}={instances}"));
         self.finish("scale", &key)
     }
+    async fn take_over(&self, key: AppKey, store: ServiceName, copy: String) -> Events {
+        self.note(format!("take-over {key} {store} {copy}"));
+        self.finish("take-over", &key)
+    }
     async fn renew(&self, key: AppKey) -> Events {
         self.note(format!("renew {key}"));
         self.finish("renew", &key)

@@ -126,7 +126,8 @@ impl Answering<'_> {
 
     fn verify(&self, keeper: &Keeper) -> Result<Told, KeepError> {
         let kept = keeper.kept()?;
-        let mut problems: Vec<String> = kept.points.refused.iter().map(ToString::to_string).collect();
+        let mut problems: Vec<String> = kept.gaps().iter().map(ToString::to_string).collect();
+        problems.extend(kept.points.refused.iter().map(ToString::to_string));
         let (mut objects, mut bytes) = (0, 0);
         if let Some(point) = kept.points.points.values().next_back() {
             let (system, size) = (point.system, kept.log.size.bytes());

@@ -18,6 +18,7 @@ use crate::lsn::{Lsn, Timeline};
 use crate::point::{Point, PointId, Points};
 use crate::scratch::{Recovery, Scratch, ScratchError, Then, Until};
 use crate::server::Programs;
+use crate::ship::Shipped;
 use crate::signed::SignedError;
 use crate::wal::WalError;
 use crate::wal::chain::Log;
@@ -142,8 +143,8 @@ pub struct Kept<'a> {
     pub points: Points,
     /// The log.
     pub log: Log,
-    /// How far whoever ships it is, who says so in the repository only every few seconds.
-    pub live: Option<Timestamp>,
+    /// How far whoever ships it was before it was listed: in the repository that is said only every few seconds.
+    pub live: Option<Shipped>,
 }
 
 impl<'a> Kept<'a> {
@@ -162,7 +163,22 @@ impl<'a> Kept<'a> {
     #[must_use]
     pub fn covered(&self) -> Option<Timestamp> {
         let timeline = self.log.newest_timeline()?;
-        self.log.timelines.get(&timeline)?.tide.map(|tide| tide.covered).max(self.live)
+        let tide = self.log.timelines.get(&timeline)?.tide;
+        tide.map(|tide| tide.covered).max(self.live.and_then(|live| live.covered))
+    }
+
+    /// What is missing of the log: between what is there, and at its end.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<WalError> {
+        let mut gaps = self.log.gaps();
+        if let Some(live) = self.live {
+            let end = self.log.end(live.timeline).unwrap_or_default();
+            // Which the repository may say itself.
+            if gaps.is_empty() && end < live.lsn {
+                gaps.push(WalError::Gap { timeline: live.timeline, from: end, to: live.lsn });
+            }
+        }
+        gaps
     }
 
     /// Plans a restore: `from` says which point to begin with, otherwise the newest that can serve.
@@ -174,7 +190,8 @@ impl<'a> Kept<'a> {
         let tide = self.log.timelines.get(&timeline).and_then(|there| there.tide);
         let end = self.log.end(timeline).ok_or(RestoringError::Nothing)?;
         // What is known to have been there and is not is a gap, not the end.
-        let end = end.max(tide.map_or(end, |tide| tide.lsn));
+        let live = self.live.filter(|live| live.timeline == timeline);
+        let end = end.max(tide.map_or(end, |tide| tide.lsn)).max(live.map_or(end, |live| live.lsn));
         let covered = self.covered();
         let serves = |point: &Point| match &until {
             Until::Time(time) => point.stopped <= *time,

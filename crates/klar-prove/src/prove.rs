@@ -105,16 +105,22 @@ pub async fn on_foil(check: Check, faults: &[&str]) -> Result<Vec<Finding>, Stri
     // nobody else fills.
     let needs = |need| check.about.needs.contains(&need);
     let failed = |why: std::io::Error| why.to_string();
-    let cluster = match (needs(Need::Kept), needs(Need::Database)) {
-        (true, _) => Some(Rc::new(Cluster::start().await.map_err(failed)?)),
-        (false, true) => Some(Cluster::shared().await.map_err(failed)?),
-        _ => None,
+    let (cluster, url) = match (needs(Need::Kept), needs(Need::Database)) {
+        (true, _) => {
+            let cluster = Rc::new(Cluster::start().await.map_err(failed)?);
+            let url = cluster.small().await.map_err(failed)?;
+            (Some(cluster), Some(url))
+        }
+        (false, true) => {
+            let cluster = Cluster::shared().await.map_err(failed)?;
+            let url = cluster.plant(&[]).await.map_err(failed)?;
+            (Some(cluster), Some(url))
+        }
+        _ => (None, None),
     };
-    let url = match &cluster {
-        Some(cluster) => Some(cluster.plant(&[]).await.map_err(failed)?),
-        None => None,
-    };
-    let foil = Foil::over(faults, url.as_deref()).await.map_err(failed)?;
+    // Its items are in the good tables.
+    let items = url.as_deref().filter(|_| !needs(Need::Kept));
+    let foil = Foil::over(faults, items).await.map_err(failed)?;
     if let (true, Some(cluster), Some(url)) = (needs(Need::Kept), &cluster, &url) {
         foil.keep(Keeping::start(cluster.clone(), url).map_err(failed)?);
     }

@@ -445,7 +445,7 @@ impl Inner {
 
     fn kept<'a>(&'a self, repository: &'a Repository) -> Result<Kept<'a>, KeepError> {
         // Before the log is listed: what is covered by then is in it.
-        let live = self.shared().streaming.as_ref().and_then(|streaming| streaming.progress.now().covered);
+        let live = self.shared().streaming.as_ref().map(|streaming| streaming.progress.now());
         Ok(Kept { live, ..Kept::read(repository, &self.trusted)? })
     }
 }

@@ -184,7 +184,7 @@ impl Reading<'_> {
     }
 }
 
-/// Reads all of the log again, also what no point needs; gives how many segments were read, and what is wrong.
+/// Reads all of the log again, also what no point needs; gives how many segments were read, and what is wrong with them.
 #[must_use]
 pub fn read_all(
     repository: &Repository,
@@ -194,7 +194,7 @@ pub fn read_all(
     progress: &mut dyn FnMut(u64),
 ) -> (u64, Vec<WalError>) {
     let mut reading = Reading { repository, trusted, reader: None };
-    let (mut read, mut wrong) = (0, log.gaps());
+    let (mut read, mut wrong) = (0, Vec::new());
     for (timeline, there) in &log.timelines {
         let lineage = log.lineage(*timeline);
         let ancestors = lineage.iter().map(|(one, _)| *one).filter(|one| one != timeline).collect();

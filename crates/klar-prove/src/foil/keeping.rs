@@ -172,8 +172,8 @@ impl Keeping {
         if matches!(ask, Ask::Verify { .. }) && app.has("lost-log") {
             let mut pieces = files(&repository.join("klar/wal"))?;
             pieces.sort();
-            // One in the middle, which was there before.
-            let (piece, _) = pieces.get(pieces.len() / 2).ok_or_else(|| io::Error::other("no log"))?;
+            // The newest: nothing comes after it that would miss it.
+            let (piece, _) = pieces.last().ok_or_else(|| io::Error::other("no log"))?;
             fs::remove_file(piece)?;
         }
         if matches!(ask, Ask::Drill { .. }) && app.has("other-rows") {

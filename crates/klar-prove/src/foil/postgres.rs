@@ -132,6 +132,21 @@ impl Cluster {
         }
     }
 
+    /// A database with hardly anything in it, for what looks at all of it again and again; its address is that of a role
+    /// that may do no more than own it.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub async fn small(&self) -> io::Result<String> {
+        const NAME: &str = "small";
+        let role = format!("CREATE ROLE {NAME} LOGIN");
+        let database = format!("CREATE DATABASE {NAME} OWNER {NAME}");
+        self.run("postgres", "klar", &[&role, &database]).await?;
+        let fill = "CREATE TABLE clubs AS SELECT n AS id, 'club ' || n AS name FROM generate_series(1, 50) n";
+        self.run(NAME, NAME, &[fill]).await?;
+        Ok(self.url(NAME, NAME))
+    }
+
     /// A database with the good tables, and then with what is planted; its address is that of the app's role, which
     /// has the name of the database and may do no more than own it.
     ///
