@@ -54,8 +54,6 @@ pub struct Stored {
     pub bytes_added: u64,
 }
 
-/// An index names at most so many blobs.
-const INDEX_BLOBS: usize = 50_000;
 const PIECES: std::ops::RangeInclusive<u32> = 4096..=8 << 20;
 
 /// A backup on its way. Paths are relative, beneath the snapshot's root. When any call fails, the backup has failed:
@@ -246,7 +244,7 @@ impl Backup {
         self.stored.bytes_added += built.bytes.len() as u64;
         self.unnamed_blobs += built.pack.blobs.len();
         self.unnamed.packs.push(built.pack);
-        if self.unnamed_blobs >= INDEX_BLOBS {
+        if self.unnamed_blobs >= index::BLOBS_MAX {
             self.write_index()?;
         }
         Ok(())

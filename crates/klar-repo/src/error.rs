@@ -227,3 +227,85 @@ pub enum SealError {
     #[error("{0}")]
     System(String),
 }
+
+/// Snapshots could not be forgotten, or not all of them.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// Somebody uses the repository.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A repository could not be pruned, or not to the end. It is whole nevertheless, and the next prune goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// Somebody uses the repository, or the lock was lost on the way.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A snapshot, an index or a folder cannot be read: nobody knows what is needed.
+    #[error("nothing was pruned, because nobody can say what is needed: {0}")]
+    Read(#[from] ReadError),
+    /// Something that a snapshot needs is missing.
+    #[error(
+        "nothing was pruned: {what} is needed, but in no pack that is there; a check says which snapshots it hurts"
+    )]
+    Incomplete {
+        /// The blob or tree.
+        what: String,
+    },
+    /// There is data, but no snapshot.
+    #[error(
+        "nothing was pruned: {place} has no snapshot, so nothing in it is needed. Make a backup first, or remove it as a \
+         whole"
+    )]
+    NoSnapshot {
+        /// Where.
+        place: String,
+    },
+    /// By the clock, something was written in the future.
+    #[error(
+        "nothing was pruned: by the clock it is {now:.0}, but {what} was written at {time:.0}; set the clock right"
+    )]
+    Future {
+        /// A snapshot, or the marks.
+        what: String,
+        /// When it was written.
+        time: jiff::Timestamp,
+        /// What the clock says.
+        now: jiff::Timestamp,
+    },
+    /// By the clock, nobody made a backup for long: the clock may be wrong.
+    #[error(
+        "nothing was pruned: by the clock it is {now:.0}, but the newest snapshot is of {time:.0}, more than {days} days \
+         before. Set the clock right, or make a backup first"
+    )]
+    LongAgo {
+        /// Of the newest snapshot.
+        time: jiff::Timestamp,
+        /// What the clock says.
+        now: jiff::Timestamp,
+        /// How many are allowed.
+        days: i64,
+    },
+    /// Packs that are not needed cannot be removed: the storage may not allow it yet.
+    #[error(
+        "{failed} of {of} packs that nobody needs could not be removed, the next prune tries again: {first}"
+    )]
+    Stuck {
+        /// How many.
+        failed: u64,
+        /// Of how many that were due.
+        of: u64,
+        /// What the storage said first.
+        first: StorageError,
+    },
+    /// The system has no random bytes, or no memory to compress with.
+    #[error("{0}")]
+    System(String),
+}

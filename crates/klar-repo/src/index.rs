@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::table::Table;
 use crate::{Id, Kind, Object, ReadError, Repository, pack};
 
+/// An index names at most about so many blobs.
+pub(crate) const BLOBS_MAX: usize = 50_000;
+
 /// What a blob is of. One of each kind may have the same content, and restic looks for each by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,6 +38,8 @@ pub(crate) struct Known {
     pub id: Id,
     /// Bytes that it must have.
     pub length: u64,
+    /// Those of them that are sealed blobs.
+    pub sealed: u64,
     pub blobs: u32,
 }
 
@@ -113,7 +118,7 @@ impl Index {
         let next = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
         let number = *self.numbers.entry(pack.id).or_insert(next);
         if number == next {
-            self.packs.push(Known { id: pack.id, length: pack::LENGTH_EMPTY, blobs: 0 });
+            self.packs.push(Known { id: pack.id, length: pack::LENGTH_EMPTY, sealed: 0, blobs: 0 });
         }
         for blob in &pack.blobs {
             let place = Place {
@@ -134,6 +139,7 @@ impl Index {
             for (_, place) in table.iter() {
                 let pack = &mut self.packs[place.pack as usize];
                 pack.blobs += 1;
+                pack.sealed += u64::from(place.length);
                 pack.length += u64::from(place.length) + pack::entry_length(place.plain) as u64;
             }
             *self.table_mut(kind) = table;

@@ -10,6 +10,7 @@
 //!  Folder                 ├─► Reader ─► restore
 //!  Memory                 ├─► Lock
 //!                         ├─► check ─► CheckReport
+//!                         ├─► forget, prune ─► Pruned
 //!                         └─► seal, unseal: small objects beside restic's
 //! ```
 //!
@@ -17,7 +18,8 @@
 //! **Invariant:** a snapshot is written last, and only when every file that was begun was read to its end.
 //! **Invariant:** no byte leaves a repository that was not compared with the id it was asked for by.
 //! **Invariant:** who writes holds a lock that restic knows: nobody prunes beside a backup, neither klar nor restic.
-//! **Invariant:** nothing but locks is ever deleted here.
+//! **Invariant:** a kill at any moment leaves a repository that a check finds whole, and nothing that a snapshot needs is
+//! ever removed: see `prune`.
 
 mod backup;
 mod check;
@@ -30,6 +32,7 @@ mod keys;
 mod lock;
 mod pack;
 mod polynomial;
+mod prune;
 mod read;
 mod repository;
 mod snapshot;
@@ -41,10 +44,13 @@ mod tree;
 
 pub use backup::{Backup, BackupOptions, FileRead, Stored};
 pub use check::{CheckData, CheckProgress, CheckReport, CheckStep, Hurt, Problem, Subject};
-pub use error::{BackupError, KeyError, LockError, OpenError, ReadError, RestoreError, SealError};
+pub use error::{
+    BackupError, ForgetError, KeyError, LockError, OpenError, PruneError, ReadError, RestoreError, SealError,
+};
 pub use id::{Id, NotAnId};
 pub use keys::KeyInfo;
 pub use lock::{Holder, Lock, LockKind};
+pub use prune::{PruneOptions, PruneProgress, PruneStep, Pruned};
 pub use read::{Reader, Restored};
 pub use repository::Repository;
 pub use snapshot::Snapshot;

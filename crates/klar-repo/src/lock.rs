@@ -389,15 +389,14 @@ impl Held {
             };
             next = Instant::now() + pause;
         }
-        drop(state);
         for _ in 0..100 {
-            let mut state = self.state();
-            self.sweep(&mut state);
             if state.left.is_empty() {
                 return;
             }
             drop(state);
             std::thread::sleep(self.timing.retry);
+            state = self.state();
+            self.sweep(&mut state);
         }
     }
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::crypto::{MasterKey, random};
 use crate::read::BLOB_MAX;
 use crate::{
-    Backup, BackupError, BackupOptions, CheckData, CheckProgress, CheckReport, Id, KeyError, KeyInfo, Kind,
-    Lock, LockError, LockKind, Object, OpenError, ReadError, Reader, SealError, Snapshot, Storage,
-    StorageError, check, keys, polynomial,
+    Backup, BackupError, BackupOptions, CheckData, CheckProgress, CheckReport, ForgetError, Id, KeyError,
+    KeyInfo, Kind, Lock, LockError, LockKind, Object, OpenError, PruneError, PruneOptions, PruneProgress,
+    Pruned, ReadError, Reader, SealError, Snapshot, Storage, StorageError, check, keys, polynomial, prune,
 };
 
 /// An open repository. Cheap to clone; all clones are the same one.
@@ -167,6 +167,34 @@ impl Repository {
         check::run(self, data, progress)
     }
 
+    /// Removes snapshots, under an exclusive lock. What only they needed stays until [`Repository::prune`] removes it.
+    /// One that is not there is no error.
+    ///
+    /// # Errors
+    /// Somebody uses the repository; the storage, and then some of them may be gone.
+    pub fn forget(&self, snapshots: &[Id]) -> Result<(), ForgetError> {
+        let lock = self.lock(LockKind::Exclusive)?;
+        for snapshot in snapshots {
+            lock.confirm()?;
+            self.storage().remove(&Object::Stored(Kind::Snapshot, *snapshot))?;
+        }
+        Ok(())
+    }
+
+    /// Takes away what no snapshot needs any more, under an exclusive lock: a run marks it, and a later one removes it,
+    /// `delay` after it was first marked and at the earliest the third run. Interrupted anywhere, it leaves all whole,
+    /// and the next run goes on.
+    ///
+    /// # Errors
+    /// [`PruneError::Lock`] while somebody uses it; a clock that cannot be right; something is missing or damaged.
+    pub fn prune(
+        &self,
+        options: PruneOptions,
+        progress: &mut dyn FnMut(PruneProgress),
+    ) -> Result<Pruned, PruneError> {
+        prune::run(self, options, progress)
+    }
+
     /// Begins to read: sees what is there now.
     ///
     /// # Errors
@@ -285,6 +313,15 @@ impl From<PutError> for LockError {
         match error {
             PutError::Storage(error) => LockError::Storage(error),
             PutError::System(why) => LockError::System(why),
+        }
+    }
+}
+
+impl From<PutError> for PruneError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Storage(error) => PruneError::Storage(error),
+            PutError::System(why) => PruneError::System(why),
         }
     }
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use crate::*;
 
 mod check;
+mod crash;
 mod lock;
+mod prune;
 
 const PASSWORD: &str = "a password of tests";
 const DATABASE: u32 = 32 << 10;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Bad, Check, CheckStep, Hurt, Subject};
 use crate::index::{self, BlobKind, Index};
 use crate::tree::{Node, Tree};
-use crate::{Id, Kind, Object, ReadError, Reader, Snapshot, keys, lock};
+use crate::{Id, Kind, Object, ReadError, Reader, Snapshot, keys, lock, prune};
 
 impl Check<'_> {
     /// Config, keys, locks.
@@ -23,6 +23,11 @@ impl Check<'_> {
             if let Err(error) = keys::verify(self.repository.storage(), id) {
                 self.problem(Subject::Object(Object::Stored(Kind::Key, id)), why(error));
             }
+        }
+        match prune::verify_marks(self.repository) {
+            Ok(()) => {}
+            Err(ReadError::Damaged { object, why }) => drop(self.problem(Subject::Object(object), why)),
+            Err(error) => drop(self.problem(Subject::Folder("klar/unneeded"), why(error))),
         }
         for (id, _) in self.list(Kind::Lock) {
             let object = Object::Stored(Kind::Lock, id);
