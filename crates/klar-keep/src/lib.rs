@@ -2,9 +2,14 @@
 //!
 //! 1. A slot makes the server keep its log ([`server::ReadySlot`]); then a receiver streams it into a spool
 //!    ([`server::Receiver`]), and what comes is shipped into the repository about every second ([`ship::Shipper`]).
-//! 2. Still to be written: base backups, points, restore, drills.
+//! 2. All files of the server are read beside it ([`base`]), and what is in its tables is written down at one place of the
+//!    log ([`witness`]): a point ([`point`]), once its log is in the repository too.
+//! 3. The point is restored ([`restore`], [`scratch`]) and compared ([`drill`]): a proof.
+//! 4. What is older than was promised goes, late and carefully ([`retain`]).
 //!
-//! **Invariant:** it knows no apps, no `klar.toml` and no core: whoever uses it says where things are.
+//! [`keeper`] does all of that for one server, for as long as it lives; [`process`] is the process around keepers.
+//!
+//! **Invariant:** it knows no `klar.toml` and no core but what is told in [`klar_base::keep`].
 
 mod answer;
 pub mod base;
@@ -15,6 +20,7 @@ pub mod lsn;
 pub mod point;
 pub mod process;
 pub mod restore;
+pub mod retain;
 pub mod scratch;
 mod search;
 pub mod server;

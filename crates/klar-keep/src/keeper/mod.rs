@@ -32,6 +32,7 @@ use crate::drill::Assertion;
 use crate::harm::{Harm, Harmed};
 use crate::point::{Point, PointId, Points, Proof};
 use crate::restore::{Kept, RestoringError};
+use crate::retain::RetainError;
 use crate::server::{Facts, ReadySlot, SessionError, SlotError, Source};
 use crate::ship::Progress;
 use crate::signed::SignedError;
@@ -92,6 +93,9 @@ pub enum KeepError {
     /// A restore.
     #[error(transparent)]
     Restoring(#[from] RestoringError),
+    /// What is old could not be removed.
+    #[error("removing what is old: {0}")]
+    Retain(#[from] RetainError),
     /// It is set up so that it cannot be kept.
     #[error("{what}")]
     Lack {
@@ -146,6 +150,7 @@ impl Hint for KeepError {
             Self::Wal(error) => error.hint(),
             Self::Base(error) => error.hint(),
             Self::Restoring(error) => error.hint(),
+            Self::Retain(error) => error.hint(),
             Self::Lack { hint, .. } => Some(hint.clone()),
             Self::Another { .. } => Some(
                 "move the repository's folder away to begin a new one; it can still be restored from there".into(),

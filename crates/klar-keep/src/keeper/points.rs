@@ -12,6 +12,7 @@ use crate::base;
 use crate::drill::Drill;
 use crate::lsn::{Lsn, Timeline};
 use crate::point::{Point, PointId, Points, Proof};
+use crate::retain;
 use crate::server::Session;
 use crate::ship::{Progress, Shipped};
 use crate::witness::{self, Depth};
@@ -59,6 +60,12 @@ impl Inner {
         self.learn();
         let proof = taken?;
         self.note("base", &Ok(()));
+        if proof.is_good() {
+            let retained =
+                retain::retain(&self.repository, &self.trusted, self.wishes().days, Timestamp::now());
+            self.note("retention", &retained.map_err(KeepError::from));
+            self.learn();
+        }
         match proof.first_bad() {
             Some(bad) => Err(KeepError::NotProven { point: proof.point.clone(), what: bad.evidence.clone() }),
             None => Ok(proof),

@@ -75,6 +75,10 @@ impl Inner {
             if std::mem::take(&mut self.shared().batch_now) || batched.elapsed() >= BATCH {
                 batched = Instant::now();
                 let done = self.batch(&mut shipper, system);
+                if done.is_err() {
+                    // Who prunes is done soon; what else is wrong is not worth more.
+                    batched = Instant::now().checked_sub(BATCH - BATCH / 60).unwrap_or(batched);
+                }
                 self.note("batch", &done);
             }
             self.rest_until_next();

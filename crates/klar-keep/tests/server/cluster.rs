@@ -152,6 +152,13 @@ impl Kept {
 
     /// Takes a base and publishes it when its log is there.
     pub fn point(&self, cluster: &Cluster, name: &str) -> Point {
+        let point = self.taken(cluster, name);
+        point.publish(&self.repository, &self.key).unwrap();
+        point
+    }
+
+    /// Takes a base; its log is there.
+    pub fn taken(&self, cluster: &Cluster, name: &str) -> Point {
         let session = cluster.session();
         let data = &cluster.data;
         let base = base::take(&session, &self.slot, &self.facts, data, &self.repository, "host", &mut |_| {})
@@ -160,7 +167,7 @@ impl Kept {
         let until = witness.as_ref().map_or(base.stop, |witness| witness.lsn.max(base.stop));
         let shipped = self.progress.wait(self.facts.timeline, until, MINUTE);
         assert!(shipped.lsn >= until, "{shipped:?} {until}");
-        let point = Point {
+        Point {
             format: 1,
             id: PointId::new(base.begun, base.stored.snapshot),
             system: self.facts.system,
@@ -179,9 +186,7 @@ impl Kept {
             checksums: self.facts.checksums,
             needs: self.facts.standby_needs.clone(),
             witness,
-        };
-        point.publish(&self.repository, &self.key).unwrap();
-        point
+        }
     }
 
     /// Ends shipping, with all in the repository that was written until now.

@@ -4,4 +4,5 @@
 
 mod cluster;
 mod drills;
+mod retention;
 mod times;

@@ -161,13 +161,13 @@ impl Keeping {
             return Ok(Ask::Verify { store: "nobody".parse().ok() });
         }
         if reads && app.has("rotten-backup") {
-            let pack = files(&repository.join("data"))?.into_iter().max_by_key(|(_, size)| *size);
-            let (pack, _) = pack.ok_or_else(|| io::Error::other("no pack"))?;
-            let mut bytes = fs::read(&pack)?;
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            fs::remove_file(&pack)?;
-            fs::write(&pack, bytes)?;
+            for (pack, _) in files(&repository.join("data"))? {
+                let mut bytes = fs::read(&pack)?;
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::remove_file(&pack)?;
+                fs::write(&pack, bytes)?;
+            }
         }
         if matches!(ask, Ask::Verify { .. }) && app.has("lost-log") {
             let mut pieces = files(&repository.join("klar/wal"))?;

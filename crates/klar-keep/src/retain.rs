@@ -1,0 +1,233 @@
+//! What may go: points that are older than what was promised, and the log that only they need.
+//!
+//! Deleting is the one thing here that cannot be taken back, so it is done late and believes no clock alone: what a clock
+//! that has jumped would remove stays until several points after the jump say the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use klar_base::Hint;
+use klar_repo::{ForgetError, Id, Object, PruneError, PruneOptions, Pruned, Repository};
+use klar_store::KeyId;
+
+use crate::lsn::{Lsn, Timeline};
+use crate::point::{Point, PointId, Points, Proof};
+use crate::signed::SignedError;
+use crate::wal::WalError;
+use crate::wal::batch;
+use crate::wal::chain::Log;
+
+/// Points that were restored and found good, of which so many stay whatever their age.
+const PROVEN: usize = 2;
+/// The newest points come in this distance, or nothing is removed: they are taken daily.
+const STEADY: SignedDuration = SignedDuration::from_hours(72);
+/// So many of them.
+const STEADY_POINTS: usize = 3;
+/// A clock may be a little off.
+const AHEAD: SignedDuration = SignedDuration::from_hours(1);
+/// How long packs stay that nobody needs.
+const DELAY: Duration = Duration::from_secs(24 * 3600);
+/// So much is copied at most to make space, each time.
+const REPACK: u64 = 2 << 30;
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// Points.
+    pub points: Vec<PointId>,
+    /// Pieces of the log and batches.
+    pub log: u64,
+    /// What became of the objects beneath.
+    pub pruned: Pruned,
+    /// Why nothing was removed, where that is for the clock.
+    pub doubt: Option<String>,
+}
+
+/// Nothing, or not all, was removed that could be.
+#[derive(Debug, thiserror::Error)]
+pub enum RetainError {
+    /// Points.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+    /// The log.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// Snapshots.
+    #[error(transparent)]
+    Forget(#[from] ForgetError),
+    /// Packs.
+    #[error(transparent)]
+    Prune(#[from] PruneError),
+}
+
+impl Hint for RetainError {
+    fn hint(&self) -> Option<String> {
+        Some("nothing is lost by it; it is tried again after the next point".into())
+    }
+}
+
+/// Removes what is older than `days` and nobody needs. Whoever calls it has just published a point.
+///
+/// # Errors
+/// The first thing that is wrong; what was removed by then was rightly removed.
+pub fn retain(
+    repository: &Repository,
+    trusted: &[KeyId],
+    days: u32,
+    now: Timestamp,
+) -> Result<Retained, RetainError> {
+    let mut points = Points::read(repository, trusted)?;
+    let mut retained = Retained::default();
+    let ages: Vec<(PointId, Timestamp, bool)> = points
+        .points
+        .values()
+        .map(|point| {
+            (point.id.clone(), point.stopped, points.last_proof(&point.id).is_some_and(Proof::is_good))
+        })
+        .collect();
+    if let Some(doubt) = doubt(&ages, now) {
+        retained.doubt = Some(doubt);
+        return Ok(retained);
+    }
+    let mut snapshots: Vec<Id> = Vec::new();
+    for id in doomed(&ages, days, now) {
+        snapshots.extend(points.points.get(&id).map(|point| point.snapshot));
+        points.remove(repository, &id)?;
+        retained.points.push(id);
+    }
+    retained.log = log(repository, trusted, &points, &mut snapshots)?;
+    if !snapshots.is_empty() {
+        repository.forget(&snapshots)?;
+    }
+    let options = PruneOptions { now, delay: DELAY, max_repack_bytes: REPACK };
+    retained.pruned = repository.prune(options, &mut |_| {})?;
+    Ok(retained)
+}
+
+/// Why the clock is not believed.
+fn doubt(ages: &[(PointId, Timestamp, bool)], now: Timestamp) -> Option<String> {
+    let last = &ages[ages.len().saturating_sub(STEADY_POINTS)..];
+    let (_, newest, _) = last.last()?;
+    let since = now.duration_since(*newest);
+    if since < -AHEAD {
+        return Some(format!(
+            "the newest point is of {newest}, and it is {now}: nothing is removed by this clock"
+        ));
+    }
+    if since > STEADY {
+        return Some(format!(
+            "the newest point is of {newest}, and it is {now}: nothing is removed before there is another"
+        ));
+    }
+    let jump = last.windows(2).find(|pair| pair[1].1.duration_since(pair[0].1) > STEADY);
+    jump.map(|pair| {
+        format!(
+            "between {} and {} there is no point: nothing is removed before {STEADY_POINTS} came one after the other",
+            pair[0].1, pair[1].1
+        )
+    })
+}
+
+/// Points that may go. The one that the earliest promised time is restored from stays, and so do the newest that are
+/// known to be good.
+fn doomed(ages: &[(PointId, Timestamp, bool)], days: u32, now: Timestamp) -> Vec<PointId> {
+    let limit = now - SignedDuration::from_hours(24 * i64::from(days));
+    let old = ages.iter().take_while(|(_, stopped, _)| *stopped <= limit).count();
+    let proven: Vec<&PointId> =
+        ages.iter().rev().filter(|(.., good)| *good).take(PROVEN).map(|(id, ..)| id).collect();
+    let candidates = ages.iter().take(old.saturating_sub(1));
+    // Where the point that should serve the earliest time is not known to be good, the ones before it are worth more.
+    let serves = ages.get(old.saturating_sub(1)).is_some_and(|(.., good)| *good);
+    candidates.filter(|(id, ..)| serves && !proven.contains(&id)).map(|(id, ..)| id.clone()).collect()
+}
+
+/// Removes the log before the oldest point of each timeline, and adds the snapshots that had it.
+fn log(
+    repository: &Repository,
+    trusted: &[KeyId],
+    points: &Points,
+    snapshots: &mut Vec<Id>,
+) -> Result<u64, RetainError> {
+    let Some(newest) = points.points.values().next_back() else { return Ok(0) };
+    let log = Log::read(repository, newest.segment_size)?;
+    let oldest = |points: &mut dyn Iterator<Item = &Point>| points.map(|point| point.start).min();
+    let mut starts: BTreeMap<Timeline, Lsn> = BTreeMap::new();
+    for timeline in log.timelines.keys() {
+        let of_it = oldest(&mut points.points.values().filter(|point| point.timeline == *timeline));
+        starts.extend(of_it.map(|start| (*timeline, start)));
+    }
+    let first = points.points.values().map(|point| point.timeline).min().unwrap_or(1);
+    let storage = repository.storage();
+    let mut removed = 0;
+    for (timeline, there) in &log.timelines {
+        let before = match starts.get(timeline) {
+            // The segment in which a base begins is needed whole.
+            Some(start) => start.segment(*timeline, log.size).start(log.size),
+            // No point is on it or on one that it came from.
+            None if *timeline < first => Lsn(u64::MAX),
+            None => continue,
+        };
+        for piece in there.pieces.iter().filter(|piece| piece.end(log.size) <= before) {
+            storage.remove(&Object::Extra(piece.name(log.size))).map_err(WalError::from)?;
+            removed += 1;
+        }
+        for name in there.batches.iter().filter(|name| batch::bounds(name, log.size).1 <= before) {
+            snapshots.push(name.read(repository, trusted)?.snapshot);
+            storage.remove(&Object::Extra(name.name())).map_err(WalError::from)?;
+            removed += 1;
+        }
+        if let Some(tide) = there.tide.filter(|_| *timeline < first) {
+            storage.remove(&Object::Extra(tide.name())).map_err(WalError::from)?;
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Points `d days ago`, `d!` for one that is good.
+    fn ages(text: &str, now: Timestamp) -> Vec<(PointId, Timestamp, bool)> {
+        let age = |word: &str| {
+            let (days, good) = word.strip_suffix('!').map_or((word, false), |days| (days, true));
+            let time = now - SignedDuration::from_mins((days.parse::<f64>().unwrap() * 1440.0) as i64);
+            (PointId::new(time, Id::of(b"x")), time, good)
+        };
+        text.split_whitespace().map(age).collect()
+    }
+
+    #[test]
+    fn what_is_older_than_was_promised_may_go() {
+        let now: Timestamp = "2026-11-23T02:10:00Z".parse().unwrap();
+        for (points, expected) in [
+            ("", ""),
+            ("0!", ""),
+            ("40! 2! 1! 0!", ""),        // the earliest time is restored from the oldest
+            ("40! 31! 2! 1! 0!", "40!"), // from 31 days ago on
+            ("40! 35! 31! 29! 1! 0!", "40! 35!"),
+            ("40! 31 2! 1! 0!", ""), // that of 31 days ago is not known to be good
+            ("50! 40! 35 31! 1 0", "50! 35"), // the newest two that are good stay
+        ] {
+            let all = ages(points, now);
+            let expected: Vec<PointId> = ages(expected, now).into_iter().map(|(id, ..)| id).collect();
+            assert_eq!(doomed(&all, 30, now), expected, "{points}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumped_removes_nothing() {
+        let now: Timestamp = "2026-11-23T02:10:00Z".parse().unwrap();
+        for (points, is_doubted) in [
+            ("40! 31! 2! 1! 0!", false),
+            ("40! 31! 30! 29!", true), // none for a long time: the clock went ahead
+            ("40! 2! 1! -2!", true),   // the newest is still to come: it went back
+            ("40! 39! 38! 0!", true),  // one point after a jump
+            ("40! 39! 1! 0!", true),   // two
+            ("40! 2! 1! 0!", false),   // three
+        ] {
+            assert_eq!(doubt(&ages(points, now), now).is_some(), is_doubted, "{points}");
+        }
+    }
+}
