@@ -1,7 +1,9 @@
 //! What an app keeps in its database comes back: to any second, into a copy, in place, with klar and without it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -228,36 +230,96 @@ fn without_klar(folder: &Path, restic: &dyn Fn(&[&str]) -> String) {
     assert_eq!(found, "first", "{}", std::fs::read_to_string(log).unwrap());
 }
 
-/// Processes die at any moment, and what was acknowledged is there all the same.
+/// A row that was acknowledged: its number, and when it was begun and acknowledged.
+type Row = (u64, jiff::Timestamp, jiff::Timestamp);
+
+/// Writes rows until it is told to end; what is refused while the database is away is no row.
+fn write_rows(url: &str, is_over: &AtomicBool) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for number in 1.. {
+        if is_over.load(Ordering::Acquire) {
+            break;
+        }
+        let begun = jiff::Timestamp::now();
+        let sql = format!("insert into orders (id, what) values ({number}, 'row')");
+        let written = Command::new("psql").args(["-XAtq", "-c", &sql, url]).output().unwrap();
+        if written.status.success() {
+            rows.push((number, begun, jiff::Timestamp::now()));
+        }
+    }
+    rows
+}
+
+/// Ends one of the processes that have to do with the data, without a word.
+fn kill_one(app: &App<'_>, which: &str) {
+    let pattern = format!("{which}.*{}", app.host.state.display());
+    let found = Command::new("pgrep").args(["-f", "-o", &pattern]).output().unwrap();
+    if let Some(pid) = String::from_utf8(found.stdout).unwrap().lines().next() {
+        let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+    }
+}
+
+/// Processes die at any moment, and what was acknowledged is there all the same, as of any time. `KLAR_CRASH_ROUNDS=300`
+/// for the full count, `KLAR_CRASH_SEED` for the same again.
 #[test]
 fn what_keeps_the_data_may_be_killed() {
     if !is_installed() {
         return;
     }
+    let of = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = of("KLAR_CRASH_ROUNDS").unwrap_or(6);
+    let seed = of("KLAR_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("KLAR_CRASH_SEED={seed}");
+    // Knuth's numbers for a generator that is good enough for this.
+    let mut state = seed;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
     let host = Host::new();
     let (app, url) = up(&host);
-    for round in 0..3 {
-        psql(&[&url], &format!("insert into orders (what) values ('round {round}')"));
-        for name in ["keep", "pg_receivewal"] {
-            let found = Command::new("pgrep")
-                .args(["-f", &format!("{name}.*{}", host.state.display())])
-                .output()
-                .unwrap();
-            for pid in String::from_utf8(found.stdout).unwrap().lines() {
-                let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
-            }
+    psql(&[&url], "truncate orders");
+    let from = jiff::Timestamp::now();
+    let is_over = AtomicBool::new(false);
+    let rows = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_rows(&url, &is_over));
+        for round in 0..rounds {
+            let which = ["klar keep --folder", "pg_receivewal", "postgres -D"][random(3) as usize];
+            println!("round {round}: {which}");
+            kill_one(&app, which);
+            std::thread::sleep(Duration::from_millis(200 + random(1200)));
         }
-    }
-    let now = psql(&[&url], "select (extract(epoch from clock_timestamp()) * 1000)::bigint");
-    app.until("it is kept again", || {
-        let status = app.json(&["backup", "list"]);
-        (status["status"]["covered_unix_ms"].as_u64()? > now.parse().ok()?).then_some(())
+        is_over.store(true, Ordering::Release);
+        writer.join().unwrap()
     });
-    let copy = app.json(&["clone", "--for", "5m"]);
-    let rows =
-        psql(&["-h", copy["socket"].as_str().unwrap(), "-U", "klar", "shop"], "select count(*) from orders");
-    assert_eq!(rows, "4");
+    let to = jiff::Timestamp::now();
+    assert!(rows.len() > rounds as usize, "{} rows in {rounds} rounds", rows.len());
+    app.until("all of it is kept", || {
+        let output = app.run(&["backup", "list", "--json"]);
+        let told: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let covered = told["status"]["covered_unix_ms"].as_u64()?;
+        (covered > u64::try_from(to.as_millisecond()).ok()?).then_some(())
+    });
+    for at in 0..3 {
+        let span = to.duration_since(from).as_millis() as u64;
+        let time = if at == 0 { to } else { from + Duration::from_millis(random(span)) };
+        let copy = app.json(&["clone", "--at", &time.to_string(), "--for", "5m"]);
+        let found =
+            psql(&["-h", copy["socket"].as_str().unwrap(), "-U", "klar", "shop"], "select id from orders");
+        let found: BTreeSet<u64> = found.lines().map(|line| line.parse().unwrap()).collect();
+        let missing = rows.iter().filter(|(id, _, acknowledged)| *acknowledged < time && !found.contains(id));
+        let too_new = rows.iter().filter(|(id, begun, _)| *begun > time && found.contains(id));
+        assert_eq!(
+            (missing.count(), too_new.count()),
+            (0, 0),
+            "{time}, {} rows of {}",
+            found.len(),
+            rows.len()
+        );
+        println!("{time}: {} of {} rows, 0 missing, 0 too new", found.len(), rows.len());
+    }
+    app.klar(&["backup", "verify"]);
     let problems = app.status()["problems"].clone();
     assert_eq!(problems.as_array().unwrap().len(), 0, "{problems}");
 }
