@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use klar_keep::base;
-use klar_keep::point::{Point, PointId};
+use klar_keep::point::Point;
 use klar_keep::restore::{self, Kept};
 use klar_keep::scratch::{Then, Until};
 use klar_keep::server::{Door, Facts, Programs, ReadySlot, Receiver, Session, Source};
@@ -72,26 +72,7 @@ fn take(socket: &Path, data: &Path, home: &Path) -> Outcome<()> {
     let base = base::take(&session, &slot, &facts, data, &repository, "bench", &mut |_| {})?;
     let took = begun.elapsed();
     let _ = progress.wait(facts.timeline, base.stop, Duration::from_secs(60));
-    let point = Point {
-        format: 1,
-        id: PointId::new(base.begun, base.stored.snapshot),
-        system: facts.system,
-        version: facts.version,
-        timeline: facts.timeline,
-        segment_size: facts.segment_size,
-        start: base.start,
-        stop: base.stop,
-        begun: base.begun,
-        stopped: base.stopped,
-        snapshot: base.stored.snapshot,
-        tree: base.stored.tree,
-        files: base.stored.files,
-        bytes: base.stored.bytes_read,
-        added: base.stored.bytes_added,
-        checksums: facts.checksums,
-        needs: facts.standby_needs.clone(),
-        witness: None,
-    };
+    let point = Point::new(&facts, &base, None);
     point.publish(&repository, &key)?;
     is_over.store(true, Ordering::Release);
     ships.join().map_err(|_| "the shipper panicked")?;

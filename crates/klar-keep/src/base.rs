@@ -18,6 +18,7 @@ use klar_base::Hint;
 use klar_repo::{Backup, BackupError, BackupOptions, Metadata, Repository, Stored};
 
 use crate::lsn::Lsn;
+use crate::point::PointId;
 use crate::server::{Facts, Lack, ReadySlot, Session, SessionError};
 
 /// A checkpoint is waited for so long.
@@ -64,6 +65,14 @@ pub struct Base {
     pub begun: Timestamp,
     /// By the server's clock: the earliest time that can be restored with it.
     pub stopped: Timestamp,
+}
+
+impl Base {
+    /// The name of the point that it becomes.
+    #[must_use]
+    pub fn id(&self) -> PointId {
+        PointId::new(self.begun, self.stored.snapshot)
+    }
 }
 
 /// No base was taken.

@@ -17,7 +17,9 @@ use klar_repo::{Id, Object, Repository};
 use klar_store::{KeyId, SigningKey};
 use serde::{Deserialize, Serialize};
 
+use crate::base::Base;
 use crate::lsn::{Lsn, SegmentSize, Timeline};
+use crate::server::Facts;
 use crate::signed::{self, SignedError};
 
 /// Where points are.
@@ -226,6 +228,31 @@ impl From<PointId> for String {
 }
 
 impl Point {
+    /// What a base of a server came to; its log has to be in the repository before it is published.
+    #[must_use]
+    pub fn new(facts: &Facts, base: &Base, witness: Option<Witness>) -> Self {
+        Self {
+            format: 1,
+            id: base.id(),
+            system: facts.system,
+            version: facts.version,
+            timeline: facts.timeline,
+            segment_size: facts.segment_size,
+            start: base.start,
+            stop: base.stop,
+            begun: base.begun,
+            stopped: base.stopped,
+            snapshot: base.stored.snapshot,
+            tree: base.stored.tree,
+            files: base.stored.files,
+            bytes: base.stored.bytes_read,
+            added: base.stored.bytes_added,
+            checksums: facts.checksums,
+            needs: facts.standby_needs.clone(),
+            witness,
+        }
+    }
+
     /// Signs it and writes it.
     ///
     /// # Errors

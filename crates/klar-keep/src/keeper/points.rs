@@ -102,7 +102,7 @@ impl Inner {
                     }
                 },
             )?;
-            let id = PointId::new(base.begun, base.stored.snapshot);
+            let id = base.id();
             progress("writing down what is in the tables", 0, 0);
             let witness = witness::take(&self.settings.source.door, &format!("klar-{id}"), self.depth()?)?;
             // The segment that is being written ends here, so that all that the base needs is in whole ones.
@@ -115,26 +115,7 @@ impl Inner {
             if came.timeline != facts.timeline || came.lsn < needed {
                 return Err(KeepError::LogLate { came: came.lsn, needed, patience: LOG });
             }
-            let point = Point {
-                format: 1,
-                id: id.clone(),
-                system: facts.system,
-                version: facts.version,
-                timeline: facts.timeline,
-                segment_size: facts.segment_size,
-                start: base.start,
-                stop: base.stop,
-                begun: base.begun,
-                stopped: base.stopped,
-                snapshot: base.stored.snapshot,
-                tree: base.stored.tree,
-                files: base.stored.files,
-                bytes: base.stored.bytes_read,
-                added: base.stored.bytes_added,
-                checksums: facts.checksums,
-                needs: facts.standby_needs.clone(),
-                witness,
-            };
+            let point = Point::new(&facts, &base, witness);
             point.publish(&self.repository, &self.key)?;
             self.shared().batch_now = true;
             (self.tell)(Event::Point(Box::new(point)));

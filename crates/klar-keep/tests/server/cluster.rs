@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use klar_keep::base;
-use klar_keep::point::{Point, PointId};
+use klar_keep::point::Point;
 use klar_keep::server::programs::{succeeded, wait};
 use klar_keep::server::{Door, Facts, Programs, ReadySlot, Receiver, Session, Source};
 use klar_keep::ship::{Mark, Progress, Shipper};
@@ -167,26 +167,7 @@ impl Kept {
         let until = witness.as_ref().map_or(base.stop, |witness| witness.lsn.max(base.stop));
         let shipped = self.progress.wait(self.facts.timeline, until, MINUTE);
         assert!(shipped.lsn >= until, "{shipped:?} {until}");
-        Point {
-            format: 1,
-            id: PointId::new(base.begun, base.stored.snapshot),
-            system: self.facts.system,
-            version: self.facts.version,
-            timeline: self.facts.timeline,
-            segment_size: self.facts.segment_size,
-            start: base.start,
-            stop: base.stop,
-            begun: base.begun,
-            stopped: base.stopped,
-            snapshot: base.stored.snapshot,
-            tree: base.stored.tree,
-            files: base.stored.files,
-            bytes: base.stored.bytes_read,
-            added: base.stored.bytes_added,
-            checksums: self.facts.checksums,
-            needs: self.facts.standby_needs.clone(),
-            witness,
-        }
+        Point::new(&self.facts, &base, witness)
     }
 
     /// Ends shipping, with all in the repository that was written until now.

@@ -238,7 +238,8 @@ fn verify(context: &Context, told: Told) -> Result<(), Trouble> {
             .into());
     }
     if !context.printer.json {
-        let all = format!("{objects} files, {}, and the log between them are what was written", bytes(read));
+        let objects = words::things(objects, "object");
+        let all = format!("{objects}, {}, and the log between them are what was written", bytes(read));
         context.printer.data(format!("{} {all}", paint(GOOD, "✓")));
     }
     Ok(())
