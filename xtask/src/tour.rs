@@ -244,8 +244,6 @@ fn bring_back(world: &World, client: &Client) -> Result<()> {
     let (status, _) = client.get("/api/orders?limit=3")?;
     ensure!(status.is_server_error(), "orders answered {status} without their table");
     println!("  orders answers {status}");
-    // Until what came last is kept.
-    std::thread::sleep(Duration::from_secs(3));
     run(&mut world.klar(&["restore", moment.trim(), "--yes", key]))?;
     let begun = Instant::now();
     while client.get("/api/orders?limit=3").map_or(true, |(status, _)| status != 200) {

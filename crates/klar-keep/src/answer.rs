@@ -27,6 +27,8 @@ use crate::wal::lay;
 const COPIES_MAX: usize = 4;
 /// No copy stays longer.
 const LONGEST: u64 = 24 * 3600;
+/// What was acknowledged is kept after a second or two, unless something is wrong.
+const SHIPPED: Duration = Duration::from_secs(15);
 /// A server is given so long to stop.
 const STOPPING: Duration = Duration::from_secs(300);
 
@@ -87,8 +89,7 @@ impl Answering<'_> {
             Ask::Search { store, text } => self.search(&*self.keeper(store.as_ref())?, &text),
             Ask::Plan { store, moment } => {
                 let keeper = self.keeper(store.as_ref())?;
-                let kept = keeper.kept()?;
-                let plan = planned(&kept, &moment)?;
+                let (_, plan) = self.planned(&keeper, &moment)?;
                 Ok(Told::Plan(plan_told(&keeper, &plan)))
             }
             Ask::Restore { store, moment } => self.restore(&*self.keeper(store.as_ref())?, &moment),
@@ -263,6 +264,23 @@ impl Answering<'_> {
         self.keep_copy(name, folder, Some(ends), told)
     }
 
+    /// Plans. A time that has just passed may not be kept yet: that is waited for.
+    fn planned<'k>(&self, keeper: &'k Keeper, moment: &Moment) -> Result<(Kept<'k>, Plan), KeepError> {
+        let begun = Instant::now();
+        loop {
+            let kept = keeper.kept()?;
+            match planned(&kept, moment) {
+                Err(KeepError::Restoring(RestoringError::TooLate { .. }))
+                    if is_past(moment) && begun.elapsed() < SHIPPED =>
+                {
+                    self.progress("waiting until that is kept", 0, 0);
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                plan => return plan.map(|plan| (kept, plan)),
+            }
+        }
+    }
+
     fn keep_copy(
         &self,
         name: String,
@@ -304,8 +322,7 @@ impl Answering<'_> {
         folder: &Path,
         durable: bool,
     ) -> Result<Scratch, KeepError> {
-        let kept = keeper.kept()?;
-        let plan = planned(&kept, moment)?;
+        let (kept, plan) = self.planned(keeper, moment)?;
         let (data, log, home) = (folder.join("data"), folder.join("log"), folder.join("home"));
         let programs = &keeper.settings().source.programs;
         self.progress("bringing files and log back", 0, plan.bytes);
@@ -335,6 +352,10 @@ fn read_again(
 
 fn not_a_point(error: NotAPoint) -> KeepError {
     KeepError::Lack { what: error.to_string(), hint: "`klar backup list` shows all points".into() }
+}
+
+fn is_past(moment: &Moment) -> bool {
+    matches!(moment, Moment::Time(time) if *time <= Timestamp::now().as_microsecond())
 }
 
 fn planned(kept: &Kept<'_>, moment: &Moment) -> Result<Plan, KeepError> {

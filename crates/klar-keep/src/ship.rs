@@ -46,6 +46,9 @@ pub struct Mark {
     /// What the receiver that streams now has acknowledged; `None`: none streams. The slot's own place would not do: it
     /// is also what a receiver before this one has said, of a spool that may be gone.
     pub received: Option<Lsn>,
+    /// Where what it has written to disk ends. What lies behind is sent to nobody, and on a server at rest that can last:
+    /// records that are no commit wait for one.
+    pub flushed: Lsn,
 }
 
 /// How far shipping is.
@@ -105,7 +108,8 @@ impl Mark {
         let rest = format!(
             "select pg_walfile_name(pg_current_wal_insert_lsn()), pg_current_wal_insert_lsn(),
              (select flush_lsn from pg_stat_replication join pg_replication_slots on pid = active_pid
-               where slot_name = '{SLOT}')"
+               where slot_name = '{SLOT}'),
+             pg_current_wal_flush_lsn()"
         );
         let row = session.row(&rest, "place in the log")?;
         let timeline = row.get(0).and_then(|name| u32::from_str_radix(name.get(..8)?, 16).ok());
@@ -119,7 +123,24 @@ impl Mark {
                 _ => written,
             },
             received: row.get(2).and_then(|lsn| lsn.parse().ok()),
+            flushed: session.column(&row, 3, "place in the log")?,
         })
+    }
+}
+
+impl Mark {
+    /// Whether something waits for the next commit to be written to disk, and waited already when `before` was asked.
+    #[must_use]
+    pub fn waits(&self, before: Option<&Mark>) -> bool {
+        self.written > self.flushed && before.is_some_and(|before| before.written == self.written)
+    }
+
+    /// Makes the server write to disk all that was written so far: a commit of nothing.
+    ///
+    /// # Errors
+    /// The server.
+    pub fn flush(session: &Session) -> Result<(), SessionError> {
+        session.run("select pg_logical_emit_message(true, 'klar', '')")
     }
 }
 

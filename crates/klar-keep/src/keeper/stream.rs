@@ -56,6 +56,7 @@ impl Inner {
         let (system, progress) = (facts.system, shipper.progress());
         self.change(|shared| shared.streaming = Some(Streaming { facts, slot, progress }));
         let mut batched = Instant::now();
+        let mut before: Option<Mark> = None;
         while !self.is_over() {
             // Without the server what was received is shipped all the same.
             let mark = Mark::ask(&session);
@@ -63,9 +64,14 @@ impl Inner {
             if let Some(gap) = turn.gap {
                 self.want_base(gap.to_string());
             }
-            if mark?.timeline != timeline {
+            let mark = mark?;
+            if mark.timeline != timeline {
                 break;
             }
+            if mark.waits(before.as_ref()) {
+                Mark::flush(&session)?;
+            }
+            before = Some(mark);
             let state = receiver.state();
             let streams: Result<(), KeepError> = match state.process {
                 Some(_) => Ok(()),

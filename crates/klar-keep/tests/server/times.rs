@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use klar_keep::restore;
 use klar_keep::scratch::{Then, Until};
 use klar_keep::server::Session;
+use klar_keep::ship::Mark;
 
 use crate::cluster::{Cluster, Home, Kept};
 
@@ -108,4 +109,27 @@ fn restored(cluster: &Cluster, all: &restore::Kept<'_>, home: &Home, time: Times
     drop(server);
     std::fs::remove_dir_all(folder).unwrap();
     found
+}
+
+/// Records that are no commit wait on a server at rest until somebody commits: without them the log ends before "now".
+#[test]
+fn a_server_at_rest_is_covered_too() {
+    let home = Home::new("rest");
+    let cluster = Cluster::start(&home);
+    let session = cluster.session();
+    session.run("create table public.t (n int)").unwrap();
+    let mut seen = false;
+    for _ in 0..20 {
+        // It rolls back: what it wrote is written to disk by nobody.
+        session.run("begin; insert into public.t select generate_series(1, 50); rollback").unwrap();
+        let before = Mark::ask(&session).unwrap();
+        let mark = Mark::ask(&session).unwrap();
+        if mark.waits(Some(&before)) {
+            Mark::flush(&session).unwrap();
+            let after = Mark::ask(&session).unwrap();
+            assert!(after.flushed >= mark.written, "{mark:?} {after:?}");
+            seen = true;
+        }
+    }
+    assert!(seen, "nothing ever waited");
 }
