@@ -230,7 +230,7 @@ impl Reading<'_> {
         let metadata = file.metadata().map_err(|source| BaseError::File { path, source })?;
         // What it grows by meanwhile is in the log.
         let read = self.backup.file(at, &Metadata::from(&metadata), &mut file.take(metadata.len()))?;
-        self.bytes += read.bytes;
+        self.bytes += read;
         (self.progress)(self.bytes);
         Ok(())
     }

@@ -3,14 +3,16 @@
 //! Packs are written before the index that names them, and that before the snapshot. A kill at any moment leaves packs
 //! that nobody names, never a snapshot that misses something.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Component, Path};
+use std::sync::Arc;
 
-use crate::index::{self, BlobKind, Index};
-use crate::pack::Builder;
+use crate::index::{self, BlobKind};
+use crate::packers::{Batch, Done, Known, Packer, Packers};
 use crate::tree::{Node, Tree};
-use crate::{BackupError, Id, Kind, Lock, LockKind, Metadata, Object, Repository, Snapshot, snapshot};
+use crate::{BackupError, Id, Kind, Lock, LockKind, Metadata, Repository, Snapshot, snapshot};
 
 /// How a backup is made.
 #[derive(Debug, Clone)]
@@ -27,16 +29,6 @@ pub struct BackupOptions {
     pub piece: u32,
     /// When it began.
     pub time: jiff::Timestamp,
-}
-
-/// What became of one file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileRead {
-    /// Bytes that the source gave. A file that grows or shrinks while it is read has another size than its metadata
-    /// said: it is for the caller to know whether that is an error.
-    pub bytes: u64,
-    /// SHA-256 of them.
-    pub digest: Id,
 }
 
 /// What became of a backup.
@@ -62,26 +54,28 @@ const PIECES: std::ops::RangeInclusive<u32> = 4096..=8 << 20;
 #[derive(Debug)]
 pub struct Backup {
     repository: Repository,
-    /// For as long as it lives: what it found in the index must not be pruned.
-    lock: Lock,
+    packers: Packers,
+    trees: Packer,
+    /// Pieces that were read, and are not with the packers yet.
+    batch: Batch,
+    /// Those of all files, in the order in which they were read; nothing while it is not known yet.
+    pieces: Vec<Option<Id>>,
     options: BackupOptions,
-    known: Index,
-    /// Of this backup: blobs that no index names yet.
-    fresh: HashSet<(BlobKind, Id)>,
-    data: Builder,
-    trees: Builder,
     unnamed: index::File,
     unnamed_blobs: usize,
     root: Folder,
     stored: Stored,
     failed: Option<String>,
+    /// For as long as it lives: what it found in the index must not be pruned. The last that is dropped.
+    lock: Lock,
 }
 
 #[derive(Debug, Default)]
 struct Folder {
     own: Option<Metadata>,
     folders: BTreeMap<String, Folder>,
-    nodes: BTreeMap<String, Node>,
+    /// With which of the pieces they have.
+    nodes: BTreeMap<String, (Node, Range<usize>)>,
 }
 
 impl Backup {
@@ -91,56 +85,59 @@ impl Backup {
         }
         let nameless = snapshot::nameless();
         let stored = Stored { snapshot: nameless, tree: nameless, files: 0, bytes_read: 0, bytes_added: 0 };
+        // Before the index is read.
+        let lock = repository.lock(LockKind::Shared)?;
+        let known = Arc::new(Known::read(repository)?);
         Ok(Backup {
             repository: repository.clone(),
-            // Before the index is read.
-            lock: repository.lock(LockKind::Shared)?,
+            packers: Packers::new(&known),
+            trees: Packer::new(known, BlobKind::Tree),
+            batch: Batch::default(),
+            pieces: Vec::new(),
             options,
-            known: Index::read(repository)?,
-            fresh: HashSet::new(),
-            data: Builder::default(),
-            trees: Builder::default(),
             unnamed: index::File::default(),
             unnamed_blobs: 0,
             root: Folder::default(),
             stored,
             failed: None,
+            lock,
         })
     }
 
-    /// Adds a file, and reads `source` to its end.
+    /// Adds a file, reads `source` to its end, and gives the bytes that it gave. A file that grows or shrinks while it is
+    /// read has another size than its metadata said: it is for the caller to know whether that is an error.
     ///
     /// # Errors
-    /// [`BackupError::Source`] with what the source said.
+    /// [`BackupError::Source`] with what the source said; what failed to be stored since the last call.
     pub fn file(
         &mut self,
         path: &Path,
         metadata: &Metadata,
         source: &mut dyn Read,
-    ) -> Result<FileRead, BackupError> {
+    ) -> Result<u64, BackupError> {
         self.doing(|backup| {
-            let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-            let (mut content, mut size) = (Vec::new(), 0);
-            let mut piece = Vec::with_capacity(backup.options.piece as usize);
+            let (first, mut size) = (backup.pieces.len(), 0);
             loop {
-                piece.clear();
-                let limit = u64::from(backup.options.piece);
-                let read = source.take(limit).read_to_end(&mut piece);
+                let asked = backup.batch.room(backup.options.piece);
+                if asked == 0 {
+                    backup.send()?;
+                    continue;
+                }
+                let read = backup.batch.fill(source, asked, backup.options.piece);
                 let read = read.map_err(|source| BackupError::Source { path: path.to_owned(), source })?;
-                if read == 0 {
+                backup.pieces.resize(backup.batch.end(), None);
+                size += read as u64;
+                if read < asked {
                     break;
                 }
-                digest.update(&piece);
-                size += read as u64;
-                content.push(backup.blob(BlobKind::Data, &piece)?);
             }
-            let mut bytes = [0; 32];
-            bytes.copy_from_slice(digest.finish().as_ref());
             backup.stored.files += 1;
             backup.stored.bytes_read += size;
+            let pieces = first..backup.pieces.len();
             let (folder, name) = backup.root.place(path)?;
-            folder.nodes.insert(name.clone(), Node { content, size, ..Node::new(&name, "file", metadata) });
-            Ok(FileRead { bytes: size, digest: Id::from(bytes) })
+            let node = Node { size, ..Node::new(&name, "file", metadata) };
+            folder.nodes.insert(name, (node, pieces));
+            Ok(size)
         })
     }
 
@@ -164,7 +161,8 @@ impl Backup {
         self.doing(|backup| {
             let linktarget = target.to_str().ok_or_else(|| unfit(path, "its target is no UTF-8"))?.to_owned();
             let (folder, name) = backup.root.place(path)?;
-            folder.nodes.insert(name.clone(), Node { linktarget, ..Node::new(&name, "symlink", metadata) });
+            let node = Node { linktarget, ..Node::new(&name, "symlink", metadata) };
+            folder.nodes.insert(name, (node, 0..0));
             Ok(())
         })
     }
@@ -176,9 +174,14 @@ impl Backup {
     pub fn finish(mut self) -> Result<Stored, BackupError> {
         let root = std::mem::take(&mut self.root);
         self.doing(|backup| {
+            let batch = std::mem::take(&mut backup.batch);
+            for done in backup.packers.finish(batch)? {
+                backup.take(done)?;
+            }
             let tree = backup.tree(root)?;
-            backup.write_pack(BlobKind::Data)?;
-            backup.write_pack(BlobKind::Tree)?;
+            if let Some(pack) = backup.trees.flush()? {
+                backup.take(pack)?;
+            }
             backup.write_index()?;
             let snapshot = Snapshot {
                 id: snapshot::nameless(),
@@ -208,44 +211,31 @@ impl Backup {
         done
     }
 
-    /// Stores a blob where there is none of its content.
-    fn blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<Id, BackupError> {
-        let id = Id::of(plain);
-        if self.known.has(kind, id) || !self.fresh.insert((kind, id)) {
-            return Ok(id);
+    /// Gives the batch to the packers, and takes what they have done by now.
+    fn send(&mut self) -> Result<(), BackupError> {
+        let next = Batch::after(&self.batch);
+        let batch = std::mem::replace(&mut self.batch, next);
+        for done in self.packers.send(batch)? {
+            self.take(done)?;
         }
-        let packed = zstd::bulk::compress(plain, 3).map_err(|why| BackupError::System(why.to_string()))?;
-        // Blobs are 8 MiB at most; trees are cut off where they would be far longer.
-        let (bytes, length) = match packed.len() < plain.len() {
-            true => (&*packed, plain.len() as u32),
-            false => (plain, 0),
-        };
-        let sealed = self.repository.seal_bytes(bytes).map_err(|why| BackupError::System(why.into()))?;
-        let builder = self.builder(kind);
-        builder.push(kind, id, &sealed, length);
-        if builder.is_full() {
-            self.write_pack(kind)?;
-        }
-        Ok(id)
+        Ok(())
     }
 
-    fn builder(&mut self, kind: BlobKind) -> &mut Builder {
-        match kind {
-            BlobKind::Data => &mut self.data,
-            BlobKind::Tree => &mut self.trees,
-        }
-    }
-
-    fn write_pack(&mut self, kind: BlobKind) -> Result<(), BackupError> {
-        let repository = self.repository.clone();
-        let built = self.builder(kind).build(&repository).map_err(|why| BackupError::System(why.into()))?;
-        let Some(built) = built else { return Ok(()) };
-        repository.storage().write(&Object::Stored(Kind::Pack, built.pack.id), &built.bytes)?;
-        self.stored.bytes_added += built.bytes.len() as u64;
-        self.unnamed_blobs += built.pack.blobs.len();
-        self.unnamed.packs.push(built.pack);
-        if self.unnamed_blobs >= index::BLOBS_MAX {
-            self.write_index()?;
+    fn take(&mut self, done: Done) -> Result<(), BackupError> {
+        match done {
+            Done::Pieces { first, ids } => {
+                for (piece, id) in self.pieces.iter_mut().skip(first).zip(ids) {
+                    *piece = Some(id);
+                }
+            }
+            Done::Pack { pack, length } => {
+                self.stored.bytes_added += length;
+                self.unnamed_blobs += pack.blobs.len();
+                self.unnamed.packs.push(pack);
+                if self.unnamed_blobs >= index::BLOBS_MAX {
+                    self.write_index()?;
+                }
+            }
         }
         Ok(())
     }
@@ -260,7 +250,12 @@ impl Backup {
     }
 
     fn tree(&mut self, folder: Folder) -> Result<Id, BackupError> {
-        let mut nodes = folder.nodes;
+        let mut nodes = BTreeMap::new();
+        for (name, (node, pieces)) in folder.nodes {
+            let content: Option<Vec<Id>> = self.pieces[pieces].iter().copied().collect();
+            let content = content.ok_or_else(|| BackupError::System("a piece was never stored".into()))?;
+            nodes.insert(name, Node { content, ..node });
+        }
         for (name, folder) in folder.folders {
             let usual = Metadata { mode: 0o755, uid: 0, gid: 0, mtime: self.options.time };
             let metadata = folder.own.unwrap_or(usual);
@@ -273,7 +268,11 @@ impl Backup {
         if json.len() > crate::read::TREE_MAX {
             return Err(BackupError::System(format!("a folder has {} entries: too many", tree.nodes.len())));
         }
-        self.blob(BlobKind::Tree, &json)
+        let id = self.trees.add(&json)?;
+        if let Some(pack) = self.trees.flush_if_full()? {
+            self.take(pack)?;
+        }
+        Ok(id)
     }
 }
 

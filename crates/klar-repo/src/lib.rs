@@ -31,18 +31,21 @@ mod index;
 mod keys;
 mod lock;
 mod pack;
+mod packers;
 mod polynomial;
 mod prune;
 mod read;
 mod repository;
+mod restore;
 mod snapshot;
 mod storage;
 mod table;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod zip;
 
-pub use backup::{Backup, BackupOptions, FileRead, Stored};
+pub use backup::{Backup, BackupOptions, Stored};
 pub use check::{CheckData, CheckProgress, CheckReport, CheckStep, Hurt, Problem, Subject};
 pub use error::{
     BackupError, ForgetError, KeyError, LockError, OpenError, PruneError, ReadError, RestoreError, SealError,
@@ -51,8 +54,9 @@ pub use id::{Id, NotAnId};
 pub use keys::KeyInfo;
 pub use lock::{Holder, Lock, LockKind};
 pub use prune::{PruneOptions, PruneProgress, PruneStep, Pruned};
-pub use read::{Reader, Restored};
+pub use read::Reader;
 pub use repository::Repository;
+pub use restore::Restored;
 pub use snapshot::Snapshot;
 pub use storage::{Fault, Folder, Kind, Memory, OBJECT_MAX, Object, Storage, StorageError};
 pub use tree::Metadata;

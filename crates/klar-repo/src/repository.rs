@@ -12,6 +12,7 @@ use crate::{
     Backup, BackupError, BackupOptions, CheckData, CheckProgress, CheckReport, ForgetError, Id, KeyError,
     KeyInfo, Kind, Lock, LockError, LockKind, Object, OpenError, PruneError, PruneOptions, PruneProgress,
     Pruned, ReadError, Reader, SealError, Snapshot, Storage, StorageError, check, keys, polynomial, prune,
+    zip,
 };
 
 /// An open repository. Cheap to clone; all clones are the same one.
@@ -257,7 +258,7 @@ impl Repository {
         let bytes = match plain as usize {
             0 => bytes,
             length if length > BLOB_MAX => return Err(damaged(format!("it is {length} bytes long"))),
-            length => zstd::bulk::decompress(&bytes, length).map_err(|why| damaged(why.to_string()))?,
+            length => zip::decompress(&bytes, length).map_err(|why| damaged(why.to_string()))?,
         };
         if Id::of(&bytes) != blob {
             return Err(damaged("its content is another".into()));
@@ -278,7 +279,7 @@ impl Repository {
         // Version 2: a byte that says how it is packed, unless it is JSON as it is.
         let json = match plain.split_first() {
             Some((2, packed)) => {
-                zstd::bulk::decompress(packed, JSON_MAX).map_err(|why| damaged(&why.to_string()))?
+                zip::decompress(packed, JSON_MAX).map_err(|why| damaged(&why.to_string()))?
             }
             _ => plain,
         };
@@ -288,7 +289,7 @@ impl Repository {
     /// Makes one ready to be written, and gives its name.
     pub(crate) fn seal_json<T: Serialize>(&self, value: &T) -> Result<(Id, Vec<u8>), PutError> {
         let json = serde_json::to_vec(value).map_err(|why| PutError::System(why.to_string()))?;
-        let packed = zstd::bulk::compress(&json, 3).map_err(|why| PutError::System(why.to_string()))?;
+        let packed = zip::compress(&json).map_err(|why| PutError::System(why.to_string()))?;
         let sealed =
             self.seal_bytes(&[&[2], &*packed].concat()).map_err(|why| PutError::System(why.into()))?;
         Ok((Id::of(&sealed), sealed))
