@@ -326,7 +326,12 @@ impl Answering<'_> {
         let (data, log, home) = (folder.join("data"), folder.join("log"), folder.join("home"));
         let programs = &keeper.settings().source.programs;
         self.progress("bringing files and log back", 0, plan.bytes);
-        kept.bring_back(&plan, programs, &data, &log)?;
+        if !durable && keeper.take_warm(&plan.point.id, &data) {
+            kept.lay(&plan, &log)?;
+            restore::own(programs, folder)?;
+        } else {
+            kept.bring_back(&plan, programs, &data, &log)?;
+        }
         self.progress("replaying the log", plan.bytes, plan.bytes);
         Ok(restore::start(&plan, programs, &data, &log, &home, Then::Promote, durable)?)
     }

@@ -1,11 +1,13 @@
 //! The way of a snapshot back into a folder: one thread makes what is to be there, several write what is in it.
+//!
+//! A file is written by one thread: two that write to the same one wait for each other in the kernel.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::index::BlobKind;
 use crate::tree::{Node, to_unix};
@@ -27,7 +29,7 @@ pub struct Restored {
 
 pub struct Restore<'a> {
     reader: &'a Reader,
-    stretches: SyncSender<Stretch>,
+    files: SyncSender<Target>,
     failed: &'a Failed,
     done: Restored,
 }
@@ -36,22 +38,14 @@ pub struct Restore<'a> {
 #[derive(Default)]
 struct Failed(Mutex<Option<RestoreError>>);
 
-/// A file that is being written.
+/// A file that is there, and empty.
 struct Target {
     file: File,
     path: PathBuf,
     mode: u32,
     mtime: std::time::SystemTime,
-    /// Bytes that are still to come.
-    left: AtomicU64,
-}
-
-/// Blobs that are read at once, and where they go.
-struct Stretch {
-    target: Arc<Target>,
-    at: u64,
-    size: u64,
-    blobs: Vec<Id>,
+    /// What is to be in it.
+    content: Vec<Id>,
 }
 
 impl Failed {
@@ -73,13 +67,13 @@ impl Restore<'_> {
         }
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8));
         // Each holds a file open: few.
-        let (stretches, receiver) = mpsc::sync_channel(threads * 2);
+        let (files, receiver) = mpsc::sync_channel(threads * 2);
         let (receiver, failed) = (Mutex::new(receiver), Failed::default());
         let done = std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| work(reader, &receiver, &failed));
             }
-            let mut restore = Restore { reader, stretches, failed: &failed, done: Restored::default() };
+            let mut restore = Restore { reader, files, failed: &failed, done: Restored::default() };
             if let Err(error) = restore.folder(snapshot.tree, target, 0) {
                 failed.note(error);
             }
@@ -96,7 +90,10 @@ impl Restore<'_> {
             let what = format!("folders in folders at {}", target.display());
             return Err(ReadError::Limit { what, limit: DEPTH_MAX as u64 }.into());
         }
-        for node in self.reader.tree(tree)?.nodes {
+        let mut nodes = self.reader.tree(tree)?.nodes;
+        // The largest first, so that no thread is left with one of them in the end.
+        nodes.sort_by_key(|node| std::cmp::Reverse(node.size));
+        for node in nodes {
             let name = &*node.name;
             // The target is empty and everything in it is made here, so no link is followed.
             if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0', '\\']) {
@@ -108,7 +105,7 @@ impl Restore<'_> {
             let path = target.join(name);
             let io = |doing, source| RestoreError::Target { doing, path: path.clone(), source };
             match &*node.kind {
-                "file" => self.file(&node, path)?,
+                "file" => self.file(node, path)?,
                 "dir" => {
                     fs::create_dir(&path).map_err(|error| io("creating", error))?;
                     if let Some(subtree) = node.subtree {
@@ -128,50 +125,52 @@ impl Restore<'_> {
         Ok(())
     }
 
-    fn file(&mut self, node: &Node, path: PathBuf) -> Result<(), RestoreError> {
-        let of_file = |source: ReadError| ReadError::File { path: path.clone(), source: Box::new(source) };
+    fn file(&mut self, node: Node, path: PathBuf) -> Result<(), RestoreError> {
         let mut size = 0;
         for blob in &node.content {
-            size += self.reader.place(BlobKind::Data, *blob).map_err(of_file)?.size();
+            let place = self.reader.place(BlobKind::Data, *blob);
+            size += place.map_err(|source| of_file(&path, source))?.size();
         }
         if size != node.size {
             let what = format!("{size} bytes are there of the {} that it has", node.size);
-            return Err(of_file(ReadError::Content(what)).into());
+            return Err(of_file(&path, ReadError::Content(what)).into());
         }
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let io = |source| RestoreError::Target { doing: "creating", path: path.clone(), source };
-        let target = Arc::new(Target {
-            file: file.map_err(io)?,
-            mode: to_unix(node.mode),
-            mtime: node.mtime.into(),
-            left: AtomicU64::new(size),
-            path: path.clone(),
-        });
-        if size == 0 {
-            target.finish()?;
-        }
-        let (mut rest, mut at) = (&*node.content, 0);
-        while size > 0 && !rest.is_empty() {
-            let (count, size) = self.reader.stretch(BlobKind::Data, rest).map_err(of_file)?;
-            let (blobs, after) = rest.split_at(count);
-            let stretch = Stretch { target: target.clone(), at, size, blobs: blobs.to_vec() };
-            // Nobody takes it where all have failed: then that is noted.
-            if self.stretches.send(stretch).is_err() {
-                return Ok(());
-            }
-            (rest, at) = (after, at + size);
-        }
+        let (file, mode, mtime) = (file.map_err(io)?, to_unix(node.mode), node.mtime.into());
         self.done.files += 1;
         self.done.bytes += size;
+        // Nobody takes it where all have failed: then that is noted.
+        let _ = self.files.send(Target { file, path, mode, mtime, content: node.content });
         Ok(())
     }
 }
 
 impl Target {
-    fn finish(&self) -> Result<(), RestoreError> {
+    fn fill(self, reader: &Reader) -> Result<(), RestoreError> {
+        let mut rest = &*self.content;
+        while !rest.is_empty() {
+            let (blobs, after) = self.stretch(reader, rest).map_err(|source| of_file(&self.path, source))?;
+            for blob in blobs {
+                (&self.file).write_all(&blob).map_err(|error| self.failed("writing", error))?;
+            }
+            rest = after;
+        }
         let set = self.file.set_permissions(fs::Permissions::from_mode(self.mode));
         let set = set.and_then(|()| self.file.set_modified(self.mtime));
         set.map_err(|error| self.failed("setting mode and time of", error))
+    }
+
+    /// The next blobs, and what comes after them.
+    fn stretch<'c>(&self, reader: &Reader, blobs: &'c [Id]) -> Result<(Vec<Vec<u8>>, &'c [Id]), ReadError> {
+        let (count, size) = reader.stretch(BlobKind::Data, blobs)?;
+        let (blobs, after) = blobs.split_at(count);
+        let blobs = reader.open(BlobKind::Data, blobs)?;
+        // The index may say another length than a blob has: then the file has another one than it should.
+        match blobs.iter().map(Vec::len).sum::<usize>() as u64 == size {
+            true => Ok((blobs, after)),
+            false => Err(ReadError::Content("a piece has another size than the index says".into())),
+        }
     }
 
     fn failed(&self, doing: &'static str, source: std::io::Error) -> RestoreError {
@@ -179,37 +178,17 @@ impl Target {
     }
 }
 
-impl Stretch {
-    fn write(&self, reader: &Reader) -> Result<(), RestoreError> {
-        let target = &*self.target;
-        let of_file =
-            |source: ReadError| ReadError::File { path: target.path.clone(), source: Box::new(source) };
-        let blobs = reader.open(BlobKind::Data, &self.blobs).map_err(of_file)?;
-        // The index may say another length than a blob has: then all behind it would be in the wrong place.
-        if blobs.iter().map(Vec::len).sum::<usize>() as u64 != self.size {
-            return Err(
-                of_file(ReadError::Content("a piece has another size than the index says".into())).into()
-            );
-        }
-        let mut at = self.at;
-        for blob in &blobs {
-            target.file.write_all_at(blob, at).map_err(|error| target.failed("writing", error))?;
-            at += blob.len() as u64;
-        }
-        match target.left.fetch_sub(self.size, Ordering::AcqRel) == self.size {
-            true => target.finish(),
-            false => Ok(()),
-        }
-    }
+fn of_file(path: &Path, source: ReadError) -> ReadError {
+    ReadError::File { path: path.to_owned(), source: Box::new(source) }
 }
 
 /// Until there are no more. After a failure the rest is only taken away, so that nobody waits.
-fn work(reader: &Reader, stretches: &Mutex<Receiver<Stretch>>, failed: &Failed) {
+fn work(reader: &Reader, files: &Mutex<Receiver<Target>>, failed: &Failed) {
     loop {
-        let stretch = stretches.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(stretch) = stretch else { break };
+        let target = files.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(target) = target else { break };
         if !failed.is_set()
-            && let Err(error) = stretch.write(reader)
+            && let Err(error) = target.fill(reader)
         {
             failed.note(error);
         }

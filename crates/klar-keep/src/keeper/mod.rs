@@ -3,6 +3,7 @@
 //! ```text
 //! stream.rs   slot ─► receiver ─► spool ─► shipper ─► repository      about every second
 //! points.rs   base ─► witness ─► point ─► drill ─► proof              each day, and whenever the log has a gap
+//! warm.rs     proven point ─► its files, ready for a clone             after each proof, where there is space
 //! ```
 //!
 //! Both run in threads of their own and try again for ever; what is wrong is in the status until it is not. Whoever asks
@@ -10,6 +11,7 @@
 
 mod points;
 mod stream;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -193,6 +195,7 @@ struct Inner {
     changed: Condvar,
     /// Held by whoever takes a base, drills or verifies: one at a time.
     work: Mutex<()>,
+    warm: warm::Warm,
     is_over: AtomicBool,
 }
 
@@ -216,6 +219,7 @@ struct Known {
     newest: Option<Timestamp>,
     earliest: Option<Timestamp>,
     proven: Option<Timestamp>,
+    proven_point: Option<PointId>,
     rto_ms: Option<u64>,
     bytes: u64,
     escrow: bool,
@@ -252,6 +256,7 @@ impl Keeper {
             shared: Mutex::default(),
             changed: Condvar::new(),
             work: Mutex::default(),
+            warm: warm::Warm::default(),
             is_over: AtomicBool::new(false),
         });
         inner.learn();
@@ -407,13 +412,14 @@ impl Inner {
             let newest = points.points.values().next_back();
             let proven = points.points.keys().rev().find_map(|id| {
                 let proof = points.last_proof(id).filter(|proof| proof.is_good())?;
-                Some((points.points.get(id)?.stopped, proof.rto_ms))
+                Some((points.points.get(id)?, proof.rto_ms))
             });
             Known {
                 points: points.points.len().try_into().unwrap_or(u32::MAX),
                 newest: newest.map(|point| point.stopped),
                 earliest: points.points.values().map(|point| point.stopped).min(),
-                proven: proven.map(|(time, _)| time),
+                proven: proven.map(|(point, _)| point.stopped),
+                proven_point: proven.map(|(point, _)| point.id.clone()),
                 rto_ms: proven.and_then(|(_, rto_ms)| rto_ms),
                 bytes: size(&self.settings.home.join("repository")),
                 escrow: self.repository.keys().is_ok_and(|keys| keys.iter().any(|key| key.label == ESCROW)),

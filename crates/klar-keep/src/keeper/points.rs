@@ -37,6 +37,9 @@ impl Inner {
                 failed = taken.is_err().then(Instant::now);
                 self.note("base", &taken);
             }
+            if let Some(made) = self.keep_warm() {
+                self.note("warm", &made);
+            }
             self.rest(LOOK);
         }
     }
