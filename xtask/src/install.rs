@@ -132,15 +132,16 @@ pub fn from_pypi(package: &str, program: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A Python with readers of Parquet, which have to see the same rows as klar, and with OpenTelemetry's SDK and exporters,
-/// which have to get theirs across: installed once, as above.
+/// A Python with readers of Parquet, which have to see the same rows as klar, with OpenTelemetry's SDK and exporters, which
+/// have to get theirs across, and with moto, which speaks S3 (it is none: it keeps objects in memory): installed once, as
+/// above.
 pub fn readers() -> Result<PathBuf> {
     let folder = std::path::absolute(target()?.join("tools/readers"))?;
     let python = folder.join("bin/python");
     const ALL: &str = "import pyarrow.parquet, duckdb, opentelemetry.exporter.otlp.proto.http, \
-                       opentelemetry.exporter.otlp.proto.grpc";
+                       opentelemetry.exporter.otlp.proto.grpc, moto.server";
     if output(Command::new(&python).args(["-c", ALL])).is_err() {
-        say("installing pyarrow, DuckDB and OpenTelemetry");
+        say("installing pyarrow, DuckDB, OpenTelemetry and moto");
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
         run(Command::new(folder.join("bin/pip")).args([
             "install",
@@ -150,6 +151,7 @@ pub fn readers() -> Result<PathBuf> {
             "opentelemetry-sdk==1.45.2",
             "opentelemetry-exporter-otlp-proto-http==1.45.2",
             "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
+            "moto[s3,server]==5.2.5",
         ]))?;
     }
     Ok(python)

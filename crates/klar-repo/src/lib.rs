@@ -8,7 +8,8 @@
 //! ```text
 //! Storage ◄── Repository ─┬─► Backup ── finish ─► Stored (snapshot)
 //!  Folder                 ├─► Reader ─► restore
-//!  Memory                 ├─► Lock
+//!  S3                     ├─► Lock
+//!  Memory                 ├─► Mirror ─► another Storage
 //!                         ├─► check ─► CheckReport
 //!                         ├─► forget, prune ─► Pruned
 //!                         └─► seal, unseal: small objects beside restic's
@@ -30,6 +31,7 @@ mod id;
 mod index;
 mod keys;
 mod lock;
+mod mirror;
 mod pack;
 mod packers;
 mod polynomial;
@@ -53,10 +55,13 @@ pub use error::{
 pub use id::{Id, NotAnId};
 pub use keys::KeyInfo;
 pub use lock::{Holder, Lock, LockKind};
+pub use mirror::{Compared, Extras, Gone, Mirror, MirrorError, Mirrored};
 pub use prune::{PruneOptions, PruneProgress, PruneStep, Pruned};
 pub use read::Reader;
 pub use repository::Repository;
 pub use restore::Restored;
 pub use snapshot::Snapshot;
-pub use storage::{Fault, Folder, Kind, Memory, OBJECT_MAX, Object, Storage, StorageError};
+pub use storage::{
+    Fault, Folder, Kind, Memory, NotS3, OBJECT_MAX, Object, S3, S3Options, Storage, StorageError,
+};
 pub use tree::Metadata;

@@ -12,7 +12,9 @@ use crate::*;
 mod check;
 mod crash;
 mod lock;
+mod mirror;
 mod prune;
+mod s3;
 
 const PASSWORD: &str = "a password of tests";
 const DATABASE: u32 = 32 << 10;

@@ -1,0 +1,289 @@
+//! S3 as moto speaks it (not a real S3: objects in memory, signatures not verified), with faults on the way there.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// A server of moto's; it ends with it.
+struct Moto {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `None`, said: there is no moto here. `cargo xtask test` installs one.
+fn moto() -> Option<Moto> {
+    let python = std::env::var("KLAR_READERS_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = Command::new(&python).args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        println!("skipped: no Python with moto; name one in KLAR_READERS_PYTHON");
+        return None;
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = Command::new(python);
+    command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+    let moto = Moto { child: command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), port };
+    let begun = Instant::now();
+    while ureq::put(format!("http://127.0.0.1:{port}/bucket")).send_empty().is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "moto did not start");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Some(moto)
+}
+
+fn s3(port: u16, prefix: &str) -> Arc<S3> {
+    let options = S3Options {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        bucket: "bucket".into(),
+        prefix: prefix.into(),
+        region: "us-east-1".into(),
+        key: "id".into(),
+        secret: "secret".into(),
+        patience: Duration::from_secs(2),
+    };
+    Arc::new(S3::new(&options).unwrap())
+}
+
+#[test]
+fn it_keeps_what_a_storage_promises() {
+    let Some(moto) = moto() else { return };
+    let storage = s3(moto.port, "some/place");
+    assert_eq!(storage.place(), format!("s3:http://127.0.0.1:{}/bucket/some/place", moto.port));
+    let object = Object::Extra("klar/a".into());
+    assert!(storage.read(&object).unwrap_err().is_gone());
+    storage.remove(&object).unwrap();
+    storage.write(&object, b"0123456789").unwrap();
+    storage.write(&object, b"0123456789").unwrap();
+    assert!(matches!(storage.write(&object, b"other"), Err(StorageError::Exists(_))));
+    assert_eq!(storage.read(&object).unwrap(), b"0123456789");
+    assert_eq!(storage.read_range(&object, 2, 3).unwrap(), b"234");
+    assert_eq!(storage.read_range(&object, 2, 0).unwrap(), b"");
+    assert!(matches!(storage.read_range(&object, 8, 3), Err(StorageError::Short { length: 10, .. })));
+    assert!(matches!(storage.read_range(&object, 20, 3), Err(StorageError::Short { .. })));
+    // A list has more than one page.
+    for number in 0..1100 {
+        storage.write(&Object::Extra(format!("klar/many/{number:04}")), b"x").unwrap();
+    }
+    let listed = storage.list_extra("klar/many/").unwrap();
+    assert_eq!((listed.len(), &listed[1099]), (1100, &("klar/many/1099".to_owned(), 1)));
+    assert_eq!(s3(moto.port, "some").list_extra("klar/").unwrap(), []);
+    // What a person gets to read.
+    let nowhere = S3::new(&S3Options {
+        endpoint: format!("http://127.0.0.1:{}", moto.port),
+        bucket: "nowhere".into(),
+        prefix: String::new(),
+        region: "us-east-1".into(),
+        key: "id".into(),
+        secret: "secret".into(),
+        patience: Duration::from_secs(2),
+    });
+    let error = nowhere.unwrap().read(&object).unwrap_err().to_string();
+    let expected =
+        "reading klar/a: the store answered 404 Not Found, NoSuchBucket: The specified bucket does not exist";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn restic_reads_what_is_there() {
+    let Some(moto) = moto() else { return };
+    let scratch = Scratch::new("s3");
+    let (source, target) = (scratch.0.join("source"), scratch.0.join("restored"));
+    some_files(&source, 21);
+    let repository = Repository::create(s3(moto.port, "a/b"), PASSWORD, "owner").unwrap();
+    let stored = back_up(&repository, &source).unwrap();
+    let snapshot = repository.snapshot(stored.snapshot).unwrap();
+    repository.reader().unwrap().restore(&snapshot, &target).unwrap();
+    assert_eq!(all_of(&target), all_of(&source));
+    let report = repository.check(CheckData::All, &mut |_| {});
+    assert!(report.problems.is_empty(), "{report:?}");
+    let place = format!("s3:http://127.0.0.1:{}/bucket/a/b", moto.port);
+    let mut check = restic_command(Path::new(&place), &["check", "--read-data"]);
+    check.envs([("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
+    match check.output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(_) => println!("skipped: no restic"),
+    }
+}
+
+/// What happens to a request on its way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Through,
+    /// 503, and the store has seen nothing.
+    Busy,
+    /// 403.
+    Denied,
+    /// The store has done it, and the answer gets lost.
+    Unheard,
+    /// The connection breaks off before the request is whole.
+    Half,
+    /// Nobody answers.
+    Silent,
+    /// The store says that there is no such bucket.
+    Gone,
+    /// The answer breaks off after half of it.
+    HalfAnswer,
+}
+
+/// A proxy in front of a store: for each request the next way, and then all go through.
+struct Ways {
+    port: u16,
+    next: Arc<Mutex<Vec<Way>>>,
+}
+
+impl Ways {
+    fn to(store: u16) -> Ways {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ways =
+            Ways { port: listener.local_addr().unwrap().port(), next: Arc::new(Mutex::new(Vec::new())) };
+        let next = ways.next.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let next = next.clone();
+                std::thread::spawn(move || {
+                    let mut stream = BufReader::new(stream);
+                    while let Some(request) = request(&mut stream) {
+                        let way = next.lock().unwrap().pop().unwrap_or(Way::Through);
+                        if go(way, &request, &mut stream, store).is_none() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        ways
+    }
+}
+
+/// A whole request, told to close the connection: one at a time goes to the store.
+fn request(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        if !line.to_lowercase().starts_with("connection:") {
+            head.push_str(&line);
+        }
+    }
+    let mut bytes = (head + "connection: close\r\n\r\n").into_bytes();
+    let from = bytes.len();
+    bytes.resize(from + length, 0);
+    stream.read_exact(&mut bytes[from..]).ok()?;
+    Some(bytes)
+}
+
+/// `None`: the connection is at its end.
+fn go(way: Way, request: &[u8], stream: &mut BufReader<TcpStream>, store: u16) -> Option<()> {
+    let forward = |bytes: &[u8]| {
+        let mut answer = Vec::new();
+        let mut stream = TcpStream::connect(("127.0.0.1", store)).ok()?;
+        stream.write_all(bytes).ok()?;
+        stream.shutdown(std::net::Shutdown::Write).ok()?;
+        stream.read_to_end(&mut answer).ok()?;
+        Some(answer)
+    };
+    let said = |status: &str, code: &str| {
+        let body = format!("<Error><Code>{code}</Code><Message>As it is.</Message></Error>");
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+            .into_bytes()
+    };
+    let answer = match way {
+        Way::Through => forward(request)?,
+        Way::Busy => said("503 Slow Down", "SlowDown"),
+        Way::Denied => said("403 Forbidden", "AccessDenied"),
+        Way::Gone => said("404 Not Found", "NoSuchBucket"),
+        Way::Unheard => {
+            forward(request);
+            return None;
+        }
+        // A store throws away what it got of it.
+        Way::Half => return None,
+        Way::Silent => {
+            std::thread::sleep(Duration::from_secs(3));
+            return None;
+        }
+        Way::HalfAnswer => {
+            let answer = forward(request)?;
+            answer[..answer.len() / 2].to_vec()
+        }
+    };
+    stream.get_mut().write_all(&answer).ok()?;
+    // Each answer says that the connection ends.
+    None
+}
+
+/// A backup through a way with faults is whole, or says why it is not; what was there before stays as it was.
+#[test]
+fn faults_on_the_way_lose_nothing() {
+    let Some(moto) = moto() else { return };
+    let scratch = Scratch::new("s3-faults");
+    let (source, target) = (scratch.0.join("source"), scratch.0.join("restored"));
+    some_files(&source, 5);
+    let ways = Ways::to(moto.port);
+    let direct = Repository::create(s3(moto.port, "r"), PASSWORD, "owner").unwrap();
+    let mut good = Vec::from([(back_up(&direct, &source).unwrap().snapshot, all_of(&source))]);
+    let seed = std::env::var("KLAR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(8);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut whole, mut refused) = (0, 0);
+    for round in 0..rounds(16) {
+        std::fs::write(source.join("PG_VERSION"), format!("{round}")).unwrap();
+        let fault = random.choice([
+            Way::Busy,
+            Way::Denied,
+            Way::Unheard,
+            Way::Half,
+            Way::Silent,
+            Way::Gone,
+            Way::HalfAnswer,
+        ]);
+        let mut plan = vec![Way::Through; random.usize(..14)];
+        plan.push(fault.unwrap());
+        plan.reverse();
+        let all: Vec<Way> = plan.clone();
+        *ways.next.lock().unwrap() = plan;
+        let backup = Repository::open(s3(ways.port, "r"), PASSWORD)
+            .map_err(|error| error.to_string())
+            .and_then(|repository| back_up(&repository, &source).map_err(|error| error.to_string()));
+        ways.next.lock().unwrap().clear();
+        match backup {
+            Ok(stored) => {
+                whole += 1;
+                good.push((stored.snapshot, all_of(&source)));
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(matches!(fault, Some(Way::Denied | Way::Gone)), "seed {seed}, {all:?}: {error}");
+                assert!(error.contains("403") || error.contains("NoSuchBucket"), "{error}");
+            }
+        }
+        // A lock that could not be removed is in the way of an exclusive one alone.
+        let (snapshot, wanted) = random.choice(&good).unwrap();
+        let _ = std::fs::remove_dir_all(&target);
+        let snapshot = direct.snapshot(*snapshot).unwrap();
+        direct.reader().unwrap().restore(&snapshot, &target).unwrap();
+        assert!(all_of(&target) == *wanted, "seed {seed}, round {round}");
+    }
+    println!("{whole} backups were whole, {refused} said why they were not");
+    assert_eq!(direct.snapshots().unwrap().len(), good.len());
+    let report = direct.check(CheckData::All, &mut |_| {});
+    assert!(report.problems.is_empty(), "{report:?}");
+}
