@@ -24,6 +24,17 @@ pub struct KeepWorld {
     pub days: u32,
     /// Questions of the app's own, each of which a restored copy has to answer with true.
     pub assertions: Vec<String>,
+    /// Where all of it is kept once more.
+    pub second: Option<SecondPlace>,
+}
+
+/// Where repositories are kept once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondPlace {
+    /// As [`Place`](crate::place::Place) is written.
+    pub place: String,
+    /// What opens it, `ID:SECRET`, where it has to be opened.
+    pub key: Option<Secret<String>>,
 }
 
 /// A managed PostgreSQL.
@@ -90,10 +101,32 @@ pub struct KeptStatus {
     pub bytes: u64,
     /// A key was printed that opens the repository without this machine.
     pub escrow: bool,
+    /// How the second place stands, where there is one.
+    pub second: Option<SecondStatus>,
     /// What a person should know, when something is wrong.
     pub trouble: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+/// How the second place of a store stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SecondStatus {
+    /// Where it is.
+    pub place: String,
+    /// Every commit that was acknowledged until then is there, too.
+    pub covered_unix_ms: Option<u64>,
+    /// When it was last restored from there alone, and found good.
+    pub proven_unix_ms: Option<u64>,
+}
+
+/// A repository to restore from that is not the keeper's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Where it is, and what opens the place.
+    pub at: SecondPlace,
+    /// What opens the repository.
+    pub password: Secret<String>,
 }
 
 /// How far to restore.
@@ -148,6 +181,13 @@ pub enum Ask {
         point: Option<String>,
         /// Open the repository with this password instead of the keeper's own.
         escrow: Option<Secret<String>>,
+        /// Restore from the second place alone.
+        second: bool,
+    },
+    /// Compare the second place with the first: names and lengths of all objects.
+    Compare {
+        /// Which store.
+        store: Option<ServiceName>,
     },
     /// What a restore would do.
     Plan {
@@ -155,6 +195,8 @@ pub enum Ask {
         store: Option<ServiceName>,
         /// How far.
         moment: Moment,
+        /// Another repository than the keeper's own.
+        from: Option<Elsewhere>,
     },
     /// Bring a copy back into a folder of the keeper's, replayed and stopped in good order.
     Restore {
@@ -162,6 +204,8 @@ pub enum Ask {
         store: Option<ServiceName>,
         /// How far.
         moment: Moment,
+        /// Another repository than the keeper's own.
+        from: Option<Elsewhere>,
     },
     /// Bring a copy back and run it.
     Clone {
@@ -169,6 +213,8 @@ pub enum Ask {
         store: Option<ServiceName>,
         /// How far.
         moment: Moment,
+        /// Another repository than the keeper's own.
+        from: Option<Elsewhere>,
         /// After so many seconds it disappears.
         seconds: u64,
     },
@@ -229,6 +275,19 @@ pub enum Told {
         corrupted: bool,
         /// Whether something was found missing in a view of it without packs.
         missing: bool,
+    },
+    /// How two places differ.
+    Compared {
+        /// The second one.
+        place: String,
+        /// Objects that both have.
+        same: u64,
+        /// Bytes of them.
+        bytes: u64,
+        /// Those that the second one has not, or with another length.
+        differ: Vec<String>,
+        /// Why both would be lost together, where that can be seen.
+        together: Option<String>,
     },
     /// Where a text was found.
     Searched {

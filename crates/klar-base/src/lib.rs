@@ -4,7 +4,7 @@
 //! go, the edge tells run what it saw) and [`signal`] (what happened, one record per request, which pass as [`lines`]); [`look`] is what the
 //! edge says of itself when somebody asks, [`replay`] of a request
 //! that it stopped, and [`shadow`] of those that stricter rules would stop; [`see`] is what telemetry is told, [`keep`] what
-//! keepers of data are told and asked. The rest are the small nouns that keep those honest: names, sizes,
+//! keepers of data are told and asked, and [`place`] where they put a second copy. The rest are the small nouns that keep those honest: names, sizes,
 //! durations, secrets and hints.
 //!
 //! **Invariant:** nothing here does I/O except [`wire`], which moves one message over a socket somebody else opened, and
@@ -18,6 +18,7 @@ pub mod keep;
 pub mod lines;
 pub mod look;
 pub mod network;
+pub mod place;
 pub mod quantity;
 pub mod replay;
 pub mod secret;

@@ -15,8 +15,8 @@ use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
     Acme, CheckCategory, CheckPriority, Clock, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
-    HeaderField, HostName, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule, Script,
-    ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafPlace, WafRoute, WafRules,
+    HeaderField, HostName, Offsite, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule,
+    Script, ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafPlace, WafRoute, WafRules,
 };
 
 /// A table at the top of the file.
@@ -806,6 +806,22 @@ section! {
         min: Some("1d"),
         max: Some("3650d"),
         aliases: &["retention", "days", "keep_days", "max_age"],
+    };
+
+    /// Where all of it is kept once more, so that it outlives this machine: a folder on another disk or of a network
+    /// (`/mnt/nas/klar`), or a bucket of any store that speaks S3 (`s3://BUCKET/FOLDER?region=eu-north-1`,
+    /// `s3:https://HOST/BUCKET/FOLDER`). It follows the first place by seconds, and once a week it is restored from there
+    /// alone. What is gone here goes there a week later.
+    offsite as "offsite": Option<Offsite> = absent("nothing is kept outside this machine") {
+        example: r#"offsite = "s3://shop-backups?region=eu-north-1""#,
+        aliases: &["second", "remote", "mirror", "s3"],
+    };
+
+    /// What opens a bucket: a reference to a secret whose text is `ID:SECRET`, the two parts of an access key. It needs to
+    /// list, read, write and remove objects of that bucket alone.
+    offsite_key as "offsite_key": Option<SecretRef> = absent("a folder needs none") {
+        example: r#"offsite_key = "env:BACKUP_KEY""#,
+        aliases: &["s3_key", "credentials", "access_key"],
     };
 
     /// Questions to a restored copy of the app's database, in SQL. Each has to give one row with one column that is true;

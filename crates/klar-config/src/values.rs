@@ -1048,6 +1048,25 @@ impl TextForm for Schedule {
     }
 }
 
+/// Where backups are kept once more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offsite(String);
+text_type!(Offsite);
+
+impl TextForm for Offsite {
+    const WHAT: &'static str =
+        "a folder (`/mnt/nas/klar`) or a bucket (`s3://BUCKET/FOLDER`, `s3:https://HOST/BUCKET/FOLDER`)";
+    const PATTERN: Option<&'static str> = Some("^(/.*|s3://.+|s3:https?://.+/.+)$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        text.parse::<klar_base::place::Place>().map(|_| Self(text.into())).map_err(|error| {
+            Complaint::new(error.to_string())
+                .hint("for instance `\"/mnt/nas/klar\"` or `\"s3://shop-backups?region=eu-north-1\"`")
+        })
+    }
+}
+
 /// A time of the day: `02:00`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -10,17 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use klar_base::keep::{Ask, CopyTold, Moment, PlanTold, PointTold, Told};
+use klar_base::keep::{Ask, CopyTold, Elsewhere, Moment, PlanTold, PointTold, Told};
 use klar_base::{ServiceName, wire};
 use klar_repo::{CheckData, CheckProgress, CheckStep, Restored};
 
 use crate::harm::Harm;
+use crate::keeper::adopt::Other;
 use crate::keeper::{KeepError, Keeper};
 use crate::point::{NotAPoint, Point, PointId, Proof};
 use crate::process::Keepers;
 use crate::restore::{self, Kept, Plan, RestoringError};
 use crate::scratch::{Scratch, Then, Until};
 use crate::search::{self, Search};
+use crate::server::Session;
 use crate::wal::lay;
 
 /// Copies at once, of all stores together.
@@ -79,22 +81,26 @@ impl Answering<'_> {
                     self.keeper(store.as_ref())?.now(&mut |what, done, of| self.progress(what, done, of));
                 Ok(proof_told(&proof?))
             }
-            Ask::Drill { store, point, escrow } => {
+            Ask::Compare { store } => self.keeper(store.as_ref())?.compare(),
+            Ask::Drill { store, point, escrow, second } => {
                 let point = point.map(|point| point.parse()).transpose().map_err(not_a_point)?;
                 self.progress("restoring it to compare it", 0, 0);
                 let escrow = escrow.as_ref().map(|password| password.expose().as_str());
-                Ok(proof_told(&self.keeper(store.as_ref())?.drill(point.as_ref(), escrow)?))
+                Ok(proof_told(&self.keeper(store.as_ref())?.drill(point.as_ref(), escrow, second)?))
             }
             Ask::Verify { store } => self.verify(&*self.keeper(store.as_ref())?),
             Ask::Search { store, text } => self.search(&*self.keeper(store.as_ref())?, &text),
-            Ask::Plan { store, moment } => {
+            Ask::Plan { store, moment, from } => {
                 let keeper = self.keeper(store.as_ref())?;
-                let (_, plan) = self.planned(&keeper, &moment)?;
+                let other = other(&keeper, from.as_ref())?;
+                let (_, plan) = self.planned(&keeper, other.as_ref(), &moment)?;
                 Ok(Told::Plan(plan_told(&keeper, &plan)))
             }
-            Ask::Restore { store, moment } => self.restore(&*self.keeper(store.as_ref())?, &moment),
-            Ask::Clone { store, moment, seconds } => {
-                self.clone(&*self.keeper(store.as_ref())?, &moment, seconds.clamp(1, LONGEST))
+            Ask::Restore { store, moment, from } => {
+                self.restore(&*self.keeper(store.as_ref())?, &moment, from.as_ref())
+            }
+            Ask::Clone { store, moment, from, seconds } => {
+                self.clone(&*self.keeper(store.as_ref())?, &moment, from, seconds.clamp(1, LONGEST))
             }
             Ask::Remove { copy } => match self.keepers.copies.take(&copy) {
                 Some(Copy { folder, server }) => {
@@ -158,6 +164,18 @@ impl Answering<'_> {
                 ));
             }
         }
+        if keeper.has_second() {
+            self.progress("comparing the second place", 0, 0);
+            match keeper.compare() {
+                Ok(Told::Compared { place, differ, .. }) => {
+                    problems.extend(
+                        differ.into_iter().map(|path| format!("{path} is not at {place}, or differs")),
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
         let folder = keeper.work().join("verify");
         let finds = |harm: Harm| -> Result<bool, KeepError> {
             let Some(point) = kept.points.points.values().next_back() else { return Ok(false) };
@@ -195,11 +213,16 @@ impl Answering<'_> {
         })
     }
 
-    fn restore(&self, keeper: &Keeper, moment: &Moment) -> Result<Told, KeepError> {
+    fn restore(&self, keeper: &Keeper, moment: &Moment, from: Option<&Elsewhere>) -> Result<Told, KeepError> {
         let begun = Instant::now();
         let (name, folder) = self.place(keeper)?;
         let made = (|| {
-            let server = self.run(keeper, moment, &folder, true)?;
+            let (server, system) = self.run(keeper, moment, from, &folder, true)?;
+            if let Some(from) = from {
+                // It knows the passwords of the machine that it is of.
+                Session::open(server.door())?.run(&keeper.settings().source.door.sql_to_own())?;
+                keeper.will_adopt(system, from)?;
+            }
             self.progress("stopping it in good order", 0, 0);
             server.stop(STOPPING).map_err(RestoringError::from)?;
             let data = folder.join("data");
@@ -215,7 +238,13 @@ impl Answering<'_> {
         self.keep_copy(name, folder, None, made)
     }
 
-    fn clone(&self, keeper: &Keeper, moment: &Moment, seconds: u64) -> Result<Told, KeepError> {
+    fn clone(
+        &self,
+        keeper: &Keeper,
+        moment: &Moment,
+        from: Option<Elsewhere>,
+        seconds: u64,
+    ) -> Result<Told, KeepError> {
         let begun = Instant::now();
         let (name, folder) = self.place(keeper)?;
         let (ends, ended) = channel::<()>();
@@ -231,7 +260,7 @@ impl Answering<'_> {
                 let stream = stream.map_err(failed)?;
                 let answering = Answering { keepers: &keepers, stream: &stream };
                 let keeper = keepers.keeper(Some(&store))?;
-                answering.run(&keeper, &moment, &place, false)
+                Ok(answering.run(&keeper, &moment, from.as_ref(), &place, false)?.0)
             })();
             match made {
                 Err(error) => drop(says.send(Err(error))),
@@ -265,13 +294,21 @@ impl Answering<'_> {
     }
 
     /// Plans. A time that has just passed may not be kept yet: that is waited for.
-    fn planned<'k>(&self, keeper: &'k Keeper, moment: &Moment) -> Result<(Kept<'k>, Plan), KeepError> {
+    fn planned<'k>(
+        &self,
+        keeper: &'k Keeper,
+        other: Option<&'k Other>,
+        moment: &Moment,
+    ) -> Result<(Kept<'k>, Plan), KeepError> {
         let begun = Instant::now();
         loop {
-            let kept = keeper.kept()?;
+            let kept = match other {
+                None => keeper.kept()?,
+                Some(other) => Kept::read(&other.repository, &other.trusted)?,
+            };
             match planned(&kept, moment) {
                 Err(KeepError::Restoring(RestoringError::TooLate { .. }))
-                    if is_past(moment) && begun.elapsed() < SHIPPED =>
+                    if other.is_none() && is_past(moment) && begun.elapsed() < SHIPPED =>
                 {
                     self.progress("waiting until that is kept", 0, 0);
                     std::thread::sleep(Duration::from_millis(200));
@@ -314,26 +351,29 @@ impl Answering<'_> {
         Ok((name, folder))
     }
 
-    /// Brings files and log back and runs a server on them that can be written to.
+    /// Brings files and log back and runs a server on them that can be written to. Gives which cluster it is, too.
     fn run(
         &self,
         keeper: &Keeper,
         moment: &Moment,
+        from: Option<&Elsewhere>,
         folder: &Path,
         durable: bool,
-    ) -> Result<Scratch, KeepError> {
-        let (kept, plan) = self.planned(keeper, moment)?;
+    ) -> Result<(Scratch, u64), KeepError> {
+        let other = other(keeper, from)?;
+        let (kept, plan) = self.planned(keeper, other.as_ref(), moment)?;
         let (data, log, home) = (folder.join("data"), folder.join("log"), folder.join("home"));
         let programs = &keeper.settings().source.programs;
         self.progress("bringing files and log back", 0, plan.bytes);
-        if !durable && keeper.take_warm(&plan.point.id, &data) {
+        if !durable && other.is_none() && keeper.take_warm(&plan.point.id, &data) {
             kept.lay(&plan, &log)?;
             restore::own(programs, folder)?;
         } else {
             kept.bring_back(&plan, programs, &data, &log)?;
         }
         self.progress("replaying the log", plan.bytes, plan.bytes);
-        Ok(restore::start(&plan, programs, &data, &log, &home, Then::Promote, durable)?)
+        let server = restore::start(&plan, programs, &data, &log, &home, Then::Promote, durable)?;
+        Ok((server, plan.point.system))
     }
 }
 
@@ -353,6 +393,11 @@ fn read_again(
     let read = kept.files(point, folder);
     remove(folder)?;
     Ok(read)
+}
+
+/// The repository that was named, where it is not the keeper's own.
+fn other(keeper: &Keeper, from: Option<&Elsewhere>) -> Result<Option<Other>, KeepError> {
+    from.map(|from| Other::open(from, &keeper.settings().second_name)).transpose()
 }
 
 fn not_a_point(error: NotAPoint) -> KeepError {

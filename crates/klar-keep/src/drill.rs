@@ -43,6 +43,8 @@ pub struct Drill<'a> {
     pub assertions: &'a [Assertion],
     /// Whether it was opened with the key that lies in a drawer.
     pub escrow: bool,
+    /// From where, where that is not the first place.
+    pub place: Option<String>,
 }
 
 impl Drill<'_> {
@@ -64,6 +66,7 @@ impl Drill<'_> {
             rto_ms: None,
             rpo_ms: None,
             escrow: self.escrow,
+            place: self.place.clone(),
         };
         proof.rpo_ms = proof.covered.map(|covered| {
             u64::try_from(proof.begun.duration_since(covered).as_millis()).unwrap_or_default()

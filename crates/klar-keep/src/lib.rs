@@ -14,6 +14,7 @@
 mod answer;
 pub mod base;
 pub mod drill;
+mod elsewhere;
 mod harm;
 pub mod keeper;
 pub mod lsn;

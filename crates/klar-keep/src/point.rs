@@ -131,6 +131,9 @@ pub struct Proof {
     pub rpo_ms: Option<u64>,
     /// Whether it was opened with the key that lies in a drawer.
     pub escrow: bool,
+    /// From where, where that was not the first place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }
 
 /// One thing that was looked at.
@@ -300,6 +303,21 @@ impl Proof {
         let name = format!("{PROOFS}{}.{}.json", self.point, self.begun.strftime("%Y%m%dT%H%M%SZ"));
         signed::write(repository, &name, self, key)
     }
+}
+
+/// Who has signed points in a repository that another machine has written.
+///
+/// # Errors
+/// Where it cannot be listed, or one does not open.
+pub fn signers(repository: &Repository) -> Result<Vec<KeyId>, SignedError> {
+    let mut signers = Vec::new();
+    for (object, _) in repository.storage().list_extra(POINTS)? {
+        let signer = signed::signer(repository, &object)?;
+        if !signers.contains(&signer) {
+            signers.push(signer);
+        }
+    }
+    Ok(signers)
 }
 
 /// All points and proofs of a repository.

@@ -104,7 +104,8 @@ impl Keepers {
                 keeper.wish(wishes);
                 continue;
             }
-            let keeper = self.begin(told, wishes);
+            let second_name = format!("{}/{}", world.key, told.name);
+            let keeper = self.begin(told, wishes, second_name);
             if let Err(error) = &keeper {
                 eprintln!("klar keep: {}: {error}", told.name);
             }
@@ -113,7 +114,12 @@ impl Keepers {
         self.knows.store(true, Ordering::Release);
     }
 
-    fn begin(self: &Arc<Self>, told: &KeptStore, wishes: Wishes) -> Result<Arc<Keeper>, KeepError> {
+    fn begin(
+        self: &Arc<Self>,
+        told: &KeptStore,
+        wishes: Wishes,
+        second_name: String,
+    ) -> Result<Arc<Keeper>, KeepError> {
         let door = Door {
             host: told.host.clone(),
             port: told.port,
@@ -132,12 +138,16 @@ impl Keepers {
             home: self.options.folder.join(told.name.to_string()),
             host: nix::unistd::gethostname()
                 .map_or_else(|_| "host".into(), |name| name.to_string_lossy().into_owned()),
+            second_name,
             wishes,
         };
         let (core, store) = (Arc::downgrade(self), told.name.clone());
         let tell = move |event: Event| {
-            if let Some(core) = core.upgrade() {
-                core.tell(&entry(&store, event));
+            let Some(core) = core.upgrade() else { return };
+            match entry(&store, event) {
+                Some(entry) => core.tell(&entry),
+                // The core starts it again, on what lies ready.
+                None => std::process::exit(0),
             }
         };
         Ok(Arc::new(Keeper::start(settings, Box::new(tell))?))
@@ -250,7 +260,12 @@ impl Keepers {
 
 fn wishes(world: &KeepWorld, told: &KeptStore) -> Wishes {
     let assertion = |sql: &String| Assertion { database: told.database.clone(), sql: sql.clone() };
-    Wishes { at: world.at, days: world.days, assertions: world.assertions.iter().map(assertion).collect() }
+    Wishes {
+        at: world.at,
+        days: world.days,
+        assertions: world.assertions.iter().map(assertion).collect(),
+        second: world.second.clone(),
+    }
 }
 
 /// PostgreSQL refuses to run as root: where this process does, copies run as whoever the original runs as.
@@ -259,7 +274,8 @@ fn owner(data: &Path) -> Option<(u32, u32)> {
     Some((owner.uid(), owner.gid()))
 }
 
-fn entry(store: &ServiceName, event: Event) -> FromKeep {
+/// What belongs in the ledger.
+fn entry(store: &ServiceName, event: Event) -> Option<FromKeep> {
     let (kind, id, payload) = match event {
         Event::Point(point) => {
             // Which tables there are is not the ledger's business; that they were written down is.
@@ -274,6 +290,7 @@ fn entry(store: &ServiceName, event: Event) -> FromKeep {
         Event::Proof(proof) => {
             ("proof", proof.point.clone(), serde_json::to_value(&*proof).unwrap_or_default())
         }
+        Event::Replaced => return None,
     };
-    FromKeep::Entry { kind: kind.into(), subject: format!("{store}/{id}"), payload }
+    Some(FromKeep::Entry { kind: kind.into(), subject: format!("{store}/{id}"), payload })
 }

@@ -1,13 +1,13 @@
-//! What klar vouches for: JSON, and beside it who signed it.
+//! What klar vouches for: JSON, and beside it who signed it, sealed for its name (it names tables and counts their rows).
 //!
 //! ```text
-//! { "payload": "{…}", "key": 64 digits, "signature": 128 digits }
+//! sealed { "payload": "{…}", "key": 64 digits, "signature": 128 digits }
 //! ```
 //!
 //! The payload is a text, so that what is signed is these bytes and no other way to write the same thing. A repository
 //! that somebody can write to is not trusted for that: what no known key has signed does not exist.
 
-use klar_repo::{Object, Repository, StorageError};
+use klar_repo::{Object, Repository, SealError, StorageError};
 use klar_store::{KeyId, SigningKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub enum SignedError {
     /// The storage.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// It cannot be sealed, or does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// Not what klar writes.
     #[error("{name} is no manifest of klar's: {why}")]
     Content {
@@ -74,7 +77,8 @@ pub fn write<T: Serialize>(
     let signature = key.vouch(purpose(name), &message(name, &payload));
     let envelope = Envelope { payload, key: key.id(), signature };
     let bytes = serde_json::to_vec(&envelope).map_err(|why| content(why.to_string()))?;
-    Ok(repository.storage().write(&Object::Extra(name.to_owned()), &bytes)?)
+    let sealed = repository.seal(name, &bytes)?;
+    Ok(repository.storage().write(&Object::Extra(name.to_owned()), &sealed)?)
 }
 
 /// Reads what one of `trusted` has signed under this name.
@@ -87,11 +91,7 @@ pub fn read<T: DeserializeOwned>(
     trusted: &[KeyId],
 ) -> Result<T, SignedError> {
     let content = |why: String| SignedError::Content { name: name.to_owned(), why };
-    let bytes = repository.storage().read(&Object::Extra(name.to_owned()))?;
-    if bytes.len() > LONGEST * 2 {
-        return Err(content(format!("it has {} bytes", bytes.len())));
-    }
-    let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|why| content(why.to_string()))?;
+    let envelope = envelope(repository, name)?;
     if !trusted.contains(&envelope.key) {
         return Err(SignedError::Stranger { name: name.to_owned(), key: envelope.key });
     }
@@ -100,6 +100,25 @@ pub fn read<T: DeserializeOwned>(
         return Err(SignedError::Forged { name: name.to_owned() });
     }
     serde_json::from_str(&envelope.payload).map_err(|why| content(why.to_string()))
+}
+
+/// Who says that they signed what has this name: on a new machine nobody is known yet, but whoever wrote it could open the
+/// repository.
+///
+/// # Errors
+/// The storage, or what is no manifest.
+pub fn signer(repository: &Repository, name: &str) -> Result<KeyId, SignedError> {
+    envelope(repository, name).map(|envelope| envelope.key)
+}
+
+fn envelope(repository: &Repository, name: &str) -> Result<Envelope, SignedError> {
+    let content = |why: String| SignedError::Content { name: name.to_owned(), why };
+    let sealed = repository.storage().read(&Object::Extra(name.to_owned()))?;
+    if sealed.len() > LONGEST * 2 {
+        return Err(content(format!("it has {} bytes", sealed.len())));
+    }
+    let bytes = repository.unseal(name, &sealed)?;
+    serde_json::from_slice(&bytes).map_err(|why| content(why.to_string()))
 }
 
 /// The name is signed too: under another one it is worth nothing.

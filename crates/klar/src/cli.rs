@@ -379,7 +379,24 @@ pub enum Drill {
         /// Open the repository with the key in this file, as if this machine's own were lost
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        /// From the second place alone, as if this machine were lost
+        #[arg(long)]
+        offsite: bool,
     },
+}
+
+/// Another repository than that of this machine.
+#[derive(Debug, Args)]
+pub struct FromArgs {
+    /// From the backups of another machine: where its `backup.offsite` put them, or a folder that they were copied to
+    #[arg(long, value_name = "PLACE", requires = "key")]
+    pub from: Option<String>,
+    /// What opens them: the file that `klar backup key` has made
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub key: Option<PathBuf>,
+    /// What opens the bucket, where PLACE is one: a file with `ID:SECRET` in it
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub place_key: Option<PathBuf>,
 }
 
 /// `klar restore`.
@@ -397,6 +414,8 @@ pub struct RestoreArgs {
     /// Put the files of a server here, and leave the database alone
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
+    #[command(flatten)]
+    pub from: FromArgs,
     /// Agree beforehand, with the app's name
     #[arg(long, value_name = "APP.ENV", conflicts_with = "into")]
     pub yes: Option<String>,
@@ -411,6 +430,8 @@ pub struct CloneArgs {
     /// Which database, where the app has several
     #[arg(long, value_name = "NAME")]
     pub store: Option<ServiceName>,
+    #[command(flatten)]
+    pub from: FromArgs,
     /// When it disappears
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_since)]
     pub for_: std::time::Duration,

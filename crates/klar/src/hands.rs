@@ -319,8 +319,8 @@ impl Klar for Hands {
             if self.rig.is_none() {
                 return Err("this is done in a rig only".to_owned());
             }
-            let plan = self.keep(KeepAsk::Plan { store: None, moment: moment.clone() }).await?;
-            let copy = self.keep(KeepAsk::Restore { store: None, moment }).await?;
+            let plan = self.keep(KeepAsk::Plan { store: None, moment: moment.clone(), from: None }).await?;
+            let copy = self.keep(KeepAsk::Restore { store: None, moment, from: None }).await?;
             let (Told::Plan(plan), Told::Copy(copy)) = (plan, copy) else {
                 return Err("what keeps the database answered something else".to_owned());
             };

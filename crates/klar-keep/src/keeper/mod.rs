@@ -4,12 +4,16 @@
 //! stream.rs   slot ─► receiver ─► spool ─► shipper ─► repository      about every second
 //! points.rs   base ─► witness ─► point ─► drill ─► proof              each day, and whenever the log has a gap
 //! warm.rs     proven point ─► its files, ready for a clone             after each proof, where there is space
+//! second.rs   repository ─► another place                                 a few seconds later
+//! adopt.rs    another machine's repository ─► its own                    after a restore from there
 //! ```
 //!
-//! Both run in threads of their own and try again for ever; what is wrong is in the status until it is not. Whoever asks
+//! All run in threads of their own and try again for ever; what is wrong is in the status until it is not. Whoever asks
 //! for something ([`Keeper::now`], [`Keeper::drill`]) does it in the caller's thread, one at a time.
 
+pub(crate) mod adopt;
 mod points;
+mod second;
 mod stream;
 mod warm;
 
@@ -24,9 +28,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use klar_base::keep::KeptStatus;
+use klar_base::keep::{KeptStatus, SecondPlace};
 use klar_base::{Hint, ServiceName};
-use klar_repo::{Folder, OpenError, Repository};
+use klar_repo::{Folder, MirrorError, OpenError, Repository};
 use klar_store::{KeyId, SigningKey};
 
 use crate::base::BaseError;
@@ -36,7 +40,7 @@ use crate::point::{Point, PointId, Points, Proof};
 use crate::restore::{Kept, RestoringError};
 use crate::retain::RetainError;
 use crate::server::{Facts, ReadySlot, SessionError, SlotError, Source};
-use crate::ship::Progress;
+use crate::ship::{Progress, Shipped};
 use crate::signed::SignedError;
 use crate::wal::WalError;
 
@@ -56,6 +60,8 @@ pub struct Settings {
     pub home: PathBuf,
     /// The machine's name, for the repository.
     pub host: String,
+    /// Where it is within a second place: `shop.production/db`.
+    pub second_name: String,
     /// What may change while it keeps.
     pub wishes: Wishes,
 }
@@ -69,6 +75,8 @@ pub struct Wishes {
     pub days: u32,
     /// Questions that restored copies have to answer with true.
     pub assertions: Vec<Assertion>,
+    /// Where all of it is kept once more.
+    pub second: Option<SecondPlace>,
 }
 
 /// Why something was not done.
@@ -98,6 +106,9 @@ pub enum KeepError {
     /// What is old could not be removed.
     #[error("removing what is old: {0}")]
     Retain(#[from] RetainError),
+    /// The second place.
+    #[error("the second place: {0}")]
+    Mirror(#[from] MirrorError),
     /// It is set up so that it cannot be kept.
     #[error("{what}")]
     Lack {
@@ -162,6 +173,11 @@ impl Hint for KeepError {
                  `klar backup now`"
                     .into(),
             ),
+            Self::Mirror(MirrorError::Another(_)) => Some(
+                "if it is that of this app's machine before, restore from it first (`klar restore --from`); otherwise name \
+                 another place in `backup.offsite`"
+                    .into(),
+            ),
             Self::Open(OpenError::Password { .. }) => {
                 Some("the file `repository.key` beside the repository is not the one it was made with".into())
             }
@@ -177,6 +193,8 @@ pub enum Event {
     Point(Box<Point>),
     /// A point was restored.
     Proof(Box<Proof>),
+    /// Another repository is ready to take the place of its own: this keeper has to be started again.
+    Replaced,
 }
 
 /// A keeper; dropped, it ends.
@@ -208,6 +226,7 @@ struct Shared {
     wishes: Option<Wishes>,
     /// Whole segments become a batch at the next turn: a base without its log is worth nothing to a plain `restic`.
     batch_now: bool,
+    second: second::Second,
     troubles: BTreeMap<&'static str, Trouble>,
     known: Known,
 }
@@ -223,6 +242,8 @@ struct Known {
     rto_ms: Option<u64>,
     bytes: u64,
     escrow: bool,
+    /// From where a point was last restored, and when.
+    second_proven: Option<(String, Timestamp)>,
 }
 
 struct Trouble {
@@ -245,8 +266,11 @@ impl Keeper {
     /// # Errors
     /// The repository or a key cannot be read or made.
     pub fn start(settings: Settings, tell: Box<dyn Fn(Event) + Send + Sync>) -> Result<Self, KeepError> {
-        let (repository, key) = open(&settings.home)?;
-        let trusted = vec![key.id()];
+        let home = &settings.home;
+        adopt::settle(home).map_err(|source| KeepError::File { path: home.clone(), source })?;
+        let (repository, key) = open(home)?;
+        let mut trusted = adopt::trusted(home)?;
+        trusted.push(key.id());
         let inner = Arc::new(Inner {
             settings,
             repository,
@@ -268,7 +292,11 @@ impl Keeper {
                 .spawn(move || run(&inner))
                 .map_err(|source| KeepError::File { path, source })
         };
-        let threads = vec![thread("stream", Inner::stream)?, thread("points", Inner::points)?];
+        let threads = vec![
+            thread("stream", Inner::stream)?,
+            thread("points", Inner::points)?,
+            thread("second", Inner::second)?,
+        ];
         Ok(Self { inner, threads })
     }
 
@@ -313,9 +341,14 @@ impl Keeper {
     ///
     /// # Errors
     /// Where there is no such point, or the repository cannot be read. What a drill finds is in the proof.
-    pub fn drill(&self, point: Option<&PointId>, escrow: Option<&str>) -> Result<Proof, KeepError> {
+    pub fn drill(
+        &self,
+        point: Option<&PointId>,
+        escrow: Option<&str>,
+        second: bool,
+    ) -> Result<Proof, KeepError> {
         let _alone = self.inner.alone();
-        self.inner.drill(point, escrow)
+        self.inner.drill(point, escrow, second)
     }
 
     /// Adds a password that opens the repository without this machine.
@@ -331,12 +364,8 @@ impl Keeper {
 
     /// The same repository, seen through a storage that does harm: what is said to find damage has to find this.
     pub(crate) fn harmed(&self, harm: Harm) -> Result<Repository, KeepError> {
-        let home = &self.inner.settings.home;
-        let path = home.join("repository.key");
-        let password =
-            fs::read_to_string(&path).map_err(|source| KeepError::File { path: path.clone(), source })?;
-        let storage = Arc::new(Harmed::new(Folder::new(&home.join("repository")), harm));
-        Ok(Repository::open(storage, password.trim())?)
+        let folder = Folder::new(&self.inner.settings.home.join("repository"));
+        Ok(Repository::open(Arc::new(Harmed::new(folder, harm)), &self.inner.password()?)?)
     }
 
     /// Where copies are put.
@@ -370,6 +399,11 @@ impl Inner {
 
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
+    }
+
+    fn password(&self) -> Result<String, KeepError> {
+        let path = self.settings.home.join("repository.key");
+        password(&path).map_err(|source| KeepError::File { path, source })
     }
 
     /// Rests until something changes, or the pause is over.
@@ -423,6 +457,7 @@ impl Inner {
                 rto_ms: proven.and_then(|(_, rto_ms)| rto_ms),
                 bytes: size(&self.settings.home.join("repository")),
                 escrow: self.repository.keys().is_ok_and(|keys| keys.iter().any(|key| key.label == ESCROW)),
+                second_proven: second::proven(&points),
             }
         });
         self.note("points", &read);
@@ -432,6 +467,7 @@ impl Inner {
     }
 
     fn status(&self) -> KeptStatus {
+        let second = self.second_status();
         let shared = self.shared();
         let ms = |time: Option<Timestamp>| time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
         let streaming = shared.streaming.as_ref();
@@ -449,6 +485,7 @@ impl Inner {
             covered_unix_ms: ms(shipped.and_then(|shipped| shipped.covered)),
             bytes: shared.known.bytes,
             escrow: shared.known.escrow,
+            second,
             trouble: trouble.map(|trouble| trouble.what.clone()),
             hint: trouble.and_then(|trouble| trouble.hint.clone()),
         }
@@ -456,8 +493,12 @@ impl Inner {
 
     fn kept<'a>(&'a self, repository: &'a Repository) -> Result<Kept<'a>, KeepError> {
         // Before the log is listed: what is covered by then is in it.
-        let live = self.shared().streaming.as_ref().map(|streaming| streaming.progress.now());
+        let live = self.live();
         Ok(Kept { live, ..Kept::read(repository, &self.trusted)? })
+    }
+
+    fn live(&self) -> Option<Shipped> {
+        self.shared().streaming.as_ref().map(|streaming| streaming.progress.now())
     }
 }
 
@@ -477,6 +518,8 @@ fn open(home: &Path) -> Result<(Repository, SigningKey), KeepError> {
         let path = path.to_owned();
         move |source| KeepError::File { path, source }
     };
+    // Copies of a process before this one: nobody can ask for them any more.
+    let _ = fs::remove_dir_all(home.join("work"));
     for folder in [home.to_owned(), home.join("work")] {
         fs::create_dir_all(&folder).map_err(failed(&folder))?;
     }

@@ -12,6 +12,7 @@ use crate::base;
 use crate::drill::Drill;
 use crate::lsn::{Lsn, Timeline};
 use crate::point::{Point, PointId, Points, Proof};
+use crate::restore::Kept;
 use crate::retain;
 use crate::server::Session;
 use crate::ship::{Progress, Shipped};
@@ -21,6 +22,8 @@ use crate::witness::{self, Depth};
 const LOOK: Duration = Duration::from_secs(2);
 /// After a base that came to nothing another one is tried.
 const AGAIN: Duration = Duration::from_secs(300);
+/// The second place costs money to be read.
+const SECOND_AGAIN: Duration = Duration::from_secs(6 * 3600);
 /// The log of a base may take so long to come in.
 const LOG: Duration = Duration::from_secs(600);
 /// Once a week all rows are compared; on other days so much of each table.
@@ -29,6 +32,7 @@ const SAMPLE: u64 = 64 << 20;
 impl Inner {
     pub(super) fn points(&self) {
         let mut failed: Option<Instant> = None;
+        let mut second_failed: Option<Instant> = None;
         while !self.is_over() {
             let waits = failed.is_some_and(|at| at.elapsed() < AGAIN);
             let is_streaming = self.shared().streaming.is_some();
@@ -36,6 +40,17 @@ impl Inner {
                 let taken = self.point(&mut |_, _, _| {});
                 failed = taken.is_err().then(Instant::now);
                 self.note("base", &taken);
+            }
+            if self.second_is_due() && second_failed.is_none_or(|at| at.elapsed() >= SECOND_AGAIN) {
+                let _alone = self.alone();
+                let proven = self.drill(None, None, true).and_then(|proof| match proof.first_bad() {
+                    Some(bad) => {
+                        Err(KeepError::NotProven { point: proof.point.clone(), what: bad.evidence.clone() })
+                    }
+                    None => Ok(()),
+                });
+                second_failed = proven.is_err().then(Instant::now);
+                self.note("second drill", &proven);
             }
             if let Some(made) = self.keep_warm() {
                 self.note("warm", &made);
@@ -57,7 +72,7 @@ impl Inner {
         let _alone = self.alone();
         let taken = self.taken(progress).and_then(|point| {
             progress("restoring it to compare it", 0, 0);
-            self.drill(Some(&point), None)
+            self.drill(Some(&point), None, false)
         });
         self.doing(None);
         self.learn();
@@ -154,17 +169,26 @@ impl Inner {
     }
 
     /// Restores a point and publishes what was found. Whoever calls this works alone.
-    pub(super) fn drill(&self, point: Option<&PointId>, escrow: Option<&str>) -> Result<Proof, KeepError> {
-        let opened;
-        let repository = match escrow {
-            Some(password) => {
-                let storage = Arc::new(Folder::new(&self.settings.home.join("repository")));
-                opened = Repository::open(storage, password)?;
-                &opened
+    pub(super) fn drill(
+        &self,
+        point: Option<&PointId>,
+        escrow: Option<&str>,
+        second: bool,
+    ) -> Result<Proof, KeepError> {
+        let (place, repository) = match (second, escrow) {
+            (true, escrow) => {
+                let (place, repository) = self.second_repository(escrow)?;
+                (Some(place), repository)
             }
-            None => &self.repository,
+            (false, Some(password)) => {
+                let storage = Arc::new(Folder::new(&self.settings.home.join("repository")));
+                (None, Repository::open(storage, password)?)
+            }
+            (false, None) => (None, self.repository.clone()),
         };
-        let kept = self.kept(repository)?;
+        // How far the first place is says nothing of the second.
+        let live = if second { None } else { self.live() };
+        let kept = Kept { live, ..Kept::read(&repository, &self.trusted)? };
         let name = point.map_or("the newest point".to_owned(), PointId::to_string);
         self.doing(Some(format!("proving {name}")));
         let folder = self.settings.home.join("work/drill");
@@ -176,6 +200,7 @@ impl Inner {
             folder: &folder,
             assertions: &self.wishes().assertions,
             escrow: escrow.is_some(),
+            place,
         };
         let proof = drill.run(point);
         self.doing(None);

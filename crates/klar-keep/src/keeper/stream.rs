@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Inner, KeepError, Streaming};
+use super::{Event, Inner, KeepError, Streaming};
 use crate::lsn::{Segment, SegmentSize, Timeline};
 use crate::point::Points;
 use crate::server::{Facts, ReadySlot, Receiver, Session, SlotError, SlotState};
@@ -40,6 +40,9 @@ impl Inner {
         }
         let points = Points::read(&self.repository, &self.trusted)?;
         if let Some(point) = points.points.values().next_back().filter(|point| point.system != facts.system) {
+            if self.adopt(facts.system)? {
+                (self.tell)(Event::Replaced);
+            }
             return Err(KeepError::Another { expected: point.system, found: facts.system });
         }
         let slot = self.slot(&session)?;

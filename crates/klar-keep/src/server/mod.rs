@@ -49,6 +49,20 @@ impl Door {
         Self { database: database.to_owned(), ..self.clone() }
     }
 
+    /// What makes a cluster of another machine know this role and its password. It is said inside of the cluster, as a
+    /// role that may do everything.
+    #[must_use]
+    pub fn sql_to_own(&self) -> String {
+        let quoted = |text: &str, quote: char| text.replace(quote, &format!("{quote}{quote}"));
+        let name = quoted(&self.user, '"');
+        let literal = quoted(&self.user, '\'');
+        let password = quoted(self.password.as_ref().map_or("", |password| password.expose()), '\'');
+        format!(
+            "do $$ begin if not exists (select from pg_roles where rolname = '{literal}') then create role \"{name}\"; \
+             end if; end $$; alter role \"{name}\" with superuser login replication password '{password}'"
+        )
+    }
+
     /// What PostgreSQL's own programs take from their environment.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {

@@ -37,6 +37,7 @@ fn a_good_point_is_proven_and_a_bad_one_is_not() {
             folder: &folder,
             assertions: &assertions,
             escrow: false,
+            place: None,
         };
         let proof = drill.run(None).unwrap();
         assert!(!folder.exists());
@@ -61,8 +62,14 @@ fn a_good_point_is_proven_and_a_bad_one_is_not() {
     let mut all = all;
     all.points.points.insert(forged.id.clone(), forged);
     let folder = home.join("drill");
-    let drill =
-        Drill { kept: &all, programs: &cluster.programs, folder: &folder, assertions: &[], escrow: false };
+    let drill = Drill {
+        kept: &all,
+        programs: &cluster.programs,
+        folder: &folder,
+        assertions: &[],
+        escrow: false,
+        place: None,
+    };
     let proof = drill.run(None).unwrap();
     assert_eq!(outcome(&proof, StepKind::Tables), Some(Outcome::Bad));
     let told = &proof.first_bad().unwrap().evidence;

@@ -51,6 +51,7 @@ fn what_was_promised_stays_and_what_is_older_goes() {
             rto_ms: Some(1),
             rpo_ms: None,
             escrow: false,
+            place: None,
         };
         proof.publish(&kept.repository, &kept.key).unwrap();
         taken.push(point.id);
@@ -79,8 +80,14 @@ fn what_was_promised_stays_and_what_is_older_goes() {
     let all = restore::Kept::read(&kept.repository, &trusted).unwrap();
     assert!(all.gaps().is_empty(), "{:?}", all.gaps());
     let folder = home.join("drill");
-    let drill =
-        Drill { kept: &all, programs: &cluster.programs, folder: &folder, assertions: &[], escrow: false };
+    let drill = Drill {
+        kept: &all,
+        programs: &cluster.programs,
+        folder: &folder,
+        assertions: &[],
+        escrow: false,
+        place: None,
+    };
     let proof = drill.run(Some(expected[0])).unwrap();
     assert!(proof.is_good(), "{proof:#?}");
 

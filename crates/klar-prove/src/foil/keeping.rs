@@ -68,6 +68,7 @@ impl Keeping {
             at: (2, 0),
             days: 30,
             assertions: Vec::new(),
+            second: None,
         };
         wire::send(&control, &world, &[])?;
         Ok(Self { _cluster: cluster, database, folder, control, process: Some(process) })
@@ -190,7 +191,7 @@ impl Keeping {
                 Ok(ask)
             }
             Ask::Drill { escrow: Some(_), .. } if app.has("any-key-opens") => {
-                Ok(Ask::Drill { store: None, point: None, escrow: None })
+                Ok(Ask::Drill { store: None, point: None, escrow: None, second: false })
             }
             _ => Ok(ask),
         }

@@ -348,7 +348,9 @@ mod tests {
             "<ListBucketResult xmlns='http://doc.s3.amazonaws.com/2006-03-01'>",
             "<?xml version=\"1.0\"?>\n<ListBucketResult>",
         ] {
-            let xml = format!("{root}<Contents><Key>a/b</Key><Size>7</Size></Contents></ListBucketResult>");
+            let xml = format!(
+                "{root}<Contents><Key>a/b</Key><ETag>x</ETag><LastModified>2026-11-23T12:00:00.000Z</LastModified><Size>7</Size></Contents></ListBucketResult>"
+            );
             let list = ListObjectsV2::parse_response(&in_namespace(&xml)).unwrap();
             assert_eq!((&*list.contents[0].key, list.contents[0].size), ("a/b", 7), "{root}");
         }

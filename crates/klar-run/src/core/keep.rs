@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use klar_base::keep::{FromKeep, KeepWorld, KeptStatus};
+use klar_base::keep::{FromKeep, KeepWorld, KeptStatus, SecondPlace};
+use klar_base::place::Place;
 use klar_base::{AppKey, ByteSize, ServiceName, wire};
 use klar_store::Ledger;
 
@@ -21,6 +23,7 @@ use super::state::AppState;
 use super::{App, Core};
 use crate::layout::Layout;
 use crate::limits::Limits;
+use crate::release::Release;
 use crate::report::{Failure, Problem};
 use crate::spawn::{Answer, Request, Spawn, users::Identity};
 
@@ -170,6 +173,14 @@ impl Core {
                     }
                 });
             }
+            let place = world.second.as_ref().and_then(|second| second.place.parse().ok());
+            if let Some(Place::Folder(place)) = place
+                && link.running.is_some()
+                && link.told.as_ref().is_none_or(|told| told.second != world.second)
+            {
+                let (core, key) = (self.clone(), key.clone());
+                tokio::task::spawn_local(async move { core.prepare_place(&place, &key).await });
+            }
             if let Some(running) = &link.running
                 && link.told.as_ref() != Some(&world)
                 // A few hundred bytes, of which it reads every one at once.
@@ -221,6 +232,18 @@ impl Core {
         Ok(Running { stream: here, since: Instant::now(), heard })
     }
 
+    /// A folder in a second place that belongs to what keeps the app's data. The place itself has to be there: an empty
+    /// folder where a disk should be mounted is none.
+    async fn prepare_place(&self, place: &Path, key: &AppKey) {
+        let keep = Identity::Keep { key: key.clone() };
+        if place.is_dir()
+            && let Err(error) =
+                self.spawner.folder(place.join(key.to_string()), keep.clone(), keep, 0o700).await
+        {
+            eprintln!("klar core: the second place of {key}: {}: {error}", place.display());
+        }
+    }
+
     /// The databases of an app that are set up and kept.
     pub(super) fn kept_stores(&self, key: &AppKey) -> Vec<ServiceName> {
         let host = self.host.borrow();
@@ -248,11 +271,20 @@ impl Core {
                 at: backup.at.parts(),
                 days: u32::try_from(backup.keep.0.as_secs() / 86_400).unwrap_or(u32::MAX),
                 assertions: backup.assert.iter().map(ToString::to_string).collect(),
+                second: release.and_then(|release| second(release)),
             };
             (!world.stores.is_empty()).then(|| (key.clone(), world))
         };
         wanted.filter_map(world).collect()
     }
+}
+
+/// Where all of it is kept once more, with what came with the release.
+fn second(release: &Release) -> Option<SecondPlace> {
+    let backup = &release.config.backup;
+    let reference = backup.offsite_key.clone().map(String::from);
+    let key = reference.and_then(|reference| release.secrets.get(&reference).cloned());
+    Some(SecondPlace { place: backup.offsite.as_ref()?.to_string(), key })
 }
 
 fn open_door(layout: &Layout, key: &AppKey) -> io::Result<UnixListener> {

@@ -64,6 +64,15 @@ impl Core {
                 self.run_job(job, None, spec).await
             }
         };
+        // It may be a cluster of another machine: which one it is, is learned anew.
+        if placed.is_ok() {
+            let forgotten = self.remember(|host| {
+                if let Some(store) = host.apps.get_mut(key).and_then(|app| app.stores.get_mut(name)) {
+                    store.identity = None;
+                }
+            });
+            forgotten.map_err(|error| Failure::new(error.to_string()))?;
+        }
         // With the copy or without it: the database comes back.
         self.suspend(key, name, false);
         placed?;

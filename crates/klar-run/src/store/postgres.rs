@@ -197,7 +197,8 @@ pub(super) fn verify(store: &Store, key: &AppKey) -> Result<String, NotReady> {
          create role {name} login; end if; end $$; alter role {name} password '{password}'"
     );
     let there = psql(store, &format!("select 1 from pg_roles where rolname = '{name}'"), "postgres")?;
-    if there.is_empty() {
+    // A cluster that came from another machine knows that one's password.
+    if there.is_empty() || store.identity.is_none() {
         psql(store, &role, "postgres")?;
     }
     let there = psql(store, &format!("select 1 from pg_database where datname = '{name}'"), "postgres")?;
@@ -220,14 +221,15 @@ pub(super) fn verify(store: &Store, key: &AppKey) -> Result<String, NotReady> {
 fn watched(store: &Store) {
     let there = psql(store, &format!("select 1 from pg_roles where rolname = '{WATCHER}'"), "postgres");
     let made = there.and_then(|there| {
-        if !there.is_empty() {
-            return Ok(there);
-        }
         let password = store.watcher_password();
         let password = password.expose();
-        let role = format!(
-            "create role \"{WATCHER}\" login connection limit 3 password '{password}' in role pg_monitor"
-        );
+        let role = match (there.is_empty(), store.identity.is_none()) {
+            (false, false) => return Ok(there),
+            (false, true) => format!("alter role \"{WATCHER}\" password '{password}'"),
+            (true, _) => format!(
+                "create role \"{WATCHER}\" login connection limit 3 password '{password}' in role pg_monitor"
+            ),
+        };
         psql(store, &role, "postgres")
     });
     if let Err(NotReady::Later(why)) = made {

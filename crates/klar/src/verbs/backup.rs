@@ -5,12 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use klar_base::keep::{Ask, CopyTold, KeptStatus, Moment, PlanTold, PointTold, Told};
+use klar_base::keep::{Ask, CopyTold, Elsewhere, KeptStatus, Moment, PlanTold, PointTold, SecondPlace, Told};
 use klar_base::{Secret, ServiceName, wire};
 use klar_run::report::{Event, Failure};
 use serde::Deserialize;
 
-use crate::cli::{Backup, CloneArgs, Drill, RestoreArgs};
+use crate::cli::{Backup, CloneArgs, Drill, FromArgs, RestoreArgs};
 use crate::context::{Context, Trouble};
 use crate::out::events::Steps;
 use crate::out::words::{self, age, bytes, took};
@@ -83,14 +83,27 @@ pub fn backup(context: &Context, wanted: Option<Backup>, store: Option<ServiceNa
 
 /// `klar drill`.
 pub fn drill(context: &Context, wanted: Drill) -> Result<(), Trouble> {
-    let Drill::Restore { point, store, key } = wanted;
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).map_err(Trouble::system(path.display()))?;
-        let password = text.lines().find_map(|line| line.trim().strip_prefix("password:")).unwrap_or(&text);
-        Ok::<_, Trouble>(Secret::new(password.trim().to_owned()))
+    let Drill::Restore { point, store, key, offsite } = wanted;
+    let escrow = key.map(|path| password(&path)).transpose()?;
+    proof(context, asked(context, &Ask::Drill { store, point, escrow, second: offsite })?)
+}
+
+/// What a sheet of `klar backup key` says, or a file with nothing but the password.
+fn password(path: &Path) -> Result<Secret<String>, Trouble> {
+    let text = std::fs::read_to_string(path).map_err(Trouble::system(path.display()))?;
+    let password = text.lines().find_map(|line| line.trim().strip_prefix("password:")).unwrap_or(&text);
+    Ok(Secret::new(password.trim().to_owned()))
+}
+
+fn elsewhere(wanted: FromArgs) -> Result<Option<Elsewhere>, Trouble> {
+    let (Some(place), Some(key)) = (wanted.from, wanted.key) else { return Ok(None) };
+    // As it is written for klar, which runs in another folder.
+    let place = match std::path::absolute(&place) {
+        Ok(path) if path.is_dir() => path.display().to_string(),
+        _ => place,
     };
-    let escrow = key.map(read).transpose()?;
-    proof(context, asked(context, &Ask::Drill { store, point, escrow })?)
+    let at = SecondPlace { place, key: wanted.place_key.map(|path| password(&path)).transpose()? };
+    Ok(Some(Elsewhere { at, password: password(&key)? }))
 }
 
 fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
@@ -287,11 +300,10 @@ fn escrow(context: &Context, out: Option<PathBuf>) -> Result<(), Trouble> {
 
 /// `klar restore`.
 pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
-    let RestoreArgs { at, store, dry_run, into, yes } = wanted;
-    let key = context.key()?;
-    let Told::Plan(plan) = asked(context, &Ask::Plan { store: store.clone(), moment: at.0.clone() })? else {
-        return Err(unexpected());
-    };
+    let RestoreArgs { at, store, dry_run, into, from, yes } = wanted;
+    let (key, from) = (context.key()?, elsewhere(from)?);
+    let plan = Ask::Plan { store: store.clone(), moment: at.0.clone(), from: from.clone() };
+    let Told::Plan(plan) = asked(context, &plan)? else { return Err(unexpected()) };
     if context.printer.json && dry_run {
         context.printer.value(&plan);
         return Ok(());
@@ -303,7 +315,8 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
     if into.is_none() {
         agreed(&key.to_string(), yes.as_deref())?;
     }
-    let Told::Copy(copy) = asked(context, &Ask::Restore { store: store.clone(), moment: at.0 })? else {
+    let is_own = from.is_none();
+    let Told::Copy(copy) = asked(context, &Ask::Restore { store, moment: at.0, from })? else {
         return Err(unexpected());
     };
     match into {
@@ -319,8 +332,13 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
             let swapped = super::operate::operate(context, async |tell| {
                 context.client().take_over(&key, plan.store.clone(), copy.copy.clone(), tell).await
             });
-            asked(context, &Ask::Remove { copy: copy.copy })?;
-            swapped
+            let removed = asked(context, &Ask::Remove { copy: copy.copy });
+            swapped?;
+            // What keeps the data may be starting again, on the repository that came with it: that removes the copy too.
+            if is_own {
+                removed?;
+            }
+            Ok(())
         }
     }
 }
@@ -380,8 +398,8 @@ fn take_out(copy: &CopyTold, folder: &Path) -> Result<(), Trouble> {
 
 /// `klar clone`.
 pub fn clone(context: &Context, wanted: CloneArgs) -> Result<(), Trouble> {
-    let CloneArgs { at, store, for_, psql } = wanted;
-    let wanted = Ask::Clone { store, moment: at.0, seconds: for_.as_secs() };
+    let CloneArgs { at, store, from, for_, psql } = wanted;
+    let wanted = Ask::Clone { store, moment: at.0, from: elsewhere(from)?, seconds: for_.as_secs() };
     let Told::Copy(copy) = asked(context, &wanted)? else { return Err(unexpected()) };
     if context.printer.json {
         context.printer.value(&copy);

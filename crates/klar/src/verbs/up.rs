@@ -141,8 +141,10 @@ fn secrets(config: &Config, folder: &Path) -> Result<BTreeMap<String, Secret<Str
         Place::Url(reference) => Some((format!("data.{name}"), reference)),
         Place::Managed => None,
     });
+    let of_backup =
+        config.backup.offsite_key.iter().map(|reference| ("backup.offsite_key".to_owned(), reference));
     let mut values = BTreeMap::new();
-    for (key, reference) in of_services.chain(of_data) {
+    for (key, reference) in of_services.chain(of_data).chain(of_backup) {
         let value = secret(reference, folder).map_err(|(why, hint)| {
             let what = format!("the value of `{key}` in klar.toml cannot be read: {why}");
             Trouble::usage(Failure::new(what).hint(hint))

@@ -105,7 +105,8 @@ impl Probe for AnySecond {
             _ => return Err(unexpected()),
         }
         let copy =
-            asked(&*klar, Ask::Clone { store: None, moment: Moment::Time(moment), seconds: 600 }).await;
+            asked(&*klar, Ask::Clone { store: None, moment: Moment::Time(moment), from: None, seconds: 600 })
+                .await;
         let copy = match copy {
             Ok(Told::Copy(copy)) => copy,
             Ok(_) => return Err(unexpected()),

@@ -68,7 +68,7 @@ impl Probe for Restores {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
         let mut seen = Seen::default();
-        match asked(&*klar, KeepAsk::Drill { store: None, point: None, escrow: None }).await {
+        match asked(&*klar, KeepAsk::Drill { store: None, point: None, escrow: None, second: false }).await {
             Ok(Told::Proof { proof, good }) => {
                 let text =
                     |step: &serde_json::Value, name: &str| step[name].as_str().unwrap_or_default().to_owned();

@@ -78,10 +78,11 @@ impl Probe for Sealed {
             return Err(unexpected());
         };
         let escrow = Some(Secret::new("this is not the key".to_owned()));
-        let wrong_key = match asked(&*klar, Ask::Drill { store: None, point: None, escrow }).await {
-            Ok(_) => None,
-            Err(Unable(why)) => Some(why.en),
-        };
+        let wrong_key =
+            match asked(&*klar, Ask::Drill { store: None, point: None, escrow, second: false }).await {
+                Ok(_) => None,
+                Err(Unable(why)) => Some(why.en),
+            };
         Ok(Seen { objects, bytes, in_repository: found, in_database, encrypted_volume, keys, wrong_key })
     }
 

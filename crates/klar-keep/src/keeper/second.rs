@@ -1,0 +1,210 @@
+//! The second place: it gets each object a few seconds after the first one, and once a week it is restored from there
+//! alone.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use klar_base::keep::{SecondPlace, SecondStatus, Told};
+use klar_repo::{Compared, Extras, Gone, Mirror, Object, Repository, Storage};
+use serde::{Deserialize, Serialize};
+
+use super::{Inner, KeepError, Keeper};
+use crate::elsewhere;
+use crate::point::{POINTS, PROOFS, Points};
+use crate::wal::{BATCHES, PIECES, TIDES};
+
+/// How often it is brought up to date.
+const TURN: Duration = Duration::from_secs(3);
+/// After a turn that failed.
+const AGAIN: Duration = Duration::from_secs(20);
+/// What is gone here goes there after so long.
+const DELAY: SignedDuration = SignedDuration::from_hours(7 * 24);
+const MEMORY: &str = "offsite.json";
+/// How often it is restored from there.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What is beside restic's objects: what says that others can be used comes last.
+pub(super) const EXTRAS: Extras =
+    Extras { prefixes: &[PIECES, BATCHES, TIDES, PROOFS, POINTS], newest: TIDES };
+
+/// What is known of it.
+#[derive(Default)]
+pub(super) struct Second {
+    /// Which place that is said of.
+    place: Option<SecondPlace>,
+    pub covered: Option<Timestamp>,
+}
+
+/// What is remembered of it: `offsite.json`.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Memory {
+    /// It had the repository.
+    place: String,
+    gone: Gone,
+}
+
+/// A place that was looked at.
+struct Open {
+    place: SecondPlace,
+    mirror: Mirror,
+}
+
+impl Inner {
+    pub(super) fn second(&self) {
+        let mut open: Option<Open> = None;
+        while !self.is_over() {
+            let turned = match self.wishes().second {
+                None => {
+                    open = None;
+                    self.shared().second = Second::default();
+                    Ok(())
+                }
+                Some(place) => self.second_turn(place, &mut open),
+            };
+            if turned.is_err() {
+                open = None;
+            }
+            self.note("second", &turned);
+            let pause = if turned.is_ok() { TURN } else { AGAIN };
+            let begun = Instant::now();
+            while begun.elapsed() < pause && !self.is_over() {
+                self.rest(pause.saturating_sub(begun.elapsed()));
+            }
+        }
+    }
+
+    fn second_turn(&self, place: SecondPlace, open: &mut Option<Open>) -> Result<(), KeepError> {
+        if open.as_ref().is_none_or(|open| open.place != place) {
+            let storage = self.second_storage(&place)?;
+            let is_empty = storage.read(&Object::Config).is_err_and(|error| error.is_gone());
+            if is_empty && self.second_memory().place == place.place {
+                return Err(KeepError::Lack {
+                    what: format!("{} is empty, and had the repository", place.place),
+                    hint: format!(
+                        "mount it; if it was emptied on purpose, remove {}",
+                        self.settings.home.join(MEMORY).display()
+                    ),
+                });
+            }
+            let mirror = Mirror::open(&self.repository, storage, EXTRAS)?;
+            *open = Some(Open { place: place.clone(), mirror });
+            self.shared().second = Second { place: Some(place), covered: None };
+        }
+        let Some(Open { mirror, place }) = open else { return Ok(()) };
+        let streaming = self.shared().streaming.clone();
+        let covered = streaming.and_then(|streaming| streaming.progress.now().covered);
+        let before = self.second_memory();
+        let mut gone = before.gone.clone();
+        // What nobody has proven here may be what that place is needed for.
+        let may_remove = self.shared().known.proven.is_some();
+        let turned = mirror.turn(&mut gone, Timestamp::now(), may_remove.then_some(DELAY), &mut |_, _| {});
+        let now = Memory { place: place.place.clone(), gone };
+        if now != before {
+            let path = self.settings.home.join(MEMORY);
+            let new = path.with_extension("new");
+            let text = serde_json::to_vec(&now).unwrap_or_default();
+            let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+            written.map_err(|source| KeepError::File { path, source })?;
+        }
+        if !turned?.is_late {
+            self.shared().second.covered = covered;
+        }
+        Ok(())
+    }
+
+    fn second_memory(&self) -> Memory {
+        let read = fs::read(self.settings.home.join(MEMORY)).ok();
+        read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn second_storage(&self, place: &SecondPlace) -> Result<Arc<dyn Storage>, KeepError> {
+        elsewhere::storage(place, &self.settings.second_name)
+    }
+
+    fn second_place(&self) -> Result<SecondPlace, KeepError> {
+        self.wishes().second.ok_or_else(|| KeepError::Lack {
+            what: "there is no second place".into(),
+            hint: "`offsite` in [backup] of klar.toml names one".into(),
+        })
+    }
+
+    /// The second place as a repository of its own.
+    pub(super) fn second_repository(&self, escrow: Option<&str>) -> Result<(String, Repository), KeepError> {
+        let place = self.second_place()?;
+        let storage = self.second_storage(&place)?;
+        let own;
+        let password = match escrow {
+            Some(password) => password,
+            None => {
+                own = self.password()?;
+                &own
+            }
+        };
+        Ok((place.place, Repository::open(storage, password)?))
+    }
+
+    pub(super) fn second_status(&self) -> Option<SecondStatus> {
+        let place = self.wishes().second?.place;
+        let shared = self.shared();
+        let ms = |time: Option<Timestamp>| time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        let is_this = shared.second.place.as_ref().is_some_and(|of| of.place == place);
+        Some(SecondStatus {
+            covered_unix_ms: ms(shared.second.covered.filter(|_| is_this)),
+            proven_unix_ms: ms(shared
+                .known
+                .second_proven
+                .clone()
+                .filter(|(of, _)| *of == place)
+                .map(|(_, at)| at)),
+            place,
+        })
+    }
+
+    /// Whether it has the newest point, and was not restored from for a week.
+    pub(super) fn second_is_due(&self) -> bool {
+        let Some(SecondStatus { covered_unix_ms, proven_unix_ms, .. }) = self.second_status() else {
+            return false;
+        };
+        let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
+        let newest = self.shared().known.newest.map(ms);
+        let has_newest = newest.is_some() && covered_unix_ms > newest;
+        let since = ms(Timestamp::now()).saturating_sub(proven_unix_ms.unwrap_or_default());
+        has_newest && u128::from(since) > WEEK.as_millis()
+    }
+}
+
+/// When the newest point was restored last from each place but the first, and found good.
+pub(super) fn proven(points: &Points) -> Option<(String, Timestamp)> {
+    let all = points.proofs.values().flatten().filter(|proof| proof.is_good());
+    let elsewhere = all.filter_map(|proof| Some((proof.place.clone()?, proof.begun)));
+    elsewhere.max_by_key(|(_, begun)| *begun)
+}
+
+impl Keeper {
+    /// Whether there is one.
+    pub(crate) fn has_second(&self) -> bool {
+        self.inner.wishes().second.is_some()
+    }
+
+    /// Compares what both places have. What was written a moment ago may not be there yet: that is waited for.
+    ///
+    /// # Errors
+    /// There is no second place, or one of both cannot be listed.
+    pub(crate) fn compare(&self) -> Result<Told, KeepError> {
+        let place = self.inner.second_place()?;
+        let storage = self.inner.second_storage(&place)?;
+        let mut mirror = Mirror::open(&self.inner.repository, storage, EXTRAS)?;
+        let mut compared = mirror.compare()?;
+        if !compared.differ.is_empty() {
+            std::thread::sleep(TURN * 3);
+            let before = std::mem::take(&mut compared.differ);
+            compared = mirror.compare()?;
+            compared.differ.retain(|path| before.contains(path));
+        }
+        let together = elsewhere::together(&place.place, &self.inner.settings.home);
+        let Compared { same, bytes, differ } = compared;
+        Ok(Told::Compared { place: place.place, same, bytes, differ, together })
+    }
+}
