@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use klar_base::keep::{FromKeep, KeepWorld, KeptStatus, SecondPlace};
-use klar_base::place::Place;
 use klar_base::{AppKey, ByteSize, ServiceName, wire};
 use klar_store::Ledger;
 
@@ -173,14 +171,6 @@ impl Core {
                     }
                 });
             }
-            let place = world.second.as_ref().and_then(|second| second.place.parse().ok());
-            if let Some(Place::Folder(place)) = place
-                && link.running.is_some()
-                && link.told.as_ref().is_none_or(|told| told.second != world.second)
-            {
-                let (core, key) = (self.clone(), key.clone());
-                tokio::task::spawn_local(async move { core.prepare_place(&place, &key).await });
-            }
             if let Some(running) = &link.running
                 && link.told.as_ref() != Some(&world)
                 // A few hundred bytes, of which it reads every one at once.
@@ -230,18 +220,6 @@ impl Core {
             .name("keep-hear".into())
             .spawn(move || hear(&layout, &key, &stream, &hears))?;
         Ok(Running { stream: here, since: Instant::now(), heard })
-    }
-
-    /// A folder in a second place that belongs to what keeps the app's data. The place itself has to be there: an empty
-    /// folder where a disk should be mounted is none.
-    async fn prepare_place(&self, place: &Path, key: &AppKey) {
-        let keep = Identity::Keep { key: key.clone() };
-        if place.is_dir()
-            && let Err(error) =
-                self.spawner.folder(place.join(key.to_string()), keep.clone(), keep, 0o700).await
-        {
-            eprintln!("klar core: the second place of {key}: {}: {error}", place.display());
-        }
     }
 
     /// The databases of an app that are set up and kept.

@@ -113,6 +113,33 @@ fn ensure_user(identity: &Identity) -> io::Result<(Uid, Gid)> {
     }
 }
 
+/// Makes an app's folder in a place for second copies, and gives it to what keeps the app's data. It is for the command line,
+/// as the person who names the place: the core never asks root for anything outside the state folder.
+///
+/// # Errors
+/// The place is not there, or cannot be written to.
+pub fn prepare_place(place: &Path, key: &AppKey) -> io::Result<()> {
+    // A folder where a disk should be mounted would be filled instead of it; one that is missing says so.
+    fs::read_dir(place)?;
+    let folder = place.join(key.to_string());
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    if !fs::symlink_metadata(&folder)?.is_dir() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("{} is no folder", folder.display()),
+        ));
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let (uid, gid) = ensure(&Identity::Keep { key: key.clone() })?;
+    walk(&folder, &mut |path, _| std::os::unix::fs::lchown(path, Some(uid.as_raw()), Some(gid.as_raw())))
+}
+
 /// Whether a process runs as one of klar's users.
 pub(super) fn belongs_to_klar(pid: i32) -> bool {
     let Ok(meta) = fs::metadata(format!("/proc/{pid}")) else { return false };

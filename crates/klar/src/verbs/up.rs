@@ -12,6 +12,7 @@ use klar_base::Secret;
 use klar_config::{Config, EnvValue, Loaded, Place, SecretRef};
 use klar_run::control::{DeployRequest, GivenCertificate, GivenFiles};
 use klar_run::report::{AppStatus, Failure, Health, Receipt};
+use klar_run::spawn::users::prepare_place;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::context::{Context, Trouble, wait};
@@ -92,6 +93,7 @@ fn ship(context: &Context, loaded: &Loaded, first: bool, steps: &mut Steps) -> R
     let folder = context.folder();
     let secrets = secrets(config, &folder)?;
     let certificate = certificate(config, &folder)?;
+    second_place(config)?;
     let outcome = wait(async {
         let client = context.client();
         // Said before the files travel: a core that is not there, or not ours.
@@ -175,6 +177,18 @@ pub fn secret(reference: &SecretRef, folder: &Path) -> Result<String, (String, S
             "use `env:NAME` or `file:PATH`".to_owned(),
         )),
     }
+}
+
+/// A folder for second copies belongs to what keeps the data.
+fn second_place(config: &Config) -> Result<(), Trouble> {
+    let place = config.backup.offsite.as_ref().and_then(|offsite| offsite.as_str().parse().ok());
+    let Some(klar_base::place::Place::Folder(place)) = place else { return Ok(()) };
+    prepare_place(&place, &config.key()).map_err(|error| {
+        let failure = Failure::new(format!("`backup.offsite` cannot be used: {}: {error}", place.display()));
+        Trouble::usage(
+            failure.hint("mount it, or make the folder: klar does not, since it would fill the disk beneath"),
+        )
+    })
 }
 
 fn certificate(config: &Config, folder: &Path) -> Result<Option<GivenCertificate>, Trouble> {

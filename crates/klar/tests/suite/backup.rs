@@ -119,6 +119,66 @@ fn a_table_that_was_dropped_comes_back_as_it_was_the_second_before() {
     assert!(folder.join("PG_VERSION").is_file());
 }
 
+/// The machine is lost with all that was on it. What is left is `klar.toml`, the second place and the key from the drawer.
+#[test]
+fn another_machine_goes_on_from_the_second_place_alone() {
+    if !is_installed() {
+        return;
+    }
+    let outside = Host::new();
+    let place = outside.folder.join("place");
+    std::fs::create_dir(&place).unwrap();
+    let sheet = outside.folder.join("drawer.txt");
+    let toml = format!("{TOML}offsite = {place:?}\n");
+    let files = [("klar.toml", &*toml), ("server.js", SERVER)];
+    {
+        let host = Host::new();
+        let app = host.app("shop", &files);
+        app.klar(&["up"]);
+        let url = app.get("/").1;
+        psql(&[&url], "create table orders (id serial primary key, what text)");
+        app.klar(&["backup", "now"]);
+        psql(&[&url], "insert into orders (what) select 'kept' from generate_series(1, 100)");
+        app.klar(&["backup", "key", "--out", sheet.to_str().unwrap()]);
+        let now = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+        let second = app.until("the second place has it all", || {
+            let status = app.json(&["backup", "list"])["status"]["second"].clone();
+            (status["covered_unix_ms"].as_u64()? > now).then_some(status)
+        });
+        assert_eq!(second["place"], place.to_str().unwrap());
+        let proof = app.json(&["drill", "restore", "--offsite", "--key", sheet.to_str().unwrap()]);
+        assert_eq!((&proof["place"], &proof["escrow"]), (&second["place"], &Value::Bool(true)), "{proof}");
+        app.klar(&["backup", "verify"]);
+        // What is missing there is said.
+        let config = place.join("shop.prod/db/config");
+        let repository = place.join("shop.prod/db");
+        let lost = std::fs::read_dir(repository.join("snapshots")).unwrap().next().unwrap().unwrap().path();
+        std::fs::rename(&lost, outside.folder.join("lost")).unwrap();
+        assert!(config.is_file());
+        let said = app.fails(&["backup", "verify"]);
+        assert!(said.contains(lost.file_name().unwrap().to_str().unwrap()), "{said}");
+        std::fs::rename(outside.folder.join("lost"), &lost).unwrap();
+    }
+    let host = Host::new();
+    let app = host.app("shop", &files);
+    app.klar(&["up"]);
+    let url = app.get("/").1;
+    let (from, key) = (place.to_str().unwrap(), sheet.to_str().unwrap());
+    app.klar(&["restore", "latest", "--from", from, "--key", key, "--yes", "shop.prod"]);
+    assert_eq!(psql(&[&url], "select count(*) from orders"), "100");
+    // It goes on there: all points that there were, and new ones, here and at the second place.
+    psql(&[&url], "insert into orders (what) values ('after')");
+    let now = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+    let told = app.until("both places go on", || {
+        let told: Value = serde_json::from_slice(&app.run(&["backup", "list", "--json"]).stdout).ok()?;
+        let is_good = told["points"].as_array()?.last()?["good"] == true;
+        let is_there = told["status"]["second"]["covered_unix_ms"].as_u64()? > now;
+        (is_good && is_there && told["points"].as_array()?.len() > 1).then_some(told)
+    });
+    assert_eq!(told["refused"], serde_json::json!([]), "{told}");
+    app.klar(&["backup", "verify"]);
+}
+
 #[test]
 fn the_key_from_the_drawer_opens_what_is_kept_and_a_rotten_copy_is_never_called_good() {
     if !is_installed() {
