@@ -8,11 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Inner, KeepError, Keeper};
 use crate::point::{PointId, Points};
 use crate::restore;
 
+/// After a clone has taken it, so that it has the processors to itself while it starts.
+const PAUSE: Duration = Duration::from_secs(20);
 /// There is none where it would take more than this part of what is free.
 const FREE_PART: u64 = 4;
 
@@ -20,9 +23,11 @@ const FREE_PART: u64 = 4;
 #[derive(Default)]
 pub(super) struct Warm(Mutex<Option<(PointId, Ready)>>);
 
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Ready {
     Yes,
+    /// A clone has taken it: the next one is made when that one is up.
+    Taken(Instant),
     /// It is being made, could not be made, or there is too little space.
     No,
 }
@@ -38,7 +43,7 @@ impl Keeper {
     pub(crate) fn take_warm(&self, point: &PointId, data: &Path) -> bool {
         let folder = self.inner.warm_folder();
         let mut warm = self.inner.warm.state();
-        if warm.as_ref().is_none_or(|(of, ready)| of != point || *ready == Ready::No) {
+        if warm.as_ref().is_none_or(|(of, ready)| of != point || *ready != Ready::Yes) {
             return false;
         }
         let mut copy = Command::new("cp");
@@ -47,12 +52,10 @@ impl Keeper {
         if copied.is_ok_and(|status| status.success()) {
             return true;
         }
-        *warm = None;
+        *warm = Some((point.clone(), Ready::Taken(Instant::now())));
         // What a copy that failed has left.
         let _ = fs::remove_dir_all(data);
-        let is_taken = fs::rename(&folder, data).is_ok();
-        self.inner.changed.notify_all();
-        is_taken
+        fs::rename(&folder, data).is_ok()
     }
 }
 
@@ -64,8 +67,11 @@ impl Inner {
     /// Sees to it that the newest proven point lies ready; `None` where nothing was to be done.
     pub(super) fn keep_warm(&self) -> Option<Result<(), KeepError>> {
         let wanted = self.shared().known.proven_point.clone()?;
-        if self.warm.state().as_ref().is_some_and(|(of, _)| *of == wanted) {
-            return None;
+        let state = self.warm.state().as_ref().map(|(of, ready)| (*of == wanted, *ready));
+        match state {
+            Some((_, Ready::Taken(at))) if at.elapsed() < PAUSE => return None,
+            Some((true, Ready::Yes | Ready::No)) => return None,
+            _ => {}
         }
         let _alone = self.alone();
         *self.warm.state() = Some((wanted.clone(), Ready::No));
