@@ -68,6 +68,10 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
         questions: AtomicUsize::new(0),
         knows: AtomicBool::new(false),
     });
+    // Copies of a process before this one: nobody can ask for them any more.
+    for store in std::fs::read_dir(&keepers.options.folder).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_dir_all(store.path().join("work"));
+    }
     let (tells, hears) = (keepers.clone(), keepers.clone());
     std::thread::Builder::new().name("status".into()).spawn(move || tells.tell_status())?;
     std::thread::Builder::new().name("questions".into()).spawn(move || hears.listen(&listener))?;

@@ -84,6 +84,18 @@ impl Inner {
         fetched.map(|()| true)
     }
 
+    /// The server is the one that is kept here: what was remembered for it is not needed.
+    pub(super) fn adopted(&self, system: u64) {
+        let path = self.settings.home.join("adopt.json");
+        let read = fs::read(&path).ok();
+        if read
+            .and_then(|bytes| serde_json::from_slice::<Adopt>(&bytes).ok())
+            .is_some_and(|one| one.system == system)
+        {
+            let _ = fs::remove_file(path);
+        }
+    }
+
     fn fetch(&self, adopt: &Adopt, folder: &Path) -> Result<(), KeepError> {
         let failed = |source| KeepError::File { path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(failed)?;

@@ -518,8 +518,6 @@ fn open(home: &Path) -> Result<(Repository, SigningKey), KeepError> {
         let path = path.to_owned();
         move |source| KeepError::File { path, source }
     };
-    // Copies of a process before this one: nobody can ask for them any more.
-    let _ = fs::remove_dir_all(home.join("work"));
     for folder in [home.to_owned(), home.join("work")] {
         fs::create_dir_all(&folder).map_err(failed(&folder))?;
     }

@@ -45,6 +45,7 @@ impl Inner {
             }
             return Err(KeepError::Another { expected: point.system, found: facts.system });
         }
+        self.adopted(facts.system);
         let slot = self.slot(&session)?;
         let spool = self.settings.home.join("spool");
         fs::create_dir_all(&spool).map_err(|source| KeepError::File { path: spool.clone(), source })?;
