@@ -77,18 +77,7 @@ impl Inner {
 
     fn second_turn(&self, place: SecondPlace, open: &mut Option<Open>) -> Result<(), KeepError> {
         if open.as_ref().is_none_or(|open| open.place != place) {
-            let storage = self.second_storage(&place)?;
-            let is_empty = storage.read(&Object::Config).is_err_and(|error| error.is_gone());
-            if is_empty && self.second_memory().place == place.place {
-                return Err(KeepError::Lack {
-                    what: format!("{} is empty, and had the repository", place.place),
-                    hint: format!(
-                        "mount it; if it was emptied on purpose, remove {}",
-                        self.settings.home.join(MEMORY).display()
-                    ),
-                });
-            }
-            let mirror = Mirror::open(&self.repository, storage, EXTRAS)?;
+            let mirror = self.second_mirror(&place)?;
             *open = Some(Open { place: place.clone(), mirror });
             self.shared().second = Second { place: Some(place), covered: None };
         }
@@ -112,6 +101,22 @@ impl Inner {
             self.shared().second.covered = covered;
         }
         Ok(())
+    }
+
+    /// Looks at a place; one that had the repository and is empty is left alone: a disk may not be mounted.
+    fn second_mirror(&self, place: &SecondPlace) -> Result<Mirror, KeepError> {
+        let storage = self.second_storage(place)?;
+        let is_empty = storage.read(&Object::Config).is_err_and(|error| error.is_gone());
+        if is_empty && self.second_memory().place == place.place {
+            return Err(KeepError::Lack {
+                what: format!("{} is empty, and had the repository", place.place),
+                hint: format!(
+                    "mount it; if it was emptied on purpose, remove {}",
+                    self.settings.home.join(MEMORY).display()
+                ),
+            });
+        }
+        Ok(Mirror::open(&self.repository, storage, EXTRAS)?)
     }
 
     fn second_memory(&self) -> Memory {
@@ -194,8 +199,7 @@ impl Keeper {
     /// There is no second place, or one of both cannot be listed.
     pub(crate) fn compare(&self) -> Result<Told, KeepError> {
         let place = self.inner.second_place()?;
-        let storage = self.inner.second_storage(&place)?;
-        let mut mirror = Mirror::open(&self.inner.repository, storage, EXTRAS)?;
+        let mut mirror = self.inner.second_mirror(&place)?;
         let mut compared = mirror.compare()?;
         if !compared.differ.is_empty() {
             std::thread::sleep(TURN * 3);

@@ -119,6 +119,13 @@ fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
     for point in &points {
         context.printer.data(line(point));
     }
+    if let Some(second) = &status.second {
+        let told = |at: Option<u64>| at.map_or("not yet".to_owned(), ago);
+        let (covered, proven) = (told(second.covered_unix_ms), told(second.proven_unix_ms));
+        let what =
+            format!("once more at {}: complete as of {covered}, restored from there {proven}", second.place);
+        context.printer.data(paint(QUIET, what));
+    }
     if points.is_empty() {
         context.printer.data(paint(QUIET, "no point yet: the first one is taken when the log streams"));
     }
