@@ -212,10 +212,12 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("covered_unix_ms", "integer?"),
             ("bytes", "integer"),
             ("escrow", "boolean"),
+            ("second", "SecondStatus?"),
             ("trouble", "string?"),
             ("hint", "string?"),
         ],
     ),
+    ("SecondStatus", &[("place", "string"), ("covered_unix_ms", "integer?"), ("proven_unix_ms", "integer?")]),
     (
         "CertificateStatus",
         &[

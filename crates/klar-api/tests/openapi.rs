@@ -299,6 +299,7 @@ fn shapes_are_those_of_the_reports() {
         },
     );
     same_fields("KeptStatus", klar_base::keep::KeptStatus::default());
+    same_fields("SecondStatus", klar_base::keep::SecondStatus::default());
     same_fields(
         "AppStatus",
         AppStatus {
