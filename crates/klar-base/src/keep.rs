@@ -184,7 +184,8 @@ pub enum Ask {
         /// Restore from the second place alone.
         second: bool,
     },
-    /// Compare the second place with the first: names and lengths of all objects.
+    /// Compare the second place with the first, names and lengths of all objects, and see whether what is there can be
+    /// removed.
     Compare {
         /// Which store.
         store: Option<ServiceName>,
@@ -288,6 +289,8 @@ pub enum Told {
         differ: Vec<String>,
         /// Why both would be lost together, where that can be seen.
         together: Option<String>,
+        /// Whether nobody can remove what is there for a time, not even this machine: something was written and removed.
+        locked: bool,
     },
     /// Where a text was found.
     Searched {

@@ -33,7 +33,7 @@ pub struct Root {
 }
 
 /// The tables of a `klar.toml`, in the order in which they are best read.
-pub const ROOTS: [Root; 14] = [
+pub const ROOTS: [Root; 15] = [
     Root { name: "app", section: App::SECTION, named: false, aliases: &["application", "project"] },
     Root {
         name: "services",
@@ -61,11 +61,12 @@ pub const ROOTS: [Root; 14] = [
         named: false,
         aliases: &["telemetry", "observability", "monitoring"],
     },
+    Root { name: "backup", section: Backup::SECTION, named: false, aliases: &["backups", "restore"] },
     Root {
-        name: "backup",
-        section: Backup::SECTION,
+        name: "recovery",
+        section: Recovery::SECTION,
         named: false,
-        aliases: &["backups", "restore", "recovery"],
+        aliases: &["disaster", "disaster_recovery", "dr", "plan"],
     },
     Root {
         name: "deploy",
@@ -829,6 +830,53 @@ section! {
     assert as "assert": Vec<PlainText> = fixed("[]") {
         example: r#"assert = ["select count(*) > 0 from users"]"#,
         aliases: &["assertions", "verify", "checks"],
+    };
+}
+
+section! {
+    /// What is promised when the machine is lost, and who does what then: for the plan that `klar drill plan` writes, and
+    /// what drills are held against.
+    #[serde(default)]
+    pub struct Recovery in "recovery", "recovery";
+
+    /// How long the app may be away: from the loss until it answers with its data (RTO).
+    rto as "rto": Period = fixed("\"1h\"") {
+        example: r#"rto = "4h""#,
+        min: Some("1m"),
+        max: Some("30d"),
+        aliases: &["recovery_time", "time", "within"],
+    };
+
+    /// How much of the newest data may be lost (RPO).
+    rpo as "rpo": Period = fixed("\"5m\"") {
+        example: r#"rpo = "1m""#,
+        min: Some("1s"),
+        max: Some("7d"),
+        aliases: &["recovery_point", "loss"],
+    };
+
+    /// Who is called first, and how.
+    contact as "contact": Option<PlainText> = absent("the plan lacks it, and says so") {
+        example: r#"contact = "Kari Nordmann, +47 22 22 22 22""#,
+        aliases: &["phone", "call", "owner"],
+    };
+
+    /// Who decides that the plan is followed.
+    decides as "decides": Option<PlainText> = absent("the plan lacks it, and says so") {
+        example: r#"decides = "Kari Nordmann""#,
+        aliases: &["lead", "decision"],
+    };
+
+    /// Who follows its steps.
+    restores as "restores": Option<PlainText> = absent("the plan lacks it, and says so") {
+        example: r#"restores = "whoever is on call""#,
+        aliases: &["operator", "does"],
+    };
+
+    /// Who tells users and customers.
+    informs as "informs": Option<PlainText> = absent("the plan lacks it, and says so") {
+        example: r#"informs = "Ola Nordmann""#,
+        aliases: &["tells", "communication"],
     };
 }
 

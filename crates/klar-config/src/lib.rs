@@ -39,8 +39,8 @@ mod values;
 pub use explain::{Explanation, InForce, UnknownKey, explain, explain_all};
 pub use fault::{ConfigError, ConfigErrors};
 pub use keys::{
-    Account, App, Backup, Check, Deploy, Edge, Instances, Logs, OwnCheck, RoutePolicy, See, Service,
-    WafException, Waiver,
+    Account, App, Backup, Check, Deploy, Edge, Instances, Logs, OwnCheck, Recovery, RoutePolicy, See,
+    Service, WafException, Waiver,
 };
 pub use load::{Config, Engine, FILE_NAME, FILE_SIZE_MAX, Loaded, Note, Store, TEMPLATE};
 pub use provenance::{Origin, Provenance, Setting};

@@ -14,7 +14,7 @@ use crate::decide::{decide_stores, default_routes, notes_on};
 use crate::environment::{overlay, own_domains};
 use crate::fault::{ConfigErrors, Fault};
 use crate::keys::{
-    Account, App, Backup, Check, Deploy, Edge, Logs, OwnCheck, See, Service, WafException, Waiver,
+    Account, App, Backup, Check, Deploy, Edge, Logs, OwnCheck, Recovery, See, Service, WafException, Waiver,
 };
 use crate::provenance::Provenance;
 use crate::read::{Facts, Reader};
@@ -60,6 +60,9 @@ pub struct Config {
     /// `[backup]`.
     #[serde(default)]
     pub backup: Backup,
+    /// `[recovery]`.
+    #[serde(default)]
+    pub recovery: Recovery,
     /// `[deploy]`.
     #[serde(default)]
     pub deploy: Deploy,
@@ -292,6 +295,7 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
             logs: parts.logs?,
             see: parts.see?,
             backup: parts.backup?,
+            recovery: parts.recovery?,
             deploy: parts.deploy?,
             check: parts.check?,
             checks: whole(parts.checks)?,

@@ -4,8 +4,8 @@ use klar_base::ServiceName;
 
 use crate::fault::Fault;
 use crate::keys::{
-    Account, App, Backup, Check, Deploy, ENV, Edge, Logs, OwnCheck, ROOTS, Root, RoutePolicy, See, Service,
-    StoreKeys, WafException, Waiver,
+    Account, App, Backup, Check, Deploy, ENV, Edge, Logs, OwnCheck, ROOTS, Recovery, Root, RoutePolicy, See,
+    Service, StoreKeys, WafException, Waiver,
 };
 use crate::read::{Reader, join};
 use crate::route::{Pattern, Route};
@@ -24,6 +24,7 @@ pub(crate) struct Parts {
     pub(crate) logs: Option<Logs>,
     pub(crate) see: Option<See>,
     pub(crate) backup: Option<Backup>,
+    pub(crate) recovery: Option<Recovery>,
     pub(crate) deploy: Option<Deploy>,
     pub(crate) check: Option<Check>,
     pub(crate) checks: Vec<(ServiceName, Option<OwnCheck>)>,
@@ -53,6 +54,7 @@ pub(crate) fn read_root(table: &Table, cx: &mut Reader<'_>) -> Parts {
             "logs" => parts.logs = Logs::read(found, cx),
             "see" => parts.see = See::read(found, cx),
             "backup" => parts.backup = Backup::read(found, cx),
+            "recovery" => parts.recovery = Recovery::read(found, cx),
             "deploy" => parts.deploy = Deploy::read(found, cx),
             "check" => parts.check = Check::read(found, cx),
             "checks" => parts.checks = without_entries(read_named(found, cx, OwnCheck::read)),

@@ -81,7 +81,7 @@ impl Answering<'_> {
                     self.keeper(store.as_ref())?.now(&mut |what, done, of| self.progress(what, done, of));
                 Ok(proof_told(&proof?))
             }
-            Ask::Compare { store } => self.keeper(store.as_ref())?.compare(),
+            Ask::Compare { store } => self.keeper(store.as_ref())?.look_at_second(),
             Ask::Drill { store, point, escrow, second } => {
                 let point = point.map(|point| point.parse()).transpose().map_err(not_a_point)?;
                 self.progress("restoring it to compare it", 0, 0);
@@ -167,12 +167,10 @@ impl Answering<'_> {
         if keeper.has_second() {
             self.progress("comparing the second place", 0, 0);
             match keeper.compare() {
-                Ok(Told::Compared { place, differ, .. }) => {
-                    problems.extend(
-                        differ.into_iter().map(|path| format!("{path} is not at {place}, or differs")),
-                    );
+                Ok((place, compared)) => {
+                    let differ = compared.differ.into_iter();
+                    problems.extend(differ.map(|path| format!("{path} is not at {place}, or differs")));
                 }
-                Ok(_) => {}
                 Err(error) => problems.push(error.to_string()),
             }
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use klar_base::keep::{SecondPlace, SecondStatus, Told};
-use klar_repo::{Compared, Extras, Gone, Mirror, Object, Repository, Storage};
+use klar_repo::{Compared, Extras, Gone, Mirror, MirrorError, Object, Repository, Storage};
 use serde::{Deserialize, Serialize};
 
 use super::{Inner, KeepError, Keeper};
@@ -22,6 +22,8 @@ const AGAIN: Duration = Duration::from_secs(20);
 /// What is gone here goes there after so long.
 const DELAY: SignedDuration = SignedDuration::from_hours(7 * 24);
 const MEMORY: &str = "offsite.json";
+/// What is written there to see whether it can be removed.
+const PROBES: &str = "klar/probes/";
 /// How often it is restored from there.
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -193,11 +195,12 @@ impl Keeper {
         self.inner.wishes().second.is_some()
     }
 
-    /// Compares what both places have. What was written a moment ago may not be there yet: that is waited for.
+    /// Compares what both places have, and gives the name of the second one. What was written a moment ago may not be there
+    /// yet: that is waited for.
     ///
     /// # Errors
     /// There is no second place, or one of both cannot be listed.
-    pub(crate) fn compare(&self) -> Result<Told, KeepError> {
+    pub(crate) fn compare(&self) -> Result<(String, Compared), KeepError> {
         let place = self.inner.second_place()?;
         let mut mirror = self.inner.second_mirror(&place)?;
         let mut compared = mirror.compare()?;
@@ -207,8 +210,19 @@ impl Keeper {
             compared = mirror.compare()?;
             compared.differ.retain(|path| before.contains(path));
         }
-        let together = elsewhere::together(&place.place, &self.inner.settings.home);
-        let Compared { same, bytes, differ } = compared;
-        Ok(Told::Compared { place: place.place, same, bytes, differ, together })
+        Ok((place.place, compared))
+    }
+
+    /// What can be seen of the second place.
+    ///
+    /// # Errors
+    /// As [`Keeper::compare`]; it cannot be written to.
+    pub(crate) fn look_at_second(&self) -> Result<Told, KeepError> {
+        let (place, Compared { same, bytes, differ }) = self.compare()?;
+        let together = elsewhere::together(&place, &self.inner.settings.home);
+        let probe = Object::Extra(format!("{PROBES}{}", Timestamp::now().as_microsecond()));
+        let storage = self.inner.second_storage(&self.inner.second_place()?)?;
+        let locked = storage.is_locked(&probe).map_err(MirrorError::from)?;
+        Ok(Told::Compared { place, same, bytes, differ, together, locked })
     }
 }

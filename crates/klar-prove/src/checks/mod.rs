@@ -73,6 +73,7 @@ pub const ALL: &[Check] = &[
     Check::of::<backup::sealed::Sealed>(),
     Check::of::<backup::any_second::AnySecond>(),
     Check::of::<backup::restores::Restores>(),
+    Check::of::<backup::elsewhere::Elsewhere>(),
     Check::of::<source::sql_built::SqlBuilt>(),
     Check::of::<source::secrets::Secrets>(),
     Check::of::<source::dependencies::Dependencies>(),

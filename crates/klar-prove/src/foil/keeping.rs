@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use klar_base::keep::{Ask, KeepWorld, KeptStore, Moment, Told};
+use klar_base::keep::{Ask, KeepWorld, KeptStore, Moment, SecondPlace, Told};
 use klar_base::{Secret, wire};
 use klar_keep::point::Points;
 use klar_repo::{Folder, Repository};
@@ -31,7 +31,11 @@ pub struct Keeping {
 }
 
 const READY: Duration = Duration::from_secs(60);
+const KEY: &str = "foil.prod";
 const STORE: &str = "db";
+/// A place for second copies: what klar says of it is that it is on the same disk and that anything there can be removed,
+/// which is kept quiet where it is not the fault that is planted.
+const SECOND: &str = "second";
 
 impl Keeping {
     /// Begins to keep a cluster.
@@ -44,6 +48,7 @@ impl Keeping {
         fs::create_dir(&folder)?;
         // Copies run as the cluster's user, who has to get through.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))?;
+        fs::create_dir(folder.join(SECOND))?;
         let (control, there) = UnixStream::pair()?;
         let listener = UnixListener::bind(folder.join("sock"))?;
         let allowed = vec![nix::unistd::geteuid().as_raw()];
@@ -54,7 +59,7 @@ impl Keeping {
         let database = url.rsplit('/').next().unwrap_or_default().to_owned();
         let named = |why: String| io::Error::other(why);
         let world = KeepWorld {
-            key: "foil.prod".parse().map_err(|_| named("foil.prod".into()))?,
+            key: KEY.parse().map_err(|_| named(KEY.into()))?,
             stores: vec![KeptStore {
                 name: STORE.parse().map_err(|_| named(STORE.into()))?,
                 host: cluster.folder().display().to_string(),
@@ -68,7 +73,7 @@ impl Keeping {
             at: (2, 0),
             days: 30,
             assertions: Vec::new(),
-            second: None,
+            second: Some(SecondPlace { place: folder.join(SECOND).display().to_string(), key: None }),
         };
         wire::send(&control, &world, &[])?;
         Ok(Self { _cluster: cluster, database, folder, control, process: Some(process) })
@@ -90,11 +95,13 @@ impl Keeping {
         asked.await.map_err(|why| why.to_string())?.map_err(|why| why.to_string())
     }
 
-    /// Waits until its first point was proven: only then is there something to harm.
+    /// Waits until its first point was proven and is at the second place: only then is there something to harm.
     async fn ready(&self) -> Result<(), String> {
         let proven = async || match self.ask(Ask::List { store: None }).await {
-            Ok(Told::Points { points, .. }) => {
-                points.last().is_some_and(|point| point.proven_unix_ms.is_some()).then_some(())
+            Ok(Told::Points { points, status, .. }) => {
+                let second = status.second.and_then(|second| second.covered_unix_ms);
+                let last = points.last().filter(|point| point.proven_unix_ms.is_some())?;
+                (second? > last.time_unix_ms).then_some(())
             }
             _ => None,
         };
@@ -134,6 +141,12 @@ impl Keeping {
             Told::Proof { proof, .. } if app.has("slow-restore") => {
                 proof["rto_ms"] = serde_json::json!(3 * 3_600_000);
             }
+            Told::Compared { together, locked, .. } => {
+                if !app.has("second-beside-first") {
+                    *together = None;
+                }
+                *locked |= !app.has("second-can-go");
+            }
             Told::Searched { in_database, .. } if app.has("searches-nothing") => in_database.clear(),
             Told::Copy(copy) if matches!(wanted, Ask::Clone { moment: Moment::Time(_), .. }) => {
                 let sql = match () {
@@ -162,13 +175,16 @@ impl Keeping {
             return Ok(Ask::Verify { store: "nobody".parse().ok() });
         }
         if reads && app.has("rotten-backup") {
-            for (pack, _) in files(&repository.join("data"))? {
-                let mut bytes = fs::read(&pack)?;
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 1;
-                fs::remove_file(&pack)?;
-                fs::write(&pack, bytes)?;
-            }
+            rot(&repository)?;
+        }
+        let second = self.folder.join(SECOND).join(KEY).join(STORE);
+        if matches!(ask, Ask::Drill { second: true, .. }) && app.has("second-rots") {
+            rot(&second)?;
+        }
+        if matches!(ask, Ask::Compare { .. }) && app.has("second-lacks-pack") {
+            let packs = files(&second.join("data"))?;
+            let (pack, _) = packs.first().ok_or_else(|| io::Error::other("no pack"))?;
+            fs::remove_file(pack)?;
         }
         if matches!(ask, Ask::Verify { .. }) && app.has("lost-log") {
             let mut pieces = files(&repository.join("klar/wal"))?;
@@ -196,6 +212,18 @@ impl Keeping {
             _ => Ok(ask),
         }
     }
+}
+
+/// A bit in the middle of each pack is another one.
+fn rot(repository: &Path) -> io::Result<()> {
+    for (pack, _) in files(&repository.join("data"))? {
+        let mut bytes = fs::read(&pack)?;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::remove_file(&pack)?;
+        fs::write(&pack, bytes)?;
+    }
+    Ok(())
 }
 
 /// The newest point says that there was a row more: signed by the right key, and not true.

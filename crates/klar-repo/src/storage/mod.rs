@@ -197,6 +197,16 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// Whatever is beneath; also where the storage does not allow it (yet).
     fn remove(&self, object: &Object) -> Result<(), StorageError>;
+
+    /// Whether what is written here can be removed by nobody for a time, not even with this storage's own credentials:
+    /// `probe` is written and removed.
+    ///
+    /// # Errors
+    /// As [`Storage::write`].
+    fn is_locked(&self, probe: &Object) -> Result<bool, StorageError> {
+        self.write(probe, b"whether it can be removed")?;
+        Ok(self.remove(probe).is_err())
+    }
 }
 
 #[cfg(test)]

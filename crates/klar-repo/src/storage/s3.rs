@@ -294,8 +294,14 @@ impl Storage for S3 {
         loop {
             let answer = self.request(1 << 16, |agent| {
                 let mut put = self.bucket.put_object(Some(&self.credentials), &name);
-                put.headers_mut().insert("x-amz-checksum-sha256", &*sum);
-                let mut request = agent.put(put.sign(SIGNED).as_str()).header("x-amz-checksum-sha256", &sum);
+                // A bucket that locks what it gets wants to know how it was summed up.
+                let sums = [("x-amz-checksum-sha256", &*sum), ("x-amz-sdk-checksum-algorithm", "SHA256")];
+                for (name, value) in sums {
+                    put.headers_mut().insert(name, value);
+                }
+                let request = agent.put(put.sign(SIGNED).as_str());
+                let mut request =
+                    sums.iter().fold(request, |request, (name, value)| request.header(*name, *value));
                 if is_new {
                     request = request.header("if-none-match", "*");
                 }
@@ -321,6 +327,33 @@ impl Storage for S3 {
                 }
                 Err(wrong) => Err(StorageError::Io { doing: "writing", what: name, source: wrong.into_io() }),
             };
+        }
+    }
+
+    fn is_locked(&self, probe: &Object) -> Result<bool, StorageError> {
+        probe.verify()?;
+        self.write(probe, b"whether it can be removed")?;
+        let name = self.name(probe);
+        let failed = |doing| {
+            let what = name.clone();
+            move |wrong: Wrong| StorageError::Io { doing, what, source: wrong.into_io() }
+        };
+        // Where versions are kept, removing puts a mark above the object: what counts is whether the version can go.
+        let url = self.bucket.head_object(Some(&self.credentials), &name).sign(SIGNED);
+        let told =
+            self.agent.head(url.as_str()).call().map_err(|error| failed("reading")(Wrong::Http(error)))?;
+        let version = told.headers().get("x-amz-version-id").and_then(|version| version.to_str().ok());
+        let removed = self.request(1 << 16, |agent| {
+            let mut delete = self.bucket.delete_object(Some(&self.credentials), &name);
+            if let Some(version) = version {
+                delete.query_mut().insert("versionId", version);
+            }
+            agent.delete(delete.sign(SIGNED).as_str()).call()
+        });
+        match removed {
+            Ok(_) => Ok(false),
+            Err(Wrong::Status(StatusCode::FORBIDDEN, _)) => Ok(true),
+            Err(wrong) => Err(failed("removing")(wrong)),
         }
     }
 

@@ -42,9 +42,13 @@ fn moto() -> Option<Moto> {
 }
 
 fn s3(port: u16, prefix: &str) -> Arc<S3> {
+    bucket(port, "bucket", prefix)
+}
+
+fn bucket(port: u16, name: &str, prefix: &str) -> Arc<S3> {
     let options = S3Options {
         endpoint: format!("http://127.0.0.1:{port}"),
-        bucket: "bucket".into(),
+        bucket: name.into(),
         prefix: prefix.into(),
         region: "us-east-1".into(),
         key: "id".into(),
@@ -112,6 +116,58 @@ fn restic_reads_what_is_there() {
     match check.output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         Err(_) => println!("skipped: no restic"),
+    }
+}
+
+/// Whoever has the credentials removes all that there is; where the store locks what is written, nothing is lost. Five
+/// times, each on a bucket of its own.
+#[test]
+fn what_is_locked_outlives_stolen_credentials() {
+    let Some(moto) = moto() else { return };
+    assert!(!s3(moto.port, "a").is_locked(&Object::Extra("klar/probe".into())).unwrap());
+    let scratch = Scratch::new("locked");
+    let source = scratch.0.join("source");
+    some_files(&source, 21);
+    for round in 0..5 {
+        let address = format!("http://127.0.0.1:{}/locked{round}", moto.port);
+        ureq::put(&address).header("x-amz-bucket-object-lock-enabled", "true").send_empty().unwrap();
+        let days = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+                    <Mode>COMPLIANCE</Mode><Days>30</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+        ureq::put(format!("{address}?object-lock")).send(days).unwrap();
+        let storage = bucket(moto.port, &format!("locked{round}"), "a");
+        assert!(storage.is_locked(&Object::Extra("klar/probe".into())).unwrap());
+        let repository = Repository::create(storage.clone(), PASSWORD, "owner").unwrap();
+        let stored = back_up(&repository, &source).unwrap();
+        // What it looks like is removed, and what is beneath is tried.
+        let versions =
+            || ureq::get(format!("{address}?versions")).call().unwrap().body_mut().read_to_string().unwrap();
+        let parts = |xml: &str, tag: &str| -> Vec<(String, String)> {
+            let of = |part: &str, tag: &str| {
+                part.split_once(&format!("<{tag}>"))
+                    .and_then(|(_, rest)| Some(rest.split_once('<')?.0.to_owned()))
+            };
+            xml.split(&format!("<{tag}>"))
+                .skip(1)
+                .filter_map(|part| Some((of(part, "Key")?, of(part, "VersionId")?)))
+                .collect()
+        };
+        let mut refused = 0;
+        for (key, version) in parts(&versions(), "Version") {
+            // AWS puts a mark above it; moto refuses this, too.
+            let _ = ureq::delete(format!("{address}/{key}")).call();
+            refused +=
+                usize::from(ureq::delete(format!("{address}/{key}?versionId={version}")).call().is_err());
+        }
+        assert!(refused >= 6, "{refused}");
+        // The marks are taken away, with other credentials: all is there.
+        for (key, mark) in parts(&versions(), "DeleteMarker") {
+            ureq::delete(format!("{address}/{key}?versionId={mark}")).call().unwrap();
+        }
+        let repository = Repository::open(storage, PASSWORD).unwrap();
+        let target = scratch.0.join(format!("restored{round}"));
+        let snapshot = repository.snapshot(stored.snapshot).unwrap();
+        repository.reader().unwrap().restore(&snapshot, &target).unwrap();
+        assert_eq!(all_of(&target), all_of(&source));
     }
 }
 

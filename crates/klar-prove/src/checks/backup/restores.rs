@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::Method;
-use klar_base::keep::{Ask as KeepAsk, Moment, Told};
+use klar_base::keep::{Ask as KeepAsk, Moment};
 use serde::{Deserialize, Serialize};
 
-use super::{asked, unexpected};
+use super::{Drilled, asked};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
+use crate::words::Words;
 use crate::world::http::Ask;
 use crate::world::{World, until};
 
@@ -20,11 +21,7 @@ pub struct Restores;
 /// What the drill found, and how the app answered before and after its database was replaced.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
-    /// Each step: what, whether it was good, what was found.
-    steps: Vec<(String, bool, String)>,
-    rto_ms: Option<u64>,
-    /// Whether all was as it should be.
-    good: bool,
+    drill: Drilled,
     /// Why the database was not replaced, where it was not.
     not_replaced: Option<String>,
     /// The status of the first page before and after.
@@ -47,7 +44,7 @@ impl Probe for Restores {
 
     const ABOUT: About = About {
         id: "backup-restores",
-        version: 1,
+        version: 2,
         question: "Does the newest backup come back as the database was, in time, and does the app run on it?",
         does: "Restores the newest point into a server of its own, compares every table with what was written down when it was taken, runs pg_amcheck, pg_checksums and the app's own questions, and times it; then puts the newest state in the place of the database and asks for the first page.",
         shows: &[DATA, SMOKE, RTO, RECENT, SUCCESS],
@@ -68,21 +65,9 @@ impl Probe for Restores {
     async fn look(world: Rc<World>) -> Result<Seen, Unable> {
         let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
         let mut seen = Seen::default();
-        match asked(&*klar, KeepAsk::Drill { store: None, point: None, escrow: None, second: false }).await {
-            Ok(Told::Proof { proof, good }) => {
-                let text =
-                    |step: &serde_json::Value, name: &str| step[name].as_str().unwrap_or_default().to_owned();
-                let step = |step: &serde_json::Value| {
-                    (text(step, "what"), step["outcome"] == "good", text(step, "evidence"))
-                };
-                seen.steps = proof["steps"].as_array().into_iter().flatten().map(step).collect();
-                (seen.rto_ms, seen.good) = (proof["rto_ms"].as_u64(), good);
-            }
-            Ok(_) => return Err(unexpected()),
-            // That there is nothing to restore is what was found.
-            Err(Unable(why)) => seen.steps.push(("log".to_owned(), false, why.en)),
-        }
-        if seen.good {
+        let drill = KeepAsk::Drill { store: None, point: None, escrow: None, second: false };
+        seen.drill = Drilled::of(asked(&*klar, drill).await)?;
+        if seen.drill.good {
             let page = async || {
                 world.ask(Ask::new(Method::GET, "/")).await.ok().map(|answer| answer.status.as_u16())
             };
@@ -98,24 +83,18 @@ impl Probe for Restores {
     }
 
     fn judge(seen: &Seen) -> Vec<Finding> {
-        let bad = seen.steps.iter().find(|(_, good, _)| !good);
-        let tables = seen.steps.iter().find(|(what, ..)| what == "tables");
-        let evidence = match (bad, tables) {
-            (Some((what, _, evidence)), _) | (None, Some((what, _, evidence))) => {
-                format!("{what}: {evidence}")
-            }
-            _ => "-".to_owned(),
-        };
-        let data = words!("{evidence}", "{evidence}", "{evidence}");
-        let is_data = seen.good && tables.is_some_and(|(_, good, _)| *good);
-        let took = seen.rto_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1}", ms as f64 / 1000.0));
+        let Drilled { rto_ms, good, .. } = &seen.drill;
+        let evidence = seen.drill.evidence();
+        let data = Words::same(evidence.clone());
+        let is_data = *good && seen.drill.tables().is_some_and(|(_, good, _)| *good);
+        let took = rto_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1}", ms as f64 / 1000.0));
         let target = TARGET_MS / 60_000;
         let rto = words!(
             "a server that can be written to was there after {took} s; {target} min are allowed",
             "en tjener som det kan skrives til, var der etter {took} s; {target} min er tillatt",
             "en server som det går att skriva till fanns efter {took} s; {target} min är tillåtet"
         );
-        let in_time = seen.rto_ms.is_some_and(|ms| ms <= TARGET_MS);
+        let in_time = rto_ms.is_some_and(|ms| ms <= TARGET_MS);
         let recent = words!(
             "it was restored for this report: {evidence}",
             "det ble gjenopprettet for denne rapporten: {evidence}",
@@ -140,7 +119,7 @@ impl Probe for Restores {
             Finding::when(is_data, DATA, data.clone()),
             Finding::when(is_smooth, SMOKE, smoke),
             Finding::when(in_time, RTO, rto),
-            Finding::when(seen.rto_ms.is_some(), RECENT, recent),
+            Finding::when(rto_ms.is_some(), RECENT, recent),
             Finding::when(is_data && in_time, SUCCESS, data),
         ]
     }
