@@ -105,6 +105,11 @@ impl Layout {
     pub fn ports_file(&self) -> PathBuf {
         self.root.join("ports.json")
     }
+    /// Where a rig says which folder is its second place, instead of the one in `klar.toml`: what it keeps is worth
+    /// nothing, and must never come near what is.
+    pub fn second_file(&self) -> PathBuf {
+        self.root.join("second.json")
+    }
     /// The folder of the ledger: receipts, evidence, signatures.
     pub fn ledger(&self) -> PathBuf {
         self.root.join("ledger")

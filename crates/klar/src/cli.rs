@@ -383,6 +383,15 @@ pub enum Drill {
         #[arg(long)]
         offsite: bool,
     },
+    /// Write the plan for the day when the machine is lost, from klar.toml: `klar check --full --only disaster` follows it
+    #[command(
+        after_help = "Examples:\n  klar drill plan\n  klar drill plan --out docs/recovery.md    renews what klar wrote there, and nothing else"
+    )]
+    Plan {
+        /// Write it into this document instead: in the place of the plan that is there, or at its end
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Another repository than that of this machine.

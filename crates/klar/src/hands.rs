@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use clap::Parser;
 use klar_api::Client;
 use klar_base::keep::{Ask as KeepAsk, Moment, Told};
 use klar_base::signal::{AccessRecord, DecidedBy};
@@ -13,6 +14,7 @@ use klar_base::upstreams::Purge;
 use klar_base::{AppKey, ServiceName};
 use klar_config::FILE_NAME;
 use klar_prove::world::http::{Ask, Client as Asker, Origin};
+use klar_prove::world::recovery::{Plan, Rebuilt};
 use klar_prove::world::usage::{self, Usage};
 use klar_prove::world::{Doing, Instance, Klar, Measured, Output};
 use klar_run::control::LogQuery;
@@ -21,6 +23,7 @@ use klar_run::report::AppStatus;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::context::{Context, Trouble};
 use crate::rig::Rig;
 use crate::verbs::backup as keep;
 
@@ -29,14 +32,15 @@ pub struct Hands {
     client: Client,
     layout: Layout,
     key: AppKey,
+    context: Context,
     /// Where files may be changed and shipped.
     rig: Option<Rc<Rig>>,
 }
 
 impl Hands {
     /// For one app.
-    pub fn new(layout: &Layout, key: AppKey, rig: Option<Rc<Rig>>) -> Self {
-        Self { client: Client::new(layout), layout: layout.clone(), key, rig }
+    pub fn new(context: &Context, key: AppKey, rig: Option<Rc<Rig>>) -> Self {
+        Self { client: context.client(), layout: context.layout.clone(), key, context: context.clone(), rig }
     }
 
     /// What klar has told the app's processes under a name of their environment.
@@ -79,6 +83,14 @@ impl Hands {
         let store = app.stores.iter().find(|store| store.name.as_str() == name);
         let pids = store.and_then(|store| Some((pid(store.shim_pid?)?, pid(store.pid?)?)));
         pids.ok_or_else(|| format!("klar does not run the store {name}"))
+    }
+}
+
+fn told(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Failed(failure) | Trouble::Usage(failure) => failure.what.clone(),
+        Trouble::Config(errors) => errors.render(false),
+        Trouble::Verdict(status) => format!("it ended with {status}"),
     }
 }
 
@@ -327,6 +339,25 @@ impl Klar for Hands {
             let taken = self.client.take_over(&self.key, plan.store, copy.copy.clone(), |_| {}).await;
             self.keep(KeepAsk::Remove { copy: copy.copy }).await?;
             taken.map(drop).map_err(|why| why.to_string())
+        })
+    }
+
+    fn plan(&self) -> Doing<'_, Plan> {
+        Box::pin(async {
+            let context = self.rig.as_ref().map_or(&self.context, |rig| &rig.context);
+            crate::disaster::plan(context).map_err(|trouble| told(&trouble))
+        })
+    }
+
+    fn knows<'a>(&'a self, command: &'a str) -> Doing<'a, bool> {
+        let is_known = crate::cli::Cli::try_parse_from(command.split_whitespace()).is_ok();
+        Box::pin(std::future::ready(Ok(is_known)))
+    }
+
+    fn lose_all<'a>(&'a self, commands: &'a [String]) -> Doing<'a, Rebuilt> {
+        Box::pin(async move {
+            let rig = self.rig.as_ref().ok_or("this is done in a rig only")?;
+            crate::disaster::rehearse(&rig.original, commands).await.map_err(|trouble| told(&trouble))
         })
     }
 

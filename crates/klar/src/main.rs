@@ -2,6 +2,7 @@
 
 mod cli;
 mod context;
+mod disaster;
 mod hands;
 mod out;
 mod pack;

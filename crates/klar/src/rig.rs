@@ -21,6 +21,8 @@ pub struct Rig {
     folder: PathBuf,
     /// As for any app, but of the rig's klar.
     pub context: Context,
+    /// Of the app that it is a copy of.
+    pub original: Context,
 }
 
 impl Rig {
@@ -39,14 +41,12 @@ impl Rig {
         let printer = crate::out::Printer { json: false, quiet: true };
         let layout = Layout::new(folder.join("state"));
         // From here on it is removed whatever happens.
-        let rig = Self { context: Context { printer, layout, global }, folder };
+        let rig = Self { context: Context { printer, layout, global }, folder, original: context.clone() };
         rig.copy_app(context, config).await?;
         let ports = [free_port(), free_port()].into_iter().collect::<Result<Vec<u16>, _>>();
         let ports = ports.map_err(Trouble::system("finding a free port"))?;
-        let text = serde_json::to_string(&ports).unwrap_or_default();
-        let state = rig.context.layout.root();
-        std::fs::create_dir_all(state).map_err(Trouble::system(state.display()))?;
-        std::fs::write(rig.context.layout.ports_file(), text).map_err(Trouble::system(state.display()))?;
+        std::fs::create_dir(rig.second_place()).map_err(Trouble::system(rig.folder.display()))?;
+        rig.set_apart(&ports)?;
         let output = rig.klar(&["up"]).output().map_err(Trouble::system("starting a rig"))?;
         if output.status.success() {
             return Ok(rig);
@@ -60,6 +60,26 @@ impl Rig {
             }
         };
         Err(Failure { what: format!("in the rig: {}", failure.what), ..failure }.into())
+    }
+
+    /// Where it keeps its data once more, where the app does that.
+    pub fn second_place(&self) -> PathBuf {
+        self.folder.join("second")
+    }
+
+    /// Its own folder, for what belongs to nobody else.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Says to its klar what is its own: ports, and a second place.
+    pub fn set_apart(&self, ports: &[u16]) -> Result<(), Trouble> {
+        let layout = &self.context.layout;
+        let failed = || Trouble::system(layout.root().display().to_string());
+        std::fs::create_dir_all(layout.root()).map_err(failed())?;
+        let second = serde_json::json!(self.second_place());
+        std::fs::write(layout.ports_file(), serde_json::json!(ports).to_string()).map_err(failed())?;
+        std::fs::write(layout.second_file(), second.to_string()).map_err(failed())
     }
 
     /// The files that a release is made of, as `klar deploy` would take them: the digest is the same.
@@ -97,7 +117,8 @@ impl Drop for Rig {
     }
 }
 
-fn remove(folder: &Path) {
+/// Removes a folder that processes may still write to.
+pub fn remove(folder: &Path) {
     // The last processes let go of their files a moment after they were told to.
     for _ in 0..20 {
         if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {

@@ -74,6 +74,8 @@ pub const ALL: &[Check] = &[
     Check::of::<backup::any_second::AnySecond>(),
     Check::of::<backup::restores::Restores>(),
     Check::of::<backup::elsewhere::Elsewhere>(),
+    Check::of::<backup::plan::Written>(),
+    Check::of::<backup::disaster::Disaster>(),
     Check::of::<source::sql_built::SqlBuilt>(),
     Check::of::<source::secrets::Secrets>(),
     Check::of::<source::dependencies::Dependencies>(),

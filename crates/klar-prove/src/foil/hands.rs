@@ -7,6 +7,7 @@ use klar_base::keep::{Ask, Moment, Told};
 
 use super::App;
 use super::telemetry::Telemetry;
+use crate::world::recovery::{MARKS, Plan, Rebuilt};
 use crate::world::usage::Usage;
 use crate::world::{Doing, Instance, Klar, Measured, Output};
 
@@ -190,6 +191,45 @@ impl Klar for Hands {
     fn restore(&self, _: Moment) -> Doing<'_, ()> {
         self.0.state.restored.set(true);
         done(())
+    }
+
+    fn plan(&self) -> Doing<'_, Plan> {
+        let has = |fault| self.0.has(fault);
+        let text = format!("{}\n$ klar up\n$ klar restore latest\n{}", MARKS.0, MARKS.1);
+        let there = match () {
+            () if has("old-recovery-plan") => text.replace("latest", "earliest"),
+            () if has("made-up-command") => text.replace("restore", "resurrect"),
+            () => text.clone(),
+        };
+        done(Plan {
+            text,
+            written: (!has("no-recovery-plan")).then(|| ("docs/recovery.md".to_owned(), there)),
+            lacks: if has("nobody-to-call") { vec!["recovery.contact".to_owned()] } else { Vec::new() },
+            place: (!has("no-second-place")).then(|| "/mnt/second".to_owned()),
+            rto_ms: 3_600_000,
+            rpo_ms: 300_000,
+        })
+    }
+
+    fn knows<'a>(&'a self, command: &'a str) -> Doing<'a, bool> {
+        done(["klar up", "klar restore latest", "klar restore earliest"].contains(&command))
+    }
+
+    fn lose_all<'a>(&'a self, commands: &'a [String]) -> Doing<'a, Rebuilt> {
+        let has = |fault| self.0.has(fault);
+        let failed = has("not-rebuilt").then(|| "it did not come up".to_owned());
+        let given = |command: &String| (command.clone(), 1000, failed.clone());
+        done(Rebuilt {
+            commands: commands.iter().map(given).collect(),
+            from_git: true,
+            from_drawer: Vec::new(),
+            rows: 1000,
+            back: if has("loses-newest-rows") { 100 } else { 990 },
+            lost_ms: if has("loses-newest-rows") { 3_600_000 } else { 500 },
+            away_ms: Some(if has("slow-rebuild") { 3 * 3_600_000 } else { 20_000 }),
+            before: Some(200),
+            after: Some(if has("fails-when-rebuilt") { 500 } else { 200 }),
+        })
     }
 
     fn stores(&self) -> Doing<'_, Vec<(String, String)>> {

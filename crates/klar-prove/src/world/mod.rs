@@ -17,6 +17,7 @@ pub mod cache;
 pub mod crawl;
 pub mod database;
 pub mod http;
+pub mod recovery;
 pub mod usage;
 
 use self::api::Api;
@@ -195,6 +196,12 @@ pub trait Klar {
     fn keep(&self, ask: klar_base::keep::Ask) -> Doing<'_, klar_base::keep::Told>;
     /// Puts a copy of the database in its place, and waits until it answers. Only in a rig.
     fn restore(&self, moment: klar_base::keep::Moment) -> Doing<'_, ()>;
+    /// What is planned for when the machine is lost.
+    fn plan(&self) -> Doing<'_, recovery::Plan>;
+    /// Whether klar has such a command: `klar restore latest --dry-run`.
+    fn knows<'a>(&'a self, command: &'a str) -> Doing<'a, bool>;
+    /// Starts the app a second time, loses it with all that it had, and rebuilds it by these commands. Only in a rig.
+    fn lose_all<'a>(&'a self, commands: &'a [String]) -> Doing<'a, recovery::Rebuilt>;
     /// The names of its databases, and their kinds: `("db", "postgres")`.
     fn stores(&self) -> Doing<'_, Vec<(String, String)>>;
     /// Kills an instance.

@@ -249,7 +249,7 @@ impl Core {
                 at: backup.at.parts(),
                 days: u32::try_from(backup.keep.0.as_secs() / 86_400).unwrap_or(u32::MAX),
                 assertions: backup.assert.iter().map(ToString::to_string).collect(),
-                second: release.and_then(|release| second(release)),
+                second: release.and_then(|release| second(release, self.second.as_deref())),
             };
             (!world.stores.is_empty()).then(|| (key.clone(), world))
         };
@@ -257,9 +257,12 @@ impl Core {
     }
 }
 
-/// Where all of it is kept once more, with what came with the release.
-fn second(release: &Release) -> Option<SecondPlace> {
+/// Where all of it is kept once more, with what came with the release; in a rig, at a place of its own.
+fn second(release: &Release, of_rig: Option<&str>) -> Option<SecondPlace> {
     let backup = &release.config.backup;
+    if let Some(place) = of_rig.filter(|_| backup.offsite.is_some()) {
+        return Some(SecondPlace { place: place.to_owned(), key: None });
+    }
     let reference = backup.offsite_key.clone().map(String::from);
     let key = reference.and_then(|reference| release.secrets.get(&reference).cloned());
     Some(SecondPlace { place: backup.offsite.as_ref()?.to_string(), key })

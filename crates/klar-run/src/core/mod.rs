@@ -135,6 +135,8 @@ pub struct Core {
     uploads: std::path::PathBuf,
     /// See [`Layout::ports_file`].
     ports: Option<(u16, u16)>,
+    /// See [`Layout::second_file`].
+    second: Option<String>,
     /// Set once everything has been told to stop.
     finishing: Cell<bool>,
     /// Another edge is about to take over.
@@ -267,6 +269,8 @@ impl Core {
         let edge_state = edge.watch();
         let ports =
             crate::durable::read_json(&layout.ports_file()).map_err(during("reading the ports of a rig"))?;
+        let second = crate::durable::read_json(&layout.second_file())
+            .map_err(during("reading the second place of a rig"))?;
         // What is damaged is no upgrade that anybody waits for.
         let upgrade = crate::durable::read_json(&layout.upgrade_file()).ok().flatten();
         let check_key = key(&layout.check_key()).map_err(during("keeping the key of its probes"))?;
@@ -301,6 +305,7 @@ impl Core {
             started: Instant::now(),
             uploads,
             ports,
+            second,
             finishing: Cell::new(false),
             replacing: Cell::new(false),
             edge_trouble: RefCell::default(),

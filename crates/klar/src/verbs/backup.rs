@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::cli::{Backup, CloneArgs, Drill, FromArgs, RestoreArgs};
 use crate::context::{Context, Trouble};
+use crate::disaster;
 use crate::out::events::Steps;
 use crate::out::words::{self, age, bytes, took};
 use crate::out::{BAD, FAIR, GOOD, QUIET, STRONG, paint, render_hint};
@@ -83,9 +84,31 @@ pub fn backup(context: &Context, wanted: Option<Backup>, store: Option<ServiceNa
 
 /// `klar drill`.
 pub fn drill(context: &Context, wanted: Drill) -> Result<(), Trouble> {
-    let Drill::Restore { point, store, key, offsite } = wanted;
+    let (point, store, key, offsite) = match wanted {
+        Drill::Restore { point, store, key, offsite } => (point, store, key, offsite),
+        Drill::Plan { out } => return plan(context, out),
+    };
     let escrow = key.map(|path| password(&path)).transpose()?;
     proof(context, asked(context, &Ask::Drill { store, point, escrow, second: offsite })?)
+}
+
+fn plan(context: &Context, out: Option<PathBuf>) -> Result<(), Trouble> {
+    let plan = disaster::plan(context)?;
+    match out {
+        Some(path) => {
+            disaster::write(&plan, &path)?;
+            context.printer.data(format!("{} {}", paint(GOOD, "✓"), path.display()));
+        }
+        None if context.printer.json => {
+            context.printer.value(&serde_json::json!({ "text": plan.text, "lacks": plan.lacks }));
+        }
+        None => context.printer.data(&plan.text),
+    }
+    if !plan.lacks.is_empty() && !context.printer.json {
+        let lacks = plan.lacks.join(", ");
+        context.printer.story(format!("{} it lacks what klar.toml does not say: {lacks}", paint(FAIR, "▲")));
+    }
+    Ok(())
 }
 
 /// What a sheet of `klar backup key` says, or a file with nothing but the password.

@@ -264,7 +264,7 @@ async fn in_rig(
     ));
     let mut world = running(&rig.context, false).await?;
     let key = context.key()?;
-    world.klar = Some(Rc::new(Hands::new(&rig.context.layout, key, Some(Rc::clone(&rig)))));
+    world.klar = Some(Rc::new(Hands::new(&rig.context, key, Some(Rc::clone(&rig)))));
     world.target.clone_from(&target.target);
     world.place = evidence::Place::Rig;
     world.may = Disturbs::Stops;

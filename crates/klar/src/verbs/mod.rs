@@ -13,7 +13,7 @@ pub mod metrics;
 pub mod operate;
 pub mod see;
 pub mod service;
-mod target;
+pub mod target;
 mod told;
 pub mod trace;
 pub mod trust;

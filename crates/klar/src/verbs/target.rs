@@ -64,7 +64,7 @@ async fn is_there(origin: &Origin) -> Result<(), Trouble> {
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// The app of this folder, as klar runs it.
-pub(super) async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
+pub async fn running(context: &Context, due: bool) -> Result<World, Trouble> {
     let folder = context.folder();
     if !folder.join(FILE_NAME).is_file() {
         let failure = Failure::new("there is nothing to check here: no klar.toml and no --url");
@@ -111,7 +111,7 @@ pub(super) async fn running(context: &Context, due: bool) -> Result<World, Troub
     let first = |wanted| of(wanted).map(|(_, _, url)| url.clone()).next();
     world.database = first(Engine::Postgres);
     world.cache = first(Engine::Redis);
-    world.klar = Some(Rc::new(Hands::new(&context.layout, key, None)));
+    world.klar = Some(Rc::new(Hands::new(context, key, None)));
     Ok(world)
 }
 

@@ -11,6 +11,7 @@ use klar_api::ClientError;
 use klar_base::Secret;
 use klar_config::{Config, EnvValue, Loaded, Place, SecretRef};
 use klar_run::control::{DeployRequest, GivenCertificate, GivenFiles};
+use klar_run::durable;
 use klar_run::report::{AppStatus, Failure, Health, Receipt};
 use klar_run::spawn::users::prepare_place;
 use nix::fcntl::{Flock, FlockArg};
@@ -93,7 +94,7 @@ fn ship(context: &Context, loaded: &Loaded, first: bool, steps: &mut Steps) -> R
     let folder = context.folder();
     let secrets = secrets(config, &folder)?;
     let certificate = certificate(config, &folder)?;
-    second_place(config)?;
+    second_place(context, config)?;
     let outcome = wait(async {
         let client = context.client();
         // Said before the files travel: a core that is not there, or not ours.
@@ -180,8 +181,11 @@ pub fn secret(reference: &SecretRef, folder: &Path) -> Result<String, (String, S
 }
 
 /// A folder for second copies belongs to what keeps the data.
-fn second_place(config: &Config) -> Result<(), Trouble> {
-    let place = config.backup.offsite.as_ref().and_then(|offsite| offsite.as_str().parse().ok());
+fn second_place(context: &Context, config: &Config) -> Result<(), Trouble> {
+    let of_rig = durable::read_json::<String>(&context.layout.second_file());
+    let of_rig = of_rig.map_err(Trouble::system("reading the second place of a rig"))?;
+    let offsite = config.backup.offsite.as_ref().map(|offsite| of_rig.as_deref().unwrap_or(offsite.as_str()));
+    let place = offsite.and_then(|offsite| offsite.parse().ok());
     let Some(klar_base::place::Place::Folder(place)) = place else { return Ok(()) };
     prepare_place(&place, &config.key()).map_err(|error| {
         let failure = Failure::new(format!("`backup.offsite` cannot be used: {}: {error}", place.display()));

@@ -1,8 +1,11 @@
-//! Does what the app keeps come back: is it kept, is it whole, was it restored, can nobody else read it?
+//! Does what the app keeps come back: is it kept, is it whole, was it restored, can nobody else read it; and is there
+//! a way back when the machine is lost?
 
 pub mod any_second;
+pub mod disaster;
 pub mod elsewhere;
 pub mod kept;
+pub mod plan;
 pub mod restores;
 pub mod sealed;
 
