@@ -263,7 +263,7 @@ impl Answering<'_> {
             match made {
                 Err(error) => drop(says.send(Err(error))),
                 Ok(server) => {
-                    let _ = says.send(Ok(()));
+                    let _ = says.send(Ok(PathBuf::from(&server.door().host)));
                     drop(says);
                     // Until its time is over, somebody removes it, or all ends.
                     let _ = ended.recv_timeout(Duration::from_secs(seconds));
@@ -280,10 +280,10 @@ impl Answering<'_> {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let until = now + Duration::from_secs(seconds);
-        let told = made.map(|()| CopyTold {
+        let told = made.map(|socket| CopyTold {
             copy: name.clone(),
             data: folder.join("data"),
-            socket: Some(folder.join("home")),
+            socket: Some(socket),
             database: keeper.settings().database.clone(),
             ms: elapsed(begun),
             until_unix_ms: u64::try_from(until.as_millis()).ok(),

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -120,14 +120,41 @@ pub struct Scratch {
     door: Door,
     data: PathBuf,
     home: PathBuf,
+    /// The folder of its socket where that is not `home`.
+    _apart: Option<Apart>,
     programs: Programs,
 }
 
 const PORT: u16 = 5432;
+/// The longest path of a socket, with the zero at its end (`sun_path`, unix(7)).
+const SOCKET_MAX: usize = 107;
+
+/// A folder for a socket alone; it goes with the server.
+struct Apart(PathBuf);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Apart {
+    /// Makes one, where a socket in `home` would have a path that is too long.
+    fn of(home: &Path, programs: &Programs) -> Result<Option<Self>, ScratchError> {
+        if home.join(format!(".s.PGSQL.{PORT}.lock")).as_os_str().len() < SOCKET_MAX {
+            return Ok(None);
+        }
+        let path = std::env::temp_dir().join(format!("klar-{:016x}", fastrand::u64(..)));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        let given = made.and_then(|()| programs.give(&path));
+        given.map_err(|source| ScratchError::File { path: path.clone(), source })?;
+        Ok(Some(Self(path)))
+    }
+}
 
 impl Scratch {
     /// Starts a server on `data` and waits until it stands where it should. `home` is an own folder beside it for its
-    /// socket, its settings and its log; it is made.
+    /// settings, its log and its socket, unless that had a path too long; it is made.
     ///
     /// # Errors
     /// See [`ScratchError`]; the server is gone then.
@@ -149,15 +176,17 @@ impl Scratch {
         command.arg("-D").arg(data);
         command.arg(format!("--config-file={}", home.join("postgresql.conf").display()));
         // What somebody has set with `alter system` lies in the data and comes after the file.
-        for (name, value) in settings(home, recovery) {
+        let apart = Apart::of(home, programs)?;
+        let socket = apart.as_ref().map_or(home, |apart| &apart.0);
+        for (name, value) in settings(home, socket, recovery) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         command.current_dir("/").stdout(Stdio::null()).stderr(said);
         let start = |source| ProgramError::Start { program: "postgres".into(), source };
         let child = command.spawn().map_err(start)?;
-        let door = Door::socket(home, PORT, "klar");
-        let mut scratch =
-            Self { child, door, data: data.to_owned(), home: home.to_owned(), programs: programs.clone() };
+        let door = Door::socket(socket, PORT, "klar");
+        let (data, home) = (data.to_owned(), home.to_owned());
+        let mut scratch = Self { child, door, data, home, _apart: apart, programs: programs.clone() };
         scratch.wait(recovery, from)?;
         Ok(scratch)
     }
@@ -274,12 +303,12 @@ fn prepare(
     Ok(())
 }
 
-fn settings(home: &Path, recovery: &Recovery<'_>) -> Vec<(String, String)> {
+fn settings(home: &Path, socket: &Path, recovery: &Recovery<'_>) -> Vec<(String, String)> {
     let home = home.display();
     let mut settings: Vec<(String, String)> = [
         ("listen_addresses", String::new()),
         ("port", PORT.to_string()),
-        ("unix_socket_directories", home.to_string()),
+        ("unix_socket_directories", socket.display().to_string()),
         ("unix_socket_permissions", "0700".into()),
         ("hba_file", format!("{home}/hba.conf")),
         ("ident_file", format!("{home}/ident.conf")),

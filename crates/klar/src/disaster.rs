@@ -409,7 +409,12 @@ fn from_git(folder: &Path, to: &Path) -> Result<bool, Trouble> {
     let archive = to.with_extension("git.tar");
     let file = std::fs::File::create(&archive).map_err(failed())?;
     let mut git = Command::new("git");
-    git.arg("-c").arg("safe.directory=*").arg("-C").arg(folder).args(["archive", "--format=tar", "HEAD"]);
+    // The tree alone: of a commit there would be a header that says which.
+    git.arg("-c").arg("safe.directory=*").arg("-C").arg(folder).args([
+        "archive",
+        "--format=tar",
+        "HEAD^{tree}",
+    ]);
     let status = git.stdout(file).stderr(Stdio::null()).status();
     let unpacked = match status {
         Ok(status) if status.success() => klar_run::release::unpack(&archive, to).is_ok(),

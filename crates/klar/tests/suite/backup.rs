@@ -186,6 +186,73 @@ fn another_machine_goes_on_from_the_second_place_alone() {
     app.klar(&["backup", "verify"]);
 }
 
+/// The plan is written, and followed in a rig that is really lost; what the real second place has stays as it was.
+#[test]
+fn a_machine_that_is_lost_is_rebuilt_by_its_plan() {
+    if !is_installed() {
+        return;
+    }
+    let host = Host::new();
+    let place = host.folder.join("place");
+    std::fs::create_dir(&place).unwrap();
+    let toml = format!(
+        "{TOML}offsite = {place:?}\n[recovery]\ncontact = \"Kari, +47 22 22 22 22\"\ndecides = \"Kari\"\n\
+         restores = \"Ola\"\ninforms = \"Ola\"\nrto = \"10m\"\n"
+    );
+    // A question that only the real data can answer has no place in a rig.
+    let toml = toml.replace("assert = [\"select count(*) >= 0 from orders\"]\n", "");
+    let toml = toml
+        .replace("run = \"node server.js\"", "run = \"node server.js\"\nenv = { TOKEN = \"file:token\" }");
+    let files = [("klar.toml", &*toml), ("server.js", SERVER), ("token", "t"), (".gitignore", "/token\n")];
+    let app = host.app("shop", &files);
+    let git = |args: &[&str]| {
+        let who = ["-c", "user.name=Kari", "-c", "user.email=kari@example.org", "-c", "safe.directory=*"];
+        let status = Command::new("git").args(who).args(args).current_dir(&app.folder).status();
+        assert!(status.unwrap().success(), "git {args:?}");
+    };
+    app.klar(&["up"]);
+    // Without the plan, and outside of Git.
+    let parts = |args: &[&str]| {
+        let output = app.run(&[&["check", "--all", "--format", "json"], args].concat());
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = report["rows"].as_array().unwrap().clone();
+        move |row: &str, part: &str| {
+            let row = rows.iter().find(|each| each["row"] == row).unwrap();
+            let part = row["parts"].as_array().unwrap().iter().find(|each| each["part"] == part).unwrap();
+            (
+                part["saw"].as_str().unwrap_or("nobody looked").to_owned(),
+                part["because"]["en"].as_str().unwrap_or_default().to_owned(),
+            )
+        }
+    };
+    let part = parts(&["--only", "recovery-plan"]);
+    let (saw, because) = part("dr.plan", "content");
+    assert!(saw == "broken" && because.contains("klar drill plan --out"), "{saw}: {because}");
+    app.klar(&["drill", "plan", "--out", app.folder.join("docs/recovery.md").to_str().unwrap()]);
+    git(&["init", "-q"]);
+    git(&["add", "-A"]);
+    git(&["commit", "-qm", "a shop"]);
+    app.klar(&["deploy"]);
+    let part = parts(&["--full", "--only", "recovery-plan", "--only", "disaster"]);
+    for (row, name) in [
+        ("dr.plan", "content"),
+        ("dr.plan", "commands"),
+        ("dr.plan", "drill"),
+        ("dr.drill", "rebuild"),
+        ("dr.drill", "rto"),
+        ("dr.drill", "rpo"),
+        ("dr.drill", "smoke-test"),
+        ("docs.recovery", "same-commands"),
+    ] {
+        let (saw, because) = part(row, name);
+        assert_eq!(saw, "held", "{row} {name}: {because}");
+    }
+    assert!(part("dr.drill", "rebuild").1.ends_with("from the drawer came the key and token"));
+    // What a rig keeps never comes near what is worth something.
+    app.klar(&["backup", "verify"]);
+    assert_eq!(app.json(&["backup", "list"])["status"]["trouble"], Value::Null);
+}
+
 #[test]
 fn the_key_from_the_drawer_opens_what_is_kept_and_a_rotten_copy_is_never_called_good() {
     if !is_installed() {
