@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use klar_base::Hint;
-use klar_repo::{Backup, BackupError, BackupOptions, Metadata, Repository, Stored};
+use klar_repo::{Backup, BackupError, BackupOptions, Metadata, Pieces, Repository, Stored};
 
 use crate::lsn::Lsn;
 use crate::point::PointId;
@@ -144,7 +144,7 @@ pub fn take(
         host: host.to_owned(),
         path: "/postgres".to_owned(),
         tags: vec!["klar".into(), "base".into()],
-        piece: PIECE,
+        pieces: Pieces::Even(PIECE),
         time: facts.time,
     })?;
     // The session ends the server's backup mode when it is dropped, whatever happens.

@@ -9,9 +9,11 @@ use std::ops::Range;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
+use fastcdc::v2020::StreamCDC;
+
 use crate::index::{self, BlobKind};
 use crate::packers::{Batch, Done, Known, Packer, Packers};
-use crate::tree::{Node, Tree};
+use crate::tree::{Node, Tree, quoted};
 use crate::{BackupError, Id, Kind, Lock, LockKind, Metadata, Repository, Snapshot, snapshot};
 
 /// How a backup is made.
@@ -24,11 +26,21 @@ pub struct BackupOptions {
     pub path: String,
     /// As restic's `--tag`.
     pub tags: Vec<String>,
-    /// Into pieces of how many bytes files are cut, 4 KiB to 8 MiB. 32 KiB for files that are written in place, such as
-    /// a database's: it stores a seventh of what pieces of a megabyte do when 1 % of the pages changed.
-    pub piece: u32,
+    /// Into which pieces files are cut.
+    pub pieces: Pieces,
     /// When it began.
     pub time: jiff::Timestamp,
+}
+
+/// Into which pieces files are cut. Each piece is stored once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pieces {
+    /// Of so many bytes, 4 KiB to 8 MiB. 32 KiB for files that are written in place, such as a database's: it stores a
+    /// seventh of what pieces of a megabyte do when 1 % of the pages changed.
+    Even(u32),
+    /// Where their content says so (FastCDC), about a megabyte each: what is put in at one place of a file leaves the
+    /// others as they were.
+    ByContent,
 }
 
 /// What became of a backup.
@@ -47,6 +59,8 @@ pub struct Stored {
 }
 
 const PIECES: std::ops::RangeInclusive<u32> = 4096..=8 << 20;
+/// Pieces by content: at least, mostly, at most. As restic's.
+const BY_CONTENT: (usize, usize, usize) = (512 << 10, 1 << 20, 8 << 20);
 
 /// A backup on its way. Paths are relative, beneath the snapshot's root. When any call fails, the backup has failed:
 /// every later call says so, and no snapshot is written. Dropping it gives it up; what was stored by then is found
@@ -80,8 +94,10 @@ struct Folder {
 
 impl Backup {
     pub(crate) fn begin(repository: &Repository, options: BackupOptions) -> Result<Backup, BackupError> {
-        if !PIECES.contains(&options.piece) {
-            return Err(BackupError::PieceSize(options.piece));
+        if let Pieces::Even(piece) = options.pieces
+            && !PIECES.contains(&piece)
+        {
+            return Err(BackupError::PieceSize(piece));
         }
         let nameless = snapshot::nameless();
         let stored = Stored { snapshot: nameless, tree: nameless, files: 0, bytes_read: 0, bytes_added: 0 };
@@ -116,21 +132,11 @@ impl Backup {
         source: &mut dyn Read,
     ) -> Result<u64, BackupError> {
         self.doing(|backup| {
-            let (first, mut size) = (backup.pieces.len(), 0);
-            loop {
-                let asked = backup.batch.room(backup.options.piece);
-                if asked == 0 {
-                    backup.send()?;
-                    continue;
-                }
-                let read = backup.batch.fill(source, asked, backup.options.piece);
-                let read = read.map_err(|source| BackupError::Source { path: path.to_owned(), source })?;
-                backup.pieces.resize(backup.batch.end(), None);
-                size += read as u64;
-                if read < asked {
-                    break;
-                }
-            }
+            let first = backup.pieces.len();
+            let size = match backup.options.pieces {
+                Pieces::Even(piece) => backup.cut_evenly(path, source, piece)?,
+                Pieces::ByContent => backup.cut_by_content(path, source)?,
+            };
             backup.stored.files += 1;
             backup.stored.bytes_read += size;
             let pieces = first..backup.pieces.len();
@@ -139,6 +145,40 @@ impl Backup {
             folder.nodes.insert(name, (node, pieces));
             Ok(size)
         })
+    }
+
+    fn cut_evenly(&mut self, path: &Path, source: &mut dyn Read, piece: u32) -> Result<u64, BackupError> {
+        let mut size = 0;
+        loop {
+            let asked = self.batch.room(piece);
+            if asked == 0 {
+                self.send()?;
+                continue;
+            }
+            let read = self.batch.fill(source, asked, piece);
+            let read = read.map_err(|source| BackupError::Source { path: path.to_owned(), source })?;
+            self.pieces.resize(self.batch.end(), None);
+            size += read as u64;
+            if read < asked {
+                return Ok(size);
+            }
+        }
+    }
+
+    fn cut_by_content(&mut self, path: &Path, source: &mut dyn Read) -> Result<u64, BackupError> {
+        let mut size = 0;
+        let (least, usual, most) = BY_CONTENT;
+        for piece in StreamCDC::new(source, least, usual, most) {
+            let piece =
+                piece.map_err(|error| BackupError::Source { path: path.to_owned(), source: error.into() })?;
+            if self.batch.is_full() {
+                self.send()?;
+            }
+            size += piece.data.len() as u64;
+            self.batch.push(&piece.data);
+            self.pieces.resize(self.batch.end(), None);
+        }
+        Ok(size)
     }
 
     /// Adds a folder. Those that are not added but have something in them get mode 0755.
@@ -282,12 +322,7 @@ impl Folder {
         let mut parts = Vec::new();
         for part in path.components() {
             let Component::Normal(name) = part else { return Err(unfit(path, "it is not relative")) };
-            let name = name.to_str().ok_or_else(|| unfit(path, "it is no UTF-8"))?;
-            // Restic quotes those as Go does.
-            if name.contains(['"', '\\']) || name.chars().any(char::is_control) {
-                return Err(unfit(path, "it has quotes, backslashes or control characters"));
-            }
-            parts.push(name.to_owned());
+            parts.push(quoted(name));
         }
         let name = parts.pop().ok_or_else(|| unfit(path, "it is empty"))?;
         let mut folder = self;

@@ -47,7 +47,7 @@ mod tests;
 mod tree;
 mod zip;
 
-pub use backup::{Backup, BackupOptions, Stored};
+pub use backup::{Backup, BackupOptions, Pieces, Stored};
 pub use check::{CheckData, CheckProgress, CheckReport, CheckStep, Hurt, Problem, Subject};
 pub use error::{
     BackupError, ForgetError, KeyError, LockError, OpenError, PruneError, ReadError, RestoreError, SealError,

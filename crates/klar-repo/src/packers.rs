@@ -86,6 +86,17 @@ impl Batch {
         Ok(read)
     }
 
+    /// Whether it has as much as it should.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= BATCH
+    }
+
+    /// Takes one piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.bytes.extend_from_slice(piece);
+        self.ends.push(self.bytes.len());
+    }
+
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let begins = std::iter::once(0).chain(self.ends.iter().copied());
         begins.zip(&self.ends).map(|(from, to)| &self.bytes[from..*to])

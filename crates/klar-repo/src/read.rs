@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::index::{BlobKind, Index, Place};
 use crate::restore::{Restore, Restored};
-use crate::tree::Tree;
+use crate::tree::{Tree, quoted, unquoted};
 use crate::{Id, Kind, Object, ReadError, Repository, RestoreError, Snapshot};
 
 /// A folder of a snapshot may take so many bytes.
@@ -117,7 +117,7 @@ impl Reader {
         let (mut files, mut left) = (Vec::new(), vec![(snapshot.tree, PathBuf::new())]);
         while let Some((tree, at)) = left.pop() {
             for node in self.tree(tree)?.nodes {
-                let path = at.join(&node.name);
+                let path = at.join(unquoted(&node.name).unwrap_or_default());
                 match node.subtree {
                     Some(subtree) => left.push((subtree, path)),
                     None => files.push(path),
@@ -137,8 +137,7 @@ impl Reader {
         let missing = || ReadError::Content(format!("{} is not in snapshot {}", path.display(), snapshot.id));
         let mut names = path.iter().peekable();
         while let Some(name) = names.next() {
-            let node =
-                tree.nodes.into_iter().find(|node| Some(&*node.name) == name.to_str()).ok_or_else(missing)?;
+            let node = tree.nodes.into_iter().find(|node| node.name == quoted(name)).ok_or_else(missing)?;
             match (node.subtree, names.peek()) {
                 (Some(subtree), Some(_)) => tree = self.tree(subtree)?,
                 (None, None) if node.size > limit => {

@@ -2,15 +2,17 @@
 //!
 //! A file is written by one thread: two that write to the same one wait for each other in the kernel.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
 
 use crate::index::BlobKind;
-use crate::tree::{Node, to_unix};
+use crate::tree::{Node, to_unix, unquoted};
 use crate::{Id, ReadError, Reader, RestoreError, Snapshot};
 
 /// Folders in folders.
@@ -94,11 +96,12 @@ impl Restore<'_> {
         // The largest first, so that no thread is left with one of them in the end.
         nodes.sort_by_key(|node| std::cmp::Reverse(node.size));
         for node in nodes {
-            let name = &*node.name;
             // The target is empty and everything in it is made here, so no link is followed.
-            if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0', '\\']) {
+            let bytes = unquoted(&node.name).map(OsString::into_vec).unwrap_or_default();
+            if [&b""[..], b".", b".."].contains(&&*bytes) || bytes.contains(&b'/') || bytes.contains(&0) {
                 return Err(RestoreError::Name(node.name));
             }
+            let name = OsString::from_vec(bytes);
             if self.failed.is_set() {
                 return Ok(());
             }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use klar_repo::{BackupOptions, Id, Metadata, Object, Repository};
+use klar_repo::{BackupOptions, Id, Metadata, Object, Pieces, Repository};
 use klar_store::{KeyId, SigningKey};
 use serde::{Deserialize, Serialize};
 
@@ -153,7 +153,7 @@ pub fn make(
             path: format!("/wal/{:08X}", name.timeline),
             tags: vec!["klar".into(), "wal".into()],
             // Nothing in a log is there twice.
-            piece: 1 << 20,
+            pieces: Pieces::Even(1 << 20),
             time: now,
         })?;
         let mut covered = None;
