@@ -203,6 +203,7 @@ const OBJECTS: &[(&str, Fields)] = &[
         "KeptStatus",
         &[
             ("store", "string"),
+            ("daily", "boolean"),
             ("doing", "string"),
             ("points", "integer"),
             ("newest_unix_ms", "integer?"),

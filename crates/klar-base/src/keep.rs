@@ -26,6 +26,27 @@ pub struct KeepWorld {
     pub assertions: Vec<String>,
     /// Where all of it is kept once more.
     pub second: Option<SecondPlace>,
+    /// What the app writes to its folders, where it does that.
+    pub files: Option<KeptFiles>,
+}
+
+/// From the core to a keeper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToKeep {
+    /// What there is.
+    World(KeepWorld),
+    /// The app's folders are being read: a socket on which that comes is with it.
+    Files,
+}
+
+/// The folders that an app writes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptFiles {
+    /// What they are called among its stores.
+    pub name: ServiceName,
+    /// So many daily points stay.
+    pub days: u32,
 }
 
 /// Where repositories are kept once more.
@@ -67,6 +88,8 @@ pub enum FromKeep {
         /// Of each store.
         stores: Vec<KeptStatus>,
     },
+    /// The app's folders are to be read now.
+    ReadFiles,
     /// Something that belongs in the ledger.
     Entry {
         /// `point`, `proof`.
@@ -83,6 +106,8 @@ pub enum FromKeep {
 pub struct KeptStatus {
     /// Its name in `klar.toml`.
     pub store: String,
+    /// Whether only its points can be restored, and nothing between them: so it is with files.
+    pub daily: bool,
     /// What it does now, in words: `streaming`, `taking a base`, `proving 20261123T020000Z-9f3a`.
     pub doing: String,
     /// Points that can be restored from.

@@ -809,6 +809,15 @@ section! {
         aliases: &["retention", "days", "keep_days", "max_age"],
     };
 
+    /// For how long a copy of each day is kept of what the app writes to the folders in `writable`. SQLite databases
+    /// among them are copied while they are written to.
+    files as "files": Period = fixed("\"7d\"") {
+        example: r#"files = "30d""#,
+        min: Some("2d"),
+        max: Some("3650d"),
+        aliases: &["uploads", "keep_files", "files_days"],
+    };
+
     /// Where all of it is kept once more, so that it outlives this machine: a folder on another disk or of a network
     /// (`/mnt/nas/klar`), or a bucket of any store that speaks S3 (`s3://BUCKET/FOLDER?region=eu-north-1`,
     /// `s3:https://HOST/BUCKET/FOLDER`). It follows the first place by seconds, and once a week it is restored from there

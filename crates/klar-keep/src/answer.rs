@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use klar_base::keep::{Ask, CopyTold, Elsewhere, Moment, PlanTold, PointTold, Told};
+use klar_base::keep::{Ask, CopyTold, Elsewhere, KeptStatus, Moment, PlanTold, PointTold, Told};
 use klar_base::{ServiceName, wire};
-use klar_repo::{CheckData, CheckProgress, CheckStep, Restored};
+use klar_repo::{CheckData, CheckProgress, CheckStep, Compared, Repository, Restored};
 
+use crate::files::FilesKeeper;
 use crate::harm::Harm;
 use crate::keeper::adopt::Other;
 use crate::keeper::{KeepError, Keeper};
-use crate::point::{NotAPoint, Point, PointId, Proof};
+use crate::point::{AnyPoint, NotAPoint, Point, PointId, Points, Proof};
 use crate::process::Keepers;
 use crate::restore::{self, Kept, Plan, RestoringError};
 use crate::scratch::{Scratch, Then, Until};
@@ -48,6 +49,8 @@ struct Copy {
     folder: PathBuf,
     /// Dropped, the server of a clone ends.
     server: Option<Sender<()>>,
+    /// When it was put in place, the repository that it came from becomes the keeper's own.
+    adopts: Option<(Arc<FilesKeeper>, Elsewhere)>,
 }
 
 impl Copies {
@@ -67,6 +70,13 @@ impl Copies {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
+    fn adopt_after(&self, name: &str, keeper: Arc<FilesKeeper>, from: Elsewhere) {
+        let mut copies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(copy) = copies.get_mut(name) {
+            copy.adopts = Some((keeper, from));
+        }
+    }
+
     fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -74,8 +84,14 @@ impl Copies {
 
 impl Answering<'_> {
     pub fn answer(&self, ask: Ask) -> Result<Told, KeepError> {
+        if let Some(keeper) = self.keepers.files(store_of(&ask))? {
+            return self.of_files(&keeper, ask);
+        }
         match ask {
-            Ask::List { store } => list(&*self.keeper(store.as_ref())?),
+            Ask::List { store } => {
+                let keeper = self.keeper(store.as_ref())?;
+                Ok(listed(&Points::<Point>::read(keeper.repository(), keeper.trusted())?, keeper.status()))
+            }
             Ask::Now { store } => {
                 let proof =
                     self.keeper(store.as_ref())?.now(&mut |what, done, of| self.progress(what, done, of));
@@ -102,23 +118,158 @@ impl Answering<'_> {
             Ask::Clone { store, moment, from, seconds } => {
                 self.clone(&*self.keeper(store.as_ref())?, &moment, from, seconds.clamp(1, LONGEST))
             }
-            Ask::Remove { copy } => match self.keepers.copies.take(&copy) {
-                Some(Copy { folder, server }) => {
-                    drop(server);
-                    remove(&folder)?;
-                    Ok(Told::Done)
-                }
-                None => Err(KeepError::Lack {
-                    what: format!("there is no copy {copy}"),
-                    hint: "it may have disappeared at its time".into(),
-                }),
-            },
+            Ask::Remove { copy } => self.remove_copy(&copy),
             Ask::Escrow { password } => {
                 for keeper in self.keepers.every()? {
                     keeper.escrow(password.expose())?;
                 }
+                if let Some(files) = self.keepers.any_files() {
+                    files.escrow(password.expose())?;
+                }
                 Ok(Told::Done)
             }
+        }
+    }
+
+    /// The same of an app's files.
+    fn of_files(&self, keeper: &Arc<FilesKeeper>, ask: Ask) -> Result<Told, KeepError> {
+        match ask {
+            Ask::List { .. } => Ok(listed(&keeper.points()?, keeper.status())),
+            Ask::Now { .. } => {
+                Ok(proof_told(&keeper.now(&mut |what, done, of| self.progress(what, done, of))?))
+            }
+            Ask::Compare { .. } => keeper.look_at_second(),
+            Ask::Drill { point, escrow, second, .. } => {
+                let point = point.map(|point| point.parse()).transpose().map_err(not_a_point)?;
+                self.progress("putting it into an empty folder to compare it", 0, 0);
+                let escrow = escrow.as_ref().map(|password| password.expose().as_str());
+                Ok(proof_told(&keeper.drill(point.as_ref(), escrow, second)?))
+            }
+            Ask::Verify { .. } => {
+                let points = keeper.points()?;
+                let mut problems: Vec<String> = points.refused.iter().map(ToString::to_string).collect();
+                let (objects, bytes) = self.read_all(keeper.repository(), &points, &mut problems)?;
+                if keeper.status().second.is_some() {
+                    self.compare(keeper.compare(), &mut problems);
+                }
+                self.progress("looking whether damage is found", 0, 0);
+                let (corrupted, missing) = (keeper.notices(Harm::Flipped)?, keeper.notices(Harm::Gone)?);
+                Ok(Told::Verified { objects, bytes, problems, corrupted, missing })
+            }
+            Ask::Plan { moment, from, .. } => {
+                let point = keeper.plan(&moment, from.as_ref())?;
+                Ok(Told::Plan(PlanTold {
+                    store: keeper.settings().name.clone(),
+                    point: point.id.to_string(),
+                    point_unix_ms: ms(point.stopped),
+                    until: format!("{}, when they were read", point.begun),
+                    bytes: point.read.bytes,
+                    log_bytes: 0,
+                    rto_ms: keeper.status().rto_ms,
+                }))
+            }
+            Ask::Restore { moment, from, .. } => {
+                let told = self.copy_files(keeper, &moment, from.as_ref(), None)?;
+                if let (Told::Copy(copy), Some(from)) = (&told, from) {
+                    self.keepers.copies.adopt_after(&copy.copy, keeper.clone(), from);
+                }
+                Ok(told)
+            }
+            Ask::Clone { moment, from, seconds, .. } => {
+                self.copy_files(keeper, &moment, from.as_ref(), Some(seconds.clamp(1, LONGEST)))
+            }
+            Ask::Search { .. } => Err(KeepError::Lack {
+                what: "texts are looked for in databases".into(),
+                hint: "name a database with `--store`".into(),
+            }),
+            Ask::Remove { copy } => self.remove_copy(&copy),
+            Ask::Escrow { password } => keeper.escrow(password.expose()).map(|()| Told::Done),
+        }
+    }
+
+    /// Files in a folder, which disappears after so many seconds where that is said.
+    fn copy_files(
+        &self,
+        keeper: &Arc<FilesKeeper>,
+        moment: &Moment,
+        from: Option<&Elsewhere>,
+        seconds: Option<u64>,
+    ) -> Result<Told, KeepError> {
+        let begun = Instant::now();
+        let (name, folder) = self.place(&keeper.work())?;
+        self.progress("bringing the files back", 0, 0);
+        let data = folder.join("data");
+        let made = keeper.bring_back(moment, from, &data);
+        let until = seconds.map(|seconds| {
+            let (keepers, own, (ends, ended)) = (self.keepers.clone(), name.clone(), channel::<()>());
+            let _ = std::thread::Builder::new().name("copy".into()).spawn(move || {
+                let _ = ended.recv_timeout(Duration::from_secs(seconds));
+                if let Some(copy) = keepers.copies.take(&own) {
+                    let _ = fs::remove_dir_all(copy.folder);
+                }
+            });
+            (ends, ms(Timestamp::now()) + seconds * 1000)
+        });
+        let (server, until_unix_ms) = until.unzip();
+        let told = made.map(|_| CopyTold {
+            copy: name.clone(),
+            data,
+            socket: None,
+            database: String::new(),
+            ms: elapsed(begun),
+            until_unix_ms,
+        });
+        self.keep_copy(name, folder, server, told)
+    }
+
+    fn remove_copy(&self, copy: &str) -> Result<Told, KeepError> {
+        match self.keepers.copies.take(copy) {
+            Some(Copy { folder, server, adopts }) => {
+                drop(server);
+                remove(&folder)?;
+                // The files are in place by now.
+                if let Some((keeper, from)) = adopts {
+                    keeper.adopt(&from)?;
+                }
+                Ok(Told::Done)
+            }
+            None => Err(KeepError::Lack {
+                what: format!("there is no copy {copy}"),
+                hint: "it may have disappeared at its time".into(),
+            }),
+        }
+    }
+
+    /// Reads every byte of every object, and says what is wrong; gives how many packs there were, and their bytes.
+    fn read_all<P: AnyPoint>(
+        &self,
+        repository: &Repository,
+        points: &Points<P>,
+        problems: &mut Vec<String>,
+    ) -> Result<(u64, u64), KeepError> {
+        let report = repository.check(CheckData::All, &mut |at: CheckProgress| {
+            if at.step == CheckStep::Data {
+                self.progress("reading every object", at.done, at.of);
+            }
+        });
+        problems.extend(report.problems.iter().map(ToString::to_string));
+        let have = repository.snapshots().map_err(RestoringError::from)?;
+        for point in points.points.values() {
+            let (id, snapshot, tree) = (point.id(), point.snapshot(), point.tree());
+            if !have.iter().any(|one| (one.id, one.tree) == (snapshot, tree)) {
+                problems.push(format!("{id}: its snapshot {snapshot} is not there, or has other files"));
+            }
+        }
+        Ok((report.packs, report.read))
+    }
+
+    fn compare(&self, compared: Result<(String, Compared), KeepError>, problems: &mut Vec<String>) {
+        match compared {
+            Ok((place, compared)) => {
+                let differ = compared.differ.into_iter();
+                problems.extend(differ.map(|path| format!("{path} is not at {place}, or differs")));
+            }
+            Err(error) => problems.push(error.to_string()),
         }
     }
 
@@ -145,34 +296,13 @@ impl Answering<'_> {
             bytes += read * size;
             problems.extend(wrong.iter().map(ToString::to_string));
         }
-        // The bases, and the batches of the log: every byte of every object.
-        let report = kept.repository.check(CheckData::All, &mut |at: CheckProgress| {
-            if at.step == CheckStep::Data {
-                self.progress("reading every object", at.done, at.of);
-            }
-        });
-        objects += report.packs;
-        bytes += report.read;
-        problems.extend(report.problems.iter().map(ToString::to_string));
-        let have = kept.repository.snapshots().map_err(RestoringError::from)?;
-        for point in kept.points.points.values() {
-            let is_there = have.iter().any(|one| (one.id, one.tree) == (point.snapshot, point.tree));
-            if !is_there {
-                problems.push(format!(
-                    "{}: its snapshot {} is not there, or has other files",
-                    point.id, point.snapshot
-                ));
-            }
-        }
+        // The bases, and the batches of the log.
+        let (packs, read) = self.read_all(kept.repository, &kept.points, &mut problems)?;
+        objects += packs;
+        bytes += read;
         if keeper.has_second() {
             self.progress("comparing the second place", 0, 0);
-            match keeper.compare() {
-                Ok((place, compared)) => {
-                    let differ = compared.differ.into_iter();
-                    problems.extend(differ.map(|path| format!("{path} is not at {place}, or differs")));
-                }
-                Err(error) => problems.push(error.to_string()),
-            }
+            self.compare(keeper.compare(), &mut problems);
         }
         let folder = keeper.work().join("verify");
         let finds = |harm: Harm| -> Result<bool, KeepError> {
@@ -213,7 +343,7 @@ impl Answering<'_> {
 
     fn restore(&self, keeper: &Keeper, moment: &Moment, from: Option<&Elsewhere>) -> Result<Told, KeepError> {
         let begun = Instant::now();
-        let (name, folder) = self.place(keeper)?;
+        let (name, folder) = self.place(&keeper.work())?;
         let made = (|| {
             let (server, system) = self.run(keeper, moment, from, &folder, true)?;
             if let Some(from) = from {
@@ -244,7 +374,7 @@ impl Answering<'_> {
         seconds: u64,
     ) -> Result<Told, KeepError> {
         let begun = Instant::now();
-        let (name, folder) = self.place(keeper)?;
+        let (name, folder) = self.place(&keeper.work())?;
         let (ends, ended) = channel::<()>();
         let (says, said) = channel();
         let keepers = self.keepers.clone();
@@ -325,7 +455,7 @@ impl Answering<'_> {
     ) -> Result<Told, KeepError> {
         match made {
             Ok(told) => {
-                self.keepers.copies.put(name, Copy { folder, server });
+                self.keepers.copies.put(name, Copy { folder, server, adopts: None });
                 Ok(Told::Copy(told))
             }
             Err(error) => {
@@ -336,7 +466,7 @@ impl Answering<'_> {
     }
 
     /// A new folder for a copy.
-    fn place(&self, keeper: &Keeper) -> Result<(String, PathBuf), KeepError> {
+    fn place(&self, work: &Path) -> Result<(String, PathBuf), KeepError> {
         if self.keepers.copies.count() >= COPIES_MAX {
             return Err(KeepError::Lack {
                 what: format!("there are {COPIES_MAX} copies already"),
@@ -344,7 +474,7 @@ impl Answering<'_> {
             });
         }
         let name = format!("copy-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ"));
-        let folder = keeper.work().join(&name);
+        let folder = work.join(&name);
         fs::create_dir_all(&folder).map_err(|source| KeepError::File { path: folder.clone(), source })?;
         Ok((name, folder))
     }
@@ -453,15 +583,15 @@ fn proof_told(proof: &Proof) -> Told {
     Told::Proof { proof: serde_json::to_value(proof).unwrap_or_default(), good: proof.is_good() }
 }
 
-fn list(keeper: &Keeper) -> Result<Told, KeepError> {
-    let points = crate::point::Points::read(keeper.repository(), keeper.trusted())?;
+fn listed<P: AnyPoint>(points: &Points<P>, status: KeptStatus) -> Told {
     let told = points.points.values().map(|point| {
-        let proof = points.last_proof(&point.id);
+        let proof = points.last_proof(point.id());
+        let (bytes, added) = point.sizes();
         PointTold {
-            id: point.id.to_string(),
-            time_unix_ms: ms(point.stopped),
-            bytes: point.bytes,
-            added: point.added,
+            id: point.id().to_string(),
+            time_unix_ms: ms(point.stopped()),
+            bytes,
+            added,
             proven_unix_ms: proof.map(|proof| ms(proof.begun)),
             good: proof.map(Proof::is_good),
             bad: proof.and_then(Proof::first_bad).map(|step| step.evidence.clone()),
@@ -469,7 +599,23 @@ fn list(keeper: &Keeper) -> Result<Told, KeepError> {
         }
     });
     let refused = points.refused.iter().map(ToString::to_string).collect();
-    Ok(Told::Points { points: told.collect(), status: keeper.status(), refused })
+    Told::Points { points: told.collect(), status, refused }
+}
+
+/// Of which store something is asked.
+fn store_of(ask: &Ask) -> Option<&ServiceName> {
+    match ask {
+        Ask::List { store }
+        | Ask::Now { store }
+        | Ask::Drill { store, .. }
+        | Ask::Compare { store }
+        | Ask::Verify { store }
+        | Ask::Search { store, .. }
+        | Ask::Plan { store, .. }
+        | Ask::Restore { store, .. }
+        | Ask::Clone { store, .. } => store.as_ref(),
+        Ask::Remove { .. } | Ask::Escrow { .. } => None,
+    }
 }
 
 fn ms(time: Timestamp) -> u64 {

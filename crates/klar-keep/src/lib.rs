@@ -15,6 +15,7 @@ mod answer;
 pub mod base;
 pub mod drill;
 mod elsewhere;
+pub mod files;
 mod harm;
 pub mod keeper;
 pub mod lsn;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! klar/points/20261123T020000Z-9f3a.json                    a base, and from where to where its log has to be: signed
-//! klar/proofs/20261123T020000Z-9f3a.20261123T021500Z.json   one restore of it, and what was found: signed
+//! klar/proofs/20261123T020000Z-9f3a.20261123T021500.123456Z.json   one restore of it, and what was found: signed
 //! ```
 //!
 //! A point is written when base and log are in the repository. It is *proven* when it was restored and compared; until
@@ -15,6 +15,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use klar_repo::{Id, Object, Repository};
 use klar_store::{KeyId, SigningKey};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Base;
@@ -77,6 +78,68 @@ pub struct Point {
     pub needs: Vec<(String, String)>,
     /// What was in the tables at one place of the log; `None`: writers did not let go of them.
     pub witness: Option<Witness>,
+}
+
+/// What every point has, whatever it is of.
+pub trait AnyPoint: Serialize + DeserializeOwned {
+    /// 1.
+    fn format(&self) -> u32;
+    /// Names it.
+    fn id(&self) -> &PointId;
+    /// The earliest time that can be restored with it.
+    fn stopped(&self) -> Timestamp;
+    /// The files.
+    fn snapshot(&self) -> Id;
+    /// A digest over all of them.
+    fn tree(&self) -> Id;
+    /// Bytes of them, and bytes that the repository grew by.
+    fn sizes(&self) -> (u64, u64);
+
+    /// Signs it and writes it.
+    ///
+    /// # Errors
+    /// The storage.
+    fn publish(&self, repository: &Repository, key: &SigningKey) -> Result<(), SignedError> {
+        signed::write(repository, &name(self.id()), self, key)
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// One that is not there, or that none of `trusted` has signed.
+    fn read(repository: &Repository, id: &PointId, trusted: &[KeyId]) -> Result<Self, SignedError> {
+        let point: Self = signed::read(repository, &name(id), trusted)?;
+        match point.id() == id && point.format() == 1 {
+            true => Ok(point),
+            false => Err(SignedError::Content { name: name(id), why: format!("it is {}", point.id()) }),
+        }
+    }
+}
+
+impl AnyPoint for Point {
+    fn format(&self) -> u32 {
+        self.format
+    }
+
+    fn id(&self) -> &PointId {
+        &self.id
+    }
+
+    fn stopped(&self) -> Timestamp {
+        self.stopped
+    }
+
+    fn snapshot(&self) -> Id {
+        self.snapshot
+    }
+
+    fn tree(&self) -> Id {
+        self.tree
+    }
+
+    fn sizes(&self) -> (u64, u64) {
+        (self.bytes, self.added)
+    }
 }
 
 /// What was in all tables at one place of the log.
@@ -156,6 +219,8 @@ pub struct Step {
 pub enum StepKind {
     /// The base's files came back.
     Files,
+    /// They are what was read when the point was taken.
+    Contents,
     /// Its log came back without a gap.
     Log,
     /// A server replayed it.
@@ -255,26 +320,6 @@ impl Point {
             witness,
         }
     }
-
-    /// Signs it and writes it.
-    ///
-    /// # Errors
-    /// The storage.
-    pub fn publish(&self, repository: &Repository, key: &SigningKey) -> Result<(), SignedError> {
-        signed::write(repository, &name(&self.id), self, key)
-    }
-
-    /// Reads one.
-    ///
-    /// # Errors
-    /// One that is not there, or that none of `trusted` has signed.
-    pub fn read(repository: &Repository, id: &PointId, trusted: &[KeyId]) -> Result<Self, SignedError> {
-        let point: Point = signed::read(repository, &name(id), trusted)?;
-        match point.id == *id && point.format == 1 {
-            true => Ok(point),
-            false => Err(SignedError::Content { name: name(id), why: format!("it is {}", point.id) }),
-        }
-    }
 }
 
 fn name(id: &PointId) -> String {
@@ -300,7 +345,8 @@ impl Proof {
     /// # Errors
     /// The storage.
     pub fn publish(&self, repository: &Repository, key: &SigningKey) -> Result<(), SignedError> {
-        let name = format!("{PROOFS}{}.{}.json", self.point, self.begun.strftime("%Y%m%dT%H%M%SZ"));
+        // Two of them may be made in a second.
+        let name = format!("{PROOFS}{}.{}.json", self.point, self.begun.strftime("%Y%m%dT%H%M%S%.6fZ"));
         signed::write(repository, &name, self, key)
     }
 }
@@ -321,29 +367,29 @@ pub fn signers(repository: &Repository) -> Result<Vec<KeyId>, SignedError> {
 }
 
 /// All points and proofs of a repository.
-#[derive(Debug, Default)]
-pub struct Points {
+#[derive(Debug)]
+pub struct Points<P = Point> {
     /// Points, the oldest first.
-    pub points: BTreeMap<PointId, Point>,
+    pub points: BTreeMap<PointId, P>,
     /// Proofs of each, the oldest first.
     pub proofs: BTreeMap<PointId, Vec<Proof>>,
     /// What nobody vouches for.
     pub refused: Vec<SignedError>,
 }
 
-impl Points {
+impl<P: AnyPoint> Points<P> {
     /// Reads all. What cannot be believed is named and counts as not there.
     ///
     /// # Errors
     /// Where the repository cannot be listed.
     pub fn read(repository: &Repository, trusted: &[KeyId]) -> Result<Self, SignedError> {
-        let mut all = Self::default();
+        let mut all = Self { points: BTreeMap::new(), proofs: BTreeMap::new(), refused: Vec::new() };
         for (object, _) in repository.storage().list_extra(POINTS)? {
             let id = object.strip_prefix(POINTS).and_then(|rest| rest.strip_suffix(".json"));
             let content =
                 |why: NotAPoint| SignedError::Content { name: object.clone(), why: why.to_string() };
             match id.unwrap_or_default().parse().map_err(content) {
-                Ok(id) => match Point::read(repository, &id, trusted) {
+                Ok(id) => match P::read(repository, &id, trusted) {
                     Ok(point) => drop(all.points.insert(id, point)),
                     Err(error) => all.refused.push(error),
                 },
@@ -375,9 +421,12 @@ impl Points {
     pub fn remove(&mut self, repository: &Repository, id: &PointId) -> Result<(), SignedError> {
         repository.storage().remove(&Object::Extra(name(id)))?;
         self.points.remove(id);
-        for proof in self.proofs.remove(id).unwrap_or_default() {
-            let name = format!("{PROOFS}{id}.{}.json", proof.begun.strftime("%Y%m%dT%H%M%SZ"));
-            repository.storage().remove(&Object::Extra(name))?;
+        self.proofs.remove(id);
+        let of_it = format!("{PROOFS}{id}.");
+        for (object, _) in repository.storage().list_extra(PROOFS)? {
+            if object.starts_with(&of_it) {
+                repository.storage().remove(&Object::Extra(object))?;
+            }
         }
         Ok(())
     }

@@ -9,15 +9,16 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptStore, Told};
+use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptStatus, KeptStore, ToKeep, Told};
 use klar_base::{Hint, ServiceName, wire};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::answer::{Answering, Copies};
 use crate::drill::Assertion;
+use crate::files::{self, FilesKeeper};
 use crate::keeper::{Event, KeepError, Keeper, Settings, Wishes};
 use crate::server::{Door, Programs, Source};
 
@@ -25,6 +26,10 @@ use crate::server::{Door, Programs, Source};
 const STATUS: Duration = Duration::from_secs(1);
 /// Questions at once.
 const QUESTIONS_MAX: usize = 16;
+/// The core begins to read within this.
+const READING: Duration = Duration::from_secs(30);
+/// Whoever reads says something within this.
+const SILENT: Duration = Duration::from_secs(300);
 /// A question is asked within this.
 const ASKING: Duration = Duration::from_secs(10);
 
@@ -44,9 +49,40 @@ pub(crate) struct Keepers {
     writing: Mutex<()>,
     all: Mutex<BTreeMap<ServiceName, Kept>>,
     pub(crate) copies: Copies,
+    files: Mutex<Option<KeptFiles>>,
+    readings: Arc<Readings>,
     questions: AtomicUsize,
     /// The core has said what there is.
     knows: AtomicBool,
+}
+
+struct KeptFiles {
+    name: ServiceName,
+    keeper: Result<Arc<FilesKeeper>, KeepError>,
+}
+
+/// Readings of the app's folders that the core has begun.
+#[derive(Default)]
+struct Readings {
+    came: Mutex<Option<UnixStream>>,
+    changed: Condvar,
+}
+
+impl Readings {
+    fn put(&self, stream: Option<UnixStream>) {
+        *self.came.lock().unwrap_or_else(PoisonError::into_inner) = stream;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next one.
+    fn take(&self) -> io::Result<UnixStream> {
+        let came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(came, READING, |came| came.is_none());
+        let (mut came, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let stream = came.take().ok_or_else(|| io::Error::other("klar core does not read them"))?;
+        stream.set_read_timeout(Some(SILENT))?;
+        Ok(stream)
+    }
 }
 
 struct Kept {
@@ -65,6 +101,8 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
         writing: Mutex::default(),
         all: Mutex::default(),
         copies: Copies::default(),
+        files: Mutex::default(),
+        readings: Arc::default(),
         questions: AtomicUsize::new(0),
         knows: AtomicBool::new(false),
     });
@@ -75,13 +113,17 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
     let (tells, hears) = (keepers.clone(), keepers.clone());
     std::thread::Builder::new().name("status".into()).spawn(move || tells.tell_status())?;
     std::thread::Builder::new().name("questions".into()).spawn(move || hears.listen(&listener))?;
-    while let Some((world, _)) = wire::receive::<KeepWorld>(&control)? {
-        keepers.learn(world);
+    while let Some((message, mut descriptors)) = wire::receive::<ToKeep>(&control)? {
+        match message {
+            ToKeep::World(world) => keepers.learn(world),
+            ToKeep::Files => keepers.readings.put(descriptors.pop().map(UnixStream::from)),
+        }
     }
     keepers.copies.clear();
     // Each one ends what it has begun: receivers, servers.
     let all = std::mem::take(&mut *keepers.all());
     drop(all);
+    drop(keepers.kept_files().take());
     Ok(())
 }
 
@@ -115,7 +157,91 @@ impl Keepers {
             }
             self.all().insert(told.name.clone(), Kept { told: told.clone(), keeper });
         }
+        self.learn_files(&world);
         self.knows.store(true, Ordering::Release);
+    }
+
+    fn kept_files(&self) -> MutexGuard<'_, Option<KeptFiles>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn_files(self: &Arc<Self>, world: &KeepWorld) {
+        let Some(wanted) = &world.files else {
+            drop(self.kept_files().take());
+            return;
+        };
+        let wishes = files::Wishes { at: world.at, days: wanted.days, second: world.second.clone() };
+        let known =
+            self.kept_files().as_ref().filter(|kept| kept.name == wanted.name).map(|kept| {
+                match &kept.keeper {
+                    Ok(keeper) => {
+                        keeper.wish(wishes.clone());
+                        true
+                    }
+                    Err(_) => false,
+                }
+            });
+        if known == Some(true) {
+            return;
+        }
+        drop(self.kept_files().take());
+        let keeper = self.begin_files(&wanted.name, wishes, format!("{}/{}", world.key, wanted.name));
+        if let Err(error) = &keeper {
+            eprintln!("klar keep: {}: {error}", wanted.name);
+        }
+        *self.kept_files() = Some(KeptFiles { name: wanted.name.clone(), keeper });
+    }
+
+    fn begin_files(
+        self: &Arc<Self>,
+        name: &ServiceName,
+        wishes: files::Wishes,
+        second_name: String,
+    ) -> Result<Arc<FilesKeeper>, KeepError> {
+        let home = self.options.folder.join(name.to_string());
+        let settings = files::Settings { name: name.clone(), home, host: host(), second_name };
+        let (asks, readings) = (Arc::downgrade(self), self.readings.clone());
+        let hand = move || {
+            // What came for somebody who has given up is nobody's.
+            readings.put(None);
+            if let Some(keepers) = asks.upgrade() {
+                keepers.tell(&FromKeep::ReadFiles);
+            }
+            readings.take()
+        };
+        let (core, store) = (Arc::downgrade(self), name.clone());
+        let tell = move |event: files::Event| {
+            let Some(core) = core.upgrade() else { return };
+            let (kind, id, payload) = match event {
+                files::Event::Point(point) => ("point", point.id.clone(), serde_json::to_value(&*point)),
+                files::Event::Proof(proof) => ("proof", proof.point.clone(), serde_json::to_value(&*proof)),
+                // The core starts it again, on what lies ready.
+                files::Event::Replaced => std::process::exit(0),
+            };
+            let (kind, payload) = (kind.to_owned(), payload.unwrap_or_default());
+            core.tell(&FromKeep::Entry { kind, subject: format!("{store}/{id}"), payload });
+        };
+        Ok(Arc::new(FilesKeeper::start(settings, wishes, Box::new(hand), Box::new(tell))?))
+    }
+
+    pub(crate) fn any_files(&self) -> Option<Arc<FilesKeeper>> {
+        self.kept_files().as_ref().and_then(|kept| kept.keeper.as_ref().ok().cloned())
+    }
+
+    /// What keeps the app's files, where that is meant: it has this name, or nothing else is kept.
+    pub(crate) fn files(&self, store: Option<&ServiceName>) -> Result<Option<Arc<FilesKeeper>>, KeepError> {
+        let is_alone = self.all().is_empty();
+        let kept = self.kept_files();
+        let Some(kept) = kept.as_ref().filter(|kept| store.map_or(is_alone, |name| *name == kept.name))
+        else {
+            return Ok(None);
+        };
+        match &kept.keeper {
+            Ok(keeper) => Ok(Some(keeper.clone())),
+            Err(error) => {
+                Err(KeepError::Lack { what: error.to_string(), hint: error.hint().unwrap_or_default() })
+            }
+        }
     }
 
     fn begin(
@@ -140,8 +266,7 @@ impl Keepers {
             },
             database: told.database.clone(),
             home: self.options.folder.join(told.name.to_string()),
-            host: nix::unistd::gethostname()
-                .map_or_else(|_| "host".into(), |name| name.to_string_lossy().into_owned()),
+            host: host(),
             second_name,
             wishes,
         };
@@ -175,19 +300,17 @@ impl Keepers {
         }
     }
 
-    fn statuses(&self) -> Vec<klar_base::keep::KeptStatus> {
+    fn statuses(&self) -> Vec<KeptStatus> {
         let all = self.all();
         let of = |(name, kept): (&ServiceName, &Kept)| match &kept.keeper {
             Ok(keeper) => keeper.status(),
-            Err(error) => klar_base::keep::KeptStatus {
-                store: name.to_string(),
-                doing: "nothing".into(),
-                trouble: Some(error.to_string()),
-                hint: error.hint(),
-                ..Default::default()
-            },
+            Err(error) => nothing(name, error),
         };
-        all.iter().map(of).collect()
+        let files = self.kept_files().as_ref().map(|kept| match &kept.keeper {
+            Ok(keeper) => keeper.status(),
+            Err(error) => nothing(&kept.name, error),
+        });
+        all.iter().map(of).chain(files).collect()
     }
 
     fn listen(self: &Arc<Self>, listener: &UnixListener) {
@@ -260,6 +383,21 @@ impl Keepers {
             Err(error) => Err(lack(error.to_string(), error.hint().unwrap_or_default())),
         }
     }
+}
+
+/// The status of what cannot be kept.
+fn nothing(name: &ServiceName, error: &KeepError) -> KeptStatus {
+    KeptStatus {
+        store: name.to_string(),
+        doing: "nothing".into(),
+        trouble: Some(error.to_string()),
+        hint: error.hint(),
+        ..KeptStatus::default()
+    }
+}
+
+fn host() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "host".into(), |name| name.to_string_lossy().into_owned())
 }
 
 fn wishes(world: &KeepWorld, told: &KeptStore) -> Wishes {

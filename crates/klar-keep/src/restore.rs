@@ -153,7 +153,7 @@ impl<'a> Kept<'a> {
     /// # Errors
     /// Where there is no point, or the repository cannot be listed.
     pub fn read(repository: &'a Repository, trusted: &'a [KeyId]) -> Result<Self, RestoringError> {
-        let points = Points::read(repository, trusted)?;
+        let points = Points::<Point>::read(repository, trusted)?;
         let newest = points.points.values().next_back().ok_or(RestoringError::Nothing)?;
         let log = Log::read(repository, newest.segment_size)?;
         Ok(Self { repository, trusted, points, log, live: None })

@@ -12,7 +12,7 @@ use klar_repo::{ForgetError, Id, Object, PruneError, PruneOptions, Pruned, Repos
 use klar_store::KeyId;
 
 use crate::lsn::{Lsn, Timeline};
-use crate::point::{Point, PointId, Points, Proof};
+use crate::point::{AnyPoint, Point, PointId, Points, Proof};
 use crate::signed::SignedError;
 use crate::wal::WalError;
 use crate::wal::batch;
@@ -77,32 +77,72 @@ pub fn retain(
     days: u32,
     now: Timestamp,
 ) -> Result<Retained, RetainError> {
-    let mut points = Points::read(repository, trusted)?;
+    let mut points = Points::<Point>::read(repository, trusted)?;
     let mut retained = Retained::default();
-    let ages: Vec<(PointId, Timestamp, bool)> = points
-        .points
-        .values()
-        .map(|point| {
-            (point.id.clone(), point.stopped, points.last_proof(&point.id).is_some_and(Proof::is_good))
-        })
-        .collect();
-    if let Some(doubt) = doubt(&ages, now) {
-        retained.doubt = Some(doubt);
+    let Some(mut snapshots) = retain_points(repository, &mut points, days, now, &mut retained)? else {
         return Ok(retained);
+    };
+    retained.log = log(repository, trusted, &points, &mut snapshots)?;
+    sweep(repository, &snapshots, now, &mut retained)?;
+    Ok(retained)
+}
+
+/// The same for points that have no log.
+///
+/// # Errors
+/// As [`retain`].
+pub fn retain_files<P: AnyPoint>(
+    repository: &Repository,
+    trusted: &[KeyId],
+    days: u32,
+    now: Timestamp,
+) -> Result<Retained, RetainError> {
+    let mut points = Points::<P>::read(repository, trusted)?;
+    let mut retained = Retained::default();
+    if let Some(snapshots) = retain_points(repository, &mut points, days, now, &mut retained)? {
+        sweep(repository, &snapshots, now, &mut retained)?;
+    }
+    Ok(retained)
+}
+
+/// Removes points, and gives the snapshots that they had; `None`: the clock is not believed.
+fn retain_points<P: AnyPoint>(
+    repository: &Repository,
+    points: &mut Points<P>,
+    days: u32,
+    now: Timestamp,
+    retained: &mut Retained,
+) -> Result<Option<Vec<Id>>, RetainError> {
+    let age = |point: &P| {
+        let is_good = points.last_proof(point.id()).is_some_and(Proof::is_good);
+        (point.id().clone(), point.stopped(), is_good)
+    };
+    let ages: Vec<(PointId, Timestamp, bool)> = points.points.values().map(age).collect();
+    retained.doubt = doubt(&ages, now);
+    if retained.doubt.is_some() {
+        return Ok(None);
     }
     let mut snapshots: Vec<Id> = Vec::new();
     for id in doomed(&ages, days, now) {
-        snapshots.extend(points.points.get(&id).map(|point| point.snapshot));
+        snapshots.extend(points.points.get(&id).map(AnyPoint::snapshot));
         points.remove(repository, &id)?;
         retained.points.push(id);
     }
-    retained.log = log(repository, trusted, &points, &mut snapshots)?;
+    Ok(Some(snapshots))
+}
+
+fn sweep(
+    repository: &Repository,
+    snapshots: &[Id],
+    now: Timestamp,
+    retained: &mut Retained,
+) -> Result<(), RetainError> {
     if !snapshots.is_empty() {
-        repository.forget(&snapshots)?;
+        repository.forget(snapshots)?;
     }
     let options = PruneOptions { now, delay: DELAY, max_repack_bytes: REPACK };
     retained.pruned = repository.prune(options, &mut |_| {})?;
-    Ok(retained)
+    Ok(())
 }
 
 /// Why the clock is not believed.

@@ -324,6 +324,12 @@ pub enum Verb {
         #[arg(long)]
         allow: Vec<u32>,
     },
+    /// Reads what an app has written to its folders.
+    #[command(hide = true, after_help = "Examples: started by `klar core`")]
+    ReadFiles {
+        #[arg(long)]
+        folder: PathBuf,
+    },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]
     Shim { id: String },
     #[command(hide = true, after_help = "Examples: started by `klar core`")]

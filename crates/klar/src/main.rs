@@ -95,6 +95,7 @@ fn run(context: &Context, verb: Option<Verb>) -> Result<(), Trouble> {
         Some(Verb::Edge { .. }) => Err(edge::nothing_wanted()),
         Some(Verb::See { folder, apps, allow, tcp }) => host::see(folder, apps, allow, tcp),
         Some(Verb::Keep { folder, allow }) => host::keep(folder, allow),
+        Some(Verb::ReadFiles { folder }) => host::read_files(&folder),
         Some(Verb::Shim { .. }) => host::shim(),
         Some(Verb::Assets { out }) => host::assets(&out),
         Some(Verb::Images { memory, time }) => host::images(memory, time),

@@ -79,7 +79,7 @@ impl Inner {
         }
         let _alone = self.alone();
         self.doing(Some("fetching the repository that was restored from".to_owned()));
-        let fetched = self.fetch(&adopt, &home.join("adopted"));
+        let fetched = fetch(&adopt.from, &self.settings.second_name, &home.join("adopted"));
         self.doing(None);
         fetched.map(|()| true)
     }
@@ -95,32 +95,37 @@ impl Inner {
             let _ = fs::remove_file(path);
         }
     }
+}
 
-    fn fetch(&self, adopt: &Adopt, folder: &Path) -> Result<(), KeepError> {
-        let failed = |source| KeepError::File { path: folder.to_owned(), source };
-        fs::create_dir_all(folder).map_err(failed)?;
-        let other = Other::open(&adopt.from, &self.settings.second_name)?;
-        let storage = Arc::new(Folder::new(&folder.join("repository")));
-        let mut mirror = Mirror::open(&other.repository, storage.clone(), EXTRAS)?;
-        loop {
-            let turned = mirror.turn(&mut Gone::default(), Timestamp::now(), None, &mut |_, _| {})?;
-            if !turned.is_late {
-                break;
-            }
+/// Brings a repository, which is at `name` within a place or at the place itself, into a folder from which [`settle`] puts it
+/// in place.
+///
+/// # Errors
+/// It cannot be opened, or not be read as a whole.
+pub(crate) fn fetch(from: &Elsewhere, name: &str, folder: &Path) -> Result<(), KeepError> {
+    let failed = |source| KeepError::File { path: folder.to_owned(), source };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let other = Other::open(from, name)?;
+    let storage = Arc::new(Folder::new(&folder.join("repository")));
+    let mut mirror = Mirror::open(&other.repository, storage.clone(), EXTRAS)?;
+    loop {
+        let turned = mirror.turn(&mut Gone::default(), Timestamp::now(), None, &mut |_, _| {})?;
+        if !turned.is_late {
+            break;
         }
-        let own = password(&folder.join("repository.key")).map_err(failed)?;
-        let repository = Repository::open(storage.clone(), adopt.from.password.expose().trim())?;
-        if Repository::open(storage, &own).is_err() {
-            repository.add_key(&own, "klar").map_err(|error| KeepError::Open(error.into()))?;
-        }
-        let text = serde_json::to_vec(&other.trusted).unwrap_or_default();
-        write(&folder.join("trusted.json"), &text).map_err(failed)?;
-        write(&folder.join("ready"), b"").map_err(failed)
     }
+    let own = password(&folder.join("repository.key")).map_err(failed)?;
+    let repository = Repository::open(storage.clone(), from.password.expose().trim())?;
+    if Repository::open(storage, &own).is_err() {
+        repository.add_key(&own, "klar").map_err(|error| KeepError::Open(error.into()))?;
+    }
+    let text = serde_json::to_vec(&other.trusted).unwrap_or_default();
+    write(&folder.join("trusted.json"), &text).map_err(failed)?;
+    write(&folder.join("ready"), b"").map_err(failed)
 }
 
 /// Puts what was fetched in place of what was there.
-pub(super) fn settle(home: &Path) -> io::Result<()> {
+pub(crate) fn settle(home: &Path) -> io::Result<()> {
     let adopted = home.join("adopted");
     if !adopted.join("ready").exists() {
         return Ok(());
@@ -153,7 +158,7 @@ pub(super) fn settle(home: &Path) -> io::Result<()> {
 }
 
 /// Whose signatures count besides its own.
-pub(super) fn trusted(home: &Path) -> Result<Vec<KeyId>, KeepError> {
+pub(crate) fn trusted(home: &Path) -> Result<Vec<KeyId>, KeepError> {
     let path = home.join("trusted.json");
     match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

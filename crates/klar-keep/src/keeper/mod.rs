@@ -13,7 +13,7 @@
 
 pub(crate) mod adopt;
 mod points;
-mod second;
+pub(crate) mod second;
 mod stream;
 mod warm;
 
@@ -32,6 +32,8 @@ use klar_base::keep::{KeptStatus, SecondPlace};
 use klar_base::{Hint, ServiceName};
 use klar_repo::{Folder, MirrorError, OpenError, Repository};
 use klar_store::{KeyId, SigningKey};
+
+pub(crate) use points::last_time;
 
 use crate::base::BaseError;
 use crate::drill::Assertion;
@@ -100,6 +102,9 @@ pub enum KeepError {
     /// Points and proofs.
     #[error(transparent)]
     Signed(#[from] SignedError),
+    /// What was read could not be stored.
+    #[error("the repository: {0}")]
+    Backup(#[from] klar_repo::BackupError),
     /// A restore.
     #[error(transparent)]
     Restoring(#[from] RestoringError),
@@ -442,24 +447,28 @@ impl Inner {
 
     /// Reads points and proofs again, for the status.
     fn learn(&self) {
-        let read = Points::read(&self.repository, &self.trusted).map_err(KeepError::from).map(|points| {
-            let newest = points.points.values().next_back();
-            let proven = points.points.keys().rev().find_map(|id| {
-                let proof = points.last_proof(id).filter(|proof| proof.is_good())?;
-                Some((points.points.get(id)?, proof.rto_ms))
+        let read =
+            Points::<Point>::read(&self.repository, &self.trusted).map_err(KeepError::from).map(|points| {
+                let newest = points.points.values().next_back();
+                let proven = points.points.keys().rev().find_map(|id| {
+                    let proof = points.last_proof(id).filter(|proof| proof.is_good())?;
+                    Some((points.points.get(id)?, proof.rto_ms))
+                });
+                Known {
+                    points: points.points.len().try_into().unwrap_or(u32::MAX),
+                    newest: newest.map(|point| point.stopped),
+                    earliest: points.points.values().map(|point| point.stopped).min(),
+                    proven: proven.map(|(point, _)| point.stopped),
+                    proven_point: proven.map(|(point, _)| point.id.clone()),
+                    rto_ms: proven.and_then(|(_, rto_ms)| rto_ms),
+                    bytes: size(&self.settings.home.join("repository")),
+                    escrow: self
+                        .repository
+                        .keys()
+                        .is_ok_and(|keys| keys.iter().any(|key| key.label == ESCROW)),
+                    second_proven: second::proven(&points),
+                }
             });
-            Known {
-                points: points.points.len().try_into().unwrap_or(u32::MAX),
-                newest: newest.map(|point| point.stopped),
-                earliest: points.points.values().map(|point| point.stopped).min(),
-                proven: proven.map(|(point, _)| point.stopped),
-                proven_point: proven.map(|(point, _)| point.id.clone()),
-                rto_ms: proven.and_then(|(_, rto_ms)| rto_ms),
-                bytes: size(&self.settings.home.join("repository")),
-                escrow: self.repository.keys().is_ok_and(|keys| keys.iter().any(|key| key.label == ESCROW)),
-                second_proven: second::proven(&points),
-            }
-        });
         self.note("points", &read);
         if let Ok(known) = read {
             self.shared().known = known;
@@ -476,6 +485,7 @@ impl Inner {
         let idle = if streaming.is_some() { "streaming" } else { "waiting for the server" };
         KeptStatus {
             store: self.settings.name.to_string(),
+            daily: false,
             doing: shared.doing.clone().unwrap_or_else(|| idle.to_owned()),
             points: shared.known.points,
             newest_unix_ms: ms(shared.known.newest),
@@ -513,7 +523,7 @@ impl Keeper {
 }
 
 /// The repository of a keeper's folder and its keys, made where there are none.
-fn open(home: &Path) -> Result<(Repository, SigningKey), KeepError> {
+pub(crate) fn open(home: &Path) -> Result<(Repository, SigningKey), KeepError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| KeepError::File { path, source }
@@ -534,7 +544,7 @@ fn open(home: &Path) -> Result<(Repository, SigningKey), KeepError> {
 }
 
 /// The password of a repository: 64 digits, made before the repository is.
-fn password(path: &Path) -> io::Result<String> {
+pub(crate) fn password(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Ok(text) if text.trim().len() == 64 => return Ok(text.trim().to_owned()),
         Ok(_) => return Err(io::Error::other("expected 64 hexadecimal digits")),
@@ -555,7 +565,7 @@ fn password(path: &Path) -> io::Result<String> {
 }
 
 /// Bytes of all files beneath a folder; what cannot be read counts as nothing.
-fn size(folder: &Path) -> u64 {
+pub(crate) fn size(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let of = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => size(&entry.path()),

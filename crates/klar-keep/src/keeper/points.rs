@@ -11,7 +11,7 @@ use super::{Event, Inner, KeepError, Streaming};
 use crate::base;
 use crate::drill::Drill;
 use crate::lsn::{Lsn, Timeline};
-use crate::point::{Point, PointId, Points, Proof};
+use crate::point::{AnyPoint, Point, PointId, Points, Proof};
 use crate::restore::Kept;
 use crate::retain;
 use crate::server::Session;
@@ -159,7 +159,7 @@ impl Inner {
 
     /// All rows where no point of the last week has them all.
     fn depth(&self) -> Result<Depth, KeepError> {
-        let points = Points::read(&self.repository, &self.trusted)?;
+        let points = Points::<Point>::read(&self.repository, &self.trusted)?;
         let since = Timestamp::now() - Duration::from_secs(6 * 86_400 + 43_200);
         let is_whole = |point: &Point| {
             let witness = point.witness.as_ref().filter(|witness| witness.time > since);
@@ -219,7 +219,7 @@ fn data_size(session: &Session) -> u64 {
 }
 
 /// When a time of the day was last.
-fn last_time(now: &Zoned, hour: u8, minute: u8) -> Timestamp {
+pub(crate) fn last_time(now: &Zoned, hour: u8, minute: u8) -> Timestamp {
     let at = |day: &Zoned| {
         // A day on which the clocks jump over it has it a little later.
         let time = jiff::civil::time(hour.min(23) as i8, minute.min(59) as i8, 0, 0);

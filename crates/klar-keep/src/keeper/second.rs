@@ -2,6 +2,7 @@
 //! alone.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use klar_base::keep::{SecondPlace, SecondStatus, Told};
 use klar_repo::{Compared, Extras, Gone, Mirror, MirrorError, Object, Repository, Storage};
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, KeepError, Keeper};
+use super::{Inner, KeepError, Keeper, Settings};
 use crate::elsewhere;
 use crate::point::{POINTS, PROOFS, Points};
 use crate::wal::{BATCHES, PIECES, TIDES};
@@ -79,55 +80,24 @@ impl Inner {
 
     fn second_turn(&self, place: SecondPlace, open: &mut Option<Open>) -> Result<(), KeepError> {
         if open.as_ref().is_none_or(|open| open.place != place) {
-            let mirror = self.second_mirror(&place)?;
+            let mirror = self.sender().mirror(&place)?;
             *open = Some(Open { place: place.clone(), mirror });
             self.shared().second = Second { place: Some(place), covered: None };
         }
         let Some(Open { mirror, place }) = open else { return Ok(()) };
         let streaming = self.shared().streaming.clone();
         let covered = streaming.and_then(|streaming| streaming.progress.now().covered);
-        let before = self.second_memory();
-        let mut gone = before.gone.clone();
         // What nobody has proven here may be what that place is needed for.
         let may_remove = self.shared().known.proven.is_some();
-        let turned = mirror.turn(&mut gone, Timestamp::now(), may_remove.then_some(DELAY), &mut |_, _| {});
-        let now = Memory { place: place.place.clone(), gone };
-        if now != before {
-            let path = self.settings.home.join(MEMORY);
-            let new = path.with_extension("new");
-            let text = serde_json::to_vec(&now).unwrap_or_default();
-            let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
-            written.map_err(|source| KeepError::File { path, source })?;
-        }
-        if !turned?.is_late {
+        if self.sender().turn(mirror, place, may_remove)? {
             self.shared().second.covered = covered;
         }
         Ok(())
     }
 
-    /// Looks at a place; one that had the repository and is empty is left alone: a disk may not be mounted.
-    fn second_mirror(&self, place: &SecondPlace) -> Result<Mirror, KeepError> {
-        let storage = self.second_storage(place)?;
-        let is_empty = storage.read(&Object::Config).is_err_and(|error| error.is_gone());
-        if is_empty && self.second_memory().place == place.place {
-            return Err(KeepError::Lack {
-                what: format!("{} is empty, and had the repository", place.place),
-                hint: format!(
-                    "mount it; if it was emptied on purpose, remove {}",
-                    self.settings.home.join(MEMORY).display()
-                ),
-            });
-        }
-        Ok(Mirror::open(&self.repository, storage, EXTRAS)?)
-    }
-
-    fn second_memory(&self) -> Memory {
-        let read = fs::read(self.settings.home.join(MEMORY)).ok();
-        read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
-    }
-
-    pub(super) fn second_storage(&self, place: &SecondPlace) -> Result<Arc<dyn Storage>, KeepError> {
-        elsewhere::storage(place, &self.settings.second_name)
+    fn sender(&self) -> Sender<'_> {
+        let Settings { home, second_name, .. } = &self.settings;
+        Sender { repository: &self.repository, home, name: second_name }
     }
 
     fn second_place(&self) -> Result<SecondPlace, KeepError> {
@@ -140,7 +110,7 @@ impl Inner {
     /// The second place as a repository of its own.
     pub(super) fn second_repository(&self, escrow: Option<&str>) -> Result<(String, Repository), KeepError> {
         let place = self.second_place()?;
-        let storage = self.second_storage(&place)?;
+        let storage = self.sender().storage(&place)?;
         let own;
         let password = match escrow {
             Some(password) => password,
@@ -183,7 +153,7 @@ impl Inner {
 }
 
 /// When the newest point was restored last from each place but the first, and found good.
-pub(super) fn proven(points: &Points) -> Option<(String, Timestamp)> {
+pub(crate) fn proven<P>(points: &Points<P>) -> Option<(String, Timestamp)> {
     let all = points.proofs.values().flatten().filter(|proof| proof.is_good());
     let elsewhere = all.filter_map(|proof| Some((proof.place.clone()?, proof.begun)));
     elsewhere.max_by_key(|(_, begun)| *begun)
@@ -195,14 +165,83 @@ impl Keeper {
         self.inner.wishes().second.is_some()
     }
 
-    /// Compares what both places have, and gives the name of the second one. What was written a moment ago may not be there
-    /// yet: that is waited for.
+    /// As [`Sender::compare`], with the place.
     ///
     /// # Errors
     /// There is no second place, or one of both cannot be listed.
     pub(crate) fn compare(&self) -> Result<(String, Compared), KeepError> {
         let place = self.inner.second_place()?;
-        let mut mirror = self.inner.second_mirror(&place)?;
+        Ok((place.place.clone(), self.inner.sender().compare(&place)?))
+    }
+
+    /// As [`Sender::look`].
+    ///
+    /// # Errors
+    /// As [`Keeper::compare`]; it cannot be written to.
+    pub(crate) fn look_at_second(&self) -> Result<Told, KeepError> {
+        self.inner.sender().look(&self.inner.second_place()?)
+    }
+}
+
+/// Sends a repository to another place.
+pub(crate) struct Sender<'a> {
+    pub repository: &'a Repository,
+    /// The folder that has the repository, and what is remembered of that place.
+    pub home: &'a Path,
+    /// Where it is within the place.
+    pub name: &'a str,
+}
+
+impl Sender<'_> {
+    pub fn storage(&self, place: &SecondPlace) -> Result<Arc<dyn Storage>, KeepError> {
+        elsewhere::storage(place, self.name)
+    }
+
+    /// Looks at a place; one that had the repository and is empty is left alone: a disk may not be mounted.
+    pub fn mirror(&self, place: &SecondPlace) -> Result<Mirror, KeepError> {
+        let storage = self.storage(place)?;
+        let is_empty = storage.read(&Object::Config).is_err_and(|error| error.is_gone());
+        if is_empty && self.memory().place == place.place {
+            return Err(KeepError::Lack {
+                what: format!("{} is empty, and had the repository", place.place),
+                hint: format!(
+                    "mount it; if it was emptied on purpose, remove {}",
+                    self.home.join(MEMORY).display()
+                ),
+            });
+        }
+        Ok(Mirror::open(self.repository, storage, EXTRAS)?)
+    }
+
+    fn memory(&self) -> Memory {
+        let read = fs::read(self.home.join(MEMORY)).ok();
+        read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Brings it up to date; `false`: there was more than could be sent.
+    pub fn turn(
+        &self,
+        mirror: &mut Mirror,
+        place: &SecondPlace,
+        may_remove: bool,
+    ) -> Result<bool, KeepError> {
+        let before = self.memory();
+        let mut gone = before.gone.clone();
+        let turned = mirror.turn(&mut gone, Timestamp::now(), may_remove.then_some(DELAY), &mut |_, _| {});
+        let now = Memory { place: place.place.clone(), gone };
+        if now != before {
+            let path = self.home.join(MEMORY);
+            let new = path.with_extension("new");
+            let text = serde_json::to_vec(&now).unwrap_or_default();
+            let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+            written.map_err(|source| KeepError::File { path, source })?;
+        }
+        Ok(!turned?.is_late)
+    }
+
+    /// Compares what both places have. What was written a moment ago may not be there yet: that is waited for.
+    pub fn compare(&self, place: &SecondPlace) -> Result<Compared, KeepError> {
+        let mut mirror = self.mirror(place)?;
         let mut compared = mirror.compare()?;
         if !compared.differ.is_empty() {
             std::thread::sleep(TURN * 3);
@@ -210,19 +249,15 @@ impl Keeper {
             compared = mirror.compare()?;
             compared.differ.retain(|path| before.contains(path));
         }
-        Ok((place.place, compared))
+        Ok(compared)
     }
 
-    /// What can be seen of the second place.
-    ///
-    /// # Errors
-    /// As [`Keeper::compare`]; it cannot be written to.
-    pub(crate) fn look_at_second(&self) -> Result<Told, KeepError> {
-        let (place, Compared { same, bytes, differ }) = self.compare()?;
-        let together = elsewhere::together(&place, &self.inner.settings.home);
+    /// What can be seen of the place.
+    pub fn look(&self, place: &SecondPlace) -> Result<Told, KeepError> {
+        let Compared { same, bytes, differ } = self.compare(place)?;
+        let together = elsewhere::together(&place.place, self.home);
         let probe = Object::Extra(format!("{PROBES}{}", Timestamp::now().as_microsecond()));
-        let storage = self.inner.second_storage(&self.inner.second_place()?)?;
-        let locked = storage.is_locked(&probe).map_err(MirrorError::from)?;
-        Ok(Told::Compared { place, same, bytes, differ, together, locked })
+        let locked = self.storage(place)?.is_locked(&probe).map_err(MirrorError::from)?;
+        Ok(Told::Compared { place: place.place.clone(), same, bytes, differ, together, locked })
     }
 }

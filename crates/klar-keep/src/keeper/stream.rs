@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Event, Inner, KeepError, Streaming};
 use crate::lsn::{Segment, SegmentSize, Timeline};
-use crate::point::Points;
+use crate::point::{Point, Points};
 use crate::server::{Facts, ReadySlot, Receiver, Session, SlotError, SlotState};
 use crate::ship::{Mark, Shipper};
 use crate::wal::batch;
@@ -38,7 +38,7 @@ impl Inner {
         if let Some(lack) = facts.lacks().into_iter().find(|lack| lack.is_fatal) {
             return Err(KeepError::Lack { what: lack.what, hint: lack.hint });
         }
-        let points = Points::read(&self.repository, &self.trusted)?;
+        let points = Points::<Point>::read(&self.repository, &self.trusted)?;
         if let Some(point) = points.points.values().next_back().filter(|point| point.system != facts.system) {
             if self.adopt(facts.system)? {
                 (self.tell)(Event::Replaced);

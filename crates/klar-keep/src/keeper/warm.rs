@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Inner, KeepError, Keeper};
-use crate::point::{PointId, Points};
+use crate::point::{Point, PointId, Points};
 use crate::restore;
 
 /// After a clone has taken it, so that it has the processors to itself while it starts.
@@ -86,7 +86,7 @@ impl Inner {
             }
             _ => {}
         }
-        let points = Points::read(&self.repository, &self.trusted)?;
+        let points = Points::<Point>::read(&self.repository, &self.trusted)?;
         let Some(point) = points.points.get(&wanted) else { return Ok(()) };
         if restore::enough_space(&self.settings.home, point.bytes.saturating_mul(FREE_PART)).is_err() {
             return Ok(());

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use klar_base::keep::{Ask, KeepWorld, KeptStore, Moment, SecondPlace, Told};
+use klar_base::keep::{Ask, KeepWorld, KeptStore, Moment, SecondPlace, ToKeep, Told};
 use klar_base::{Secret, wire};
-use klar_keep::point::Points;
+use klar_keep::point::{AnyPoint, Point, Points};
 use klar_repo::{Folder, Repository};
 use klar_store::SigningKey;
 
@@ -73,9 +73,10 @@ impl Keeping {
             at: (2, 0),
             days: 30,
             assertions: Vec::new(),
+            files: None,
             second: Some(SecondPlace { place: folder.join(SECOND).display().to_string(), key: None }),
         };
-        wire::send(&control, &world, &[])?;
+        wire::send(&control, &ToKeep::World(world), &[])?;
         Ok(Self { _cluster: cluster, database, folder, control, process: Some(process) })
     }
 
@@ -232,7 +233,7 @@ fn forge(home: &Path) -> Result<(), String> {
     let key = SigningKey::open(&home.join("sign.key")).map_err(|why| why.to_string())?;
     let storage = Arc::new(Folder::new(&home.join("repository")));
     let repository = Repository::open(storage, password.trim()).map_err(|why| why.to_string())?;
-    let mut points = Points::read(&repository, &[key.id()]).map_err(|why| why.to_string())?;
+    let mut points = Points::<Point>::read(&repository, &[key.id()]).map_err(|why| why.to_string())?;
     let mut point = points.points.values().next_back().cloned().ok_or("no point")?;
     let table = point.witness.as_mut().and_then(|witness| witness.tables.first_mut());
     table.ok_or("no table")?.rows += 1;

@@ -1,4 +1,4 @@
-//! What keeps the databases of apps a second time, kept running: one process for each app that has a database.
+//! What keeps the data of apps a second time, kept running: one process for each app that has a database or writes to folders.
 //!
 //! It ends with the core that started it, since its socket closes; the next core starts another one on the same folder. The
 //! core tells it where the databases are, hears how it stands, and writes into the ledger what it has proven.
@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use klar_base::keep::{FromKeep, KeepWorld, KeptStatus, SecondPlace};
-use klar_base::{AppKey, ByteSize, ServiceName, wire};
+use klar_base::keep::{FromKeep, KeepWorld, KeptFiles, KeptStatus, SecondPlace, ToKeep};
+use klar_base::{AppKey, ByteSize, Period, ServiceName, wire};
 use klar_store::Ledger;
 
 use super::retry::Retry;
@@ -23,7 +23,7 @@ use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::release::Release;
 use crate::report::{Failure, Problem};
-use crate::spawn::{Answer, Request, Spawn, users::Identity};
+use crate::spawn::{Answer, Request, Spawn, app_identity, users::Identity};
 
 /// How often what there is is compared with what it knows.
 const LOOK: Duration = Duration::from_millis(500);
@@ -31,6 +31,10 @@ const LOOK: Duration = Duration::from_millis(500);
 const MEMORY: ByteSize = ByteSize(2 << 30);
 /// Its processes and threads.
 const PROCESSES: u32 = 128;
+/// What reads an app's folders holds a page of a database and a block of a file.
+const READER_MEMORY: ByteSize = ByteSize(512 << 20);
+/// As above.
+const READER_PROCESSES: u32 = 8;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -59,6 +63,8 @@ struct Running {
 #[derive(Debug, Default)]
 struct Heard {
     stores: Vec<KeptStatus>,
+    /// The app's folders are to be read.
+    reads: bool,
     ended: bool,
 }
 
@@ -68,6 +74,7 @@ fn hear(layout: &Layout, key: &AppKey, stream: &UnixStream, heard: &Mutex<Heard>
             FromKeep::Status { stores } => {
                 heard.lock().unwrap_or_else(PoisonError::into_inner).stores = stores;
             }
+            FromKeep::ReadFiles => heard.lock().unwrap_or_else(PoisonError::into_inner).reads = true,
             FromKeep::Entry { kind, subject, payload } => {
                 let kept = Ledger::open(&layout.ledger()).and_then(|ledger| {
                     ledger.append(Timestamp::now(), [(kind, format!("{key}/{subject}"), payload)])
@@ -174,9 +181,19 @@ impl Core {
             if let Some(running) = &link.running
                 && link.told.as_ref() != Some(&world)
                 // A few hundred bytes, of which it reads every one at once.
-                && wire::send(&running.stream, &world, &[]).is_ok()
+                && wire::send(&running.stream, &ToKeep::World(world.clone()), &[]).is_ok()
             {
                 link.told = Some(world);
+            }
+            if let Some(running) = &link.running
+                && std::mem::take(&mut running.heard.lock().unwrap_or_else(PoisonError::into_inner).reads)
+            {
+                let (core, key) = (self.clone(), key.clone());
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = core.read_files(&key).await {
+                        eprintln!("klar core: the folders of {key} cannot be read: {error}");
+                    }
+                });
             }
         }
     }
@@ -186,9 +203,12 @@ impl Core {
         let folder = self.layout.keep(key);
         self.spawner.folder(folder.clone(), keep.clone(), data.clone(), 0o750).await?;
         // It is in their group, and reads their files.
-        let parent = self.layout.root().join("data").join(key.to_string());
-        self.spawner.folder(parent, data.clone(), data.clone(), 0o750).await?;
-        for name in self.kept_stores(key) {
+        let stores = self.kept_stores(key);
+        if !stores.is_empty() {
+            let parent = self.layout.root().join("data").join(key.to_string());
+            self.spawner.folder(parent, data.clone(), data.clone(), 0o750).await?;
+        }
+        for name in stores {
             self.spawner.folder(self.layout.store(key, &name), data.clone(), data.clone(), 0o750).await?;
         }
         let door = {
@@ -222,6 +242,36 @@ impl Core {
         Ok(Running { stream: here, since: Instant::now(), heard })
     }
 
+    /// Has the app's folders read by a process of its own user, whose words go to what keeps them.
+    async fn read_files(self: &Rc<Self>, key: &AppKey) -> io::Result<()> {
+        let (here, there) = UnixStream::pair()?;
+        let folder = self.layout.writable(key).to_string_lossy().into_owned();
+        let args = vec!["read-files".to_owned(), "--folder".into(), folder];
+        let limits = Limits { memory: Some(READER_MEMORY), cpu: None, pids: Some(READER_PROCESSES) };
+        let limits = Some((format!("read.{key}"), limits));
+        let spawn = Spawn { args, identity: app_identity(key), limits, private_tmp: None };
+        let (answer, _) = self.spawner.ask(Request::Spawn(spawn), vec![there.into()]).await?;
+        let Answer::Spawned { .. } = answer else {
+            return Err(io::Error::other("the spawner did something else"));
+        };
+        let links = self.keep.borrow();
+        let running = links.links.get(key).and_then(|link| link.running.as_ref());
+        let running = running.ok_or_else(|| io::Error::other("what keeps them is gone"))?;
+        wire::send(&running.stream, &ToKeep::Files, &[here.as_fd()])
+    }
+
+    /// What an app writes to its folders, where it does that.
+    pub(super) fn kept_files(&self, key: &AppKey, release: &Release) -> Option<KeptFiles> {
+        let is_writing = release.config.services.values().any(|service| !service.writable.is_empty());
+        if !is_writing || !self.layout.writable(key).is_dir() {
+            return None;
+        }
+        // A store may have the name.
+        let names = ["files", "app-files"].into_iter().filter_map(|name| ServiceName::new(name).ok());
+        let name = names.into_iter().find(|name| !release.config.data.contains_key(name))?;
+        Some(KeptFiles { name, days: days(release.config.backup.files) })
+    }
+
     /// The databases of an app that are set up and kept.
     pub(super) fn kept_stores(&self, key: &AppKey) -> Vec<ServiceName> {
         let host = self.host.borrow();
@@ -232,7 +282,7 @@ impl Core {
         kept.map(|(name, _)| name.clone()).collect()
     }
 
-    /// For each app that has a database that runs.
+    /// For each app that has a database that runs, or writes to folders.
     fn kept_worlds(&self) -> BTreeMap<AppKey, KeepWorld> {
         let (host, apps) = (self.host.borrow(), self.apps.borrow());
         let wanted = host.apps.iter().filter(|(_, remembered)| remembered.wanted);
@@ -247,14 +297,19 @@ impl Core {
                     .filter_map(|(name, store)| store.kept(key, name, &self.layout.store(key, name)))
                     .collect(),
                 at: backup.at.parts(),
-                days: u32::try_from(backup.keep.0.as_secs() / 86_400).unwrap_or(u32::MAX),
+                days: days(backup.keep),
                 assertions: backup.assert.iter().map(ToString::to_string).collect(),
                 second: release.and_then(|release| second(release, self.second.as_deref())),
+                files: release.and_then(|release| self.kept_files(key, release)),
             };
-            (!world.stores.is_empty()).then(|| (key.clone(), world))
+            (!world.stores.is_empty() || world.files.is_some()).then(|| (key.clone(), world))
         };
         wanted.filter_map(world).collect()
     }
+}
+
+fn days(period: Period) -> u32 {
+    u32::try_from(period.0.as_secs() / 86_400).unwrap_or(u32::MAX)
 }
 
 /// Where all of it is kept once more, with what came with the release; in a rig, at a place of its own.

@@ -53,6 +53,13 @@ pub enum Request {
         /// To whom.
         owner: Identity,
     },
+    /// Put a tree elsewhere below the state folder, where nothing is yet.
+    Move {
+        /// Below the state folder.
+        from: PathBuf,
+        /// Below the state folder.
+        to: PathBuf,
+    },
     /// Remove a tree below the state folder, whoever owns it.
     Remove {
         /// Below the state folder.
@@ -232,6 +239,10 @@ impl Privileged {
             }
             Request::Give { path, owner } => {
                 users::own_tree(self, &path, &owner, users::Modes::Kept)?;
+                Answer::Done
+            }
+            Request::Move { from, to } => {
+                users::move_tree(self, &from, &to)?;
                 Answer::Done
             }
             Request::Remove { path } => {

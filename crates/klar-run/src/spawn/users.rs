@@ -216,6 +216,19 @@ pub(super) fn own_tree(host: &Privileged, path: &Path, owner: &Identity, modes: 
     })
 }
 
+/// Puts a tree elsewhere, where nothing is yet.
+pub(super) fn move_tree(host: &Privileged, from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (checked(host, from)?, checked(host, to)?);
+    match fs::symlink_metadata(&to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(_) => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is there", to.display())));
+        }
+    }
+    fs::rename(from, to)
+}
+
 /// Removes a tree, whoever owns it. A folder that is frozen is opened first: without root, that is needed.
 pub(super) fn remove_tree(host: &Privileged, path: &Path) -> io::Result<()> {
     let path = checked(host, path)?;

@@ -180,6 +180,9 @@ fn kept(one: &KeptStatus, now_unix_ms: u64) -> String {
         _ => "none restored yet".into(),
     };
     let range = match (one.earliest_unix_ms, one.covered_unix_ms) {
+        (Some(from), _) if one.daily => {
+            format!("; {} since {} ago", words::things(one.points.into(), "point"), age(from))
+        }
         (Some(from), Some(to)) => format!("; any second from {} to {} ago", age(from), age(to)),
         _ => String::new(),
     };

@@ -11,7 +11,7 @@ use klar_run::report::{Event, Failure};
 use serde::Deserialize;
 
 use crate::cli::{Backup, CloneArgs, Drill, FromArgs, RestoreArgs};
-use crate::context::{Context, Trouble};
+use crate::context::{Context, Trouble, wait};
 use crate::disaster;
 use crate::out::events::Steps;
 use crate::out::words::{self, age, bytes, took};
@@ -130,6 +130,7 @@ fn elsewhere(wanted: FromArgs) -> Result<Option<Elsewhere>, Trouble> {
 }
 
 fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
+    let all = store.is_none();
     let Told::Points { points, status, refused } = asked(context, &Ask::List { store })? else {
         return Err(unexpected());
     };
@@ -138,8 +139,32 @@ fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
         context.printer.value(&value);
         return Ok(());
     }
-    context.printer.data(heading(&status));
-    for point in &points {
+    let is_files = status.daily;
+    show_points(context, &points, &status, refused);
+    // What the app writes to its folders is kept beside its databases.
+    let others = if all && !is_files { files_of(context)? } else { None };
+    if let Some(store) = others {
+        return list(context, Some(store));
+    }
+    if !status.escrow {
+        let what =
+            "nobody has a key but this machine: `klar backup key --out KEY.txt`, and put it in a drawer";
+        context.printer.data(render_hint(what, "").trim_end());
+    }
+    Ok(())
+}
+
+/// What an app's files are called among its stores, where they are kept.
+fn files_of(context: &Context) -> Result<Option<ServiceName>, Trouble> {
+    let key = context.key()?;
+    let host = wait(context.client().status())??;
+    let mut kept = host.apps.into_iter().filter(|app| app.key == key).flat_map(|app| app.kept);
+    Ok(kept.find(|one| one.daily).and_then(|one| one.store.parse().ok()))
+}
+
+fn show_points(context: &Context, points: &[PointTold], status: &KeptStatus, refused: Vec<String>) {
+    context.printer.data(heading(status));
+    for point in points {
         context.printer.data(line(point));
     }
     if let Some(second) = &status.second {
@@ -150,7 +175,7 @@ fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
         context.printer.data(paint(QUIET, what));
     }
     if points.is_empty() {
-        context.printer.data(paint(QUIET, "no point yet: the first one is taken when the log streams"));
+        context.printer.data(paint(QUIET, "no point yet: the first one is on its way"));
     }
     for refused in refused {
         context.printer.data(format!("{} {refused}", paint(BAD, "✗")));
@@ -161,12 +186,6 @@ fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
             context.printer.data(render_hint(hint, "  ").trim_end());
         }
     }
-    if !status.escrow {
-        let what =
-            "nobody has a key but this machine: `klar backup key --out KEY.txt`, and put it in a drawer";
-        context.printer.data(render_hint(what, "").trim_end());
-    }
-    Ok(())
 }
 
 fn ago(unix_ms: u64) -> String {
@@ -176,6 +195,9 @@ fn ago(unix_ms: u64) -> String {
 fn heading(status: &KeptStatus) -> String {
     let ago = |unix_ms: Option<u64>| unix_ms.map(ago);
     let range = match (ago(status.earliest_unix_ms), ago(status.covered_unix_ms)) {
+        (Some(from), _) if status.daily => {
+            format!("{}, from {from} on", words::things(status.points.into(), "point"))
+        }
         (Some(from), Some(to)) => format!("any second from {from} to {to} can be restored"),
         (Some(from), None) => format!("points from {from} on; the log is not streamed right now"),
         _ => "nothing can be restored yet".into(),
@@ -377,10 +399,11 @@ fn tell_plan(context: &Context, plan: &PlanTold) {
     let taken = ago(plan.point_unix_ms);
     context.printer.story(format!("  from   {} ({taken})", plan.point));
     context.printer.story(format!("  until  {}", plan.until));
-    let log = bytes(plan.log_bytes);
-    context
-        .printer
-        .story(format!("  reads  {} of files and log, of which {log} are replayed", bytes(plan.bytes)));
+    let reads = match plan.log_bytes {
+        0 => format!("{} of files", bytes(plan.bytes)),
+        log => format!("{} of files and log, of which {} are replayed", bytes(plan.bytes), bytes(log)),
+    };
+    context.printer.story(format!("  reads  {reads}"));
     if let Some(ms) = plan.rto_ms {
         context.printer.story(format!("  takes  about {}, as the last drill did", took(ms)));
     }
@@ -392,7 +415,7 @@ fn agreed(key: &str, yes: Option<&str>) -> Result<(), Trouble> {
     let said = match yes {
         Some(said) => said.to_owned(),
         None if std::io::stdin().is_terminal() => {
-            eprint!("what is in the database now is put aside. To go on, type {key}: ");
+            eprint!("what is there now is put aside. To go on, type {key}: ");
             // What cannot be shown need not be waited for.
             let _ = std::io::stderr().flush();
             let mut said = String::new();
@@ -400,7 +423,7 @@ fn agreed(key: &str, yes: Option<&str>) -> Result<(), Trouble> {
             said.trim().to_owned()
         }
         None => {
-            let failure = Failure::new("this takes the place of the database, and nobody is there to agree");
+            let failure = Failure::new("this takes the place of what is there, and nobody is there to agree");
             return Err(Trouble::usage(failure.hint(format!("say it with `--yes {key}`"))));
         }
     };
@@ -435,11 +458,13 @@ pub fn clone(context: &Context, wanted: CloneArgs) -> Result<(), Trouble> {
         context.printer.value(&copy);
         return Ok(());
     }
-    let socket = copy.socket.clone().unwrap_or_default();
     context.printer.story(format!("{} a copy is there, after {}", paint(GOOD, "✓"), took(copy.ms)));
-    let command = format!("psql -h {} -U klar {}", socket.display(), copy.database);
-    if !psql {
-        context.printer.data(command);
+    let socket = copy.socket.clone().unwrap_or_default();
+    if !psql || copy.socket.is_none() {
+        context.printer.data(match copy.socket {
+            Some(_) => format!("psql -h {} -U klar {}", socket.display(), copy.database),
+            None => copy.data.display().to_string(),
+        });
         let left = copy.until_unix_ms.unwrap_or_default().saturating_sub(words::now_unix_ms());
         context.printer.story(format!("it disappears in {}", age(left)));
         return Ok(());

@@ -175,6 +175,12 @@ pub fn keep(folder: PathBuf, allowed: Vec<u32>) -> Result<(), Trouble> {
     klar_keep::process::run(control, door, klar_keep::process::Options { folder, allowed }).map_err(broken)
 }
 
+/// What reads an app's folders, as the app's own user.
+pub fn read_files(folder: &Path) -> Result<(), Trouble> {
+    let out = UnixStream::from(inherited(3)?);
+    klar_keep::files::reader::read(folder, out).map(drop).map_err(broken)
+}
+
 /// The shim of an instance.
 pub fn shim() -> Result<(), Trouble> {
     klar_run::shim::run(inherited(3)?, inherited(4)?).map_err(broken)

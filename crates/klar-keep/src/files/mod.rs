@@ -1,0 +1,760 @@
+//! What an app writes to its folders, kept a second time: all of it once a day, and each of these points put into an empty
+//! folder and compared.
+//!
+//! ```text
+//! reader.rs   the app's folders ─► archive       in a process of the app's own user, which the core starts
+//! mod.rs      archive ─► repository ─► point ─► an empty folder ─► proof
+//! walk.rs     the digest that both sides come to
+//! ```
+//!
+//! Nothing of the content is understood here: databases are looked through where they are read.
+
+pub mod reader;
+mod walk;
+
+use std::fs;
+use std::io::{self, BufReader, Read};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::{Timestamp, Zoned};
+use klar_base::keep::{Elsewhere, KeptStatus, Moment, SecondPlace, SecondStatus, Told};
+use klar_base::{Hint, ServiceName};
+use klar_repo::{BackupOptions, Compared, Folder, Id, Metadata, Mirror, Pieces, Repository};
+use klar_store::{KeyId, SigningKey};
+use serde::{Deserialize, Serialize};
+
+use crate::harm::{Harm, Harmed};
+use crate::keeper::adopt::{self, Other};
+use crate::keeper::second::Sender;
+use crate::keeper::{ESCROW, KeepError, last_time, open, password, size};
+use crate::point::{AnyPoint, Outcome, PointId, Points, Proof, Step, StepKind};
+use crate::restore::{RestoringError, enough_space};
+use crate::retain;
+
+pub use reader::Summary;
+use reader::{FILES, SUMMARY};
+
+/// How often it is looked whether something is due.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often the second place is brought up to date where nothing was taken.
+const SEND: Duration = Duration::from_secs(3600);
+/// After something that came to nothing.
+const AGAIN: Duration = Duration::from_secs(300);
+/// What says what was read is not longer.
+const SUMMARY_MAX: u64 = 1 << 20;
+/// The second place is restored from once a week.
+const WEEK: i64 = 7 * 24 * 3600;
+
+/// What is kept, and where.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What it is called among the app's stores.
+    pub name: ServiceName,
+    /// Its own folder.
+    pub home: PathBuf,
+    /// The machine's name, for the repository.
+    pub host: String,
+    /// Where it is within a second place.
+    pub second_name: String,
+}
+
+/// What `[backup]` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wishes {
+    /// When it is due each day, by the host's clock.
+    pub at: (u8, u8),
+    /// So many daily points stay.
+    pub days: u32,
+    /// Where all of it is kept once more.
+    pub second: Option<SecondPlace>,
+}
+
+/// All files of one day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesPoint {
+    /// 1.
+    pub format: u32,
+    /// Names it.
+    pub id: PointId,
+    /// When reading began; what was there then and did not change is in it.
+    pub begun: Timestamp,
+    /// When it ended.
+    pub stopped: Timestamp,
+    /// The files.
+    pub snapshot: Id,
+    /// A digest over all of them.
+    pub tree: Id,
+    /// Bytes that the repository grew by.
+    pub added: u64,
+    /// What was read, as the reader says.
+    pub read: Summary,
+}
+
+impl AnyPoint for FilesPoint {
+    fn format(&self) -> u32 {
+        self.format
+    }
+
+    fn id(&self) -> &PointId {
+        &self.id
+    }
+
+    fn stopped(&self) -> Timestamp {
+        self.stopped
+    }
+
+    fn snapshot(&self) -> Id {
+        self.snapshot
+    }
+
+    fn tree(&self) -> Id {
+        self.tree
+    }
+
+    fn sizes(&self) -> (u64, u64) {
+        (self.read.bytes, self.added)
+    }
+}
+
+/// What is told outside.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A point was published.
+    Point(Box<FilesPoint>),
+    /// A point was put into an empty folder and compared.
+    Proof(Box<Proof>),
+    /// Another repository is ready to take the place of its own.
+    Replaced,
+}
+
+/// Has the app's folders read, and gives where that comes in.
+pub type Hand = Box<dyn Fn() -> io::Result<UnixStream> + Send + Sync>;
+
+/// A keeper of an app's files; dropped, it ends.
+pub struct FilesKeeper {
+    inner: Arc<Inner>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Inner {
+    settings: Settings,
+    repository: Repository,
+    key: SigningKey,
+    trusted: Vec<KeyId>,
+    hand: Hand,
+    tell: Box<dyn Fn(Event) + Send + Sync>,
+    shared: Mutex<Shared>,
+    changed: Condvar,
+    /// Held by whoever takes a point, compares or reads again: one at a time.
+    work: Mutex<()>,
+    is_over: AtomicBool,
+}
+
+struct Shared {
+    wishes: Wishes,
+    doing: Option<String>,
+    known: KeptStatus,
+    /// When the second place had all that is here.
+    sent: Option<(SecondPlace, Timestamp)>,
+    trouble: Option<(String, Option<String>)>,
+    second_trouble: Option<(String, Option<String>)>,
+}
+
+impl FilesKeeper {
+    /// Opens the repository, or makes it, and begins.
+    ///
+    /// # Errors
+    /// The repository or a key cannot be read or made.
+    pub fn start(
+        settings: Settings,
+        wishes: Wishes,
+        hand: Hand,
+        tell: Box<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<Self, KeepError> {
+        let inner = Arc::new(Inner::open(settings, wishes, hand, tell)?);
+        let runs = inner.clone();
+        let path = inner.settings.home.clone();
+        let thread = std::thread::Builder::new().name("files".into()).spawn(move || runs.run());
+        let thread = Some(thread.map_err(|source| KeepError::File { path, source })?);
+        Ok(Self { inner, thread })
+    }
+
+    /// Something else is wished for from now on.
+    pub fn wish(&self, wishes: Wishes) {
+        self.inner.shared().wishes = wishes;
+        self.inner.changed.notify_all();
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> KeptStatus {
+        self.inner.status()
+    }
+
+    /// What it keeps.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.inner.repository
+    }
+
+    /// All points.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn points(&self) -> Result<Points<FilesPoint>, KeepError> {
+        Ok(Points::read(&self.inner.repository, &self.inner.trusted)?)
+    }
+
+    /// Takes a point now and compares it.
+    ///
+    /// # Errors
+    /// What was wrong first.
+    pub fn now(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Proof, KeepError> {
+        self.inner.point(progress)
+    }
+
+    /// Puts a point, the newest where none is named, into an empty folder, compares it, and publishes what was found.
+    ///
+    /// # Errors
+    /// There is no such point, or the repository cannot be read.
+    pub fn drill(
+        &self,
+        point: Option<&PointId>,
+        escrow: Option<&str>,
+        second: bool,
+    ) -> Result<Proof, KeepError> {
+        let _alone = self.inner.alone();
+        self.inner.drill(point, escrow, second)
+    }
+
+    /// Adds a password that opens the repository without this machine.
+    ///
+    /// # Errors
+    /// The storage, or a password that is empty.
+    pub fn escrow(&self, password: &str) -> Result<(), KeepError> {
+        let added = self.inner.repository.add_key(password, ESCROW);
+        added.map_err(|error| KeepError::Open(error.into()))?;
+        self.inner.learn();
+        Ok(())
+    }
+
+    /// Puts the files of a moment into a folder, which is empty or not there, and gives the point they are of.
+    ///
+    /// # Errors
+    /// There is nothing of that moment; the disk.
+    pub fn bring_back(
+        &self,
+        moment: &Moment,
+        from: Option<&Elsewhere>,
+        folder: &Path,
+    ) -> Result<FilesPoint, KeepError> {
+        let inner = &self.inner;
+        let other = from.map(|from| Other::open(from, &inner.settings.second_name)).transpose()?;
+        let (repository, trusted) = match &other {
+            Some(other) => (&other.repository, &other.trusted),
+            None => (&inner.repository, &inner.trusted),
+        };
+        let points = Points::<FilesPoint>::read(repository, trusted)?;
+        let point = of(&points, moment)?.clone();
+        enough_space(&inner.settings.home, point.read.bytes)?;
+        restored(repository, &point, folder)?;
+        Ok(point)
+    }
+
+    /// The point that a moment is restored from.
+    ///
+    /// # Errors
+    /// As [`FilesKeeper::bring_back`].
+    pub fn plan(&self, moment: &Moment, from: Option<&Elsewhere>) -> Result<FilesPoint, KeepError> {
+        match from {
+            None => Ok(of(&self.points()?, moment)?.clone()),
+            Some(from) => {
+                let other = Other::open(from, &self.inner.settings.second_name)?;
+                Ok(of(&Points::read(&other.repository, &other.trusted)?, moment)?.clone())
+            }
+        }
+    }
+
+    /// The repository that was restored from becomes its own: fetches it, after which this process has to start again.
+    ///
+    /// # Errors
+    /// It cannot be fetched as a whole.
+    pub fn adopt(&self, from: &Elsewhere) -> Result<(), KeepError> {
+        let _alone = self.inner.alone();
+        let Settings { home, second_name, .. } = &self.inner.settings;
+        self.inner.doing(Some("fetching the repository that was restored from".to_owned()));
+        let fetched = adopt::fetch(from, second_name, &home.join("adopted"));
+        self.inner.doing(None);
+        fetched?;
+        (self.inner.tell)(Event::Replaced);
+        Ok(())
+    }
+
+    /// Whether a view of the repository that does harm is noticed.
+    ///
+    /// # Errors
+    /// There is no point yet.
+    pub(crate) fn notices(&self, harm: Harm) -> Result<bool, KeepError> {
+        let inner = &self.inner;
+        let storage = Harmed::new(Folder::new(&inner.settings.home.join("repository")), harm);
+        let repository = Repository::open(Arc::new(storage), &inner.password()?)?;
+        let points = self.points()?;
+        let Some(point) = points.points.values().next_back() else { return Ok(false) };
+        let folder = inner.settings.home.join("work/verify");
+        let _ = fs::remove_dir_all(&folder);
+        let read = restored(&repository, point, &folder);
+        let _ = fs::remove_dir_all(&folder);
+        Ok(read.is_err())
+    }
+
+    /// Compares both places.
+    ///
+    /// # Errors
+    /// There is no second one, or one of both cannot be listed.
+    pub(crate) fn compare(&self) -> Result<(String, Compared), KeepError> {
+        let place = self.inner.second_place()?;
+        Ok((place.place.clone(), self.inner.sender().compare(&place)?))
+    }
+
+    /// What can be seen of the second place.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be listed.
+    pub(crate) fn look_at_second(&self) -> Result<Told, KeepError> {
+        self.inner.sender().look(&self.inner.second_place()?)
+    }
+
+    /// Where copies are put.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.inner.settings.home.join("work")
+    }
+}
+
+impl Drop for FilesKeeper {
+    fn drop(&mut self) {
+        self.inner.is_over.store(true, Ordering::Release);
+        self.inner.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Inner {
+    fn open(
+        settings: Settings,
+        wishes: Wishes,
+        hand: Hand,
+        tell: Box<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<Self, KeepError> {
+        let home = &settings.home;
+        adopt::settle(home).map_err(|source| KeepError::File { path: home.clone(), source })?;
+        let (repository, key) = open(home)?;
+        let mut trusted = adopt::trusted(home)?;
+        trusted.push(key.id());
+        let shared = Shared {
+            wishes,
+            doing: None,
+            known: KeptStatus::default(),
+            sent: None,
+            trouble: None,
+            second_trouble: None,
+        };
+        let inner = Self {
+            settings,
+            repository,
+            key,
+            trusted,
+            hand,
+            tell,
+            shared: Mutex::new(shared),
+            changed: Condvar::new(),
+            work: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        };
+        inner.learn();
+        Ok(inner)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    fn doing(&self, what: Option<String>) {
+        self.shared().doing = what;
+    }
+
+    fn password(&self) -> Result<String, KeepError> {
+        let path = self.settings.home.join("repository.key");
+        password(&path).map_err(|source| KeepError::File { path, source })
+    }
+
+    fn sender(&self) -> Sender<'_> {
+        let Settings { home, second_name, .. } = &self.settings;
+        Sender { repository: &self.repository, home, name: second_name }
+    }
+
+    fn second_place(&self) -> Result<SecondPlace, KeepError> {
+        self.shared().wishes.second.clone().ok_or_else(|| KeepError::Lack {
+            what: "there is no second place".into(),
+            hint: "`offsite` in [backup] of klar.toml names one".into(),
+        })
+    }
+
+    fn run(&self) {
+        let mut failed: Option<Instant> = None;
+        // What was there when it was sent last, and when that was.
+        let mut sent: Option<(SecondPlace, Option<u64>, Instant)> = None;
+        let mut mirror: Option<(SecondPlace, Mirror)> = None;
+        while !self.is_over() {
+            if failed.is_none_or(|at| at.elapsed() >= AGAIN) && self.is_due() {
+                let taken = self.point(&mut |_, _, _| {});
+                failed = taken.is_err().then(Instant::now);
+                self.shared().trouble = taken.err().map(|error| (error.to_string(), error.hint()));
+            }
+            let (place, newest) = {
+                let shared = self.shared();
+                (shared.wishes.second.clone(), shared.known.newest_unix_ms)
+            };
+            let is_sent = sent.as_ref().is_some_and(|(of, what, at)| {
+                Some(of) == place.as_ref() && *what == newest && at.elapsed() < SEND
+            });
+            if let Some(place) = place.filter(|_| !is_sent) {
+                let turned = self.send(&place, &mut mirror);
+                // One that failed is tried again sooner.
+                let waits = if turned.is_ok() { Duration::ZERO } else { SEND.saturating_sub(AGAIN) };
+                sent = Some((place, newest, Instant::now().checked_sub(waits).unwrap_or_else(Instant::now)));
+                self.shared().second_trouble = turned.err().map(|error| (error.to_string(), error.hint()));
+            }
+            if !self.is_over() {
+                drop(self.changed.wait_timeout(self.shared(), LOOK));
+            }
+        }
+    }
+
+    /// Brings the second place up to date, and once a week restores from there.
+    fn send(&self, place: &SecondPlace, open: &mut Option<(SecondPlace, Mirror)>) -> Result<(), KeepError> {
+        if open.as_ref().is_none_or(|(of, _)| of != place) {
+            *open = Some((place.clone(), self.sender().mirror(place)?));
+        }
+        let Some((_, mirror)) = open else { return Ok(()) };
+        let before = Timestamp::now();
+        let may_remove = self.shared().known.proven_unix_ms.is_some();
+        let turned = self.sender().turn(mirror, place, may_remove);
+        if turned.is_err() {
+            *open = None;
+        }
+        if turned? {
+            self.shared().sent = Some((place.clone(), before));
+        }
+        let proven = self.status().second.and_then(|second| second.proven_unix_ms).unwrap_or_default();
+        let is_due = before.as_millisecond() / 1000 - i64::try_from(proven / 1000).unwrap_or(0) > WEEK;
+        if is_due && self.shared().known.points > 0 {
+            let _alone = self.alone();
+            let proof = self.drill(None, None, true)?;
+            if let Some(bad) = proof.first_bad() {
+                return Err(KeepError::NotProven { point: proof.point.clone(), what: bad.evidence.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        let shared = self.shared();
+        let (hour, minute) = shared.wishes.at;
+        let last = u64::try_from(last_time(&Zoned::now(), hour, minute).as_millisecond()).unwrap_or_default();
+        shared.known.newest_unix_ms.is_none_or(|newest| newest < last)
+    }
+
+    fn point(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Proof, KeepError> {
+        let _alone = self.alone();
+        self.doing(Some("reading the app's folders".to_owned()));
+        let taken = self.take(progress).and_then(|point| {
+            progress("putting it into an empty folder to compare it", 0, 0);
+            self.drill(Some(&point), None, false)
+        });
+        self.doing(None);
+        self.learn();
+        let proof = taken?;
+        if let Some(bad) = proof.first_bad() {
+            return Err(KeepError::NotProven { point: proof.point.clone(), what: bad.evidence.clone() });
+        }
+        // The one that the earliest day is restored from counts among them.
+        let days = self.shared().wishes.days.saturating_sub(1);
+        retain::retain_files::<FilesPoint>(&self.repository, &self.trusted, days, Timestamp::now())?;
+        self.learn();
+        Ok(proof)
+    }
+
+    fn take(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PointId, KeepError> {
+        let begun = Timestamp::now();
+        let options = BackupOptions {
+            host: self.settings.host.clone(),
+            path: format!("/{}", self.settings.second_name),
+            tags: vec!["files".into()],
+            pieces: Pieces::ByContent,
+            time: begun,
+        };
+        let reading = |source: io::Error| KeepError::Lack {
+            what: format!("the app's folders could not be read: {source}"),
+            hint: "it is tried again in five minutes; the points before stay".into(),
+        };
+        let stream = (self.hand)().map_err(reading)?;
+        let mut backup = self.repository.backup(options)?;
+        let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, stream));
+        let mut summary: Option<Summary> = None;
+        let (mut bytes, mut said) = (0, Instant::now());
+        for entry in archive.entries().map_err(reading)? {
+            let mut entry = entry.map_err(reading)?;
+            let path = entry.path().map_err(reading)?.into_owned();
+            if path == Path::new(SUMMARY) {
+                let mut text = Vec::new();
+                Read::by_ref(&mut entry).take(SUMMARY_MAX).read_to_end(&mut text).map_err(reading)?;
+                summary = Some(serde_json::from_slice(&text).map_err(|error| reading(error.into()))?);
+                break;
+            }
+            let path =
+                path.strip_prefix(FILES).map_err(|_| reading(io::Error::other("an odd name")))?.to_owned();
+            let header = entry.header();
+            let number =
+                |of: io::Result<u64>| of.ok().and_then(|of| u32::try_from(of).ok()).unwrap_or_default();
+            let metadata = Metadata {
+                mode: header.mode().map_err(reading)? & 0o7777,
+                uid: number(header.uid()),
+                gid: number(header.gid()),
+                mtime: header
+                    .mtime()
+                    .ok()
+                    .and_then(|at| Timestamp::from_second(i64::try_from(at).ok()?).ok())
+                    .unwrap_or_default(),
+            };
+            match header.entry_type() {
+                tar::EntryType::Directory => backup.folder(&path, &metadata)?,
+                tar::EntryType::Symlink => {
+                    let target = entry.link_name().map_err(reading)?.unwrap_or_default().into_owned();
+                    backup.symlink(&path, &metadata, &target)?;
+                }
+                _ => {
+                    let size = entry.size();
+                    let stored = backup.file(&path, &metadata, &mut entry)?;
+                    if stored != size {
+                        return Err(reading(io::Error::from(io::ErrorKind::UnexpectedEof)));
+                    }
+                    bytes += size;
+                }
+            }
+            if said.elapsed() >= Duration::from_millis(200) {
+                said = Instant::now();
+                progress("reading the app's folders", bytes, 0);
+            }
+        }
+        let read =
+            summary.ok_or_else(|| reading(io::Error::other("whoever reads them ended before the end")))?;
+        let stored = backup.finish()?;
+        let id = PointId::new(begun, stored.snapshot);
+        let point = FilesPoint {
+            format: 1,
+            id: id.clone(),
+            begun,
+            stopped: Timestamp::now(),
+            snapshot: stored.snapshot,
+            tree: stored.tree,
+            added: stored.bytes_added,
+            read,
+        };
+        point.publish(&self.repository, &self.key)?;
+        (self.tell)(Event::Point(Box::new(point)));
+        Ok(id)
+    }
+
+    fn drill(&self, point: Option<&PointId>, escrow: Option<&str>, second: bool) -> Result<Proof, KeepError> {
+        let own = self.password()?;
+        let password = escrow.unwrap_or(&own);
+        let (place, repository) = match (second, escrow) {
+            (false, None) => (None, self.repository.clone()),
+            (false, Some(_)) => {
+                let storage = Arc::new(Folder::new(&self.settings.home.join("repository")));
+                (None, Repository::open(storage, password)?)
+            }
+            (true, _) => {
+                let place = self.second_place()?;
+                (Some(place.place.clone()), Repository::open(self.sender().storage(&place)?, password)?)
+            }
+        };
+        let points = Points::<FilesPoint>::read(&repository, &self.trusted)?;
+        let point = match point {
+            Some(id) => points.points.get(id).ok_or_else(|| RestoringError::Unknown(id.clone()))?,
+            None => points.points.values().next_back().ok_or(RestoringError::Nothing)?,
+        };
+        let folder = self.settings.home.join("work/drill");
+        // What a kill has left behind.
+        let _ = fs::remove_dir_all(&folder);
+        let mut proof = Proof {
+            format: 1,
+            point: point.id.clone(),
+            begun: Timestamp::now(),
+            steps: Vec::new(),
+            covered: Some(point.begun),
+            rto_ms: None,
+            rpo_ms: None,
+            escrow: escrow.is_some(),
+            place,
+        };
+        proof.rpo_ms = u64::try_from(proof.begun.duration_since(point.begun).as_millis()).ok();
+        compared(&repository, point, &folder, &mut proof);
+        let removed = fs::remove_dir_all(&folder);
+        if let Err(source) = removed
+            && source.kind() != io::ErrorKind::NotFound
+        {
+            return Err(KeepError::File { path: folder, source });
+        }
+        proof.publish(&self.repository, &self.key)?;
+        (self.tell)(Event::Proof(Box::new(proof.clone())));
+        self.learn();
+        Ok(proof)
+    }
+
+    /// Reads points and proofs again, for the status.
+    fn learn(&self) {
+        let Ok(points) = Points::<FilesPoint>::read(&self.repository, &self.trusted) else { return };
+        let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
+        let proven = points.points.values().rev().find_map(|point| {
+            let proof = points.last_proof(&point.id).filter(|proof| proof.is_good())?;
+            Some((ms(point.stopped), proof.rto_ms))
+        });
+        let newest = points.points.values().next_back();
+        let known = KeptStatus {
+            points: points.points.len().try_into().unwrap_or(u32::MAX),
+            newest_unix_ms: newest.map(|point| ms(point.stopped)),
+            proven_unix_ms: proven.map(|(at, _)| at),
+            rto_ms: proven.and_then(|(_, rto_ms)| rto_ms),
+            earliest_unix_ms: points.points.values().next().map(|point| ms(point.stopped)),
+            covered_unix_ms: newest.map(|point| ms(point.begun)),
+            bytes: size(&self.settings.home.join("repository")),
+            escrow: self.repository.keys().is_ok_and(|keys| keys.iter().any(|key| key.label == ESCROW)),
+            second: crate::keeper::second::proven(&points).map(|(place, at)| SecondStatus {
+                place,
+                covered_unix_ms: None,
+                proven_unix_ms: Some(ms(at)),
+            }),
+            ..KeptStatus::default()
+        };
+        self.shared().known = known;
+    }
+
+    fn status(&self) -> KeptStatus {
+        let shared = self.shared();
+        let mut status = shared.known.clone();
+        (status.store, status.daily) = (self.settings.name.to_string(), true);
+        status.doing = shared.doing.clone().unwrap_or_else(|| "waiting for its time".into());
+        let known = status.second.take();
+        status.second = shared.wishes.second.as_ref().map(|place| {
+            let sent = shared.sent.as_ref().filter(|(of, _)| of == place);
+            SecondStatus {
+                place: place.place.clone(),
+                covered_unix_ms: sent.and_then(|(_, at)| u64::try_from(at.as_millisecond()).ok()),
+                proven_unix_ms: known.filter(|of| of.place == place.place).and_then(|of| of.proven_unix_ms),
+            }
+        });
+        if let Some((what, hint)) = shared.trouble.clone().or_else(|| shared.second_trouble.clone()) {
+            (status.trouble, status.hint) = (Some(what), hint);
+        }
+        status
+    }
+}
+
+/// The point that a moment is restored from: the newest that was begun before it.
+fn of<'p>(points: &'p Points<FilesPoint>, moment: &Moment) -> Result<&'p FilesPoint, KeepError> {
+    let earliest = points.points.values().next().ok_or(RestoringError::Nothing)?;
+    let found = match moment {
+        Moment::Latest => points.points.values().next_back(),
+        Moment::Point(id) => points.points.values().find(|point| point.id.to_string() == *id),
+        Moment::Time(time) => {
+            let before = points.points.values().rev().find(|point| point.stopped.as_microsecond() <= *time);
+            Some(before.ok_or_else(|| RestoringError::TooEarly {
+                asked:
+                    Timestamp::from_microsecond(*time).map_or_else(|_| time.to_string(), |at| at.to_string()),
+                earliest: earliest.stopped,
+            })?)
+        }
+        Moment::Lsn(_) | Moment::Name(_) | Moment::Before(_) => None,
+    };
+    found.ok_or_else(|| KeepError::Lack {
+        what: "files have no such moment".into(),
+        hint: "ask for `latest`, a time or a point; `klar backup list` shows all points".into(),
+    })
+}
+
+fn restored(repository: &Repository, point: &FilesPoint, folder: &Path) -> Result<u64, KeepError> {
+    let snapshot = repository.snapshot(point.snapshot).map_err(RestoringError::from)?;
+    if snapshot.tree != point.tree {
+        return Err(RestoringError::OtherFiles { point: point.id.clone() }.into());
+    }
+    let reader = repository.reader().map_err(RestoringError::from)?;
+    Ok(reader.restore(&snapshot, folder).map_err(RestoringError::from)?.files)
+}
+
+/// Puts a point into an empty folder and compares it with what was read.
+fn compared(repository: &Repository, point: &FilesPoint, folder: &Path, proof: &mut Proof) {
+    let mut step = |what, begun: Instant, done: Result<String, String>| {
+        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (outcome, evidence) = match done {
+            Ok(evidence) => (Outcome::Good, evidence),
+            Err(evidence) => (Outcome::Bad, evidence),
+        };
+        proof.steps.push(Step { what, outcome, evidence, ms });
+        (outcome == Outcome::Good).then_some(ms)
+    };
+    let read = &point.read;
+    let begun = Instant::now();
+    let back =
+        fs::create_dir_all(folder).map_err(|source| KeepError::File { path: folder.to_owned(), source });
+    let back = back.and_then(|()| Ok(enough_space(folder, read.bytes)?));
+    let back = back.and_then(|()| restored(repository, point, folder));
+    let told =
+        back.map(|files| format!("{files} files, {} bytes", read.bytes)).map_err(|error| error.to_string());
+    let Some(rto_ms) = step(StepKind::Files, begun, told) else { return };
+    let begun = Instant::now();
+    let same = walk::digest(folder).map_err(|error| error.to_string()).and_then(|(digest, files, bytes)| {
+        match (digest == read.digest, files == read.files && bytes == read.bytes) {
+            (true, true) => Ok(format!("{files} files, {bytes} bytes, are what was read at {}", point.begun)),
+            _ => Err(format!(
+                "{files} files, {bytes} bytes, with other content than the {} files, {} bytes that were read",
+                read.files, read.bytes
+            )),
+        }
+    });
+    step(StepKind::Contents, begun, same);
+    if read.databases > 0 || !read.broken.is_empty() {
+        let Summary { databases, tables, rows, broken, .. } = read;
+        let whole = match broken.first() {
+            Some(first) => Err(format!("SQLite: {first}")),
+            None => Ok(format!("{databases} SQLite databases are whole: {tables} tables with {rows} rows")),
+        };
+        step(StepKind::Structure, Instant::now(), whole);
+    }
+    proof.rto_ms = Some(rto_ms);
+}
+#[cfg(test)]
+mod tests;

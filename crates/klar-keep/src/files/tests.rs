@@ -1,0 +1,264 @@
+//! Files of an app, kept and brought back.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("klar-files-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join("app")).unwrap();
+        Self(folder)
+    }
+
+    fn app(&self) -> PathBuf {
+        self.0.join("app")
+    }
+
+    /// A keeper whose hand reads the app's folder in a thread, and breaks off after so many bytes where that is said.
+    fn keeper(&self, breaks_off: Option<usize>) -> Inner {
+        let app = self.app();
+        let hand = move || {
+            let (here, there) = UnixStream::pair()?;
+            let app = app.clone();
+            std::thread::spawn(move || match breaks_off {
+                None => drop(reader::read(&app, there)),
+                Some(bytes) => drop(reader::read(&app, Short(there, bytes))),
+            });
+            Ok(here)
+        };
+        let settings = Settings {
+            name: "files".parse().unwrap(),
+            home: self.0.join("keep"),
+            host: "test".into(),
+            second_name: "shop.prod/files".into(),
+        };
+        let wishes = Wishes { at: (2, 0), days: 7, second: None };
+        Inner::open(settings, wishes, Box::new(hand), Box::new(|_| {})).unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Takes so many bytes and then no more.
+struct Short(UnixStream, usize);
+
+impl io::Write for Short {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.1 == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let taken = self.0.write(&bytes[..bytes.len().min(self.1)])?;
+        self.1 -= taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Paths, permissions and contents.
+fn all_of(folder: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let mut all = BTreeMap::new();
+    walk::walk(folder, &mut |path, there, metadata| {
+        let content = if metadata.is_symlink() {
+            fs::read_link(there)?.into_os_string().into_encoded_bytes()
+        } else if metadata.is_dir() {
+            Vec::new()
+        } else {
+            fs::read(there)?
+        };
+        all.insert(path.to_owned(), (metadata.permissions().mode(), content));
+        Ok(())
+    })
+    .unwrap();
+    all
+}
+
+fn some_files(app: &Path) {
+    let long = "long name ".repeat(20);
+    fs::create_dir_all(app.join("uploads/a \"folder\"").join(&long)).unwrap();
+    for name in [&b"plain.txt"[..], b"back\\slash", b"new\nline", b"latin \xe5", "smørbrød.pdf".as_bytes()]
+    {
+        fs::write(app.join("uploads/a \"folder\"").join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    fs::write(app.join("uploads/a \"folder\"").join(&long).join(&long), vec![7; 3 << 20]).unwrap();
+    fs::write(app.join("uploads/empty"), "").unwrap();
+    fs::create_dir(app.join("nothing in it")).unwrap();
+    fs::set_permissions(app.join("nothing in it"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(app.join("uploads/empty"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("../uploads/empty", app.join("uploads/link")).unwrap();
+}
+
+#[test]
+fn what_an_app_has_written_comes_back() {
+    let scratch = Scratch::new("back");
+    some_files(&scratch.app());
+    nix::unistd::mkfifo(&scratch.app().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let inner = scratch.keeper(None);
+    let proof = inner.point(&mut |_, _, _| {}).unwrap();
+    assert!(proof.is_good(), "{proof:?}");
+    fs::remove_file(scratch.app().join("pipe")).unwrap();
+    let keeper = FilesKeeper { inner: Arc::new(inner), thread: None };
+    let points = keeper.points().unwrap();
+    let point = points.points.values().next().unwrap();
+    assert_eq!(point.read.skipped, ["pipe: it is no file, folder or link"]);
+    let before = Timestamp::now();
+    fs::write(scratch.app().join("uploads/later"), "later").unwrap();
+    keeper.now(&mut |_, _, _| {}).unwrap();
+    let (then, now) = (scratch.0.join("then"), scratch.0.join("now"));
+    keeper.bring_back(&Moment::Latest, None, &now).unwrap();
+    assert_eq!(all_of(&now), all_of(&scratch.app()));
+    keeper.bring_back(&Moment::Time(before.as_microsecond()), None, &then).unwrap();
+    assert!(!then.join("uploads/later").exists() && then.join("uploads/empty").exists());
+    let told = |moment| keeper.plan(&moment, None).unwrap_err().to_string();
+    assert!(told(Moment::Time(0)).contains("is before the earliest time that can be restored"));
+    assert!(told(Moment::Lsn("0/1".into())).contains("files have no such moment"));
+    assert!(keeper.notices(Harm::Flipped).unwrap() && keeper.notices(Harm::Gone).unwrap());
+}
+
+/// While somebody writes to it in transactions, a copy has each of them whole or not at all.
+#[test]
+fn a_database_that_is_written_to_comes_back_whole() {
+    for mode in ["wal", "delete"] {
+        let scratch = Scratch::new(mode);
+        let path = scratch.app().join("shop.db");
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database.busy_timeout(Duration::from_secs(30)).unwrap();
+        let told: String =
+            database.query_row(&format!("PRAGMA journal_mode={mode}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(told, mode);
+        database.execute_batch("CREATE TABLE a (n INTEGER); CREATE TABLE b (n INTEGER)").unwrap();
+        let (is_over, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let writer = std::thread::spawn({
+            let (is_over, written) = (is_over.clone(), written.clone());
+            move || {
+                while !is_over.load(Ordering::Acquire) {
+                    let sql = "BEGIN IMMEDIATE; INSERT INTO a VALUES (1); INSERT INTO b VALUES (1); COMMIT";
+                    database.execute_batch(sql).unwrap();
+                    written.fetch_add(1, Ordering::AcqRel);
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            }
+        });
+        let inner = scratch.keeper(None);
+        for _ in 0..3 {
+            let before = written.load(Ordering::Acquire);
+            let proof = inner.point(&mut |_, _, _| {}).unwrap();
+            assert!(
+                proof.steps.iter().any(|step| step.evidence.contains("1 SQLite databases are whole")),
+                "{proof:?}"
+            );
+            let points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
+            let point = &points.points[&proof.point];
+            assert_eq!((point.read.files, point.read.tables, &point.read.changed), (1, 2, &Vec::new()));
+            let back = scratch.0.join("back");
+            restored(&inner.repository, point, &back).unwrap();
+            let copy = rusqlite::Connection::open(back.join("shop.db")).unwrap();
+            let count = |table| {
+                copy.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))
+                    .unwrap()
+            };
+            assert_eq!(count("a"), count("b"));
+            assert!(count("a") as usize >= before, "{} of {before}", count("a"));
+            fs::remove_dir_all(&back).unwrap();
+        }
+        is_over.store(true, Ordering::Release);
+        writer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_database_is_kept_and_never_called_whole() {
+    let scratch = Scratch::new("damaged");
+    let path = scratch.app().join("shop.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute_batch("CREATE TABLE a (t TEXT); CREATE INDEX i ON a (t)").unwrap();
+    for _ in 0..2000 {
+        database.execute("INSERT INTO a VALUES (hex(randomblob(50)))", []).unwrap();
+    }
+    drop(database);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4000].fill(0x55);
+    fs::write(&path, bytes).unwrap();
+    // What only begins like one.
+    fs::write(scratch.app().join("odd.db"), b"SQLite format 3\0 is how this begins").unwrap();
+    let inner = scratch.keeper(None);
+    let said = inner.point(&mut |_, _, _| {}).unwrap_err().to_string();
+    assert!(said.contains("is not as it should be: SQLite: "), "{said}");
+    let points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
+    let point = points.points.values().next().unwrap();
+    assert_eq!((point.read.files, point.read.broken.len()), (2, 2), "{:?}", point.read);
+}
+
+/// Whoever reads dies at any byte: there is no point, and the next one is whole.
+#[test]
+fn what_was_not_read_to_its_end_is_no_point() {
+    let scratch = Scratch::new("short");
+    some_files(&scratch.app());
+    for bytes in [0, 1, 511, 600, 5000, 200_000, 3_000_000] {
+        let inner = scratch.keeper(Some(bytes));
+        let said = inner.point(&mut |_, _, _| {}).unwrap_err().to_string();
+        assert!(
+            said.contains("the app's folders could not be read") || said.contains("reading"),
+            "{bytes}: {said}"
+        );
+        assert!(Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap().points.is_empty());
+    }
+    assert!(scratch.keeper(None).point(&mut |_, _, _| {}).unwrap().is_good());
+}
+
+/// Nine days: seven points are there, the oldest can be put into a folder, and what only the others had is gone.
+#[test]
+fn seven_days_stay() {
+    let scratch = Scratch::new("days");
+    let inner = scratch.keeper(None);
+    let today = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    // Of a clock that goes ahead: nothing is pruned by one that is behind what is there.
+    let day = |ago: i64| today + jiff::SignedDuration::from_hours(24 * (8 - ago));
+    let mut random = fastrand::Rng::with_seed(1);
+    for ago in (0..9).rev() {
+        // Nothing that another day could have.
+        let content: Vec<u8> = (0..300_000).map(|_| random.u8(..)).collect();
+        fs::write(scratch.app().join("of the day"), content).unwrap();
+        let id = inner.take(&mut |_, _, _| {}).unwrap();
+        let mut points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
+        let mut point = points.points[&id].clone();
+        points.remove(&inner.repository, &id).unwrap();
+        (point.begun, point.stopped) = (day(ago), day(ago));
+        point.id = PointId::new(day(ago), point.snapshot);
+        point.publish(&inner.repository, &inner.key).unwrap();
+        assert!(inner.drill(Some(&point.id), None, false).unwrap().is_good());
+        retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, 6, day(ago)).unwrap();
+    }
+    let points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
+    let ages: Vec<i64> =
+        points.points.values().map(|point| day(0).duration_since(point.stopped).as_hours() / 24).collect();
+    assert_eq!(ages, [6, 5, 4, 3, 2, 1, 0]);
+    assert!(
+        restored(&inner.repository, points.points.values().next().unwrap(), &scratch.0.join("oldest"))
+            .is_ok()
+    );
+    assert_eq!(inner.repository.snapshots().unwrap().len(), 7);
+    // Packs go a day after nobody needs them.
+    let bytes = |of: &Inner| of.repository.check(klar_repo::CheckData::All, &mut |_| {}).read;
+    let before = bytes(&inner);
+    for later in [-1, -2] {
+        retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, 6, day(later)).unwrap();
+    }
+    let after = bytes(&inner);
+    assert!(after < before && (7 * 300_000..8 * 300_000).contains(&after), "{before}, then {after}");
+}
