@@ -160,6 +160,8 @@ struct Shared {
     wishes: Wishes,
     doing: Option<String>,
     known: KeptStatus,
+    /// Counts what was written to the repository.
+    state: u64,
     /// When the second place had all that is here.
     sent: Option<(SecondPlace, Timestamp)>,
     trouble: Option<(String, Option<String>)>,
@@ -369,6 +371,7 @@ impl Inner {
             wishes,
             doing: None,
             known: KeptStatus::default(),
+            state: 0,
             sent: None,
             trouble: None,
             second_trouble: None,
@@ -424,8 +427,8 @@ impl Inner {
 
     fn run(&self) {
         let mut failed: Option<Instant> = None;
-        // What was there when it was sent last, and when that was.
-        let mut sent: Option<(SecondPlace, Option<u64>, Instant)> = None;
+        // Which state was sent last, and when.
+        let mut sent: Option<(SecondPlace, u64, Instant)> = None;
         let mut mirror: Option<(SecondPlace, Mirror)> = None;
         while !self.is_over() {
             if failed.is_none_or(|at| at.elapsed() >= AGAIN) && self.is_due() {
@@ -433,18 +436,18 @@ impl Inner {
                 failed = taken.is_err().then(Instant::now);
                 self.shared().trouble = taken.err().map(|error| (error.to_string(), error.hint()));
             }
-            let (place, newest) = {
+            let (place, state) = {
                 let shared = self.shared();
-                (shared.wishes.second.clone(), shared.known.newest_unix_ms)
+                (shared.wishes.second.clone(), shared.state)
             };
             let is_sent = sent.as_ref().is_some_and(|(of, what, at)| {
-                Some(of) == place.as_ref() && *what == newest && at.elapsed() < SEND
+                Some(of) == place.as_ref() && *what == state && at.elapsed() < SEND
             });
             if let Some(place) = place.filter(|_| !is_sent) {
                 let turned = self.send(&place, &mut mirror);
                 // One that failed is tried again sooner.
                 let waits = if turned.is_ok() { Duration::ZERO } else { SEND.saturating_sub(AGAIN) };
-                sent = Some((place, newest, Instant::now().checked_sub(waits).unwrap_or_else(Instant::now)));
+                sent = Some((place, state, Instant::now().checked_sub(waits).unwrap_or_else(Instant::now)));
                 self.shared().second_trouble = turned.err().map(|error| (error.to_string(), error.hint()));
             }
             if !self.is_over() {
@@ -660,7 +663,9 @@ impl Inner {
             }),
             ..KeptStatus::default()
         };
-        self.shared().known = known;
+        let mut shared = self.shared();
+        shared.known = known;
+        shared.state += 1;
     }
 
     fn status(&self) -> KeptStatus {

@@ -457,3 +457,78 @@ fn what_keeps_the_data_may_be_killed() {
     let problems = app.status()["problems"].clone();
     assert_eq!(problems.as_array().unwrap().len(), 0, "{problems}");
 }
+
+/// What an app writes to its folders, a SQLite database among it, is kept without a word in `klar.toml`, comes back in
+/// place, and goes on on another machine.
+#[test]
+fn what_an_app_writes_to_its_folders_comes_back() {
+    const FILES: &str = "\n[app]\nname = \"shop\"\n[services.web]\nrun = \"node server.js\"\nwritable = [\"uploads\", \"data\"]\n[backup]\n";
+    const WRITES: &str = r#"const fs = require('fs');
+require('http').createServer((q, a) => {
+  if (q.url === '/first') fs.writeFileSync('uploads/a "b".txt', 'written');
+  if (q.url === '/later') fs.writeFileSync('uploads/later', 'written');
+  a.end(fs.readdirSync('uploads').sort().join('|'));
+}).listen(process.env.PORT, '127.0.0.1');"#;
+    let outside = Host::new();
+    let place = outside.folder.join("place");
+    std::fs::create_dir(&place).unwrap();
+    let sheet = outside.folder.join("drawer.txt");
+    let toml = format!("{FILES}offsite = {place:?}\n");
+    let files = [("klar.toml", &*toml), ("server.js", WRITES)];
+    let sqlite = |app: &App<'_>, sql: &str| {
+        let file = app.host.state.join("apps/shop.prod/writable/data/shop.db");
+        let output = Command::new("sqlite3").arg(file).arg(sql).output();
+        output.ok().map(|output| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let proven = |app: &App<'_>| {
+        let kept = app.status()["kept"].as_array()?.clone();
+        (kept.len() == 1 && kept[0]["store"] == "files" && kept[0]["proven_unix_ms"].is_u64()).then_some(())
+    };
+    let names = "a \"b\".txt|later";
+    {
+        let host = Host::new();
+        let app = host.app("shop", &files);
+        app.klar(&["up"]);
+        app.until("the first point", || proven(&app));
+        app.get("/first");
+        sqlite(&app, "create table orders (n); insert into orders values (1), (2)");
+        let proof = app.json(&["backup", "now"]);
+        let said = proof["steps"].to_string();
+        assert!(said.contains("are what was read at"), "{said}");
+        if sqlite(&app, "select 1").is_some() {
+            assert!(said.contains("1 tables with 2 rows"), "{said}");
+        }
+        let before = proof["point"].as_str().unwrap().to_owned();
+        app.get("/later");
+        app.klar(&["backup", "now"]);
+        app.klar(&["backup", "key", "--out", sheet.to_str().unwrap()]);
+        app.klar(&["restore", &before, "--yes", "shop.prod"]);
+        assert_eq!(app.get("/").1, "a \"b\".txt");
+        app.klar(&["restore", "latest", "--yes", "shop.prod"]);
+        assert_eq!(app.get("/").1, names);
+        let copy = app.json(&["clone", "--at", &before, "--for", "5m"]);
+        let data = Path::new(copy["data"].as_str().unwrap());
+        assert!(data.join("uploads/a \"b\".txt").exists() && !data.join("uploads/later").exists());
+        // What is here is there, too.
+        app.klar(&["backup", "verify"]);
+        app.json(&["drill", "restore", "--offsite", "--key", sheet.to_str().unwrap()]);
+    }
+    let host = Host::new();
+    let app = host.app("shop", &files);
+    app.klar(&["up"]);
+    let (from, key) = (place.to_str().unwrap(), sheet.to_str().unwrap());
+    app.klar(&["restore", "latest", "--from", from, "--key", key, "--yes", "shop.prod"]);
+    assert_eq!(app.get("/").1, names);
+    if let Some(rows) = sqlite(&app, "select count(*) from orders") {
+        assert_eq!(rows, "2");
+    }
+    let list = || serde_json::from_slice::<Value>(&app.run(&["backup", "list", "--json"]).stdout).ok();
+    app.until("the repository goes on here", || {
+        list().filter(|told| told["points"].as_array().is_some_and(|points| points.len() >= 3))
+    });
+    app.until("the second place goes on", || {
+        list().filter(|told| {
+            told["status"]["second"]["covered_unix_ms"].is_u64() && told["status"]["trouble"].is_null()
+        })
+    });
+}
