@@ -215,6 +215,11 @@ pub enum Ask {
         /// Which store.
         store: Option<ServiceName>,
     },
+    /// Keep files for some days of a simulated clock, in a scratch repository, and see what is left of them.
+    Rehearse {
+        /// Which store.
+        store: Option<ServiceName>,
+    },
     /// What a restore would do.
     Plan {
         /// Which store.
@@ -302,6 +307,8 @@ pub enum Told {
         /// Whether something was found missing in a view of it without packs.
         missing: bool,
     },
+    /// What was left after some days of a simulated clock.
+    Rehearsed(Rehearsed),
     /// How two places differ.
     Compared {
         /// The second one.
@@ -341,6 +348,21 @@ pub enum Told {
         /// What to do.
         hint: Option<String>,
     },
+}
+
+/// What is left of daily points after some days of a simulated clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// So many days were simulated.
+    pub days: u32,
+    /// So many points should stay.
+    pub keep: u32,
+    /// So many have.
+    pub kept: u32,
+    /// The oldest of them could be put into a folder.
+    pub oldest: bool,
+    /// What only the others had is gone from the repository.
+    pub pruned: bool,
 }
 
 /// A point, as it is listed.

@@ -104,6 +104,10 @@ impl Answering<'_> {
                 let escrow = escrow.as_ref().map(|password| password.expose().as_str());
                 Ok(proof_told(&self.keeper(store.as_ref())?.drill(point.as_ref(), escrow, second)?))
             }
+            Ask::Rehearse { .. } => Err(KeepError::Lack {
+                what: "days are simulated with files alone".into(),
+                hint: "name the app's files with `--store`".into(),
+            }),
             Ask::Verify { store } => self.verify(&*self.keeper(store.as_ref())?),
             Ask::Search { store, text } => self.search(&*self.keeper(store.as_ref())?, &text),
             Ask::Plan { store, moment, from } => {
@@ -177,6 +181,10 @@ impl Answering<'_> {
             }
             Ask::Clone { moment, from, seconds, .. } => {
                 self.copy_files(keeper, &moment, from.as_ref(), Some(seconds.clamp(1, LONGEST)))
+            }
+            Ask::Rehearse { .. } => {
+                self.progress("keeping files for some days of a simulated clock", 0, 0);
+                Ok(Told::Rehearsed(keeper.rehearse()?))
             }
             Ask::Search { .. } => Err(KeepError::Lack {
                 what: "texts are looked for in databases".into(),
@@ -610,6 +618,7 @@ fn store_of(ask: &Ask) -> Option<&ServiceName> {
         | Ask::Drill { store, .. }
         | Ask::Compare { store }
         | Ask::Verify { store }
+        | Ask::Rehearse { store }
         | Ask::Search { store, .. }
         | Ask::Plan { store, .. }
         | Ask::Restore { store, .. }

@@ -61,6 +61,8 @@ pub enum Need {
     Klar,
     /// A database that klar keeps a second time.
     Kept,
+    /// That klar runs it, and so keeps what there is to keep: it may be nothing.
+    Keeper,
 }
 
 /// What others may notice of a check, in rising order.
@@ -275,7 +277,7 @@ impl Need {
             Self::Browser => {
                 ("chromium is not installed", "chromium er ikke installert", "chromium är inte installerat")
             }
-            Self::Klar => (
+            Self::Klar | Self::Keeper => (
                 "the app does not run under klar: klar up",
                 "appen kjører ikke under klar: klar up",
                 "appen körs inte under klar: klar up",

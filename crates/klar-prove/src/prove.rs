@@ -104,8 +104,9 @@ pub async fn on_foil(check: Check, faults: &[&str]) -> Result<Vec<Finding>, Stri
     // A check that looks at both gets a foil over a real database; one that looks at what is kept of it a database that
     // nobody else fills.
     let needs = |need| check.about.needs.contains(&need);
+    let keeps = needs(Need::Kept) || needs(Need::Keeper);
     let failed = |why: std::io::Error| why.to_string();
-    let (cluster, url) = match (needs(Need::Kept), needs(Need::Database)) {
+    let (cluster, url) = match (keeps, needs(Need::Database)) {
         (true, _) => {
             let cluster = Rc::new(Cluster::start().await.map_err(failed)?);
             let url = cluster.small().await.map_err(failed)?;
@@ -119,9 +120,9 @@ pub async fn on_foil(check: Check, faults: &[&str]) -> Result<Vec<Finding>, Stri
         _ => (None, None),
     };
     // Its items are in the good tables.
-    let items = url.as_deref().filter(|_| !needs(Need::Kept));
+    let items = url.as_deref().filter(|_| !keeps);
     let foil = Foil::over(faults, items).await.map_err(failed)?;
-    if let (true, Some(cluster), Some(url)) = (needs(Need::Kept), &cluster, &url) {
+    if let (true, Some(cluster), Some(url)) = (keeps, &cluster, &url) {
         foil.keep(Keeping::start(cluster.clone(), url).map_err(failed)?);
     }
     let mut world = foil_world(&foil);

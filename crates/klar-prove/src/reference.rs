@@ -109,7 +109,7 @@ fn need_of(need: Need) -> &'static str {
         Need::Source => "the sources",
         Need::Database => "the database",
         Need::Browser => "Chromium",
-        Need::Klar => "klar running the app",
+        Need::Klar | Need::Keeper => "klar running the app",
         Need::Kept => "a PostgreSQL that klar runs",
     }
 }

@@ -5,11 +5,13 @@
 //! reader.rs   the app's folders ─► archive       in a process of the app's own user, which the core starts
 //! mod.rs      archive ─► repository ─► point ─► an empty folder ─► proof
 //! walk.rs     the digest that both sides come to
+//! rehearse.rs some days of a simulated clock
 //! ```
 //!
 //! Nothing of the content is understood here: databases are looked through where they are read.
 
 pub mod reader;
+mod rehearse;
 mod walk;
 
 use std::fs;
@@ -22,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, Zoned};
-use klar_base::keep::{Elsewhere, KeptStatus, Moment, SecondPlace, SecondStatus, Told};
+use klar_base::keep::{Elsewhere, KeptStatus, Moment, Rehearsed, SecondPlace, SecondStatus, Told};
 use klar_base::{Hint, ServiceName};
 use klar_repo::{BackupOptions, Compared, Folder, Id, Metadata, Mirror, Pieces, Repository};
 use klar_store::{KeyId, SigningKey};
@@ -47,6 +49,8 @@ const SEND: Duration = Duration::from_secs(3600);
 const AGAIN: Duration = Duration::from_secs(300);
 /// What says what was read is not longer.
 const SUMMARY_MAX: u64 = 1 << 20;
+/// No more days are simulated.
+const REHEARSED_MAX: u32 = 40;
 /// The second place is restored from once a week.
 const WEEK: i64 = 7 * 24 * 3600;
 
@@ -330,6 +334,16 @@ impl FilesKeeper {
         Ok((place.place.clone(), self.inner.sender().compare(&place)?))
     }
 
+    /// Keeps other files for more days than it keeps these, by a simulated clock.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn rehearse(&self) -> Result<Rehearsed, KeepError> {
+        // Each day of it takes half a second.
+        let days = self.inner.shared().wishes.days.min(REHEARSED_MAX);
+        rehearse::rehearse(days, &self.work().join("rehearsal"))
+    }
+
     /// What can be seen of the second place.
     ///
     /// # Errors
@@ -493,7 +507,7 @@ impl Inner {
     fn point(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Proof, KeepError> {
         let _alone = self.alone();
         self.doing(Some("reading the app's folders".to_owned()));
-        let taken = self.take(progress).and_then(|point| {
+        let taken = self.take(None, progress).and_then(|point| {
             progress("putting it into an empty folder to compare it", 0, 0);
             self.drill(Some(&point), None, false)
         });
@@ -510,8 +524,13 @@ impl Inner {
         Ok(proof)
     }
 
-    fn take(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PointId, KeepError> {
-        let begun = Timestamp::now();
+    /// Takes a point, of now or of a simulated time.
+    fn take(
+        &self,
+        at: Option<Timestamp>,
+        progress: &mut dyn FnMut(&str, u64, u64),
+    ) -> Result<PointId, KeepError> {
+        let begun = at.unwrap_or_else(Timestamp::now);
         let options = BackupOptions {
             host: self.settings.host.clone(),
             path: format!("/{}", self.settings.second_name),
@@ -580,7 +599,7 @@ impl Inner {
             format: 1,
             id: id.clone(),
             begun,
-            stopped: Timestamp::now(),
+            stopped: at.unwrap_or_else(Timestamp::now),
             snapshot: stored.snapshot,
             tree: stored.tree,
             added: stored.bytes_added,

@@ -225,40 +225,6 @@ fn what_was_not_read_to_its_end_is_no_point() {
 #[test]
 fn seven_days_stay() {
     let scratch = Scratch::new("days");
-    let inner = scratch.keeper(None);
-    let today = Timestamp::now() + jiff::SignedDuration::from_hours(1);
-    // Of a clock that goes ahead: nothing is pruned by one that is behind what is there.
-    let day = |ago: i64| today + jiff::SignedDuration::from_hours(24 * (8 - ago));
-    let mut random = fastrand::Rng::with_seed(1);
-    for ago in (0..9).rev() {
-        // Nothing that another day could have.
-        let content: Vec<u8> = (0..300_000).map(|_| random.u8(..)).collect();
-        fs::write(scratch.app().join("of the day"), content).unwrap();
-        let id = inner.take(&mut |_, _, _| {}).unwrap();
-        let mut points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
-        let mut point = points.points[&id].clone();
-        points.remove(&inner.repository, &id).unwrap();
-        (point.begun, point.stopped) = (day(ago), day(ago));
-        point.id = PointId::new(day(ago), point.snapshot);
-        point.publish(&inner.repository, &inner.key).unwrap();
-        assert!(inner.drill(Some(&point.id), None, false).unwrap().is_good());
-        retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, 6, day(ago)).unwrap();
-    }
-    let points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
-    let ages: Vec<i64> =
-        points.points.values().map(|point| day(0).duration_since(point.stopped).as_hours() / 24).collect();
-    assert_eq!(ages, [6, 5, 4, 3, 2, 1, 0]);
-    assert!(
-        restored(&inner.repository, points.points.values().next().unwrap(), &scratch.0.join("oldest"))
-            .is_ok()
-    );
-    assert_eq!(inner.repository.snapshots().unwrap().len(), 7);
-    // Packs go a day after nobody needs them.
-    let bytes = |of: &Inner| of.repository.check(klar_repo::CheckData::All, &mut |_| {}).read;
-    let before = bytes(&inner);
-    for later in [-1, -2] {
-        retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, 6, day(later)).unwrap();
-    }
-    let after = bytes(&inner);
-    assert!(after < before && (7 * 300_000..8 * 300_000).contains(&after), "{before}, then {after}");
+    let rehearsed = rehearse::rehearse(7, &scratch.0.join("rehearsal")).unwrap();
+    assert_eq!(rehearsed, Rehearsed { days: 9, keep: 7, kept: 7, oldest: true, pruned: true });
 }

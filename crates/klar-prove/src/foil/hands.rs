@@ -94,7 +94,8 @@ impl Klar for Hands {
             })
             .collect();
         let services = [serde_json::json!({ "name": "foil", "instances": instances })];
-        done(serde_json::json!({ "stores": [store], "services": services }))
+        let kept = state.keeping.get().map(|_| serde_json::json!({ "store": "files", "daily": true }));
+        done(serde_json::json!({ "stores": [store], "services": services, "kept": [kept] }))
     }
 
     fn exposition(&self) -> Doing<'_, String> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use klar_base::keep::{Ask, KeepWorld, KeptStore, Moment, SecondPlace, ToKeep, Told};
+use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptFiles, KeptStore, Moment, SecondPlace, ToKeep, Told};
 use klar_base::{Secret, wire};
 use klar_keep::point::{AnyPoint, Point, Points};
 use klar_repo::{Folder, Repository};
@@ -33,6 +34,7 @@ pub struct Keeping {
 const READY: Duration = Duration::from_secs(60);
 const KEY: &str = "foil.prod";
 const STORE: &str = "db";
+const FILES: &str = "files";
 /// A place for second copies: what klar says of it is that it is on the same disk and that anything there can be removed,
 /// which is kept quiet where it is not the fault that is planted.
 const SECOND: &str = "second";
@@ -73,10 +75,14 @@ impl Keeping {
             at: (2, 0),
             days: 30,
             assertions: Vec::new(),
-            files: None,
+            files: Some(KeptFiles { name: FILES.parse().map_err(|_| named(FILES.into()))?, days: 7 }),
             second: Some(SecondPlace { place: folder.join(SECOND).display().to_string(), key: None }),
         };
         wire::send(&control, &ToKeep::World(world), &[])?;
+        let (hears, uploads) = (control.try_clone()?, folder.join("uploads"));
+        fs::create_dir(&uploads)?;
+        fs::write(uploads.join("a file"), "of somebody")?;
+        std::thread::Builder::new().name("foil-core".into()).spawn(move || hear(&hears, &uploads))?;
         Ok(Self { _cluster: cluster, database, folder, control, process: Some(process) })
     }
 
@@ -106,7 +112,12 @@ impl Keeping {
             }
             _ => None,
         };
-        until(READY, proven).await.ok_or_else(|| "the foil's keeper did not get ready".to_owned())
+        let files = async || match self.ask(Ask::List { store: FILES.parse().ok() }).await {
+            Ok(Told::Points { points, .. }) => points.last()?.proven_unix_ms.map(drop),
+            _ => None,
+        };
+        let is_ready = until(READY, proven).await.is_some() && until(READY, files).await.is_some();
+        is_ready.then_some(()).ok_or_else(|| "the foil's keeper did not get ready".to_owned())
     }
 
     /// Asks as klar would, with the faults of the foil in the answer, or in what is asked about.
@@ -125,7 +136,7 @@ impl Keeping {
         let mut told = self.ask(ask).await?;
         match &mut told {
             Told::Points { points, status, .. } => {
-                if app.has("old-backups") {
+                if app.has("old-backups") || app.has("old-files") {
                     points.iter_mut().for_each(|point| point.time_unix_ms -= 30 * 3_600_000);
                 }
                 if let Some(last) = points.last_mut().filter(|_| app.has("empty-backup")) {
@@ -147,6 +158,13 @@ impl Keeping {
                     *together = None;
                 }
                 *locked |= !app.has("second-can-go");
+            }
+            Told::Rehearsed(rehearsed) => {
+                if app.has("keeps-few-days") {
+                    (rehearsed.keep, rehearsed.kept) = (3, 3);
+                }
+                rehearsed.oldest &= !app.has("loses-oldest-day");
+                rehearsed.pruned &= !app.has("keeps-all-days");
             }
             Told::Searched { in_database, .. } if app.has("searches-nothing") => in_database.clear(),
             Told::Copy(copy) if matches!(wanted, Ask::Clone { moment: Moment::Time(_), .. }) => {
@@ -177,6 +195,9 @@ impl Keeping {
         }
         if reads && app.has("rotten-backup") {
             rot(&repository)?;
+        }
+        if matches!(ask, Ask::Drill { .. }) && app.has("rotten-files") {
+            rot(&self.folder.join(FILES).join("repository"))?;
         }
         let second = self.folder.join(SECOND).join(KEY).join(STORE);
         if matches!(ask, Ask::Drill { second: true, .. }) && app.has("second-rots") {
@@ -212,6 +233,20 @@ impl Keeping {
             }
             _ => Ok(ask),
         }
+    }
+}
+
+/// Does what a core does for a keeper: has the app's folders read.
+fn hear(control: &UnixStream, uploads: &Path) {
+    while let Ok(Some((message, _))) = wire::receive::<FromKeep>(control) {
+        if !matches!(message, FromKeep::ReadFiles) {
+            continue;
+        }
+        let Ok((here, there)) = UnixStream::pair() else { return };
+        if wire::send(control, &ToKeep::Files, &[here.as_fd()]).is_err() {
+            return;
+        }
+        let _ = klar_keep::files::reader::read(uploads, there);
     }
 }
 

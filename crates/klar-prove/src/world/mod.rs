@@ -286,7 +286,7 @@ impl World {
                 Need::Source => self.source.is_some(),
                 Need::Database => self.database.is_some(),
                 Need::Browser => self.browser.is_some(),
-                Need::Klar => self.klar.is_some(),
+                Need::Klar | Need::Keeper => self.klar.is_some(),
                 Need::Kept => match &self.klar {
                     Some(klar) => {
                         let stores = klar.stores().await.unwrap_or_default();

@@ -4,6 +4,7 @@
 pub mod any_second;
 pub mod disaster;
 pub mod elsewhere;
+pub mod files;
 pub mod kept;
 pub mod plan;
 pub mod restores;
