@@ -79,18 +79,23 @@ fn text(config: &Config) -> String {
         None => lack(key),
     };
     let place = config.backup.offsite.as_ref().map(ToString::to_string);
-    let stores: Vec<String> = config.data.keys().map(|name| format!("`{name}`")).collect();
-    let what = if stores.is_empty() { "no data".to_owned() } else { stores.join(", ") };
-    let mut restore = "klar restore latest".to_owned();
+    let kept = kept(config);
+    let names: Vec<String> = kept.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let what = if names.is_empty() { "nothing that klar keeps".to_owned() } else { names.join(", ") };
     let mut drawer = format!("`{DRAWER}`, which `klar backup key --out {DRAWER}` made: it opens the backups");
+    let mut from = String::new();
     if let Some(place) = &place {
-        restore += &format!(" --from {place} --key {DRAWER}");
+        from = format!(" --from {place} --key {DRAWER}");
         if matches!(place.parse(), Ok(Place::S3 { .. })) {
-            restore += &format!(" --place-key {PLACE_KEY}");
+            from += &format!(" --place-key {PLACE_KEY}");
             drawer += &format!(", and `{PLACE_KEY}`, with the `ID:SECRET` of the bucket");
         }
-        restore += &format!(" --yes {key}");
     }
+    let restore = |(_, store): &(String, Option<String>)| {
+        let store = store.as_ref().map(|name| format!(" --store {name}")).unwrap_or_default();
+        format!("$ klar restore latest{store}{from} --yes {key}\n")
+    };
+    let commands: String = kept.iter().map(restore).collect();
     let named = named_files(config);
     if !named.is_empty() {
         let files: Vec<String> = named.iter().map(|path| format!("`{}`", path.display())).collect();
@@ -121,13 +126,31 @@ fn text(config: &Config) -> String {
          | Where it is kept once more | {place} |\n\n\
          What has to be at hand: the sources with `klar.toml`, from Git; from the drawer {drawer}.\n\n\
          On another machine with klar, in the folder of the sources:\n\n\
-         ```console\n$ klar up\n$ {restore}\n$ klar status\n```\n\n\
+         ```console\n$ klar up\n{commands}$ klar status\n```\n\n\
          Then the names of the app are led to the new machine (DNS), and the old one is kept from coming back by itself.\n\n\
          These commands are followed in a rig, which is really lost before, by `klar check --full --only disaster`; how long it \
          took the last time is in its report, at `dr.drill`.\n\n\
          {}",
         MARKS.0, MARKS.1
     )
+}
+
+/// What klar keeps of the app: what it is called, and what has to be said to mean it. Files come first: they are in place
+/// before the process that keeps all of it begins anew on what came with the database.
+fn kept(config: &Config) -> Vec<(String, Option<String>)> {
+    let mut kept = Vec::new();
+    if config.services.values().any(|service| !service.writable.is_empty()) {
+        let name =
+            if config.data.keys().any(|name| name.as_str() == "files") { "app-files" } else { "files" };
+        kept.push((name.to_owned(), Some(name.to_owned())));
+    }
+    let databases = config.data.iter().filter(|(_, store)| {
+        store.engine == klar_config::Engine::Postgres && matches!(store.place, klar_config::Place::Managed)
+    });
+    let names: Vec<String> = databases.map(|(name, _)| name.to_string()).collect();
+    let is_alone = names.len() == 1;
+    kept.extend(names.into_iter().map(|name| (name.clone(), (!is_alone).then_some(name))));
+    kept
 }
 
 /// Files whose content is a secret or a certificate of the app.
@@ -205,7 +228,10 @@ pub async fn rehearse(original: &Context, commands: &[String]) -> Result<Rebuilt
     let rig = Rig::start(original, &config).await?;
     let drawer = rig.folder().join(DRAWER);
     given(&rig, &["backup", "key", "--out", &drawer.display().to_string()]).map_err(not_ready)?;
-    given(&rig, &["backup", "now"]).map_err(not_ready)?;
+    for (_, store) in kept(&config) {
+        let store = store.iter().flat_map(|name| ["--store", name]);
+        given(&rig, &["backup", "now"].into_iter().chain(store).collect::<Vec<_>>()).map_err(not_ready)?;
+    }
     let mut rebuilt = Rebuilt { before: first_page(&rig).await, ..Rebuilt::default() };
     let rows = rows(&rig).await?;
 

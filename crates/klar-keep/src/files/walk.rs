@@ -5,7 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ring::digest::{Context, SHA256};
 
@@ -150,8 +150,8 @@ impl<R: Read> Read for Summed<R> {
     }
 }
 
-/// For messages: what cannot be shown is replaced.
+/// For messages: what cannot be shown is replaced, and what is long is cut.
 pub fn shown(path: &Path) -> String {
-    let path: PathBuf = path.into();
-    path.to_string_lossy().chars().map(|letter| if letter.is_control() { '�' } else { letter }).collect()
+    let letters = path.to_string_lossy();
+    letters.chars().take(300).map(|letter| if letter.is_control() { '�' } else { letter }).collect()
 }

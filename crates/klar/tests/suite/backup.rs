@@ -201,8 +201,10 @@ fn a_machine_that_is_lost_is_rebuilt_by_its_plan() {
     );
     // A question that only the real data can answer has no place in a rig.
     let toml = toml.replace("assert = [\"select count(*) >= 0 from orders\"]\n", "");
-    let toml = toml
-        .replace("run = \"node server.js\"", "run = \"node server.js\"\nenv = { TOKEN = \"file:token\" }");
+    let toml = toml.replace(
+        "run = \"node server.js\"",
+        "run = \"node server.js\"\nwritable = [\"uploads\"]\nenv = { TOKEN = \"file:token\" }",
+    );
     let files = [("klar.toml", &*toml), ("server.js", SERVER), ("token", "t"), (".gitignore", "/token\n")];
     let app = host.app("shop", &files);
     let git = |args: &[&str]| {
