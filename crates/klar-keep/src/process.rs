@@ -64,24 +64,44 @@ struct KeptFiles {
 /// Readings of the app's folders that the core has begun.
 #[derive(Default)]
 struct Readings {
-    came: Mutex<Option<UnixStream>>,
+    came: Mutex<Reading>,
     changed: Condvar,
 }
 
+#[derive(Default)]
+enum Reading {
+    #[default]
+    None,
+    Came(UnixStream),
+    /// The core is gone: there will be no other one.
+    Never,
+}
+
 impl Readings {
-    fn put(&self, stream: Option<UnixStream>) {
-        *self.came.lock().unwrap_or_else(PoisonError::into_inner) = stream;
+    fn put(&self, reading: Reading) {
+        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*came, Reading::Never) {
+            *came = reading;
+        }
         self.changed.notify_all();
     }
 
     /// Waits for the next one.
     fn take(&self) -> io::Result<UnixStream> {
         let came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(came, READING, |came| came.is_none());
+        let waits = |came: &mut Reading| matches!(came, Reading::None);
+        let waited = self.changed.wait_timeout_while(came, READING, waits);
         let (mut came, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let stream = came.take().ok_or_else(|| io::Error::other("klar core does not read them"))?;
-        stream.set_read_timeout(Some(SILENT))?;
-        Ok(stream)
+        match std::mem::take(&mut *came) {
+            Reading::Came(stream) => {
+                stream.set_read_timeout(Some(SILENT))?;
+                Ok(stream)
+            }
+            last => {
+                *came = last;
+                Err(io::Error::other("klar core does not read them"))
+            }
+        }
     }
 }
 
@@ -116,9 +136,13 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
     while let Some((message, mut descriptors)) = wire::receive::<ToKeep>(&control)? {
         match message {
             ToKeep::World(world) => keepers.learn(world),
-            ToKeep::Files => keepers.readings.put(descriptors.pop().map(UnixStream::from)),
+            ToKeep::Files => {
+                let stream = descriptors.pop().map(UnixStream::from);
+                keepers.readings.put(stream.map_or(Reading::None, Reading::Came));
+            }
         }
     }
+    keepers.readings.put(Reading::Never);
     keepers.copies.clear();
     // Each one ends what it has begun: receivers, servers.
     let all = std::mem::take(&mut *keepers.all());
@@ -203,7 +227,7 @@ impl Keepers {
         let (asks, readings) = (Arc::downgrade(self), self.readings.clone());
         let hand = move || {
             // What came for somebody who has given up is nobody's.
-            readings.put(None);
+            readings.put(Reading::None);
             if let Some(keepers) = asks.upgrade() {
                 keepers.tell(&FromKeep::ReadFiles);
             }
