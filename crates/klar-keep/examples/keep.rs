@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use klar_keep::base;
-use klar_keep::point::Point;
+use klar_keep::point::{AnyPoint, Point};
 use klar_keep::restore::{self, Kept};
 use klar_keep::scratch::{Then, Until};
 use klar_keep::server::{Door, Facts, Programs, ReadySlot, Receiver, Session, Source};

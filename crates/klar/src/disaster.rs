@@ -353,7 +353,7 @@ async fn rows(rig: &Rig) -> Result<Vec<(u64, Instant)>, Trouble> {
         let number = rows.len() as u64;
         database.run(&format!("INSERT INTO {TABLE} VALUES ({number})")).await.map_err(failed)?;
         rows.push((number, Instant::now()));
-        if covered_since.is_none() && number % 50 == 0 && second_covers(rig) > Some(made) {
+        if covered_since.is_none() && number.is_multiple_of(50) && second_covers(rig) > Some(made) {
             covered_since = Some(Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

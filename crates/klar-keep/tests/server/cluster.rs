@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use klar_keep::base;
-use klar_keep::point::Point;
+use klar_keep::point::{AnyPoint, Point};
 use klar_keep::server::programs::{succeeded, wait};
 use klar_keep::server::{Door, Facts, Programs, ReadySlot, Receiver, Session, Source};
 use klar_keep::ship::{Mark, Progress, Shipper};

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use klar_keep::drill::Drill;
-use klar_keep::point::{PointId, Proof};
+use klar_keep::point::{AnyPoint, PointId, Proof};
 use klar_keep::restore;
 use klar_keep::retain::retain;
 use klar_keep::wal::batch;
