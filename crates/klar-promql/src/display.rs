@@ -4,7 +4,9 @@ use std::fmt;
 
 use klar_tsdb::{Matcher, Op, labels::NAME};
 
-use crate::ast::{At, Bounds, Expr, Kind, Length, LengthOp, Matching, Number, Selector, Shift, Side};
+use crate::ast::{
+    At, BinaryOp, Bounds, Expr, Kind, Length, LengthOp, Matching, Number, Selector, Shift, Side,
+};
 use crate::lex::{quoted, written};
 
 impl fmt::Display for Expr {
@@ -25,6 +27,10 @@ impl fmt::Display for Expr {
             Kind::Binary(binary) => {
                 let bool = if binary.is_bool { " bool" } else { "" };
                 let symbol = binary.op.symbol();
+                // A sign would be read as one before all of it: it binds less than a power.
+                if let (BinaryOp::Pow, Kind::Number(Number(f64::INFINITY))) = (binary.op, &binary.left.kind) {
+                    return write!(to, "Inf {symbol}{bool}{} {}", binary.matching, binary.right);
+                }
                 write!(to, "{} {symbol}{bool}{} {}", binary.left, binary.matching, binary.right)
             }
             Kind::Aggregate(aggregate) => {

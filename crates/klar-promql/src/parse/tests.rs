@@ -34,6 +34,7 @@ fn what_is_read_is_written() {
         ("offset offset 5m", "offset offset 5m"),
         ("x # a comment\n + y", "x + y"),
         ("Inf - nan", "+Inf - NaN"),
+        ("inf ^ up", "Inf ^ up"),
         ("x[1h + 30m:step()]", "x[1h30m:step()]"),
         ("rate(x[5m] smoothed)", "rate(x[5m] smoothed)"),
         ("1h30m", "5400"),
