@@ -259,7 +259,7 @@ fn write_snapshot(out: &mut String, report: &Value) -> std::fmt::Result {
 /// What the rules of klar's firewall stop, which changes with them: `bench/waf` judges that.
 const OF_RULES: &str = "edge.waf";
 /// What is counted or measured, and is another number each time.
-const VARIES: [&str; 9] = ["ms", "s", "B", "kB", "%", "requests", "payloads", "lines", "rows"];
+const VARIES: [&str; 11] = ["ms", "s", "h", "B", "kB", "bytes", "%", "requests", "payloads", "lines", "rows"];
 
 /// A text with `#` for numbers that differ from run to run, and for ports; none is still none.
 fn steady(text: &str) -> String {
@@ -271,6 +271,7 @@ fn steady(text: &str) -> String {
         match word.split_once("localhost:") {
             Some((before, port)) => format!("{before}localhost:{}", masked(port)),
             None if is_made_up(&plain(word)) => word.replace(&plain(word), "#"),
+            None if is_time(word) => masked(word),
             None if VARIES.contains(&counted.as_str()) && plain(word) != "0" => masked(word),
             None => (*word).to_owned(),
         }
@@ -282,6 +283,11 @@ fn steady(text: &str) -> String {
 fn is_made_up(word: &str) -> bool {
     let is_hex = word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     word.len() >= 12 && is_hex && word.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// `2026-11-24T00:44:09.226738697Z`
+fn is_time(word: &str) -> bool {
+    word.ends_with('Z') && word.contains('T') && word.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// One `#` for each number in a word.
@@ -320,6 +326,11 @@ mod tests {
             ("4 of 24 parameters, first 500 of GET /a", "4 of 24 parameters, first 500 of GET /a"),
             ("first / (16 % of 2004 B); 988929 B, 988923 B sent", "first / (# % of # B); # B, # B sent"),
             ("LCP 1.3 s; (0 lines are allowed)", "LCP # s; (0 lines are allowed)"),
+            (
+                "2 files, 24590 bytes, read at 2026-11-24T00:44:09.226Z",
+                "2 files, # bytes, read at #-#-#T#:#:#Z",
+            ),
+            ("the newest point is 0.0 h old", "the newest point is # h old"),
             ("answers 308 https://a.localhost:45767/", "answers 308 https://a.localhost:#/"),
             ("af45b5083787 became 838ca9a81083, for 1 defaced facade", "# became #, for 1 defaced facade"),
         ] {
