@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Kind, Object, Storage, StorageError};
+use super::{Growing, Kind, Object, Storage, StorageError};
 use crate::Id;
 
 /// A folder of a local file system.
@@ -245,6 +245,24 @@ impl Storage for Folder {
         }
     }
 
+    fn grow(&self, object: &Object) -> Result<Box<dyn Growing>, StorageError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = self.path(object)?;
+        let folder = path.parent().unwrap_or(&self.root);
+        let begun = make(folder).and_then(|()| {
+            let file = std::fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+            sync(folder)?;
+            Ok(file)
+        });
+        match begun {
+            Ok(file) => Ok(Box::new(Grown { file, object: object.clone(), path })),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(StorageError::Exists(object.clone()))
+            }
+            Err(error) => Err(failed("writing", object, &path, error)),
+        }
+    }
+
     fn remove(&self, object: &Object) -> Result<(), StorageError> {
         let path = self.path(object)?;
         match std::fs::remove_file(&path) {
@@ -252,6 +270,20 @@ impl Storage for Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(failed("removing", object, &path, error)),
         }
+    }
+}
+
+struct Grown {
+    file: std::fs::File,
+    object: Object,
+    path: PathBuf,
+}
+
+impl Growing for Grown {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        use std::io::Write;
+        let appended = self.file.write_all(bytes).and_then(|()| self.file.sync_data());
+        appended.map_err(|error| failed("writing", &self.object, &self.path, error))
     }
 }
 

@@ -198,6 +198,16 @@ pub trait Storage: Send + Sync {
     /// Whatever is beneath; also where the storage does not allow it (yet).
     fn remove(&self, object: &Object) -> Result<(), StorageError>;
 
+    /// Begins an object that grows, of which there is none yet.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] with [`io::ErrorKind::Unsupported`] where objects of this storage cannot grow: those of S3;
+    /// as [`Storage::write`].
+    fn grow(&self, object: &Object) -> Result<Box<dyn Growing>, StorageError> {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "its objects cannot grow");
+        Err(StorageError::Io { doing: "writing", what: object.to_string(), source })
+    }
+
     /// Whether what is written here can be removed by nobody for a time, not even with this storage's own credentials:
     /// `probe` is written and removed.
     ///
@@ -207,6 +217,16 @@ pub trait Storage: Send + Sync {
         self.write(probe, b"whether it can be removed")?;
         Ok(self.remove(probe).is_err())
     }
+}
+
+/// An object that grows. Unlike others it can be seen before it is whole, and after a kill its end may be half of what was
+/// appended last.
+pub trait Growing: Send {
+    /// Appends. When this returns, the bytes survive a loss of power.
+    ///
+    /// # Errors
+    /// Whatever is beneath. What is at the end is not known then: begin another one.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
 }
 
 #[cfg(test)]
