@@ -52,10 +52,10 @@ try:
          bytes=int(psql("-c", "select sum(pg_database_size(oid)) from pg_database", at=[URL])))
     for round_ in range(ROUNDS):
         # The base is laid ready again, and the copies of the round before are gone.
-        time.sleep(60)
+        time.sleep(90)
         for kind in ("from the base that lies ready", "all from the repository"):
             begun = time.monotonic()
-            copy = json.loads(klar("clone", "--for", "20s", "--json").strip().splitlines()[-1])
+            copy = json.loads(klar("clone", "--for", "1m", "--json").strip().splitlines()[-1])
             rows = psql("-c", "insert into events values (0, 'x', now()) returning n",
                         at=["-h", copy["socket"], "-U", "klar", copy["database"]])
             tell(f"klar clone, {kind}", wall=round(time.monotonic() - begun, 2), ms=copy["ms"], row=int(rows))

@@ -26,6 +26,9 @@ pub struct KeepWorld {
     pub assertions: Vec<String>,
     /// Where all of it is kept once more.
     pub second: Option<SecondPlace>,
+    /// Whether databases acknowledge a commit only once it is there.
+    #[serde(default)]
+    pub synchronous: bool,
     /// What the app writes to its folders, where it does that.
     pub files: Option<KeptFiles>,
 }
@@ -143,6 +146,12 @@ pub struct SecondStatus {
     pub covered_unix_ms: Option<u64>,
     /// When it was last restored from there alone, and found good.
     pub proven_unix_ms: Option<u64>,
+    /// Where commits are acknowledged only once they are there: whether that holds right now.
+    #[serde(default)]
+    pub synchronous: Option<bool>,
+    /// Why it would be lost together with this machine's disk, where that can be seen.
+    #[serde(default)]
+    pub together: Option<String>,
 }
 
 /// A repository to restore from that is not the keeper's own.
@@ -279,7 +288,7 @@ pub enum Told {
         /// The newest last.
         points: Vec<PointTold>,
         /// How it stands.
-        status: KeptStatus,
+        status: Box<KeptStatus>,
         /// What is there and cannot be believed.
         refused: Vec<String>,
     },

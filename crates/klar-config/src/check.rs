@@ -49,6 +49,29 @@ pub(crate) fn check_services(root: &Table, cx: &mut Reader<'_>) {
     }
 }
 
+/// What the keys of `[backup]` say about each other.
+pub(crate) fn check_backup(root: &Table, cx: &mut Reader<'_>) {
+    let Some(backup) = root.get_table("backup") else { return };
+    let Some(entry) = backup.entry("synchronous").filter(|entry| matches!(entry.node.data, Data::Bool(true)))
+    else {
+        return;
+    };
+    match backup.get("offsite").map(|node| (&node.data, &node.span)) {
+        None if !cx.is_misspelt("offsite") => cx.fault(
+            Fault::new("`backup.synchronous` needs `backup.offsite`")
+                .at(entry.key_span.clone(), "commits wait for which place?")
+                .hint("add `offsite = \"sftp://USER@HOST/FOLDER\"`"),
+        ),
+        Some((Data::Text(place), span)) if place.starts_with("s3:") => cx.fault(
+            Fault::new("commits cannot wait for a bucket: its objects cannot be appended to")
+                .at(span.clone(), "a bucket")
+                .and(entry.key_span.clone(), "what commits wait for")
+                .hint("name a machine, `sftp://USER@HOST/FOLDER`, or a folder of a network; or remove `synchronous`"),
+        ),
+        _ => {}
+    }
+}
+
 /// What the keys of an exception of the firewall say about each other.
 pub(crate) fn check_waf(root: &Table, cx: &mut Reader<'_>) {
     for entry in root.get_table("waf").map(|waf| waf.entries.as_slice()).unwrap_or_default() {

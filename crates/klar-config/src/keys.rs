@@ -834,6 +834,14 @@ section! {
         aliases: &["s3_key", "credentials", "access_key"],
     };
 
+    /// Whether a database acknowledges a commit only once it is at `offsite` as well: then nothing that was acknowledged is
+    /// lost with this machine. Each commit takes a way there and back, and **waits while that place cannot be reached**. The
+    /// place has to be a machine that is reached over SFTP, or a folder of a network; a bucket cannot be appended to.
+    synchronous as "synchronous": bool = fixed("false") {
+        example: "synchronous = true",
+        aliases: &["sync", "rpo"],
+    };
+
     /// Questions to a restored copy of the app's database, in SQL. Each has to give one row with one column that is true;
     /// a copy of which one is not true is no backup. They can read, and change nothing.
     assert as "assert": Vec<PlainText> = fixed("[]") {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use klar_base::{AppKey, EnvName, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::check::{check_edge, check_own_checks, check_services, check_waf};
+use crate::check::{check_backup, check_edge, check_own_checks, check_services, check_waf};
 use crate::decide::{decide_stores, default_routes, notes_on};
 use crate::environment::{overlay, own_domains};
 use crate::fault::{ConfigErrors, Fault};
@@ -277,6 +277,7 @@ fn load(mut source: Source, env: &EnvName, sqlite: Vec<PathBuf>) -> Result<Loade
         Some(routes) if !routes.entries.is_empty() => parts.routes,
         _ => default_routes(&facts, &mut cx, &mut notes),
     };
+    check_backup(&facts.root, &mut cx);
     check_edge(&facts.root, &mut cx);
     check_own_checks(&facts.root, &stores, &mut cx);
     check_waf(&facts.root, &mut cx);

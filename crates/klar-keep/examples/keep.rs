@@ -14,6 +14,7 @@ use klar_keep::base;
 use klar_keep::point::{AnyPoint, Point};
 use klar_keep::restore::{self, Kept};
 use klar_keep::scratch::{Then, Until};
+use klar_keep::server::slot::SLOT;
 use klar_keep::server::{Door, Facts, Programs, ReadySlot, Receiver, Session, Source};
 use klar_keep::ship::{Mark, Shipper};
 use klar_repo::{Folder, OpenError, Repository};
@@ -53,7 +54,7 @@ fn take(socket: &Path, data: &Path, home: &Path) -> Outcome<()> {
     };
     let session = Session::open(&source.door)?;
     let facts = Facts::ask(&session)?;
-    let slot = ReadySlot::ensure(&session)?;
+    let slot = ReadySlot::ensure(&session, SLOT)?;
     let spool = home.join("spool");
     let _receiver = Receiver::start(&source, &spool, facts.segment_size)?;
     let mut shipper = Shipper::open(&repository, &spool, &facts)?;

@@ -436,6 +436,14 @@ impl Answering<'_> {
         other: Option<&'k Other>,
         moment: &Moment,
     ) -> Result<(Kept<'k>, Plan), KeepError> {
+        // Whoever asks for all of it is told that some is not there.
+        if let (Moment::Latest, Some(broken)) = (moment, other.and_then(|other| other.broken.as_ref())) {
+            return Err(KeepError::Lack {
+                what: format!("the last commits were acknowledged and cannot be restored: {broken}"),
+                hint: "`--at TIME` restores to an earlier time; too late a one is answered with the latest"
+                    .into(),
+            });
+        }
         let begun = Instant::now();
         loop {
             let kept = match other {
@@ -533,7 +541,7 @@ fn read_again(
 
 /// The repository that was named, where it is not the keeper's own.
 fn other(keeper: &Keeper, from: Option<&Elsewhere>) -> Result<Option<Other>, KeepError> {
-    from.map(|from| Other::open(from, &keeper.settings().second_name)).transpose()
+    from.map(|from| Other::open(from, &keeper.settings().second_name, &keeper.work())).transpose()
 }
 
 fn not_a_point(error: NotAPoint) -> KeepError {
@@ -607,7 +615,7 @@ fn listed<P: AnyPoint>(points: &Points<P>, status: KeptStatus) -> Told {
         }
     });
     let refused = points.refused.iter().map(ToString::to_string).collect();
-    Told::Points { points: told.collect(), status, refused }
+    Told::Points { points: told.collect(), status: Box::new(status), refused }
 }
 
 /// Of which store something is asked.

@@ -431,6 +431,7 @@ fn wishes(world: &KeepWorld, told: &KeptStore) -> Wishes {
         days: world.days,
         assertions: world.assertions.iter().map(assertion).collect(),
         second: world.second.clone(),
+        synchronous: world.synchronous,
     }
 }
 

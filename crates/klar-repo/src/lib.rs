@@ -62,6 +62,7 @@ pub use repository::Repository;
 pub use restore::Restored;
 pub use snapshot::Snapshot;
 pub use storage::{
-    Fault, Folder, Growing, Kind, Memory, NotS3, OBJECT_MAX, Object, S3, S3Options, Storage, StorageError,
+    Fault, Folder, Growing, Kind, Memory, NotS3, OBJECT_MAX, Object, Overlay, S3, S3Options, Storage,
+    StorageError,
 };
 pub use tree::Metadata;

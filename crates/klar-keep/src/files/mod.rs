@@ -267,7 +267,9 @@ impl FilesKeeper {
         folder: &Path,
     ) -> Result<FilesPoint, KeepError> {
         let inner = &self.inner;
-        let other = from.map(|from| Other::open(from, &inner.settings.second_name)).transpose()?;
+        let other = from
+            .map(|from| Other::open(from, &inner.settings.second_name, &inner.settings.home.join("work")))
+            .transpose()?;
         let (repository, trusted) = match &other {
             Some(other) => (&other.repository, &other.trusted),
             None => (&inner.repository, &inner.trusted),
@@ -287,7 +289,7 @@ impl FilesKeeper {
         match from {
             None => Ok(of(&self.points()?, moment)?.clone()),
             Some(from) => {
-                let other = Other::open(from, &self.inner.settings.second_name)?;
+                let other = Other::open(from, &self.inner.settings.second_name, &self.work())?;
                 Ok(of(&Points::read(&other.repository, &other.trusted)?, moment)?.clone())
             }
         }
@@ -684,6 +686,7 @@ impl Inner {
                 place,
                 covered_unix_ms: None,
                 proven_unix_ms: Some(ms(at)),
+                ..SecondStatus::default()
             }),
             ..KeptStatus::default()
         };
@@ -704,6 +707,7 @@ impl Inner {
                 place: place.place.clone(),
                 covered_unix_ms: sent.and_then(|(_, at)| u64::try_from(at.as_millisecond()).ok()),
                 proven_unix_ms: known.filter(|of| of.place == place.place).and_then(|of| of.proven_unix_ms),
+                ..SecondStatus::default()
             }
         });
         if let Some((what, hint)) = shared.trouble.clone().or_else(|| shared.second_trouble.clone()) {

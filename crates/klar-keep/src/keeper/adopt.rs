@@ -18,14 +18,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use klar_base::keep::Elsewhere;
-use klar_repo::{Folder, Gone, Mirror, Object, Repository};
+use klar_repo::{Folder, Gone, Mirror, Object, Overlay, Repository};
 use klar_store::KeyId;
 use serde::{Deserialize, Serialize};
 
 use super::second::EXTRAS;
 use super::{Inner, KeepError, Keeper, password};
 use crate::elsewhere;
-use crate::point;
+use crate::point::{self, Point, Points};
+use crate::wal::{AHEAD, WalError, ahead};
 
 #[derive(Serialize, Deserialize)]
 struct Adopt {
@@ -40,20 +41,45 @@ const PARTS: [&str; 4] = ["repository", "repository.key", "trusted.json", "spool
 pub(crate) struct Other {
     pub repository: Repository,
     pub trusted: Vec<KeyId>,
+    /// What is wrong with the log ahead of it: the last commits are missing then.
+    pub broken: Option<WalError>,
+    over: Option<PathBuf>,
 }
 
 impl Other {
-    /// Opens it: at the place itself, or where this keeper would put its own within it.
-    pub fn open(from: &Elsewhere, name: &str) -> Result<Other, KeepError> {
+    /// Opens it: at the place itself, or where this keeper would put its own within it. What is ahead of its log becomes
+    /// part of that in a folder within `work`; at the place nothing is changed.
+    pub fn open(from: &Elsewhere, name: &str, work: &Path) -> Result<Other, KeepError> {
         let here = elsewhere::storage(&from.at, "")?;
         let is_here = match here.read(&Object::Config) {
             Err(error) if error.is_gone() => false,
             read => read.map(|_| true).map_err(|error| KeepError::Open(error.into()))?,
         };
         let storage = if is_here { here } else { elsewhere::storage(&from.at, name)? };
-        let repository = Repository::open(storage, from.password.expose().trim())?;
+        let password = from.password.expose().trim();
+        let repository = Repository::open(storage.clone(), password)?;
         let trusted = point::signers(&repository)?;
-        Ok(Other { repository, trusted })
+        let mut other = Other { repository, trusted, broken: None, over: None };
+        if !storage.list_extra(AHEAD).map_err(WalError::from)?.is_empty() {
+            let points = Points::<Point>::read(&other.repository, &other.trusted)?;
+            if let Some(newest) = points.points.values().next_back() {
+                let over = work.join(format!("ahead-{:016x}", fastrand::u64(..)));
+                let overlay = Overlay::new(storage, Arc::new(Folder::new(&over)));
+                other.over = Some(over);
+                other.repository = Repository::open(Arc::new(overlay), password)?;
+                let merged = ahead::merge(&other.repository, newest.system, newest.segment_size)?;
+                other.broken = merged.broken;
+            }
+        }
+        Ok(other)
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        if let Some(over) = &self.over {
+            let _ = fs::remove_dir_all(over);
+        }
     }
 }
 
@@ -105,7 +131,7 @@ impl Inner {
 pub(crate) fn fetch(from: &Elsewhere, name: &str, folder: &Path) -> Result<(), KeepError> {
     let failed = |source| KeepError::File { path: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(failed)?;
-    let other = Other::open(from, name)?;
+    let other = Other::open(from, name, folder)?;
     let storage = Arc::new(Folder::new(&folder.join("repository")));
     let mut mirror = Mirror::open(&other.repository, storage.clone(), EXTRAS)?;
     loop {

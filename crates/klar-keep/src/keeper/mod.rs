@@ -5,6 +5,7 @@
 //! points.rs   base ─► witness ─► point ─► drill ─► proof              each day, and whenever the log has a gap
 //! warm.rs     proven point ─► its files, ready for a clone             after each proof, where there is space
 //! second.rs   repository ─► another place                                 a few seconds later
+//! ahead.rs    server ─► another place                                     before a commit is acknowledged, where asked
 //! adopt.rs    another machine's repository ─► its own                    after a restore from there
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! for something ([`Keeper::now`], [`Keeper::drill`]) does it in the caller's thread, one at a time.
 
 pub(crate) mod adopt;
+pub mod ahead;
 mod points;
 pub(crate) mod second;
 mod stream;
@@ -41,7 +43,7 @@ use crate::harm::{Harm, Harmed};
 use crate::point::{Point, PointId, Points, Proof};
 use crate::restore::{Kept, RestoringError};
 use crate::retain::RetainError;
-use crate::server::{Facts, ReadySlot, SessionError, SlotError, Source};
+use crate::server::{Facts, ReadySlot, ReplicationError, SessionError, SlotError, Source};
 use crate::ship::{Progress, Shipped};
 use crate::signed::SignedError;
 use crate::wal::WalError;
@@ -79,6 +81,8 @@ pub struct Wishes {
     pub assertions: Vec<Assertion>,
     /// Where all of it is kept once more.
     pub second: Option<SecondPlace>,
+    /// Whether a commit is acknowledged only once it is there.
+    pub synchronous: bool,
 }
 
 /// Why something was not done.
@@ -114,6 +118,17 @@ pub enum KeepError {
     /// The second place.
     #[error("the second place: {0}")]
     Mirror(#[from] MirrorError),
+    /// What is acknowledged only there cannot be written there.
+    #[error("commits wait for {place}: {source}")]
+    Waits {
+        /// Where.
+        place: String,
+        /// What is wrong with it.
+        source: Box<KeepError>,
+    },
+    /// The server does not stream.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
     /// It is set up so that it cannot be kept.
     #[error("{what}")]
     Lack {
@@ -183,6 +198,11 @@ impl Hint for KeepError {
                  another place in `backup.offsite`"
                     .into(),
             ),
+            Self::Waits { source, .. } => Some(source.hint().unwrap_or_else(|| {
+                "bring it back; or take `synchronous` out of [backup] and run `klar up`: then nothing waits, and what was \
+                 acknowledged last may be lost with this machine"
+                    .into()
+            })),
             Self::Open(OpenError::Password { .. }) => {
                 Some("the file `repository.key` beside the repository is not the one it was made with".into())
             }
@@ -232,6 +252,7 @@ struct Shared {
     /// Whole segments become a batch at the next turn: a base without its log is worth nothing to a plain `restic`.
     batch_now: bool,
     second: second::Second,
+    ahead: Option<ahead::Ahead>,
     troubles: BTreeMap<&'static str, Trouble>,
     known: Known,
 }
@@ -301,6 +322,7 @@ impl Keeper {
             thread("stream", Inner::stream)?,
             thread("points", Inner::points)?,
             thread("second", Inner::second)?,
+            thread("ahead", Inner::ahead)?,
         ];
         Ok(Self { inner, threads })
     }
@@ -416,6 +438,14 @@ impl Inner {
         let shared = self.shared();
         if !self.is_over() {
             drop(self.changed.wait_timeout(shared, pause));
+        }
+    }
+
+    /// Rests for all of the pause, unless it is over.
+    fn rest_for(&self, pause: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < pause && !self.is_over() {
+            self.rest(pause.saturating_sub(begun.elapsed()));
         }
     }
 

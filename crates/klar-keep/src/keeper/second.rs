@@ -4,16 +4,18 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use klar_base::keep::{SecondPlace, SecondStatus, Told};
 use klar_repo::{Compared, Extras, Gone, Mirror, MirrorError, Object, Repository, Storage};
 use serde::{Deserialize, Serialize};
 
+use super::ahead::Ahead;
 use super::{Inner, KeepError, Keeper, Settings};
 use crate::elsewhere;
 use crate::point::{POINTS, PROOFS, Points};
+use crate::ship::Shipped;
 use crate::wal::{BATCHES, PIECES, TIDES};
 
 /// How often it is brought up to date.
@@ -38,6 +40,8 @@ pub(super) struct Second {
     /// Which place that is said of.
     place: Option<SecondPlace>,
     pub covered: Option<Timestamp>,
+    /// What it had of the log after the last turn.
+    shipped: Option<Shipped>,
 }
 
 /// What is remembered of it: `offsite.json`.
@@ -70,11 +74,7 @@ impl Inner {
                 open = None;
             }
             self.note("second", &turned);
-            let pause = if turned.is_ok() { TURN } else { AGAIN };
-            let begun = Instant::now();
-            while begun.elapsed() < pause && !self.is_over() {
-                self.rest(pause.saturating_sub(begun.elapsed()));
-            }
+            self.rest_for(if turned.is_ok() { TURN } else { AGAIN });
         }
     }
 
@@ -82,20 +82,26 @@ impl Inner {
         if open.as_ref().is_none_or(|open| open.place != place) {
             let mirror = self.sender().mirror(&place)?;
             *open = Some(Open { place: place.clone(), mirror });
-            self.shared().second = Second { place: Some(place), covered: None };
+            self.shared().second = Second { place: Some(place), ..Second::default() };
         }
         let Some(Open { mirror, place }) = open else { return Ok(()) };
         let streaming = self.shared().streaming.clone();
-        let covered = streaming.and_then(|streaming| streaming.progress.now().covered);
+        let shipped = streaming.map(|streaming| streaming.progress.now());
         // What nobody has proven here may be what that place is needed for.
         let may_remove = self.shared().known.proven.is_some();
         if self.sender().turn(mirror, place, may_remove)? {
-            self.shared().second.covered = covered;
+            let mut shared = self.shared();
+            shared.second.covered = shipped.and_then(|shipped| shipped.covered);
+            shared.second.shipped = shipped;
+            drop(shared);
+            if let Some(Shipped { timeline, lsn, .. }) = shipped {
+                self.tidy_ahead(place, timeline, lsn)?;
+            }
         }
         Ok(())
     }
 
-    fn sender(&self) -> Sender<'_> {
+    pub(super) fn sender(&self) -> Sender<'_> {
         let Settings { home, second_name, .. } = &self.settings;
         Sender { repository: &self.repository, home, name: second_name }
     }
@@ -123,10 +129,17 @@ impl Inner {
     }
 
     pub(super) fn second_status(&self) -> Option<SecondStatus> {
-        let place = self.wishes().second?.place;
+        let wishes = self.wishes();
+        let place = wishes.second?.place;
         let shared = self.shared();
         let ms = |time: Option<Timestamp>| time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
         let is_this = shared.second.place.as_ref().is_some_and(|of| of.place == place);
+        // All before the stream is in the repository there, and all that was acknowledged since is in the stream.
+        let is_whole = |ahead: &Ahead| {
+            let shipped = shared.second.shipped.filter(|_| is_this && shared.known.points > 0);
+            shipped.is_some_and(|shipped| shipped.timeline == ahead.timeline && shipped.lsn >= ahead.since)
+        };
+        let synchronous = wishes.synchronous.then(|| shared.ahead.as_ref().is_some_and(is_whole));
         Some(SecondStatus {
             covered_unix_ms: ms(shared.second.covered.filter(|_| is_this)),
             proven_unix_ms: ms(shared
@@ -135,6 +148,8 @@ impl Inner {
                 .clone()
                 .filter(|(of, _)| *of == place)
                 .map(|(_, at)| at)),
+            synchronous,
+            together: elsewhere::together(&place, &self.settings.home),
             place,
         })
     }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{Event, Inner, KeepError, Streaming};
 use crate::lsn::{Segment, SegmentSize, Timeline};
 use crate::point::{Point, Points};
+use crate::server::slot::SLOT;
 use crate::server::{Facts, ReadySlot, Receiver, Session, SlotError, SlotState};
 use crate::ship::{Mark, Shipper};
 use crate::wal::batch;
@@ -114,13 +115,13 @@ impl Inner {
 
     /// The slot. One that is new or was lost has missed something: a base is needed after it.
     fn slot(&self, session: &Session) -> Result<ReadySlot, KeepError> {
-        if SlotState::ask(session)?.is_none() {
+        if SlotState::ask(session, SLOT)?.is_none() {
             self.want_base("nothing was streamed from this server yet".to_owned());
         }
-        match ReadySlot::ensure(session) {
-            Err(lost @ SlotError::Lost(_)) => {
+        match ReadySlot::ensure(session, SLOT) {
+            Err(lost @ SlotError::Lost { .. }) => {
                 self.want_base(lost.to_string());
-                Ok(ReadySlot::renew(session)?)
+                Ok(ReadySlot::renew(session, SLOT)?)
             }
             slot => Ok(slot?),
         }

@@ -3,6 +3,7 @@
 pub mod facts;
 pub mod programs;
 pub mod receive;
+pub mod replication;
 pub mod session;
 pub mod slot;
 
@@ -13,6 +14,7 @@ use klar_base::Secret;
 pub use facts::{Facts, Lack};
 pub use programs::{ProgramError, Programs};
 pub use receive::{Receiver, ReceiverState};
+pub use replication::{Received, Replication, ReplicationError};
 pub use session::{Session, SessionError};
 pub use slot::{ReadySlot, SlotError, SlotState};
 

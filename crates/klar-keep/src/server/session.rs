@@ -88,10 +88,12 @@ impl Session {
             .user(&door.user)
             .dbname(&door.database)
             .application_name("klar keep")
-            // What is written as text must be the same everywhere it is compared.
+            // What is written as text must be the same everywhere it is compared. Nothing waits for what the keeper itself
+            // has yet to send.
             .options(
                 "-c client_min_messages=warning -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres \
-                 -c extra_float_digits=3 -c bytea_output=hex -c search_path=pg_catalog",
+                 -c extra_float_digits=3 -c bytea_output=hex -c search_path=pg_catalog \
+                 -c synchronous_commit=local",
             )
             .connect_timeout(PATIENCE);
         if let Some(password) = &door.password {

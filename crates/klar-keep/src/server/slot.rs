@@ -10,6 +10,8 @@ use crate::lsn::Lsn;
 
 /// The name of klar's slot.
 pub const SLOT: &str = "klar";
+/// That of what is written ahead to the second place; by this name the server knows whom it waits for, too.
+pub const AHEAD: &str = "klar_ahead";
 
 /// What the server says of the slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,19 +39,26 @@ pub enum SlotError {
     #[error(transparent)]
     Session(#[from] SessionError),
     /// Of another kind.
-    #[error("the slot `{SLOT}` is not a physical one: somebody else made it")]
-    Foreign,
+    #[error("the slot `{0}` is not a physical one: somebody else made it")]
+    Foreign(String),
     /// It is lost.
-    #[error("the slot `{SLOT}` was invalidated (`{0}`): the server removed log that was not streamed yet")]
-    Lost(String),
+    #[error(
+        "the slot `{slot}` was invalidated (`{status}`): the server removed log that was not streamed yet"
+    )]
+    Lost {
+        /// Which.
+        slot: String,
+        /// As the server says it.
+        status: String,
+    },
 }
 
 impl Hint for SlotError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Session(_) => None,
-            Self::Foreign => Some(format!("drop it: `select pg_drop_replication_slot('{SLOT}')`")),
-            Self::Lost(_) => Some(
+            Self::Foreign(slot) => Some(format!("drop it: `select pg_drop_replication_slot('{slot}')`")),
+            Self::Lost { .. } => Some(
                 "klar makes a new one and takes a new base; times in between cannot be restored. Raise \
                  `max_slot_wal_keep_size`, or look why the log was not streamed"
                     .to_owned(),
@@ -59,18 +68,18 @@ impl Hint for SlotError {
 }
 
 const STATE: &str = "select slot_type, restart_lsn, active, coalesce(wal_status, ''), safe_wal_size
-    from pg_replication_slots where slot_name = 'klar'";
+    from pg_replication_slots where slot_name = ";
 
 impl SlotState {
     /// Asks for it; `None`: there is none.
     ///
     /// # Errors
     /// The server, or a slot that is not klar's.
-    pub fn ask(session: &Session) -> Result<Option<Self>, SlotError> {
-        let rows = session.rows(STATE, super::session::PATIENCE)?;
+    pub fn ask(session: &Session, slot: &str) -> Result<Option<Self>, SlotError> {
+        let rows = session.rows(&format!("{STATE}'{slot}'"), super::session::PATIENCE)?;
         let Some(row) = rows.first() else { return Ok(None) };
         if row.get(0) != Some("physical") {
-            return Err(SlotError::Foreign);
+            return Err(SlotError::Foreign(slot.to_owned()));
         }
         let status = row.get(3).unwrap_or_default().to_owned();
         Ok(Some(Self {
@@ -93,16 +102,16 @@ impl ReadySlot {
     ///
     /// # Errors
     /// The server; [`SlotError::Lost`], after which [`ReadySlot::renew`] makes a new one.
-    pub fn ensure(session: &Session) -> Result<Self, SlotError> {
-        if let Some(state) = SlotState::ask(session)? {
+    pub fn ensure(session: &Session, slot: &str) -> Result<Self, SlotError> {
+        if let Some(state) = SlotState::ask(session, slot)? {
             return match state.is_lost() {
-                true => Err(SlotError::Lost(state.status)),
+                true => Err(SlotError::Lost { slot: slot.to_owned(), status: state.status }),
                 false => Ok(Self { since: state.restart }),
             };
         }
         // At once, not when somebody streams for the first time.
         let row = session.row(
-            &format!("select lsn from pg_create_physical_replication_slot('{SLOT}', true)"),
+            &format!("select lsn from pg_create_physical_replication_slot('{slot}', true)"),
             "place of the slot",
         )?;
         Ok(Self { since: session.column(&row, 0, "place of the slot")? })
@@ -112,9 +121,9 @@ impl ReadySlot {
     ///
     /// # Errors
     /// The server: also where somebody streams from it.
-    pub fn renew(session: &Session) -> Result<Self, SlotError> {
-        session.run(&format!("select pg_drop_replication_slot('{SLOT}')"))?;
-        Self::ensure(session)
+    pub fn renew(session: &Session, slot: &str) -> Result<Self, SlotError> {
+        session.run(&format!("select pg_drop_replication_slot('{slot}')"))?;
+        Self::ensure(session, slot)
     }
 
     /// From where on the log is kept.

@@ -6,12 +6,14 @@
 //! klar/batches/00000001.0000000000000003-0000000000000017.json   which snapshot has segments 3 to 0x17: signed
 //! klar/tide/00000001.0000000003014000.1763899200000000           how far it was shipped, and until when that
 //!                                                                 holds every commit: sealed
+//! klar/ahead/00000001.0000000003014000.1763899200000000          at the second place alone: see `ahead`
 //! ```
 //!
 //! Pieces come about every second, and are only ever what is new; a batch has whole segments, as plain files that any
 //! `restic` restores. Once a batch is there, the pieces it replaces go, after a delay. The tide is what tells that the
 //! newest piece was taken away: nothing else would miss it.
 
+pub mod ahead;
 pub mod batch;
 pub mod chain;
 pub mod lay;
@@ -165,5 +167,7 @@ impl Hint for WalError {
 pub const PIECES: &str = "klar/wal/";
 /// Where batches are.
 pub const BATCHES: &str = "klar/batches/";
+/// Where the log is ahead, at the second place alone.
+pub const AHEAD: &str = "klar/ahead/";
 /// Where tides are.
 pub const TIDES: &str = "klar/tide/";

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use klar_keep::base;
 use klar_keep::point::{AnyPoint, Point};
 use klar_keep::server::programs::{succeeded, wait};
+use klar_keep::server::slot::SLOT;
 use klar_keep::server::{Door, Facts, Programs, ReadySlot, Receiver, Session, Source};
 use klar_keep::ship::{Mark, Progress, Shipper};
 use klar_keep::witness::{self, Depth};
@@ -78,6 +79,11 @@ impl Cluster {
         initdb.arg("-D").arg(&data).args(["-U", "klar", "--data-checksums", "--no-sync", "--auth=trust"]);
         initdb.args(["--encoding=UTF8", "--locale=C.UTF-8", "--wal-segsize=1"]);
         succeeded(&mut initdb, MINUTE).unwrap();
+        let settings = data.join("postgresql.conf");
+        let text = fs::read_to_string(&settings).unwrap() + "include_if_exists = '../ahead.conf'\n";
+        fs::write(&settings, text).unwrap();
+        // The server writes that file.
+        programs.give(&home.0).unwrap();
         let child = Self::run(&programs, &data);
         let door = Door::socket(&data, 5432, "klar");
         let cluster = Self { programs, door, data, child };
@@ -106,6 +112,12 @@ impl Cluster {
     pub fn session(&self) -> Session {
         Session::open(&self.door).unwrap()
     }
+
+    /// As a loss of power does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 impl Drop for Cluster {
@@ -124,7 +136,7 @@ impl Kept {
         let repository = Repository::create(storage, "own", "own").unwrap();
         let session = cluster.session();
         let facts = Facts::ask(&session).unwrap();
-        let slot = ReadySlot::ensure(&session).unwrap();
+        let slot = ReadySlot::ensure(&session, SLOT).unwrap();
         let source = Source {
             door: cluster.door.clone(),
             data: Some(cluster.data.clone()),

@@ -77,6 +77,7 @@ impl Keeping {
             assertions: Vec::new(),
             files: Some(KeptFiles { name: FILES.parse().map_err(|_| named(FILES.into()))?, days: 7 }),
             second: Some(SecondPlace { place: folder.join(SECOND).display().to_string(), key: None }),
+            synchronous: false,
         };
         wire::send(&control, &ToKeep::World(world), &[])?;
         let (hears, uploads) = (control.try_clone()?, folder.join("uploads"));

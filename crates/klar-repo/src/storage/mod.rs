@@ -6,6 +6,7 @@
 
 mod folder;
 mod memory;
+mod overlay;
 mod s3;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::Id;
 
 pub use folder::Folder;
 pub use memory::{Fault, Memory};
+pub use overlay::Overlay;
 pub use s3::{NotS3, S3, S3Options};
 
 /// No object is read or written that is longer: 512 MiB. Packs are a thirtieth of it.

@@ -300,6 +300,7 @@ impl Core {
                 days: days(backup.keep),
                 assertions: backup.assert.iter().map(ToString::to_string).collect(),
                 second: release.and_then(|release| second(release, self.second.as_deref())),
+                synchronous: backup.synchronous,
                 files: release.and_then(|release| self.kept_files(key, release)),
             };
             (!world.stores.is_empty() || world.files.is_some()).then(|| (key.clone(), world))

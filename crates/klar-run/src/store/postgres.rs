@@ -99,13 +99,16 @@ sync -f cluster
 
 pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
     let programs = programs()?;
-    // What keeps it is in its group. A cluster that was made before is opened to the group once: the server gives files
+    // Whom commits wait for is said by what keeps it, in a file that no copy of the folder has. It is in the folder's
+    // group. A cluster that was made before is opened to the group once: the server gives files
     // that it makes the mode that the folder has.
     const OPEN: &str = r#"cd "${2%/*}" && [ -e cluster.whole ] && {
     [ -e cluster ] && [ -e cluster.new ] && rm -rf cluster.before && mv cluster cluster.before
     [ -e cluster ] || mv cluster.new cluster
     rm cluster.whole
 }
+grep -qs "^include_if_exists = '../ahead.conf'" "$2/postgresql.conf" ||
+    printf '%s\n' "include_if_exists = '../ahead.conf'" >> "$2/postgresql.conf"
 [ "$(stat -c %a "$2")" = 750 ] || chmod -R g+rX,o= "$2"; exec "$0" "$@""#;
     let mut command: Vec<String> = ["/bin/sh", "-c", OPEN].map(String::from).to_vec();
     command.extend([text(&programs.join("postgres")), "-D".into(), text(&folder.join("cluster"))]);
@@ -163,7 +166,7 @@ fn psql(store: &Store, sql: &str, database: &str) -> Result<String, NotReady> {
         .env("PGPASSWORD", store.admin_password.expose())
         .env("PGDATABASE", database)
         .env("PGCONNECT_TIMEOUT", "3")
-        .env("PGOPTIONS", "-c statement_timeout=5s")
+        .env("PGOPTIONS", "-c statement_timeout=5s -c synchronous_commit=local")
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
         .output()

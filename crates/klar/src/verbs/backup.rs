@@ -173,6 +173,19 @@ fn show_points(context: &Context, points: &[PointTold], status: &KeptStatus, ref
         let what =
             format!("once more at {}: complete as of {covered}, restored from there {proven}", second.place);
         context.printer.data(paint(QUIET, what));
+        let waits = match (second.synchronous, &second.together) {
+            (None, _) => None,
+            (Some(true), None) => Some(
+                "commits wait for it: nothing that was acknowledged is lost with this machine (RPO 0)".into(),
+            ),
+            (Some(true), Some(why)) => Some(format!("commits wait for it, and would be lost with it: {why}")),
+            (Some(false), _) => {
+                Some("commits wait for it, and it does not have all before them yet".to_owned())
+            }
+        };
+        if let Some(waits) = waits {
+            context.printer.data(paint(QUIET, waits));
+        }
     }
     if points.is_empty() {
         context.printer.data(paint(QUIET, "no point yet: the first one is on its way"));
