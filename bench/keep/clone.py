@@ -5,8 +5,8 @@
     sudo bench/keep/clone.py target/release/klar [FOLDER [SCALE [EVENTS]]]
 
 Makes an app with a PostgreSQL that klar runs in FOLDER (/var/lib/klar-clone-bench), fills it with 2.5 GB, takes a point,
-and then brings copies back in turns: a `klar clone` that finds the base lying ready, and one right after it, for which all
-files come from the repository. About 15 GB. Prints a line of JSON for each step; removes all it has made.
+and then brings copies back in turns: a `klar clone` that finds the base lying ready, one right after it, for which all
+files come from the repository, and `klar restore --into`, whose files outlive a loss of power. About 15 GB. Prints a line of JSON for each step; removes all it has made.
 """
 import json, os, shutil, subprocess, sys, time
 
@@ -59,6 +59,10 @@ try:
             rows = psql("-c", "insert into events values (0, 'x', now()) returning n",
                         at=["-h", copy["socket"], "-U", "klar", copy["database"]])
             tell(f"klar clone, {kind}", wall=round(time.monotonic() - begun, 2), ms=copy["ms"], row=int(rows))
+        begun = time.monotonic()
+        klar("restore", "latest", "--into", HOME + "/full")
+        tell("klar restore --into", wall=round(time.monotonic() - begun, 2))
+        shutil.rmtree(HOME + "/full")
 finally:
     klar("down", "--all", check=False)
     shutil.rmtree(HOME, ignore_errors=True)

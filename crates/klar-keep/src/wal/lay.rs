@@ -5,7 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use klar_repo::{Reader, Repository};
@@ -14,7 +17,7 @@ use klar_store::KeyId;
 use crate::lsn::{Lsn, Segment, Timeline};
 use crate::wal::WalError;
 use crate::wal::batch::{self, BatchName};
-use crate::wal::chain::Log;
+use crate::wal::chain::{Log, OfTimeline};
 use crate::wal::page::{self, Expected};
 use crate::wal::piece::{self, Piece};
 
@@ -112,8 +115,7 @@ pub fn lay(
     let file_error = |path: PathBuf| move |source| WalError::File { path, source };
     fs::create_dir_all(folder).map_err(file_error(folder.to_owned()))?;
     let size = log.size;
-    let mut laid = Laid { segments: 0, until: wanted.from };
-    let mut reading = Reading { repository, trusted, reader: None };
+    let mut jobs: Vec<Job<'_>> = Vec::new();
     let lineage = log.lineage(wanted.timeline);
     let mut ancestors = Vec::new();
     let mut at = wanted.from;
@@ -123,34 +125,65 @@ pub fn lay(
         fs::write(&path, piece::read_history(repository, timeline)?).map_err(file_error(path))?;
     }
     for (timeline, ended) in lineage {
-        let expected = Expected { system: wanted.system, timeline, ancestors: ancestors.clone(), size };
+        let expected =
+            Arc::new(Expected { system: wanted.system, timeline, ancestors: ancestors.clone(), size });
         ancestors.push(timeline);
         let until = ended.map_or(wanted.to, |ended| ended.min(wanted.to));
-        if timeline < wanted.begun || at >= until {
+        let Some(there) = log.timelines.get(&timeline).filter(|_| timeline >= wanted.begun && at < until)
+        else {
             continue;
-        }
+        };
         let last = Lsn(until.0 - 1).segment(timeline, size);
         let mut segment = at.segment(timeline, size);
         while segment <= last {
-            let name = segment.name(size);
-            let there = log.timelines.get(&timeline);
-            let in_batch = there.and_then(|there| there.batches.iter().find(|batch| batch.has(segment)));
-            let assembled = match in_batch {
-                Some(batch) => reading.of_batch(batch, segment, &expected)?,
-                None => {
-                    let pieces = there.map(|there| there.pieces.as_slice()).unwrap_or_default();
-                    assemble(repository, segment, pieces, &expected)?
-                }
-            };
-            let path = folder.join(&name);
-            fs::write(&path, &assembled.bytes).map_err(file_error(path))?;
-            laid.segments += 1;
-            laid.until = segment.start(size) + assembled.upto;
+            jobs.push(Job { segment, there, expected: expected.clone() });
             segment = segment.next();
         }
         at = until;
     }
-    Ok(laid)
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Lsn, WalError> {
+        let mut reading = Reading { repository, trusted, reader: None };
+        let mut until = wanted.from;
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let assembled = job.read(&mut reading)?;
+            let path = folder.join(job.segment.name(size));
+            fs::write(&path, &assembled.bytes).map_err(file_error(path))?;
+            until = job.segment.start(size) + assembled.upto;
+        }
+        Ok(until)
+    };
+    // Unsealing and unpacking take longer than reading; each has a segment or two in memory.
+    let until = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..LAYERS.min(jobs.len())).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().fold(own, |own, other| {
+            let gone =
+                || WalError::File { path: folder.to_owned(), source: io::Error::other("a thread ended") };
+            let other = other.join().unwrap_or_else(|_| Err(gone()));
+            Ok(own?.max(other?))
+        })
+    })?;
+    Ok(Laid { segments: jobs.len() as u64, until })
+}
+
+/// So many segments are put together at once.
+const LAYERS: usize = 2;
+
+/// A segment that is to be laid out.
+struct Job<'a> {
+    segment: Segment,
+    there: &'a OfTimeline,
+    expected: Arc<Expected>,
+}
+
+impl Job<'_> {
+    fn read(&self, reading: &mut Reading<'_>) -> Result<Assembled, WalError> {
+        match self.there.batches.iter().find(|batch| batch.has(self.segment)) {
+            Some(batch) => reading.of_batch(batch, self.segment, &self.expected),
+            None => assemble(reading.repository, self.segment, &self.there.pieces, &self.expected),
+        }
+    }
 }
 
 /// Reads segments out of batches.
