@@ -16,7 +16,8 @@ use super::{Inner, KeepError};
 use crate::lsn::{Lsn, Timeline};
 use crate::server::session::{PATIENCE, literal};
 use crate::server::slot::AHEAD;
-use crate::server::{ReadySlot, Replication, Session, SlotError, SlotState};
+use crate::server::{Facts, ReadySlot, Replication, Session, SlotError, SlotState};
+use crate::ship::Shipped;
 use crate::wal::ahead::{self, Writer};
 
 /// After something went wrong. Commits wait meanwhile.
@@ -99,17 +100,12 @@ impl Inner {
     }
 
     /// What the repository there has need not be kept ahead of it.
-    pub(super) fn tidy_ahead(
-        &self,
-        place: &SecondPlace,
-        timeline: Timeline,
-        lsn: Lsn,
-    ) -> Result<(), KeepError> {
-        if !self.wishes().synchronous {
-            return Ok(());
-        }
+    pub(super) fn tidy_ahead(&self, place: &SecondPlace, shipped: Shipped) -> Result<(), KeepError> {
+        let streaming = self.shared().streaming.as_ref().map(|streaming| streaming.facts.system);
+        let (true, Some(system)) = (self.wishes().synchronous, streaming) else { return Ok(()) };
         let storage = self.sender().storage(place)?;
-        ahead::tidy(&*storage, timeline, lsn).map_err(|error| KeepError::Mirror(error.into()))
+        let done = ahead::tidy(&*storage, system, shipped.timeline, shipped.lsn);
+        done.map_err(|error| KeepError::Mirror(error.into()))
     }
 
     /// Nobody waits any more, and nothing is kept for somebody who does not come.
@@ -120,7 +116,8 @@ impl Inner {
             session.run(&format!("select pg_drop_replication_slot({})", literal(AHEAD)))?;
             if let Some(place) = self.wishes().second {
                 let storage = self.sender().storage(&place)?;
-                ahead::clear(&*storage).map_err(|error| KeepError::Mirror(error.into()))?;
+                ahead::clear(&*storage, Facts::ask(&session)?.system)
+                    .map_err(|error| KeepError::Mirror(error.into()))?;
             }
         }
         Ok(())

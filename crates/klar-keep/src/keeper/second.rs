@@ -94,8 +94,8 @@ impl Inner {
             shared.second.covered = shipped.and_then(|shipped| shipped.covered);
             shared.second.shipped = shipped;
             drop(shared);
-            if let Some(Shipped { timeline, lsn, .. }) = shipped {
-                self.tidy_ahead(place, timeline, lsn)?;
+            if let Some(shipped) = shipped {
+                self.tidy_ahead(place, shipped)?;
             }
         }
         Ok(())

@@ -1,17 +1,16 @@
 //! Ahead: the log as it is written, at the second place before a commit is acknowledged.
 //!
 //! ```text
-//! klar/ahead/00000001.0000000003014000.1763899200000000    timeline, where it begins, when it was begun (µs since 1970)
-//!   frame = length (u32, big-endian) ‖ sealed for "name of the object/number of the frame"
-//!   in it = system (u64) ‖ from (u64) ‖ length (u32) ‖ sent (i64, µs since 1970) ‖ the log, compressed (Zstandard)
+//! klar/ahead/65F0AC12D4E07B31.00000001.0000000003014000.1763899200000000
+//!   which cluster, which timeline, where it begins, when it was begun (µs since 1970)
+//!   frame = length (u32, big-endian) ‖ its complement ‖ sealed for "name of the object/number of the frame"
+//!   in it = from (u64) ‖ length (u32) ‖ sent (i64, µs since 1970) ‖ the log, compressed (Zstandard)
 //! ```
 //!
 //! An object grows by a frame for each group of commits and is removed once the repository there has what is in it: it
 //! is never more than what the last seconds were. A frame that is cut short at an object's end was never acknowledged.
 //! Frames cannot be moved, left out or put elsewhere unnoticed, since each is sealed for its place; what is missing
 //! between two objects is a gap of the log, which [`merge`] tells.
-
-use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use klar_repo::{Growing, Object, Repository, Storage, StorageError};
@@ -25,11 +24,13 @@ use crate::wal::{AHEAD, WalError};
 
 /// No frame is longer; a server's log comes in parts of a megabyte.
 const FRAME_MAX: usize = 4 << 20;
-const HEAD: usize = 8 + 8 + 4 + 8;
+const HEAD: usize = 8 + 4 + 8;
 
 /// The name of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AheadName {
+    /// Of which cluster: on a new machine an empty one may write here before the one that was lost is restored.
+    pub system: u64,
     /// Of which timeline.
     pub timeline: Timeline,
     /// Where it begins.
@@ -42,7 +43,7 @@ impl AheadName {
     /// As the object is called.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{AHEAD}{:08X}.{:016X}.{:016}", self.timeline, self.from.0, self.begun)
+        format!("{AHEAD}{:016X}.{:08X}.{:016X}.{:016}", self.system, self.timeline, self.from.0, self.begun)
     }
 
     /// Reads it.
@@ -50,6 +51,7 @@ impl AheadName {
     pub fn parse(name: &str) -> Option<Self> {
         let mut parts = name.strip_prefix(AHEAD)?.split('.');
         let this = Self {
+            system: u64::from_str_radix(parts.next()?, 16).ok()?,
             timeline: u32::from_str_radix(parts.next()?, 16).ok()?,
             from: Lsn(u64::from_str_radix(parts.next()?, 16).ok()?),
             begun: parts.next()?.parse().ok()?,
@@ -57,10 +59,10 @@ impl AheadName {
         (parts.next().is_none() && this.name() == name).then_some(this)
     }
 
-    fn all(storage: &dyn Storage) -> Result<Vec<(Self, u64)>, StorageError> {
+    fn all(storage: &dyn Storage, system: u64) -> Result<Vec<Self>, StorageError> {
         let names = storage.list_extra(AHEAD)?.into_iter();
-        let mut all: Vec<_> =
-            names.filter_map(|(name, length)| Some((Self::parse(&name)?, length))).collect();
+        let mut all: Vec<_> = names.filter_map(|(name, _)| Self::parse(&name)).collect();
+        all.retain(|one| one.system == system);
         all.sort_unstable();
         Ok(all)
     }
@@ -114,13 +116,13 @@ impl<'a> Writer<'a> {
             Some(open) => open,
             None => {
                 let begun = Timestamp::now().as_microsecond();
-                let name = AheadName { timeline: self.timeline, from: received.from, begun }.name();
+                let Self { system, timeline, .. } = *self;
+                let name = AheadName { system, timeline, from: received.from, begun }.name();
                 let object = self.storage.grow(&Object::Extra(name.clone()))?;
                 Open { name, object, frames: 0, bytes: 0 }
             }
         };
         let mut plain = Vec::with_capacity(HEAD + received.bytes.len() / 2);
-        plain.extend_from_slice(&self.system.to_be_bytes());
         plain.extend_from_slice(&received.from.0.to_be_bytes());
         plain.extend_from_slice(&(received.bytes.len() as u32).to_be_bytes());
         plain.extend_from_slice(&received.sent.as_microsecond().to_be_bytes());
@@ -129,7 +131,8 @@ impl<'a> Writer<'a> {
             .map_err(|source| WalError::File { path: open.name.clone().into(), source })?;
         plain.extend_from_slice(&packed);
         let sealed = self.repository.seal(&format!("{}/{}", open.name, open.frames), &plain)?;
-        let mut frame = (sealed.len() as u32).to_be_bytes().to_vec();
+        let length = sealed.len() as u32;
+        let mut frame = [length.to_be_bytes(), (!length).to_be_bytes()].concat();
         frame.extend_from_slice(&sealed);
         open.object.append(&frame)?;
         open.frames += 1;
@@ -144,13 +147,18 @@ impl<'a> Writer<'a> {
 ///
 /// # Errors
 /// The storage.
-pub fn tidy(storage: &dyn Storage, timeline: Timeline, covered: Lsn) -> Result<(), StorageError> {
-    let all = AheadName::all(storage)?;
-    for (at, (one, _)) in all.iter().enumerate() {
-        let next = all.get(at + 1).filter(|(next, _)| next.timeline == one.timeline);
+pub fn tidy(
+    storage: &dyn Storage,
+    system: u64,
+    timeline: Timeline,
+    covered: Lsn,
+) -> Result<(), StorageError> {
+    let all = AheadName::all(storage, system)?;
+    for (at, one) in all.iter().enumerate() {
+        let next = all.get(at + 1).filter(|next| next.timeline == one.timeline);
         // Where one ends is said by where the next one begins: what both have is in that one as well.
         let is_covered = one.timeline < timeline
-            || (one.timeline == timeline && next.is_some_and(|(next, _)| next.from <= covered));
+            || (one.timeline == timeline && next.is_some_and(|next| next.from <= covered));
         if is_covered {
             storage.remove(&Object::Extra(one.name()))?;
         }
@@ -158,12 +166,12 @@ pub fn tidy(storage: &dyn Storage, timeline: Timeline, covered: Lsn) -> Result<(
     Ok(())
 }
 
-/// Removes all of it: nobody is promised it any more.
+/// Removes all of a cluster: nobody is promised it any more.
 ///
 /// # Errors
 /// The storage.
-pub fn clear(storage: &dyn Storage) -> Result<(), StorageError> {
-    for (one, _) in AheadName::all(storage)? {
+pub fn clear(storage: &dyn Storage, system: u64) -> Result<(), StorageError> {
+    for one in AheadName::all(storage, system)? {
         storage.remove(&Object::Extra(one.name()))?;
     }
     Ok(())
@@ -195,11 +203,11 @@ pub fn merge(repository: &Repository, system: u64, size: SegmentSize) -> Result<
         known,
         at: None,
         sent: None,
-        open: BTreeMap::new(),
+        open: None,
     };
     let mut broken = None;
-    for (name, _) in AheadName::all(repository.storage())?.iter().filter(|(one, _)| one.timeline == timeline)
-    {
+    let all = AheadName::all(repository.storage(), system)?;
+    for name in all.iter().filter(|one| one.timeline == timeline) {
         match merging.object(name) {
             Err(WalError::Storage(error)) => return Err(error.into()),
             Err(error) => {
@@ -234,12 +242,12 @@ struct Merging<'a> {
     /// When the last of it was sent.
     sent: Option<Timestamp>,
     /// The segment that is not whole yet: where what is there begins, and the bytes.
-    open: BTreeMap<u64, (Lsn, Vec<u8>)>,
+    open: Option<(Lsn, Vec<u8>)>,
 }
 
 impl Merging<'_> {
     fn object(&mut self, name: &AheadName) -> Result<(), WalError> {
-        for frame in frames(self.repository, name, self.system)? {
+        for frame in frames(self.repository, name)? {
             let frame = frame?;
             // How far the log is without this frame; before the first one that goes on from it, it is itself.
             let reach = match self.at {
@@ -281,7 +289,7 @@ impl Merging<'_> {
             let segment = at.segment(self.timeline, self.size);
             let room = (segment.end(self.size) - at) as usize;
             let (now, later) = rest.split_at(room.min(rest.len()));
-            let (_, bytes) = self.open.entry(segment.number).or_insert_with(|| (at, Vec::new()));
+            let (_, bytes) = self.open.get_or_insert_with(|| (at, Vec::new()));
             bytes.extend_from_slice(now);
             at = at + now.len() as u64;
             rest = later;
@@ -294,13 +302,11 @@ impl Merging<'_> {
     }
 
     fn finish(&mut self) -> Result<(), WalError> {
-        for (_, (from, bytes)) in std::mem::take(&mut self.open) {
-            let segment = from.segment(self.timeline, self.size);
-            let begin = from.offset(self.size) as u32;
-            let piece = Piece { segment, from: begin, to: begin + bytes.len() as u32 };
-            piece.write(self.repository, self.system, self.size, None, &bytes)?;
-        }
-        Ok(())
+        let Some((from, bytes)) = self.open.take() else { return Ok(()) };
+        let segment = from.segment(self.timeline, self.size);
+        let begin = from.offset(self.size) as u32;
+        let piece = Piece { segment, from: begin, to: begin + bytes.len() as u32 };
+        piece.write(self.repository, self.system, self.size, None, &bytes)
     }
 }
 
@@ -308,7 +314,6 @@ impl Merging<'_> {
 fn frames(
     repository: &Repository,
     name: &AheadName,
-    system: u64,
 ) -> Result<impl Iterator<Item = Result<Received, WalError>>, WalError> {
     let known = name.name();
     let bytes = match repository.storage().read(&Object::Extra(known.clone())) {
@@ -319,24 +324,26 @@ fn frames(
     let repository = repository.clone();
     let (mut at, mut number) = (0, 0_u64);
     Ok(std::iter::from_fn(move || {
-        let (length, rest) = bytes.get(at..)?.split_first_chunk::<4>()?;
-        let length = u32::from_be_bytes(*length) as usize;
-        let sealed = rest.get(..length)?;
+        let (head, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
+        let [length, check] =
+            [0, 4].map(|at| head[at..at + 4].iter().fold(0, |all, byte| all << 8 | u32::from(*byte)));
         let place = format!("{known}/{number}");
-        (at, number) = (at + 4 + length, number + 1);
-        Some(opened(&repository, &place, sealed, system))
+        if length != !check {
+            at = bytes.len();
+            return Some(Err(WalError::Renamed { name: place, says: "no frame".to_owned() }));
+        }
+        let sealed = rest.get(..length as usize)?;
+        (at, number) = (at + 8 + sealed.len(), number + 1);
+        Some(opened(&repository, &place, sealed))
     }))
 }
 
-fn opened(repository: &Repository, place: &str, sealed: &[u8], system: u64) -> Result<Received, WalError> {
+fn opened(repository: &Repository, place: &str, sealed: &[u8]) -> Result<Received, WalError> {
     let plain = repository.unseal(place, sealed)?;
     let wrong = |found: String| WalError::Size { name: place.to_owned(), expected: HEAD as u64, found };
     let (head, packed) = plain.split_first_chunk::<HEAD>().ok_or_else(|| wrong(plain.len().to_string()))?;
     let number = |at: usize| head[at..at + 8].iter().fold(0, |all, byte| all << 8 | u64::from(*byte));
-    let length = head[16..20].iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
-    if number(0) != system {
-        return Err(WalError::System { name: place.to_owned(), expected: system, found: number(0) });
-    }
+    let length = head[8..12].iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
     if length > FRAME_MAX {
         return Err(wrong(length.to_string()));
     }
@@ -344,6 +351,173 @@ fn opened(repository: &Repository, place: &str, sealed: &[u8], system: u64) -> R
     if bytes.len() != length {
         return Err(wrong(bytes.len().to_string()));
     }
-    let sent = Timestamp::from_microsecond(number(20).cast_signed()).unwrap_or_default();
-    Ok(Received { from: Lsn(number(8)), bytes, sent })
+    let sent = Timestamp::from_microsecond(number(12).cast_signed()).unwrap_or_default();
+    Ok(Received { from: Lsn(number(0)), bytes, sent })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    use klar_repo::{Folder, Overlay};
+
+    use super::*;
+
+    const SYSTEM: u64 = 7;
+
+    /// A folder with a repository whose log ends at 0x1000 of the second segment, and what is written over it.
+    struct Place(PathBuf, Repository, Repository);
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn size() -> SegmentSize {
+        SegmentSize::try_from(1 << 20).unwrap()
+    }
+
+    /// Bytes that say where they are.
+    fn log(from: u64, to: u64) -> Vec<u8> {
+        (from..to).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
+    }
+
+    fn received(from: u64, to: u64) -> Received {
+        Received { from: Lsn(from), bytes: log(from, to), sent: Timestamp::from_microsecond(5).unwrap() }
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let name = format!("klar-ahead-{}-{:x}", std::process::id(), fastrand::u64(..));
+            let folder = std::env::temp_dir().join(name);
+            let repository = Repository::create(Arc::new(Folder::new(&folder)), "own", "own").unwrap();
+            for (from, to) in [(0x10_0000, 0x10_0800), (0x10_0800, 0x10_1000)] {
+                let segment = Lsn(from).segment(1, size());
+                let piece = Piece { segment, from: from as u32 & 0xf_ffff, to: to as u32 & 0xf_ffff };
+                piece.write(&repository, SYSTEM, size(), None, &log(from, to)).unwrap();
+            }
+            let over = Arc::new(Folder::new(&folder.join("over")));
+            let overlay = Overlay::new(Arc::new(Folder::new(&folder)), over);
+            let merged = Repository::open(Arc::new(overlay), "own").unwrap();
+            Self(folder, repository, merged)
+        }
+
+        fn write(&self, system: u64, parts: &[(u64, u64)]) {
+            let mut writer = Writer::new(&self.1, self.1.storage(), system, 1);
+            for (from, to) in parts {
+                writer.write(&received(*from, *to)).unwrap();
+            }
+        }
+
+        fn objects(&self) -> Vec<PathBuf> {
+            let all = fs::read_dir(self.0.join("klar/ahead")).unwrap();
+            let mut all: Vec<_> = all.map(|entry| entry.unwrap().path()).collect();
+            all.sort();
+            all
+        }
+
+        /// Where the log ends once it was merged, and what is wrong; all bytes are compared.
+        fn merged(&self) -> (u64, Option<String>) {
+            let repository = &self.2;
+            let merged = merge(repository, SYSTEM, size()).unwrap();
+            let log_now = Log::read(repository, size()).unwrap();
+            assert!(log_now.gaps().is_empty(), "{:?}", log_now.gaps());
+            for piece in &log_now.timelines[&1].pieces {
+                let (from, to) = (piece.start(size()).0, piece.end(size()).0);
+                assert_eq!(piece.read(repository, size()).unwrap().bytes, log(from, to));
+            }
+            let _ = fs::remove_dir_all(self.0.join("over"));
+            let end = log_now.end(1).unwrap().0;
+            assert!(merged.until.is_none_or(|until| until.0 == end));
+            (end, merged.broken.map(|error| error.to_string()))
+        }
+    }
+
+    #[test]
+    fn what_is_ahead_becomes_part_of_the_log() {
+        for (objects, expected) in [
+            // Nothing, and nothing that the log has not.
+            (&[][..], 0x10_1000),
+            (&[&[(0x10_0000, 0x10_0900)][..]], 0x10_1000),
+            // Side by side, overlapping, beyond segments, after a stream was begun again.
+            (&[&[(0x10_1000, 0x10_1100), (0x10_1100, 0x10_1101)]], 0x10_1101),
+            (&[&[(0x10_0f00, 0x10_1100)]], 0x10_1100),
+            (&[&[(0x10_0f00, 0x10_1100)], &[(0x10_1000, 0x20_0001)]], 0x20_0001),
+            (&[&[(0x10_1000, 0x10_4000), (0x10_4000, 0x30_0000)]], 0x30_0000),
+            // What was left from before the log came so far.
+            (&[&[(0x10_0000, 0x10_0100)], &[(0x10_0400, 0x10_1200)]], 0x10_1200),
+        ] {
+            let place = Place::new();
+            objects.iter().for_each(|object| place.write(SYSTEM, object));
+            // An empty cluster on a new machine.
+            place.write(8, &[(0x10_1000, 0x10_9000)]);
+            assert_eq!(place.merged(), (expected, None), "{objects:x?}");
+        }
+    }
+
+    #[test]
+    fn a_gap_ends_it_and_is_told() {
+        for (objects, end, gap) in [
+            (&[&[(0x10_1001, 0x10_1100)][..]][..], 0x10_1000, "0/101000 to 0/101001"),
+            (&[&[(0x10_0f00, 0x10_1100)], &[(0x10_1101, 0x10_1200)]], 0x10_1100, "0/101100 to 0/101101"),
+        ] {
+            let place = Place::new();
+            objects.iter().for_each(|object| place.write(SYSTEM, object));
+            let (found, broken) = place.merged();
+            assert_eq!(found, end);
+            assert!(broken.as_ref().is_some_and(|broken| broken.contains(gap)), "{broken:?}");
+        }
+    }
+
+    /// Cut short anywhere it gives what was whole; any bit that is wrong is noticed.
+    #[test]
+    fn damage_is_noticed() {
+        let place = Place::new();
+        place.write(SYSTEM, &[(0x10_1000, 0x10_1040), (0x10_1040, 0x10_1080)]);
+        let [object] = &place.objects()[..] else { panic!("one object") };
+        let whole = fs::read(object).unwrap();
+        let first = 8 + u32::from_be_bytes(*whole.first_chunk().unwrap()) as usize;
+        let damaged = |bytes: &[u8], path: &Path| {
+            fs::write(path, bytes).unwrap();
+            place.merged()
+        };
+        for length in (0..whole.len()).step_by(7).chain([first, whole.len() - 1]) {
+            let end = if length < first { 0x10_1000 } else { 0x10_1040 };
+            assert_eq!(damaged(&whole[..length], object), (end, None), "cut to {length}");
+        }
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            let (end, broken) = damaged(&bytes, object);
+            assert_eq!(end, if at < first { 0x10_1000 } else { 0x10_1040 }, "byte {at}");
+            assert!(broken.is_some(), "byte {at}");
+        }
+        // Under another name it does not open, nor do its frames in another order.
+        fs::write(object, &whole).unwrap();
+        let other = AheadName { system: SYSTEM, timeline: 1, from: Lsn(0x10_1000), begun: 1 };
+        fs::rename(object, place.0.join(other.name())).unwrap();
+        assert!(place.merged().1.is_some());
+        let swapped = [&whole[first..], &whole[..first]].concat();
+        fs::remove_file(place.0.join(other.name())).unwrap();
+        assert!(damaged(&swapped, object).1.is_some());
+    }
+
+    #[test]
+    fn what_the_log_has_goes() {
+        let place = Place::new();
+        for (from, to) in [(0x10_0000, 0x10_1000), (0x10_1000, 0x10_2000), (0x10_2000, 0x10_3000)] {
+            place.write(SYSTEM, &[(from, to)]);
+        }
+        place.write(8, &[(0x10_0000, 0x10_1000)]);
+        for (timeline, covered, left) in [(1, 0x10_0fff, 4), (1, 0x10_1000, 3), (1, 0x90_0000, 2), (2, 0, 1)]
+        {
+            tidy(place.1.storage(), SYSTEM, timeline, Lsn(covered)).unwrap();
+            assert_eq!(place.objects().len(), left, "{timeline} {covered:x}");
+        }
+        clear(place.1.storage(), 8).unwrap();
+        assert!(place.objects().is_empty());
+    }
 }

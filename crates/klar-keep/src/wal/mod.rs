@@ -6,7 +6,7 @@
 //! klar/batches/00000001.0000000000000003-0000000000000017.json   which snapshot has segments 3 to 0x17: signed
 //! klar/tide/00000001.0000000003014000.1763899200000000           how far it was shipped, and until when that
 //!                                                                 holds every commit: sealed
-//! klar/ahead/00000001.0000000003014000.1763899200000000          at the second place alone: see `ahead`
+//! klar/ahead/65F0AC12D4E07B31.00000001.0000000003014000.1763…     at the second place alone: see `ahead`
 //! ```
 //!
 //! Pieces come about every second, and are only ever what is new; a batch has whole segments, as plain files that any
