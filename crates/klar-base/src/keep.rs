@@ -258,6 +258,17 @@ pub enum Ask {
         /// After so many seconds it disappears.
         seconds: u64,
     },
+    /// Bring tables back into a schema of their own, beside those that are there now.
+    Tables {
+        /// Which store.
+        store: Option<ServiceName>,
+        /// As they were when.
+        moment: Moment,
+        /// Another repository than the keeper's own.
+        from: Option<Elsewhere>,
+        /// As the app's queries name them.
+        tables: Vec<String>,
+    },
     /// Remove a copy that [`Ask::Restore`] or [`Ask::Clone`] has made.
     Remove {
         /// Its folder's name.
@@ -301,6 +312,15 @@ pub enum Told {
     },
     /// What a restore would do.
     Plan(PlanTold),
+    /// Tables are there, in a schema of their own.
+    Tables {
+        /// The schema.
+        schema: String,
+        /// Each as it was asked for, as it is called there, and how many rows it has.
+        tables: Vec<(String, String, u64)>,
+        /// How long it took.
+        ms: u64,
+    },
     /// A copy is there.
     Copy(CopyTold),
     /// What was found in the repository.

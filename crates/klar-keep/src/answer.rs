@@ -17,13 +17,14 @@ use klar_repo::{CheckData, CheckProgress, CheckStep, Compared, Repository, Resto
 use crate::files::FilesKeeper;
 use crate::harm::Harm;
 use crate::keeper::adopt::Other;
-use crate::keeper::{KeepError, Keeper};
+use crate::keeper::{KeepError, Keeper, Settings};
 use crate::point::{AnyPoint, NotAPoint, Point, PointId, Points, Proof};
 use crate::process::Keepers;
 use crate::restore::{self, Kept, Plan, RestoringError};
 use crate::scratch::{Scratch, Then, Until};
 use crate::search::{self, Search};
 use crate::server::Session;
+use crate::tables::{self, Table};
 use crate::wal::lay;
 
 /// Copies at once, of all stores together.
@@ -122,6 +123,9 @@ impl Answering<'_> {
             Ask::Clone { store, moment, from, seconds } => {
                 self.clone(&*self.keeper(store.as_ref())?, &moment, from, seconds.clamp(1, LONGEST))
             }
+            Ask::Tables { store, moment, from, tables } => {
+                self.tables(&*self.keeper(store.as_ref())?, &moment, from.as_ref(), &tables)
+            }
             Ask::Remove { copy } => self.remove_copy(&copy),
             Ask::Escrow { password } => {
                 for keeper in self.keepers.every()? {
@@ -186,8 +190,8 @@ impl Answering<'_> {
                 self.progress("keeping files for some days of a simulated clock", 0, 0);
                 Ok(Told::Rehearsed(keeper.rehearse()?))
             }
-            Ask::Search { .. } => Err(KeepError::Lack {
-                what: "texts are looked for in databases".into(),
+            Ask::Search { .. } | Ask::Tables { .. } => Err(KeepError::Lack {
+                what: "only databases have tables and texts".into(),
                 hint: "name a database with `--store`".into(),
             }),
             Ask::Remove { copy } => self.remove_copy(&copy),
@@ -372,6 +376,28 @@ impl Answering<'_> {
             Ok(CopyTold { copy: name.clone(), data, socket: None, database, ms, until_unix_ms: None })
         })();
         self.keep_copy(name, folder, None, made)
+    }
+
+    fn tables(
+        &self,
+        keeper: &Keeper,
+        moment: &Moment,
+        from: Option<&Elsewhere>,
+        tables: &[String],
+    ) -> Result<Told, KeepError> {
+        let begun = Instant::now();
+        let (_, folder) = self.place(&keeper.work())?;
+        let schema = format!("restored_{}", Timestamp::now().strftime("%Y%m%dt%H%M%S"));
+        let brought = self.run(keeper, moment, from, &folder, false).and_then(|(server, _)| {
+            self.progress("bringing the tables over", 0, 0);
+            let Settings { source, database, .. } = keeper.settings();
+            let (copy, original) = (server.door().to(database), source.door.to(database));
+            tables::bring(&source.programs, &copy, &original, &schema, tables, &folder)
+        });
+        remove(&folder)?;
+        let of = |table: Table| (table.name, table.now, table.rows);
+        let tables = brought?.into_iter().map(of).collect();
+        Ok(Told::Tables { schema, tables, ms: elapsed(begun) })
     }
 
     fn clone(
@@ -630,6 +656,7 @@ fn store_of(ask: &Ask) -> Option<&ServiceName> {
         | Ask::Search { store, .. }
         | Ask::Plan { store, .. }
         | Ask::Restore { store, .. }
+        | Ask::Tables { store, .. }
         | Ask::Clone { store, .. } => store.as_ref(),
         Ask::Remove { .. } | Ask::Escrow { .. } => None,
     }

@@ -28,5 +28,6 @@ mod search;
 pub mod server;
 pub mod ship;
 pub mod signed;
+pub mod tables;
 pub mod wal;
 pub mod witness;

@@ -174,7 +174,7 @@ pub enum Verb {
     },
     /// Bring a database back as it was at any second: the plan first, then in place of what is there, or into a folder
     #[command(
-        after_help = "Examples:\n  klar restore '10 minutes ago' --dry-run     what it would do\n  klar restore 14:05                          asks for the app's name before it begins\n  klar restore latest --into /srv/copy        the files of a server, beside everything\n  klar restore before:1234                    just before transaction 1234 committed"
+        after_help = "Examples:\n  klar restore '10 minutes ago' --dry-run     what it would do\n  klar restore 14:05                          asks for the app's name before it begins\n  klar restore latest --into /srv/copy        the files of a server, beside everything\n  klar restore 14:05 --table orders           one table, beside what is there now\n  klar restore before:1234                    just before transaction 1234 committed"
     )]
     Restore(RestoreArgs),
     /// Run a copy of a database as it was at any second, beside the real one; it disappears by itself
@@ -429,10 +429,13 @@ pub struct RestoreArgs {
     /// Put the files of a server here, and leave the database alone
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
+    /// Only this table, into a schema of its own beside what is there now (may be given several times)
+    #[arg(long = "table", value_name = "NAME", conflicts_with = "into")]
+    pub tables: Vec<String>,
     #[command(flatten)]
     pub from: FromArgs,
     /// Agree beforehand, with the app's name
-    #[arg(long, value_name = "APP.ENV", conflicts_with = "into")]
+    #[arg(long, value_name = "APP.ENV", conflicts_with_all = ["into", "tables"])]
     pub yes: Option<String>,
 }
 

@@ -6,4 +6,5 @@ mod ahead;
 mod cluster;
 mod drills;
 mod retention;
+mod tables;
 mod times;

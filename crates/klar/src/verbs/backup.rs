@@ -365,7 +365,7 @@ fn escrow(context: &Context, out: Option<PathBuf>) -> Result<(), Trouble> {
 
 /// `klar restore`.
 pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
-    let RestoreArgs { at, store, dry_run, into, from, yes } = wanted;
+    let RestoreArgs { at, store, dry_run, into, tables, from, yes } = wanted;
     let (key, from) = (context.key()?, elsewhere(from)?);
     let plan = Ask::Plan { store: store.clone(), moment: at.0.clone(), from: from.clone() };
     let Told::Plan(plan) = asked(context, &plan)? else { return Err(unexpected()) };
@@ -376,6 +376,10 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
     tell_plan(context, &plan);
     if dry_run {
         return Ok(());
+    }
+    if !tables.is_empty() {
+        let told = asked(context, &Ask::Tables { store, moment: at.0, from, tables })?;
+        return tell_tables(context, &told);
     }
     if into.is_none() {
         agreed(&key.to_string(), yes.as_deref())?;
@@ -406,6 +410,25 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
             Ok(())
         }
     }
+}
+
+fn tell_tables(context: &Context, told: &Told) -> Result<(), Trouble> {
+    let Told::Tables { schema, tables, ms } = told else { return Err(unexpected()) };
+    if context.printer.json {
+        context.printer.value(told);
+        return Ok(());
+    }
+    for (name, now, rows) in tables {
+        let rows = words::things(*rows, "row");
+        context.printer.data(format!("{} {name}: {rows}, in {}", paint(GOOD, "✓"), paint(STRONG, now)));
+    }
+    context.printer.story(format!("there after {}; what is there now was left as it is", took(*ms)));
+    for (name, now, _) in tables {
+        let missing = format!("insert into {name} select * from {now} on conflict do nothing;");
+        context.printer.story(paint(QUIET, format!("  what is missing:  {missing}")));
+    }
+    context.printer.story(paint(QUIET, format!("  when you are done:  drop schema {schema} cascade;")));
+    Ok(())
 }
 
 fn tell_plan(context: &Context, plan: &PlanTold) {
