@@ -204,6 +204,7 @@ const OBJECTS: &[(&str, Fields)] = &[
         &[
             ("store", "string"),
             ("daily", "boolean"),
+            ("redis", "boolean"),
             ("doing", "string"),
             ("points", "integer"),
             ("newest_unix_ms", "integer?"),
@@ -218,7 +219,16 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("hint", "string?"),
         ],
     ),
-    ("SecondStatus", &[("place", "string"), ("covered_unix_ms", "integer?"), ("proven_unix_ms", "integer?")]),
+    (
+        "SecondStatus",
+        &[
+            ("place", "string"),
+            ("covered_unix_ms", "integer?"),
+            ("proven_unix_ms", "integer?"),
+            ("synchronous", "boolean?"),
+            ("together", "string?"),
+        ],
+    ),
     (
         "CertificateStatus",
         &[

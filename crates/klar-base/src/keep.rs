@@ -31,6 +31,9 @@ pub struct KeepWorld {
     pub synchronous: bool,
     /// What the app writes to its folders, where it does that.
     pub files: Option<KeptFiles>,
+    /// Each Redis that runs.
+    #[serde(default)]
+    pub redis: Vec<KeptRedis>,
 }
 
 /// From the core to a keeper.
@@ -38,7 +41,7 @@ pub struct KeepWorld {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToKeep {
     /// What there is.
-    World(KeepWorld),
+    World(Box<KeepWorld>),
     /// The app's folders are being read: a socket on which that comes is with it.
     Files,
 }
@@ -48,6 +51,23 @@ pub enum ToKeep {
 pub struct KeptFiles {
     /// What they are called among its stores.
     pub name: ServiceName,
+    /// So many daily points stay.
+    pub days: u32,
+}
+
+/// A managed Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRedis {
+    /// Its name in `klar.toml`.
+    pub name: ServiceName,
+    /// Where it listens on 127.0.0.1.
+    pub port: u16,
+    /// What opens it.
+    pub password: Secret<String>,
+    /// Its server's program, which loads copies too.
+    pub program: PathBuf,
+    /// Bytes of memory that a server with a copy may have.
+    pub memory: u64,
     /// So many daily points stay.
     pub days: u32,
 }
@@ -109,8 +129,11 @@ pub enum FromKeep {
 pub struct KeptStatus {
     /// Its name in `klar.toml`.
     pub store: String,
-    /// Whether only its points can be restored, and nothing between them: so it is with files.
+    /// Whether only its points can be restored, and nothing between them: so it is with files and with Redis.
     pub daily: bool,
+    /// Whether it is a Redis.
+    #[serde(default)]
+    pub redis: bool,
     /// What it does now, in words: `streaming`, `taking a base`, `proving 20261123T020000Z-9f3a`.
     pub doing: String,
     /// Points that can be restored from.
@@ -441,9 +464,9 @@ pub struct CopyTold {
     pub copy: String,
     /// The folder with the data.
     pub data: PathBuf,
-    /// The folder of its socket, where a server runs on it.
+    /// The folder of its socket, where a server runs on it; of a Redis the socket itself.
     pub socket: Option<PathBuf>,
-    /// The app's database.
+    /// The app's database; empty where it is none.
     pub database: String,
     /// How long it took.
     pub ms: u64,

@@ -809,8 +809,8 @@ section! {
         aliases: &["retention", "days", "keep_days", "max_age"],
     };
 
-    /// For how long a copy of each day is kept of what the app writes to the folders in `writable`. SQLite databases
-    /// among them are copied while they are written to.
+    /// For how long a copy of each day is kept of what the app writes to the folders in `writable`, and of each Redis that
+    /// klar runs. SQLite databases among the files are copied while they are written to.
     files as "files": Period = fixed("\"7d\"") {
         example: r#"files = "30d""#,
         min: Some("2d"),

@@ -85,7 +85,8 @@ impl Copies {
 
 impl Answering<'_> {
     pub fn answer(&self, ask: Ask) -> Result<Told, KeepError> {
-        if let Some(keeper) = self.keepers.files(store_of(&ask))? {
+        let is_of_all = matches!(ask, Ask::Remove { .. } | Ask::Escrow { .. });
+        if !is_of_all && let Some(keeper) = self.keepers.files(store_of(&ask))? {
             return self.of_files(&keeper, ask);
         }
         match ask {
@@ -127,15 +128,7 @@ impl Answering<'_> {
                 self.tables(&*self.keeper(store.as_ref())?, &moment, from.as_ref(), &tables)
             }
             Ask::Remove { copy } => self.remove_copy(&copy),
-            Ask::Escrow { password } => {
-                for keeper in self.keepers.every()? {
-                    keeper.escrow(password.expose())?;
-                }
-                if let Some(files) = self.keepers.any_files() {
-                    files.escrow(password.expose())?;
-                }
-                Ok(Told::Done)
-            }
+            Ask::Escrow { password } => self.escrow(password.expose()),
         }
     }
 
@@ -195,11 +188,12 @@ impl Answering<'_> {
                 hint: "name a database with `--store`".into(),
             }),
             Ask::Remove { copy } => self.remove_copy(&copy),
-            Ask::Escrow { password } => keeper.escrow(password.expose()).map(|()| Told::Done),
+            Ask::Escrow { password } => self.escrow(password.expose()),
         }
     }
 
-    /// Files in a folder, which disappears after so many seconds where that is said.
+    /// Files in a folder, which disappears after so many seconds where that is said; until then a server runs on the snapshot
+    /// of a Redis.
     fn copy_files(
         &self,
         keeper: &Arc<FilesKeeper>,
@@ -209,29 +203,61 @@ impl Answering<'_> {
     ) -> Result<Told, KeepError> {
         let begun = Instant::now();
         let (name, folder) = self.place(&keeper.work())?;
-        self.progress("bringing the files back", 0, 0);
+        self.progress("bringing it back", 0, 0);
         let data = folder.join("data");
         let made = keeper.bring_back(moment, from, &data);
+        if made.is_ok() && keeper.redis().is_some() {
+            // Whoever takes it over is in this process' group.
+            open_to_group(&folder)?;
+        }
+        let is_made = made.is_ok();
+        let mut socket = Ok(None);
         let until = seconds.map(|seconds| {
             let (keepers, own, (ends, ended)) = (self.keepers.clone(), name.clone(), channel::<()>());
+            let (runs, at, (says, said)) = (keeper.clone(), data.clone(), channel());
             let _ = std::thread::Builder::new().name("copy".into()).spawn(move || {
+                // A server ends with the thread that has started it.
+                let server = runs.redis().filter(|_| is_made).map(|redis| redis.run(&at));
+                let (server, told) = match server.transpose() {
+                    Ok(server) => {
+                        let socket = server.as_ref().map(|server| server.socket().to_owned());
+                        (server, Ok(socket))
+                    }
+                    Err(error) => (None, Err(error)),
+                };
+                let _ = says.send(told);
+                drop(runs);
                 let _ = ended.recv_timeout(Duration::from_secs(seconds));
+                drop(server);
                 if let Some(copy) = keepers.copies.take(&own) {
                     let _ = fs::remove_dir_all(copy.folder);
                 }
             });
+            socket = said.recv().unwrap_or(Ok(None));
             (ends, ms(Timestamp::now()) + seconds * 1000)
         });
         let (server, until_unix_ms) = until.unzip();
-        let told = made.map(|_| CopyTold {
+        let made = made.and_then(|_| Ok(socket?));
+        let told = made.map(|socket| CopyTold {
             copy: name.clone(),
             data,
-            socket: None,
+            socket,
             database: String::new(),
             ms: elapsed(begun),
             until_unix_ms,
         });
         self.keep_copy(name, folder, server, told)
+    }
+
+    /// A password for all repositories.
+    fn escrow(&self, password: &str) -> Result<Told, KeepError> {
+        for keeper in self.keepers.every()? {
+            keeper.escrow(password)?;
+        }
+        for files in self.keepers.every_files() {
+            files.escrow(password)?;
+        }
+        Ok(Told::Done)
     }
 
     fn remove_copy(&self, copy: &str) -> Result<Told, KeepError> {

@@ -21,6 +21,7 @@ pub mod keeper;
 pub mod lsn;
 pub mod point;
 pub mod process;
+pub mod redis;
 pub mod restore;
 pub mod retain;
 pub mod scratch;

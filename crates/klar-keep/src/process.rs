@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptStatus, KeptStore, ToKeep, Told};
+use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptRedis, KeptStatus, KeptStore, ToKeep, Told};
 use klar_base::{Hint, ServiceName, wire};
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -20,6 +20,7 @@ use crate::answer::{Answering, Copies};
 use crate::drill::Assertion;
 use crate::files::{self, FilesKeeper};
 use crate::keeper::{Event, KeepError, Keeper, Settings, Wishes};
+use crate::redis;
 use crate::server::{Door, Programs, Source};
 
 /// How often the core hears how it stands, where that has changed.
@@ -49,7 +50,8 @@ pub(crate) struct Keepers {
     writing: Mutex<()>,
     all: Mutex<BTreeMap<ServiceName, Kept>>,
     pub(crate) copies: Copies,
-    files: Mutex<Option<KeptFiles>>,
+    /// The app's folders, and each Redis.
+    files: Mutex<BTreeMap<ServiceName, KeptFiles>>,
     readings: Arc<Readings>,
     questions: AtomicUsize,
     /// The core has said what there is.
@@ -57,7 +59,8 @@ pub(crate) struct Keepers {
 }
 
 struct KeptFiles {
-    name: ServiceName,
+    /// Which Redis; `None`: the app's folders.
+    redis: Option<KeptRedis>,
     keeper: Result<Arc<FilesKeeper>, KeepError>,
 }
 
@@ -135,7 +138,7 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
     std::thread::Builder::new().name("questions".into()).spawn(move || hears.listen(&listener))?;
     while let Some((message, mut descriptors)) = wire::receive::<ToKeep>(&control)? {
         match message {
-            ToKeep::World(world) => keepers.learn(world),
+            ToKeep::World(world) => keepers.learn(*world),
             ToKeep::Files => {
                 let stream = descriptors.pop().map(UnixStream::from);
                 keepers.readings.put(stream.map_or(Reading::None, Reading::Came));
@@ -147,7 +150,8 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
     // Each one ends what it has begun: receivers, servers.
     let all = std::mem::take(&mut *keepers.all());
     drop(all);
-    drop(keepers.kept_files().take());
+    let files = std::mem::take(&mut *keepers.kept_files());
+    drop(files);
     Ok(())
 }
 
@@ -185,54 +189,66 @@ impl Keepers {
         self.knows.store(true, Ordering::Release);
     }
 
-    fn kept_files(&self) -> MutexGuard<'_, Option<KeptFiles>> {
+    fn kept_files(&self) -> MutexGuard<'_, BTreeMap<ServiceName, KeptFiles>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn learn_files(self: &Arc<Self>, world: &KeepWorld) {
-        let Some(wanted) = &world.files else {
-            drop(self.kept_files().take());
-            return;
-        };
-        let wishes = files::Wishes { at: world.at, days: wanted.days, second: world.second.clone() };
-        let known =
-            self.kept_files().as_ref().filter(|kept| kept.name == wanted.name).map(|kept| {
-                match &kept.keeper {
-                    Ok(keeper) => {
-                        keeper.wish(wishes.clone());
-                        true
-                    }
-                    Err(_) => false,
-                }
-            });
-        if known == Some(true) {
-            return;
+        let folders = world.files.iter().map(|files| (&files.name, files.days, None));
+        let redis = world.redis.iter().map(|redis| (&redis.name, redis.days, Some(redis)));
+        let wanted: Vec<_> = folders.chain(redis).collect();
+        let mut gone = Vec::new();
+        {
+            let mut all = self.kept_files();
+            let is_same = |(name, kept): &(&ServiceName, &KeptFiles)| {
+                let mut wanted = wanted.iter();
+                kept.keeper.is_ok()
+                    && wanted.any(|(of, _, redis)| (*of, *redis) == (*name, kept.redis.as_ref()))
+            };
+            let others = all.iter().filter(|kept| !is_same(kept)).map(|(name, _)| name.clone());
+            let others: Vec<ServiceName> = others.collect();
+            gone.extend(others.iter().filter_map(|name| all.remove(name)));
         }
-        drop(self.kept_files().take());
-        let keeper = self.begin_files(&wanted.name, wishes, format!("{}/{}", world.key, wanted.name));
-        if let Err(error) = &keeper {
-            eprintln!("klar keep: {}: {error}", wanted.name);
+        drop(gone);
+        for (name, days, redis) in wanted {
+            let wishes = files::Wishes { at: world.at, days, second: world.second.clone() };
+            let known = self.kept_files().get(name).and_then(|kept| kept.keeper.as_ref().ok().cloned());
+            if let Some(keeper) = known {
+                keeper.wish(wishes);
+                continue;
+            }
+            let source = redis.map(|redis| files::Source::Redis(redis::Source::new(redis.clone())));
+            let source = source.unwrap_or_else(|| self.folders());
+            let keeper = self.begin_files(name, wishes, source, format!("{}/{name}", world.key));
+            if let Err(error) = &keeper {
+                eprintln!("klar keep: {name}: {error}");
+            }
+            self.kept_files().insert(name.clone(), KeptFiles { redis: redis.cloned(), keeper });
         }
-        *self.kept_files() = Some(KeptFiles { name: wanted.name.clone(), keeper });
     }
 
-    fn begin_files(
-        self: &Arc<Self>,
-        name: &ServiceName,
-        wishes: files::Wishes,
-        second_name: String,
-    ) -> Result<Arc<FilesKeeper>, KeepError> {
-        let home = self.options.folder.join(name.to_string());
-        let settings = files::Settings { name: name.clone(), home, host: host(), second_name };
+    /// The app's folders, which the core has read.
+    fn folders(self: &Arc<Self>) -> files::Source {
         let (asks, readings) = (Arc::downgrade(self), self.readings.clone());
-        let hand = move || {
+        files::Source::Folders(Box::new(move || {
             // What came for somebody who has given up is nobody's.
             readings.put(Reading::None);
             if let Some(keepers) = asks.upgrade() {
                 keepers.tell(&FromKeep::ReadFiles);
             }
             readings.take()
-        };
+        }))
+    }
+
+    fn begin_files(
+        self: &Arc<Self>,
+        name: &ServiceName,
+        wishes: files::Wishes,
+        source: files::Source,
+        second_name: String,
+    ) -> Result<Arc<FilesKeeper>, KeepError> {
+        let home = self.options.folder.join(name.to_string());
+        let settings = files::Settings { name: name.clone(), home, host: host(), second_name };
         let (core, store) = (Arc::downgrade(self), name.clone());
         let tell = move |event: files::Event| {
             let Some(core) = core.upgrade() else { return };
@@ -245,19 +261,32 @@ impl Keepers {
             let (kind, payload) = (kind.to_owned(), payload.unwrap_or_default());
             core.tell(&FromKeep::Entry { kind, subject: format!("{store}/{id}"), payload });
         };
-        Ok(Arc::new(FilesKeeper::start(settings, wishes, Box::new(hand), Box::new(tell))?))
+        Ok(Arc::new(FilesKeeper::start(settings, wishes, source, Box::new(tell))?))
     }
 
-    pub(crate) fn any_files(&self) -> Option<Arc<FilesKeeper>> {
-        self.kept_files().as_ref().and_then(|kept| kept.keeper.as_ref().ok().cloned())
+    pub(crate) fn every_files(&self) -> Vec<Arc<FilesKeeper>> {
+        self.kept_files().values().filter_map(|kept| kept.keeper.as_ref().ok().cloned()).collect()
     }
 
-    /// What keeps the app's files, where that is meant: it has this name, or nothing else is kept.
+    /// What keeps the app's folders or a Redis, where that is meant: it has this name, or no database is kept. Then the
+    /// folders come first.
     pub(crate) fn files(&self, store: Option<&ServiceName>) -> Result<Option<Arc<FilesKeeper>>, KeepError> {
         let is_alone = self.all().is_empty();
-        let kept = self.kept_files();
-        let Some(kept) = kept.as_ref().filter(|kept| store.map_or(is_alone, |name| *name == kept.name))
-        else {
+        let all = self.kept_files();
+        let kept = match store {
+            Some(name) => all.get(name),
+            None if !is_alone => None,
+            None => {
+                let folders = all.values().find(|kept| kept.redis.is_none());
+                folders.or_else(|| all.values().next().filter(|_| all.len() == 1))
+            }
+        };
+        let Some(kept) = kept else {
+            if is_alone && store.is_none() && all.len() > 1 {
+                let names: Vec<String> = all.keys().map(|name| format!("`{name}`")).collect();
+                let hint = format!("name one of them: {}", names.join(", "));
+                return Err(KeepError::Lack { what: "several stores are kept".into(), hint });
+            }
             return Ok(None);
         };
         match &kept.keeper {
@@ -330,10 +359,16 @@ impl Keepers {
             Ok(keeper) => keeper.status(),
             Err(error) => nothing(name, error),
         };
-        let files = self.kept_files().as_ref().map(|kept| match &kept.keeper {
-            Ok(keeper) => keeper.status(),
-            Err(error) => nothing(&kept.name, error),
-        });
+        let mut files: Vec<KeptStatus> = self
+            .kept_files()
+            .iter()
+            .map(|(name, kept)| match &kept.keeper {
+                Ok(keeper) => keeper.status(),
+                Err(error) => nothing(name, error),
+            })
+            .collect();
+        // The app's folders first.
+        files.sort_by_key(|status| status.redis);
         all.iter().map(of).chain(files).collect()
     }
 

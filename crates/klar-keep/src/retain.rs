@@ -87,7 +87,7 @@ pub fn retain(
     Ok(retained)
 }
 
-/// The same for points that have no log.
+/// The same for points that have no log. Where they are taken hourly, all of the last day stay, and one of each day before.
 ///
 /// # Errors
 /// As [`retain`].
@@ -95,11 +95,17 @@ pub fn retain_files<P: AnyPoint>(
     repository: &Repository,
     trusted: &[KeyId],
     days: u32,
+    hourly: bool,
     now: Timestamp,
 ) -> Result<Retained, RetainError> {
     let mut points = Points::<P>::read(repository, trusted)?;
     let mut retained = Retained::default();
-    if let Some(snapshots) = retain_points(repository, &mut points, days, now, &mut retained)? {
+    if let Some(mut snapshots) = retain_points(repository, &mut points, days, now, &mut retained)? {
+        for id in if hourly { thinned(&ages(&points), days, now) } else { Vec::new() } {
+            snapshots.extend(points.points.get(&id).map(AnyPoint::snapshot));
+            points.remove(repository, &id)?;
+            retained.points.push(id);
+        }
         sweep(repository, &snapshots, now, &mut retained)?;
     }
     Ok(retained)
@@ -113,11 +119,7 @@ fn retain_points<P: AnyPoint>(
     now: Timestamp,
     retained: &mut Retained,
 ) -> Result<Option<Vec<Id>>, RetainError> {
-    let age = |point: &P| {
-        let is_good = points.last_proof(point.id()).is_some_and(Proof::is_good);
-        (point.id().clone(), point.stopped(), is_good)
-    };
-    let ages: Vec<(PointId, Timestamp, bool)> = points.points.values().map(age).collect();
+    let ages = ages(points);
     retained.doubt = doubt(&ages, now);
     if retained.doubt.is_some() {
         return Ok(None);
@@ -129,6 +131,15 @@ fn retain_points<P: AnyPoint>(
         retained.points.push(id);
     }
     Ok(Some(snapshots))
+}
+
+/// Each point, when it was taken, and whether it is known to be good.
+fn ages<P: AnyPoint>(points: &Points<P>) -> Vec<(PointId, Timestamp, bool)> {
+    let age = |point: &P| {
+        let is_good = points.last_proof(point.id()).is_some_and(Proof::is_good);
+        (point.id().clone(), point.stopped(), is_good)
+    };
+    points.points.values().map(age).collect()
 }
 
 fn sweep(
@@ -180,6 +191,25 @@ fn doomed(ages: &[(PointId, Timestamp, bool)], days: u32, now: Timestamp) -> Vec
     // Where the point that should serve the earliest time is not known to be good, the ones before it are worth more.
     let serves = ages.get(old.saturating_sub(1)).is_some_and(|(.., good)| *good);
     candidates.filter(|(id, ..)| serves && !proven.contains(&id)).map(|(id, ..)| id.clone()).collect()
+}
+
+/// Of points that are older than a day, those that are not the last good one of their day. The one that the earliest promised
+/// time is restored from stays, and so do the newest that are known to be good.
+fn thinned(ages: &[(PointId, Timestamp, bool)], days: u32, now: Timestamp) -> Vec<PointId> {
+    let of_day = |time: &Timestamp| time.as_second().div_euclid(24 * 3600);
+    let limit = now - SignedDuration::from_hours(24 * i64::from(days));
+    let serves = ages.iter().rev().find(|(_, stopped, _)| *stopped <= limit).map(|(id, ..)| id);
+    let proven = ages.iter().rev().filter(|(.., good)| *good).take(PROVEN).map(|(id, ..)| id);
+    let stay: Vec<&PointId> = proven.chain(serves).collect();
+    // One that is not known to be good goes only where a good one of its day stays.
+    let best: BTreeMap<i64, &PointId> =
+        ages.iter().filter(|(.., good)| *good).map(|(id, stopped, _)| (of_day(stopped), id)).collect();
+    let old =
+        ages.iter().filter(|(_, stopped, _)| now.duration_since(*stopped) > SignedDuration::from_hours(24));
+    let goes = |(id, stopped, _): &&(PointId, Timestamp, bool)| {
+        best.get(&of_day(stopped)).is_some_and(|best| *best != id) && !stay.contains(&id)
+    };
+    old.filter(goes).map(|(id, ..)| id.clone()).collect()
 }
 
 /// Removes the log before the oldest point of each timeline, and adds the snapshots that had it.
@@ -253,6 +283,25 @@ mod tests {
             let all = ages(points, now);
             let expected: Vec<PointId> = ages(expected, now).into_iter().map(|(id, ..)| id).collect();
             assert_eq!(doomed(&all, 30, now), expected, "{points}");
+        }
+    }
+
+    #[test]
+    fn of_hourly_points_one_of_each_day_stays() {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        for (points, expected) in [
+            ("", ""),
+            ("0.9! 0.5! 0.1! 0!", ""),               // all of the last day stay
+            ("2.3! 2.2! 2.1! 0!", "2.3! 2.2!"),      // three of one day, of which the last stays
+            ("2.3! 2.2! 2.1 0.1! 0!", "2.3! 2.1"),   // the last good one
+            ("2.3 2.2 0!", ""),                      // of which none is known to be good
+            ("2.2! 2.1!", ""),                       // the newest two that are good stay
+            ("7.3! 7.2! 7.1! 0.1! 0!", "7.3! 7.2!"), // the earliest time is restored from the last of its day
+            ("1.4! 1.3! 0.6! 0.5! 0!", "1.4! 1.3!"), // that of 0.6 days ago is of the same day
+        ] {
+            let all = ages(points, now);
+            let expected: Vec<PointId> = ages(expected, now).into_iter().map(|(id, ..)| id).collect();
+            assert_eq!(thinned(&all, 6, now), expected, "{points}");
         }
     }
 

@@ -55,7 +55,7 @@ impl ServiceSettings for Service {
 }
 
 /// What an instance may use that has no limit of its own: one that leaks must not take its neighbours with it.
-fn half_of_the_machine() -> Option<ByteSize> {
+pub(crate) fn half_of_the_machine() -> Option<ByteSize> {
     nix::sys::sysinfo::sysinfo().ok().map(|machine| ByteSize(machine.ram_total() / 2))
 }
 

@@ -135,8 +135,8 @@ fn text(config: &Config) -> String {
     )
 }
 
-/// What klar keeps of the app: what it is called, and what has to be said to mean it. Files come first: they are in place
-/// before the process that keeps all of it begins anew on what came with the database.
+/// What klar keeps of the app: what it is called, and what has to be said to mean it. Files come first, and each Redis: they
+/// are in place before the process that keeps all of it begins anew on what came with the database.
 fn kept(config: &Config) -> Vec<(String, Option<String>)> {
     let mut kept = Vec::new();
     if config.services.values().any(|service| !service.writable.is_empty()) {
@@ -144,10 +144,15 @@ fn kept(config: &Config) -> Vec<(String, Option<String>)> {
             if config.data.keys().any(|name| name.as_str() == "files") { "app-files" } else { "files" };
         kept.push((name.to_owned(), Some(name.to_owned())));
     }
-    let databases = config.data.iter().filter(|(_, store)| {
-        store.engine == klar_config::Engine::Postgres && matches!(store.place, klar_config::Place::Managed)
-    });
-    let names: Vec<String> = databases.map(|(name, _)| name.to_string()).collect();
+    let managed = |engine| {
+        let stores = config.data.iter();
+        let of_it = stores.filter(move |(_, store)| {
+            store.engine == engine && matches!(store.place, klar_config::Place::Managed)
+        });
+        of_it.map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    kept.extend(managed(klar_config::Engine::Redis).into_iter().map(|name| (name.clone(), Some(name))));
+    let names = managed(klar_config::Engine::Postgres);
     let is_alone = names.len() == 1;
     kept.extend(names.into_iter().map(|name| (name.clone(), (!is_alone).then_some(name))));
     kept

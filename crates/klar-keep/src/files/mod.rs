@@ -8,7 +8,8 @@
 //! rehearse.rs some days of a simulated clock
 //! ```
 //!
-//! Nothing of the content is understood here: databases are looked through where they are read.
+//! Nothing of the content is understood here: databases are looked through where they are read. A Redis is kept in the same
+//! way: its snapshot is a file that comes from [`crate::redis`], and a point each hour in which something was written.
 
 pub mod reader;
 mod rehearse;
@@ -35,6 +36,7 @@ use crate::keeper::adopt::{self, Other};
 use crate::keeper::second::Sender;
 use crate::keeper::{ESCROW, KeepError, last_time, open, password, size};
 use crate::point::{AnyPoint, Outcome, PointId, Points, Proof, Step, StepKind};
+use crate::redis;
 use crate::restore::{RestoringError, enough_space};
 use crate::retain;
 
@@ -47,6 +49,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const SEND: Duration = Duration::from_secs(3600);
 /// After something that came to nothing.
 const AGAIN: Duration = Duration::from_secs(300);
+/// A Redis may just be starting: it is tried again this soon at first, and then each time after twice as long.
+const SOON: Duration = Duration::from_secs(5);
 /// What says what was read is not longer.
 const SUMMARY_MAX: u64 = 1 << 20;
 /// No more days are simulated.
@@ -140,6 +144,23 @@ pub enum Event {
 /// Has the app's folders read, and gives where that comes in.
 pub type Hand = Box<dyn Fn() -> io::Result<UnixStream> + Send + Sync>;
 
+/// What is kept.
+pub enum Source {
+    /// The app's folders.
+    Folders(Hand),
+    /// A Redis, whose snapshot is the only file.
+    Redis(redis::Source),
+}
+
+impl Source {
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Folders(_) => "the app's folders",
+            Self::Redis(_) => "Redis",
+        }
+    }
+}
+
 /// A keeper of an app's files; dropped, it ends.
 pub struct FilesKeeper {
     inner: Arc<Inner>,
@@ -151,7 +172,7 @@ struct Inner {
     repository: Repository,
     key: SigningKey,
     trusted: Vec<KeyId>,
-    hand: Hand,
+    source: Source,
     tell: Box<dyn Fn(Event) + Send + Sync>,
     shared: Mutex<Shared>,
     changed: Condvar,
@@ -164,6 +185,8 @@ struct Shared {
     wishes: Wishes,
     doing: Option<String>,
     known: KeptStatus,
+    /// Where a Redis stood when the newest point was taken.
+    mark: Option<String>,
     /// Counts what was written to the repository.
     state: u64,
     /// When the second place had all that is here.
@@ -180,10 +203,10 @@ impl FilesKeeper {
     pub fn start(
         settings: Settings,
         wishes: Wishes,
-        hand: Hand,
+        source: Source,
         tell: Box<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, KeepError> {
-        let inner = Arc::new(Inner::open(settings, wishes, hand, tell)?);
+        let inner = Arc::new(Inner::open(settings, wishes, source, tell)?);
         let runs = inner.clone();
         let path = inner.settings.home.clone();
         let thread = std::thread::Builder::new().name("files".into()).spawn(move || runs.run());
@@ -201,6 +224,12 @@ impl FilesKeeper {
     #[must_use]
     pub fn status(&self) -> KeptStatus {
         self.inner.status()
+    }
+
+    /// The Redis that it keeps, where it is one.
+    #[must_use]
+    pub fn redis(&self) -> Option<&redis::Source> {
+        self.inner.redis()
     }
 
     /// What it keeps.
@@ -375,7 +404,7 @@ impl Inner {
     fn open(
         settings: Settings,
         wishes: Wishes,
-        hand: Hand,
+        source: Source,
         tell: Box<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, KeepError> {
         let home = &settings.home;
@@ -387,6 +416,7 @@ impl Inner {
             wishes,
             doing: None,
             known: KeptStatus::default(),
+            mark: None,
             state: 0,
             sent: None,
             trouble: None,
@@ -397,7 +427,7 @@ impl Inner {
             repository,
             key,
             trusted,
-            hand,
+            source,
             tell,
             shared: Mutex::new(shared),
             changed: Condvar::new(),
@@ -441,15 +471,25 @@ impl Inner {
         })
     }
 
+    fn redis(&self) -> Option<&redis::Source> {
+        match &self.source {
+            Source::Folders(_) => None,
+            Source::Redis(redis) => Some(redis),
+        }
+    }
+
     fn run(&self) {
-        let mut failed: Option<Instant> = None;
+        // When something came to nothing, and after how long it is tried again.
+        let mut failed: Option<(Instant, Duration)> = None;
         // Which state was sent last, and when.
         let mut sent: Option<(SecondPlace, u64, Instant)> = None;
         let mut mirror: Option<(SecondPlace, Mirror)> = None;
         while !self.is_over() {
-            if failed.is_none_or(|at| at.elapsed() >= AGAIN) && self.is_due() {
+            if failed.is_none_or(|(at, pause)| at.elapsed() >= pause) && self.is_due() {
                 let taken = self.point(&mut |_, _, _| {});
-                failed = taken.is_err().then(Instant::now);
+                let first = if self.redis().is_some() { SOON } else { AGAIN };
+                let pause = failed.map_or(first, |(_, pause)| (pause * 2).min(AGAIN));
+                failed = taken.is_err().then(|| (Instant::now(), pause));
                 self.shared().trouble = taken.err().map(|error| (error.to_string(), error.hint()));
             }
             let (place, state) = {
@@ -500,10 +540,21 @@ impl Inner {
     }
 
     fn is_due(&self) -> bool {
-        let shared = self.shared();
-        let (hour, minute) = shared.wishes.at;
-        let last = u64::try_from(last_time(&Zoned::now(), hour, minute).as_millisecond()).unwrap_or_default();
-        shared.known.newest_unix_ms.is_none_or(|newest| newest < last)
+        let (newest, mark, (hour, minute)) = {
+            let shared = self.shared();
+            (shared.known.newest_unix_ms, shared.mark.clone(), shared.wishes.at)
+        };
+        let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
+        let last = ms(last_time(&Zoned::now(), hour, minute));
+        let Some(newest) = newest.filter(|newest| *newest >= last) else { return true };
+        let age = Duration::from_millis(ms(Timestamp::now()).saturating_sub(newest));
+        match (self.redis(), mark) {
+            // One that cannot be asked is one that something is wrong with: taking a point says what.
+            (Some(redis), Some(mark)) if age >= redis::HOUR => {
+                redis.is_changed(&mark, &|| self.is_over()).unwrap_or(true)
+            }
+            _ => false,
+        }
     }
 
     fn point(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Proof, KeepError> {
@@ -513,7 +564,7 @@ impl Inner {
         if u64::try_from(Timestamp::now().as_second()).is_ok_and(|now| now == newest) {
             std::thread::sleep(Duration::from_secs(1));
         }
-        self.doing(Some("reading the app's folders".to_owned()));
+        self.doing(Some(format!("reading {}", self.source.what())));
         let taken = self.take(None, progress).and_then(|point| {
             progress("putting it into an empty folder to compare it", 0, 0);
             self.drill(Some(&point), None, false)
@@ -526,7 +577,8 @@ impl Inner {
         }
         // The one that the earliest day is restored from counts among them.
         let days = self.shared().wishes.days.saturating_sub(1);
-        retain::retain_files::<FilesPoint>(&self.repository, &self.trusted, days, Timestamp::now())?;
+        let (hourly, now) = (self.redis().is_some(), Timestamp::now());
+        retain::retain_files::<FilesPoint>(&self.repository, &self.trusted, days, hourly, now)?;
         self.learn();
         Ok(proof)
     }
@@ -541,15 +593,18 @@ impl Inner {
         let options = BackupOptions {
             host: self.settings.host.clone(),
             path: format!("/{}", self.settings.second_name),
-            tags: vec!["files".into()],
+            tags: vec![if self.redis().is_some() { "redis" } else { "files" }.into()],
             pieces: Pieces::ByContent,
             time: begun,
         };
         let reading = |source: io::Error| KeepError::Lack {
-            what: format!("the app's folders could not be read: {source}"),
+            what: format!("{} could not be read: {source}", self.source.what()),
             hint: "it is tried again in five minutes; the points before stay".into(),
         };
-        let stream = (self.hand)().map_err(reading)?;
+        let stream = match &self.source {
+            Source::Folders(hand) => hand().map_err(reading)?,
+            Source::Redis(redis) => redis.archive(&self.settings.home.join("work"), &|| self.is_over())?,
+        };
         let mut backup = self.repository.backup(options)?;
         let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, stream));
         let mut summary: Option<Summary> = None;
@@ -595,7 +650,7 @@ impl Inner {
             }
             if said.elapsed() >= Duration::from_millis(200) {
                 said = Instant::now();
-                progress("reading the app's folders", bytes, 0);
+                progress(&format!("reading {}", self.source.what()), bytes, 0);
             }
         }
         let read =
@@ -651,7 +706,7 @@ impl Inner {
             place,
         };
         proof.rpo_ms = u64::try_from(proof.begun.duration_since(point.begun).as_millis()).ok();
-        compared(&repository, point, &folder, &mut proof);
+        self.compared(&repository, point, &folder, &mut proof);
         let removed = fs::remove_dir_all(&folder);
         if let Err(source) = removed
             && source.kind() != io::ErrorKind::NotFound
@@ -690,8 +745,9 @@ impl Inner {
             }),
             ..KeptStatus::default()
         };
+        let mark = newest.and_then(|point| point.read.redis.as_ref()).map(|redis| redis.mark.clone());
         let mut shared = self.shared();
-        shared.known = known;
+        (shared.known, shared.mark) = (known, mark);
         shared.state += 1;
     }
 
@@ -699,6 +755,7 @@ impl Inner {
         let shared = self.shared();
         let mut status = shared.known.clone();
         (status.store, status.daily) = (self.settings.name.to_string(), true);
+        status.redis = self.redis().is_some();
         status.doing = shared.doing.clone().unwrap_or_else(|| "waiting for its time".into());
         let known = status.second.take();
         status.second = shared.wishes.second.as_ref().map(|place| {
@@ -714,6 +771,77 @@ impl Inner {
             (status.trouble, status.hint) = (Some(what), hint);
         }
         status
+    }
+
+    /// Puts a point into an empty folder and compares it with what was read.
+    fn compared(&self, repository: &Repository, point: &FilesPoint, folder: &Path, proof: &mut Proof) {
+        let mut step = |what, begun: Instant, done: Result<String, String>| {
+            let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let (outcome, evidence) = match done {
+                Ok(evidence) => (Outcome::Good, evidence),
+                Err(evidence) => (Outcome::Bad, evidence),
+            };
+            proof.steps.push(Step { what, outcome, evidence, ms });
+            (outcome == Outcome::Good).then_some(ms)
+        };
+        let read = &point.read;
+        let begun = Instant::now();
+        let back =
+            fs::create_dir_all(folder).map_err(|source| KeepError::File { path: folder.to_owned(), source });
+        let back = back.and_then(|()| Ok(enough_space(folder, read.bytes)?));
+        let back = back.and_then(|()| restored(repository, point, folder));
+        let told = back
+            .map(|files| format!("{files} files, {} bytes", read.bytes))
+            .map_err(|error| error.to_string());
+        let Some(mut rto_ms) = step(StepKind::Files, begun, told) else { return };
+        let begun = Instant::now();
+        let same = walk::digest(folder).map_err(|error| error.to_string()).and_then(|(digest, files, bytes)| {
+            match (digest == read.digest, files == read.files && bytes == read.bytes) {
+                (true, true) => Ok(format!("{files} files, {bytes} bytes, are what was read at {}", point.begun)),
+                _ => Err(format!(
+                    "{files} files, {bytes} bytes, with other content than the {} files, {} bytes that were read",
+                    read.files, read.bytes
+                )),
+            }
+        });
+        step(StepKind::Contents, begun, same);
+        if read.databases > 0 || !read.broken.is_empty() {
+            let Summary { databases, tables, rows, broken, .. } = read;
+            let whole = match broken.first() {
+                Some(first) => Err(format!("SQLite: {first}")),
+                None => {
+                    Ok(format!("{databases} SQLite databases are whole: {tables} tables with {rows} rows"))
+                }
+            };
+            step(StepKind::Structure, Instant::now(), whole);
+        }
+        if let (Some(was), Some(redis)) = (&read.redis, self.redis()) {
+            let begun = Instant::now();
+            let loaded = redis.load(folder, &|| self.is_over()).map_err(|error| error.to_string());
+            let (told, now) = match loaded {
+                Ok((_, now)) => (Ok(format!("a server loaded {} keys", now.count())), Some(now)),
+                Err(error) => (Err(error), None),
+            };
+            let Some(ms) = step(StepKind::Replay, begun, told) else { return };
+            rto_ms += ms;
+            let same = match now.as_ref() == Some(&was.loaded) {
+                true => Ok(format!(
+                    "{} keys in {} databases are what they were: digest {:.12}",
+                    was.loaded.count(),
+                    was.loaded.keys.len(),
+                    was.loaded.digest
+                )),
+                false => Err(format!(
+                    "{} keys, digest {:.12}, and not the {} keys, digest {:.12}, that were read",
+                    now.as_ref().map_or(0, redis::Loaded::count),
+                    now.as_ref().map_or("-", |now| &now.digest),
+                    was.loaded.count(),
+                    was.loaded.digest
+                )),
+            };
+            step(StepKind::Tables, Instant::now(), same);
+        }
+        proof.rto_ms = Some(rto_ms);
     }
 }
 
@@ -748,46 +876,7 @@ fn restored(repository: &Repository, point: &FilesPoint, folder: &Path) -> Resul
     Ok(reader.restore(&snapshot, folder).map_err(RestoringError::from)?.files)
 }
 
-/// Puts a point into an empty folder and compares it with what was read.
-fn compared(repository: &Repository, point: &FilesPoint, folder: &Path, proof: &mut Proof) {
-    let mut step = |what, begun: Instant, done: Result<String, String>| {
-        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (outcome, evidence) = match done {
-            Ok(evidence) => (Outcome::Good, evidence),
-            Err(evidence) => (Outcome::Bad, evidence),
-        };
-        proof.steps.push(Step { what, outcome, evidence, ms });
-        (outcome == Outcome::Good).then_some(ms)
-    };
-    let read = &point.read;
-    let begun = Instant::now();
-    let back =
-        fs::create_dir_all(folder).map_err(|source| KeepError::File { path: folder.to_owned(), source });
-    let back = back.and_then(|()| Ok(enough_space(folder, read.bytes)?));
-    let back = back.and_then(|()| restored(repository, point, folder));
-    let told =
-        back.map(|files| format!("{files} files, {} bytes", read.bytes)).map_err(|error| error.to_string());
-    let Some(rto_ms) = step(StepKind::Files, begun, told) else { return };
-    let begun = Instant::now();
-    let same = walk::digest(folder).map_err(|error| error.to_string()).and_then(|(digest, files, bytes)| {
-        match (digest == read.digest, files == read.files && bytes == read.bytes) {
-            (true, true) => Ok(format!("{files} files, {bytes} bytes, are what was read at {}", point.begun)),
-            _ => Err(format!(
-                "{files} files, {bytes} bytes, with other content than the {} files, {} bytes that were read",
-                read.files, read.bytes
-            )),
-        }
-    });
-    step(StepKind::Contents, begun, same);
-    if read.databases > 0 || !read.broken.is_empty() {
-        let Summary { databases, tables, rows, broken, .. } = read;
-        let whole = match broken.first() {
-            Some(first) => Err(format!("SQLite: {first}")),
-            None => Ok(format!("{databases} SQLite databases are whole: {tables} tables with {rows} rows")),
-        };
-        step(StepKind::Structure, Instant::now(), whole);
-    }
-    proof.rto_ms = Some(rto_ms);
-}
+#[cfg(test)]
+mod redis_tests;
 #[cfg(test)]
 mod tests;

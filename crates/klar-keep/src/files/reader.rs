@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
 use super::walk::{Digest, Summed, shown, walk};
+use crate::redis::Snapshot;
 
 /// The last entry of the archive; all others begin with [`FILES`].
 pub const SUMMARY: &str = "summary.json";
@@ -47,6 +48,9 @@ pub struct Summary {
     pub changed: Vec<String>,
     /// What is no file, folder or link, or cannot be read, and why.
     pub skipped: Vec<String>,
+    /// Where it is a snapshot of a Redis: what a server that has loaded it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Snapshot>,
 }
 
 /// Reads all beneath a folder into `out`.
@@ -54,6 +58,11 @@ pub struct Summary {
 /// # Errors
 /// What cannot be listed; nobody takes what is read.
 pub fn read(root: &Path, out: impl Write) -> io::Result<Summary> {
+    archive(root, out, None)
+}
+
+/// The same, with what is known of the Redis that a snapshot in it is of.
+pub(crate) fn archive(root: &Path, out: impl Write, redis: Option<Snapshot>) -> io::Result<Summary> {
     let mut reading = Reading {
         archive: tar::Builder::new(io::BufWriter::with_capacity(1 << 20, out)),
         digest: Digest::default(),
@@ -62,7 +71,7 @@ pub fn read(root: &Path, out: impl Write) -> io::Result<Summary> {
     };
     walk(root, &mut |path, there, metadata| reading.entry(path, there, metadata))?;
     let Reading { mut archive, digest, mut summary, .. } = reading;
-    summary.digest = digest.finish();
+    (summary.digest, summary.redis) = (digest.finish(), redis);
     let text = serde_json::to_vec(&summary)?;
     let mut header = tar::Header::new_gnu();
     header.set_size(text.len() as u64);

@@ -10,7 +10,7 @@ use klar_base::ServiceName;
 use klar_base::keep::Rehearsed;
 use klar_repo::CheckData;
 
-use super::{FilesPoint, Inner, Settings, Wishes, reader, restored};
+use super::{FilesPoint, Inner, Settings, Source, Wishes, reader, restored};
 use crate::keeper::KeepError;
 use crate::point::Points;
 use crate::retain;
@@ -51,13 +51,13 @@ fn all(keep: u32, folder: &Path, app: &Path) -> Result<Rehearsed, KeepError> {
         second_name: "rehearsal".into(),
     };
     let wishes = Wishes { at: (2, 0), days: keep, second: None };
-    let inner = Inner::open(settings, wishes, Box::new(hand), Box::new(|_| {}))?;
+    let inner = Inner::open(settings, wishes, Source::Folders(Box::new(hand)), Box::new(|_| {}))?;
     let first = Timestamp::now();
     let day = |number: u32| first + SignedDuration::from_hours(24 * i64::from(number));
     let days = keep + 2;
     let retain = |number| {
         let stays = keep.saturating_sub(1);
-        retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, stays, day(number))
+        retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, stays, false, day(number))
     };
     for number in 0..days {
         let content: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(DAILY).collect();

@@ -41,7 +41,7 @@ impl Scratch {
             second_name: "shop.prod/files".into(),
         };
         let wishes = Wishes { at: (2, 0), days: 7, second: None };
-        Inner::open(settings, wishes, Box::new(hand), Box::new(|_| {})).unwrap()
+        Inner::open(settings, wishes, Source::Folders(Box::new(hand)), Box::new(|_| {})).unwrap()
     }
 }
 

@@ -137,6 +137,9 @@ pub enum KeepError {
         /// What to do.
         hint: String,
     },
+    /// A Redis.
+    #[error(transparent)]
+    Redis(#[from] crate::redis::RedisError),
     /// The server is another one.
     #[error("the server is the cluster {found}, and the repository is of the cluster {expected}")]
     Another {
@@ -184,6 +187,7 @@ impl Hint for KeepError {
             Self::Base(error) => error.hint(),
             Self::Restoring(error) => error.hint(),
             Self::Retain(error) => error.hint(),
+            Self::Redis(error) => error.hint(),
             Self::Lack { hint, .. } => Some(hint.clone()),
             Self::Another { .. } => Some(
                 "move the repository's folder away to begin a new one; it can still be restored from there".into(),
@@ -516,6 +520,7 @@ impl Inner {
         KeptStatus {
             store: self.settings.name.to_string(),
             daily: false,
+            redis: false,
             doing: shared.doing.clone().unwrap_or_else(|| idle.to_owned()),
             points: shared.known.points,
             newest_unix_ms: ms(shared.known.newest),

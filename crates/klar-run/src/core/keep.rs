@@ -1,4 +1,5 @@
-//! What keeps the data of apps a second time, kept running: one process for each app that has a database or writes to folders.
+//! What keeps the data of apps a second time, kept running: one process for each app that has a database or a Redis, or writes
+//! to folders.
 //!
 //! It ends with the core that started it, since its socket closes; the next core starts another one on the same folder. The
 //! core tells it where the databases are, hears how it stands, and writes into the ledger what it has proven.
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use klar_base::keep::{FromKeep, KeepWorld, KeptFiles, KeptStatus, SecondPlace, ToKeep};
+use klar_base::keep::{FromKeep, KeepWorld, KeptFiles, KeptRedis, KeptStatus, SecondPlace, ToKeep};
 use klar_base::{AppKey, ByteSize, Period, ServiceName, wire};
 use klar_store::Ledger;
 
@@ -23,12 +24,16 @@ use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::release::Release;
 use crate::report::{Failure, Problem};
+use crate::settings::half_of_the_machine;
 use crate::spawn::{Answer, Request, Spawn, app_identity, users::Identity};
+use crate::store::Engine;
 
 /// How often what there is is compared with what it knows.
 const LOOK: Duration = Duration::from_millis(500);
 /// All the memory that it may have, with the servers on which it proves copies.
 const MEMORY: ByteSize = ByteSize(2 << 30);
+/// Of that a copy of a Redis may not have this much: the process itself, and what else it proves meanwhile.
+const BESIDE: u64 = 768 << 20;
 /// Its processes and threads.
 const PROCESSES: u32 = 128;
 /// What reads an app's folders holds a page of a database and a block of a file.
@@ -181,7 +186,7 @@ impl Core {
             if let Some(running) = &link.running
                 && link.told.as_ref() != Some(&world)
                 // A few hundred bytes, of which it reads every one at once.
-                && wire::send(&running.stream, &ToKeep::World(world.clone()), &[]).is_ok()
+                && wire::send(&running.stream, &ToKeep::World(Box::new(world.clone())), &[]).is_ok()
             {
                 link.told = Some(world);
             }
@@ -226,7 +231,9 @@ impl Core {
         for uid in [0, nix::unistd::geteuid().as_raw()] {
             args.extend(["--allow".into(), uid.to_string()]);
         }
-        let limits = Limits { memory: Some(MEMORY), cpu: None, pids: Some(PROCESSES) };
+        let has_redis = self.host.borrow().apps.get(key).is_some_and(has_redis);
+        let memory = if has_redis { memory_with_redis() } else { MEMORY };
+        let limits = Limits { memory: Some(memory), cpu: None, pids: Some(PROCESSES) };
         let group = format!("keep.{key}");
         let spawn = Spawn { args, identity: keep, limits: Some((group, limits)), private_tmp: None };
         let (answer, _) = self.spawner.ask(Request::Spawn(spawn), descriptors).await?;
@@ -282,7 +289,7 @@ impl Core {
         kept.map(|(name, _)| name.clone()).collect()
     }
 
-    /// For each app that has a database that runs, or writes to folders.
+    /// For each app that has a database or a Redis that runs, or writes to folders.
     fn kept_worlds(&self) -> BTreeMap<AppKey, KeepWorld> {
         let (host, apps) = (self.host.borrow(), self.apps.borrow());
         let wanted = host.apps.iter().filter(|(_, remembered)| remembered.wanted);
@@ -302,11 +309,30 @@ impl Core {
                 second: release.and_then(|release| second(release, self.second.as_deref())),
                 synchronous: backup.synchronous,
                 files: release.and_then(|release| self.kept_files(key, release)),
+                redis: kept_redis(remembered, days(backup.files)),
             };
-            (!world.stores.is_empty() || world.files.is_some()).then(|| (key.clone(), world))
+            let is_any = !world.stores.is_empty() || world.files.is_some() || !world.redis.is_empty();
+            is_any.then(|| (key.clone(), world))
         };
         wanted.filter_map(world).collect()
     }
+}
+
+fn has_redis(app: &AppState) -> bool {
+    app.stores.values().any(|store| store.engine == Engine::Redis)
+}
+
+/// A copy of a Redis is as large as the Redis, which may use half of the machine.
+fn memory_with_redis() -> ByteSize {
+    let half = half_of_the_machine().map_or(0, |half| half.0);
+    ByteSize(MEMORY.0.max(half))
+}
+
+/// Each Redis of an app that is set up.
+fn kept_redis(app: &AppState, days: u32) -> Vec<KeptRedis> {
+    let memory = memory_with_redis().0.saturating_sub(BESIDE);
+    let stores = app.stores.iter().filter(|(_, store)| store.initialised);
+    stores.filter_map(|(name, store)| store.kept_redis(name, memory, days)).collect()
 }
 
 fn days(period: Period) -> u32 {

@@ -20,7 +20,6 @@ use crate::report::{Failure, InstanceState, Receipt};
 use crate::settings::ServiceSettings;
 use crate::spawn::users::Identity;
 use crate::spawn::{Request, app_identity};
-use crate::store::postgres;
 
 /// Stopping, and coming up again, may take so long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,9 +48,10 @@ impl Core {
             self.put_files(key, &release, &from, progress).await?;
             return Ok(self.receipt(key, before, None).await);
         }
-        if !self.kept_stores(key).contains(name) {
+        let store = self.host.borrow().apps.get(key).and_then(|app| app.stores.get(name).cloned());
+        let Some(store) = store.filter(|store| store.initialised) else {
             return Err(Failure::new(format!("`{name}` is no database of {key} that is kept")));
-        }
+        };
         let step = progress.step("stop", format!("`{name}`"));
         self.suspend(key, name, true);
         let stopped = self.wait_for(PATIENCE, |core| {
@@ -66,7 +66,7 @@ impl Core {
             None => Err(Failure::new(format!("`{name}` did not stop within {} s", PATIENCE.as_secs()))),
             Some(()) => {
                 let folder = self.layout.store(key, name);
-                let invocation = postgres::take_over(&folder, &from);
+                let invocation = store.take_over(&folder, &from);
                 let what = format!("putting the copy of `{name}` in place");
                 let identity = Identity::Data { key: key.clone() };
                 let job = Job { key, service: name, identity, limits: Limits::default(), what: &what };
@@ -99,7 +99,7 @@ impl Core {
             Failure::new(format!("the restored `{name}` did not come up within {} s", PATIENCE.as_secs()))
                 .hint(format!("`klar logs {name}` shows what it says; what was there before lies beside it"))
         })?;
-        let aside = self.layout.store(key, name).join(postgres::ASIDE);
+        let aside = self.layout.store(key, name).join(store.aside());
         step.end(format!("what was there is in {}, until the next restore", aside.display()));
         Ok(self.receipt(key, before, None).await)
     }

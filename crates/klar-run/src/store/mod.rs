@@ -3,12 +3,12 @@
 //! A port that answers is not an identity: another server may have taken it. Before a store counts as ready, klar
 //! logs in with a password that only this store knows, and compares what the server says of itself.
 
-pub(crate) mod postgres;
+mod postgres;
 mod redis;
 
 use std::path::{Path, PathBuf};
 
-use klar_base::keep::KeptStore;
+use klar_base::keep::{KeptRedis, KeptStore};
 use klar_base::see::StoreDoor;
 use klar_base::{AppKey, Secret, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -163,6 +163,38 @@ impl Store {
                 programs: postgres::programs().ok()?,
             }),
             Engine::Redis => None,
+        }
+    }
+
+    /// What keeps it has to know, where it is a Redis and one is installed; a copy of it may have so much memory, and so many
+    /// days stay.
+    pub fn kept_redis(&self, name: &ServiceName, memory: u64, days: u32) -> Option<KeptRedis> {
+        match self.engine {
+            Engine::Postgres => None,
+            Engine::Redis => Some(KeptRedis {
+                name: name.clone(),
+                port: self.port,
+                password: self.app_password.clone(),
+                program: redis::server().ok()?.into(),
+                memory,
+                days,
+            }),
+        }
+    }
+
+    /// How a copy is put in the place of what it has, while it does not run.
+    pub fn take_over(&self, folder: &Path, from: &Path) -> Invocation {
+        match self.engine {
+            Engine::Postgres => postgres::take_over(folder, from),
+            Engine::Redis => redis::take_over(folder, from),
+        }
+    }
+
+    /// What the folder with what was there before is called.
+    pub fn aside(&self) -> &'static str {
+        match self.engine {
+            Engine::Postgres => postgres::ASIDE,
+            Engine::Redis => redis::ASIDE,
         }
     }
 

@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::{Invocation, NotReady, Store, WATCHER, find_program};
 use crate::report::Failure;
 
-fn server() -> Result<String, Failure> {
+/// What was there before a copy took its place.
+pub(super) const ASIDE: &str = "files.before";
+
+pub(super) fn server() -> Result<String, Failure> {
     find_program("redis-server", &[]).map(|path| path.to_string_lossy().into_owned()).ok_or_else(|| {
         Failure::new("Redis' server is not installed").hint("run `apt-get install redis-server`")
     })
@@ -32,8 +35,43 @@ mv "$1/redis.conf.new" "$1/redis.conf"
     })
 }
 
+/// How a snapshot is put in the place of the files of a Redis that does not run. A kill in between leaves the one or the
+/// other: while `files.whole` is there the new ones are, and [`run`] ends what was begun.
+///
+/// A server with `appendonly yes` reads no `dump.rdb`: it would start empty beside it. It does read an `appendonly.aof` that
+/// begins with a snapshot and has nothing after it; one from version 7 on moves that into its `appendonlydir` by itself
+/// (`aofUpgradePrepare`).
+pub(super) fn take_over(folder: &Path, from: &Path) -> Invocation {
+    const SCRIPT: &str = r#"
+set -eu
+umask 077
+cd "$1"
+rm -rf files.whole files.new
+rm -rf files.before
+mkdir files.new
+cp --reflink=auto -- "$2/dump.rdb" files.new/appendonly.aof
+sync -f files.new
+: > files.whole
+sync -f files.whole
+mv files files.before
+mv files.new files
+rm files.whole
+sync -f files
+"#;
+    let command = ["/bin/sh", "-c", SCRIPT, "restore", &folder.to_string_lossy(), &from.to_string_lossy()];
+    Invocation { command: command.map(String::from).to_vec(), env: Vec::new() }
+}
+
 pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
-    let mut command = vec![server()?, folder.join("redis.conf").to_string_lossy().into_owned()];
+    const OPEN: &str = r#"cd "$0" && [ -e files.whole ] && {
+    [ -e files ] && [ -e files.new ] && rm -rf files.before && mv files files.before
+    [ -e files ] || mv files.new files
+    rm files.whole
+}
+exec "$@""#;
+    let mut command: Vec<String> = ["/bin/sh", "-c", OPEN].map(String::from).to_vec();
+    command.extend([folder.to_string_lossy().into_owned(), server()?]);
+    command.push(folder.join("redis.conf").to_string_lossy().into_owned());
     let files = folder.join("files").to_string_lossy().into_owned();
     for (option, value) in [
         ("--port", store.port.to_string().as_str()),
@@ -42,6 +80,8 @@ pub(super) fn run(store: &Store, folder: &Path) -> Result<Invocation, Failure> {
         ("--dir", &files),
         ("--appendonly", "yes"),
         ("--appendfsync", "everysec"),
+        // What keeps it is a replica for a moment each hour: nobody else comes for whom it should wait.
+        ("--repl-diskless-sync-delay", "0"),
         ("--daemonize", "no"),
         ("--logfile", ""),
     ] {
@@ -123,5 +163,53 @@ pub(super) fn verify(store: &Store, folder: &Path) -> Result<String, NotReady> {
             store,
             &format!("it is a Redis with another folder than {}", files.display()),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Engine;
+    use std::fs;
+    use std::process::Command;
+
+    /// However far it has come: what the server is started on is what was there, or the snapshot, and never neither.
+    #[test]
+    fn a_snapshot_is_put_in_place_or_not_at_all() {
+        let root = std::env::temp_dir().join(format!("klar-put-{}", std::process::id()));
+        let store = Store::plan(Engine::Redis).unwrap();
+        let lines = |text: &str| text.lines().count();
+        let mut ends = Vec::new();
+        for killed in 0.. {
+            let _ = fs::remove_dir_all(&root);
+            let (folder, from) = (root.join("cache"), root.join("copy"));
+            fs::create_dir_all(folder.join("files/appendonlydir")).unwrap();
+            fs::create_dir_all(folder.join("files.before")).unwrap();
+            fs::create_dir_all(&from).unwrap();
+            fs::write(from.join("dump.rdb"), "the snapshot").unwrap();
+            let Invocation { mut command, .. } = take_over(&folder, &from);
+            let all = lines(&command[2]);
+            if killed > all {
+                break;
+            }
+            command[2] = command[2].lines().take(killed).collect::<Vec<_>>().join("\n");
+            assert!(Command::new(&command[0]).args(&command[1..]).status().unwrap().success());
+            let Ok(Invocation { command, .. }) = run(&store, &folder) else {
+                eprintln!("skipped: Redis is not installed (apt-get install redis-server)");
+                return;
+            };
+            // The same, but for the server.
+            let started = Command::new(&command[0]).args(&command[1..4]).arg("true").status().unwrap();
+            assert!(started.success());
+            let is_new =
+                fs::read(folder.join("files/appendonly.aof")).is_ok_and(|read| read == b"the snapshot");
+            let is_old = folder.join("files/appendonlydir").is_dir();
+            assert!(is_new != is_old, "{killed}");
+            assert!(is_old || folder.join("files.before/appendonlydir").is_dir(), "{killed}");
+            assert!(!folder.join("files.whole").exists());
+            ends.push(is_new);
+        }
+        assert!(ends.is_sorted() && ends.first() == Some(&false) && ends.last() == Some(&true), "{ends:?}");
+        fs::remove_dir_all(root).unwrap();
     }
 }

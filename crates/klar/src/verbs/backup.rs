@@ -44,9 +44,11 @@ fn asked(context: &Context, wanted: &Ask) -> Result<Told, Trouble> {
             Err(Failure::new(what).hint(hint).into())
         }
         Err(_) => {
-            let what =
-                format!("nothing of {key} is kept: it has no PostgreSQL that klar runs, or was never up");
-            let hint = "`postgres = \"managed\"` in [data.NAME] of klar.toml makes one; `klar up` starts it";
+            let what = format!(
+                "nothing of {key} is kept: it has no PostgreSQL or Redis that klar runs and writes to no folder, or was never up"
+            );
+            let hint =
+                "`postgres = \"managed\"` in [data.NAME] of klar.toml makes one that is; `klar up` starts it";
             Err(Failure::new(what).hint(hint).into())
         }
     }
@@ -139,14 +141,18 @@ fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
         context.printer.value(&value);
         return Ok(());
     }
-    let is_files = status.daily;
     show_points(context, &points, &status, refused);
-    // What the app writes to its folders is kept beside its databases.
-    let others = if all && !is_files { files_of(context)? } else { None };
-    if let Some(store) = others {
-        return list(context, Some(store));
+    let mut escrow = status.escrow;
+    // What the app writes to its folders, and each Redis, is kept beside its databases.
+    for store in if all { others(context, &status.store)? } else { Vec::new() } {
+        let Told::Points { points, status, refused } = asked(context, &Ask::List { store: Some(store) })?
+        else {
+            return Err(unexpected());
+        };
+        show_points(context, &points, &status, refused);
+        escrow &= status.escrow;
     }
-    if !status.escrow {
+    if !escrow {
         let what =
             "nobody has a key but this machine: `klar backup key --out KEY.txt`, and put it in a drawer";
         context.printer.data(render_hint(what, "").trim_end());
@@ -154,12 +160,13 @@ fn list(context: &Context, store: Option<ServiceName>) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// What an app's files are called among its stores, where they are kept.
-fn files_of(context: &Context) -> Result<Option<ServiceName>, Trouble> {
+/// What is kept in daily points, but for the one that was shown.
+fn others(context: &Context, shown: &str) -> Result<Vec<ServiceName>, Trouble> {
     let key = context.key()?;
     let host = wait(context.client().status())??;
-    let mut kept = host.apps.into_iter().filter(|app| app.key == key).flat_map(|app| app.kept);
-    Ok(kept.find(|one| one.daily).and_then(|one| one.store.parse().ok()))
+    let kept = host.apps.into_iter().filter(|app| app.key == key).flat_map(|app| app.kept);
+    let others = kept.filter(|one| one.daily && one.store != shown);
+    Ok(others.filter_map(|one| one.store.parse().ok()).collect())
 }
 
 fn show_points(context: &Context, points: &[PointTold], status: &KeptStatus, refused: Vec<String>) {
@@ -393,7 +400,10 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
             let taken = take_out(&copy, &folder);
             asked(context, &Ask::Remove { copy: copy.copy })?;
             taken?;
-            let what = format!("the data is in {}; `postgres -D {0}` runs on it", folder.display());
+            let mut what = format!("the data is in {}", folder.display());
+            if !copy.database.is_empty() {
+                what.push_str(&format!("; `postgres -D {}` runs on it", folder.display()));
+            }
             context.printer.data(format!("{} {what}", paint(GOOD, "✓")));
             Ok(())
         }
@@ -496,8 +506,9 @@ pub fn clone(context: &Context, wanted: CloneArgs) -> Result<(), Trouble> {
     }
     context.printer.story(format!("{} a copy is there, after {}", paint(GOOD, "✓"), took(copy.ms)));
     let socket = copy.socket.clone().unwrap_or_default();
-    if !psql || copy.socket.is_none() {
+    if !psql || copy.socket.is_none() || copy.database.is_empty() {
         context.printer.data(match copy.socket {
+            Some(_) if copy.database.is_empty() => format!("redis-cli -s {}", socket.display()),
             Some(_) => format!("psql -h {} -U klar {}", socket.display(), copy.database),
             None => copy.data.display().to_string(),
         });

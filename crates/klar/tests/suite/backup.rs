@@ -534,3 +534,111 @@ require('http').createServer((q, a) => {
         })
     });
 }
+
+/// What is in a Redis that klar runs is kept without a word in `klar.toml`, comes back in place after it was emptied, can be
+/// looked at beside the real one, and goes on on another machine.
+#[test]
+fn what_is_in_a_redis_comes_back() {
+    if !Path::new("/usr/bin/redis-server").is_file() {
+        eprintln!("skipped: Redis is not installed (apt-get install redis-server)");
+        return;
+    }
+    const REDIS: &str = "\n[app]\nname = \"shop\"\n[services.web]\nrun = \"node server.js\"\n[data.cache]\nredis = \"managed\"\n[backup]\n";
+    const SAYS: &str = "require('http').createServer((q, a) => a.end(process.env.REDIS_URL))
+.listen(process.env.PORT, '127.0.0.1');";
+    let outside = Host::new();
+    let place = outside.folder.join("place");
+    std::fs::create_dir(&place).unwrap();
+    let sheet = outside.folder.join("drawer.txt");
+    let toml = format!("{REDIS}offsite = {place:?}\n");
+    let files = [("klar.toml", &*toml), ("server.js", SAYS)];
+    let cli = |at: &[&str], words: &[&str]| {
+        let output =
+            Command::new("redis-cli").arg("--no-auth-warning").args(at).args(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !said.contains("NOAUTH"), "{words:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    // `redis-cli -u` takes a name that is empty for one.
+    let door = |app: &App<'_>| app.get("/").1.replace("redis://:", "redis://default:");
+    let proven = |app: &App<'_>| {
+        let kept = app.status()["kept"].as_array()?.clone();
+        (kept.len() == 1 && kept[0]["store"] == "cache" && kept[0]["proven_unix_ms"].is_u64()).then_some(())
+    };
+    let (from, key) = (place.to_str().unwrap(), sheet.to_str().unwrap());
+    {
+        let host = Host::new();
+        let app = host.app("shop", &files);
+        app.klar(&["up"]);
+        app.until("the first point", || proven(&app));
+        let url = door(&app);
+        let at = ["-u", &*url];
+        cli(&at, &["SET", "smørbrød", "a\r\nb"]);
+        cli(&at, &["SET", "basket", "x", "EX", "10000"]);
+        cli(&at, &["RPUSH", "queue", "1", "2", "3"]);
+        cli(&["-u", &url, "-n", "3"], &["HSET", "of another database", "a", "1"]);
+        let proof = app.json(&["backup", "now", "--store", "cache"]);
+        let said = proof["steps"].to_string();
+        assert!(said.contains("4 keys in 2 databases are what they were"), "{said}");
+        assert!(proof["rto_ms"].is_u64());
+        let before = proof["point"].as_str().unwrap().to_owned();
+        app.klar(&["backup", "key", "--out", key]);
+
+        cli(&at, &["FLUSHALL"]);
+        cli(&at, &["SET", "only later", "1"]);
+        app.klar(&["restore", "latest", "--store", "cache", "--yes", "shop.prod"]);
+        let is_whole = |at: &[&str]| {
+            assert_eq!(cli(at, &["GET", "smørbrød"]), "a\r\nb");
+            assert_eq!(cli(at, &["LRANGE", "queue", "0", "-1"]), "1\n2\n3");
+            assert!(cli(at, &["TTL", "basket"]).parse::<i64>().unwrap() > 0);
+            assert_eq!(cli(&[at, &["-n", "3"]].concat(), &["HGET", "of another database", "a"]), "1");
+            assert_eq!(cli(at, &["DBSIZE"]), "3");
+        };
+        is_whole(&at);
+        let store = host.state.join("data/shop.prod/cache");
+        assert!(store.join("files.before").is_dir() && !store.join("files.whole").exists());
+
+        // It is written down as before: what comes now survives a kill, and is in the next point.
+        cli(&at, &["SET", "after", "1"]);
+        app.until("it is on disk", || {
+            (cli(&at, &["INFO", "persistence"]).contains("aof_pending_bio_fsync:0")).then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(1500));
+        let pid: i32 = cli(&at, &["INFO", "server"])
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("process_id:")?.parse().ok())
+            .unwrap();
+        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+        app.until("it is there again", || {
+            let output =
+                Command::new("redis-cli").args(["--no-auth-warning", "-u", &url, "GET", "after"]).output();
+            (output.ok()?.stdout == b"1\n").then_some(())
+        });
+        app.klar(&["backup", "now"]);
+
+        // Beside the real one, and as a file.
+        let copy = app.json(&["clone", "--at", &before, "--store", "cache", "--for", "5m"]);
+        is_whole(&["-s", copy["socket"].as_str().unwrap()]);
+        cli(&["-s", copy["socket"].as_str().unwrap()], &["FLUSHALL"]);
+        assert_eq!(cli(&at, &["GET", "after"]), "1");
+        let folder = host.folder.join("taken-out");
+        app.klar(&["restore", &before, "--store", "cache", "--into", folder.to_str().unwrap()]);
+        assert!(std::fs::read(folder.join("dump.rdb")).unwrap().starts_with(b"REDIS"));
+
+        app.klar(&["backup", "verify"]);
+        app.json(&["drill", "restore", "--store", "cache", "--offsite", "--key", key]);
+        let told = app.klar(&["backup", "list"]);
+        assert!(told.contains("cache 3 points"), "{told}");
+    }
+    let host = Host::new();
+    let app = host.app("shop", &files);
+    app.klar(&["up"]);
+    app.klar(&["restore", "latest", "--from", from, "--key", key, "--yes", "shop.prod"]);
+    let url = door(&app);
+    assert_eq!(cli(&["-u", &url], &["GET", "after"]), "1");
+    assert_eq!(cli(&["-u", &url], &["DBSIZE"]), "4");
+    app.until("the repository goes on here", || {
+        let told: Value = serde_json::from_slice(&app.run(&["backup", "list", "--json"]).stdout).ok()?;
+        told["points"].as_array().filter(|points| points.len() == 3).map(drop)
+    });
+}

@@ -70,7 +70,9 @@ impl Probe for Files {
         let klar = world.klar.clone().ok_or_else(|| Unable(Need::Klar.missing()))?;
         let status = klar.status().await.map_err(|why| Unable(Words::same(why)))?;
         let kept = status["kept"].as_array().into_iter().flatten();
-        let files = kept.filter(|kept| kept["daily"] == true).find_map(|kept| kept["store"].as_str());
+        let files = kept
+            .filter(|kept| kept["daily"] == true && kept["redis"] != true)
+            .find_map(|kept| kept["store"].as_str());
         let Some(files) = files.and_then(|name| ServiceName::new(name).ok()) else {
             return Ok(Seen::default());
         };
