@@ -215,7 +215,7 @@ fn what_cannot_be_loaded_is_no_point() {
         what.contains("`cache` at 127.0.0.1:") && what.contains("does not take klar's password"),
         "{what}"
     );
-    assert!(hint.contains("klar restart"), "{hint}");
+    assert!(hint.contains("CONFIG SET requirepass"), "{hint}");
     let (what, _) = said(KeptRedis { memory: 1 << 20, ..server.told() });
     assert!(what.contains("bytes of memory, and may have 1048576"), "{what}");
     let (what, _) = said(KeptRedis { program: "/nowhere/redis-server".into(), ..server.told() });

@@ -128,7 +128,7 @@ impl Hint for RedisError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Password { .. } => {
-                "somebody has changed it (`CONFIG SET requirepass`), or it is another server: `klar restart` starts klar's own again".into()
+                "somebody has changed it (`CONFIG SET requirepass`), or it is another server: end it, and klar starts its own again".into()
             }
             Self::Memory { .. } => {
                 "give the machine more memory, or let less be in it (`EXPIRE`): what cannot be loaded is not kept".into()
@@ -228,9 +228,17 @@ impl Source {
         folder: &Path,
         is_over: &(dyn Fn() -> bool + Sync),
     ) -> Result<(Scratch, Loaded), RedisError> {
-        let server = Scratch::start(&self.redis, folder, is_over)?;
+        let server = self.serve(folder, is_over)?;
         let loaded = server.loaded(is_over)?;
         Ok((server, loaded))
+    }
+
+    /// Has a server load what is in a folder, and nothing more.
+    ///
+    /// # Errors
+    /// It does not load it.
+    pub fn serve(&self, folder: &Path, is_over: &(dyn Fn() -> bool + Sync)) -> Result<Scratch, RedisError> {
+        Scratch::start(&self.redis, folder, is_over)
     }
 
     /// Runs a server on what is in a folder, which can be written to; nothing of that is kept.
@@ -238,7 +246,7 @@ impl Source {
     /// # Errors
     /// It does not load it.
     pub fn run(&self, folder: &Path) -> Result<Scratch, RedisError> {
-        let server = Scratch::start(&self.redis, folder, &|| false)?;
+        let server = self.serve(folder, &|| false)?;
         server.promote()?;
         Ok(server)
     }

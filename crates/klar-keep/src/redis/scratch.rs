@@ -84,7 +84,10 @@ impl Scratch {
     }
 
     /// What is in it.
-    pub(super) fn loaded(&self, is_over: &(dyn Fn() -> bool + Sync)) -> Result<Loaded, RedisError> {
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn loaded(&self, is_over: &(dyn Fn() -> bool + Sync)) -> Result<Loaded, RedisError> {
         let mut link = Link::beside(&self.socket, is_over)?;
         let digest = link.ask(&["DEBUG", "DIGEST"], LOADING)?;
         let keys = link.info()?.into_iter().filter_map(|(name, value)| {

@@ -27,6 +27,9 @@ fn stranger(auth: &'static str, sync: Vec<u8>) -> KeptRedis {
                 b"-ERR Unrecognized REPLCONF option: rdb-only\r\n".to_vec()
             } else if text.contains("SYNC") {
                 let _ = stream.write_all(&sync);
+                if sync == b"\n" {
+                    std::thread::sleep(Duration::from_secs(60));
+                }
                 return;
             } else {
                 b"+OK\r\n".to_vec()
@@ -69,6 +72,16 @@ fn a_snapshot_is_taken_to_its_end_and_no_further() {
     // The mark may be half of it by chance.
     let tricky = sent(&format!("$EOF:{mark}\r\n"), b"x0123456789", mark);
     assert_eq!(fetched("+OK\r\n", tricky).unwrap(), b"x0123456789");
+}
+
+#[test]
+fn a_process_that_ends_waits_for_no_snapshot() {
+    let folder = Folder(std::env::temp_dir().join(format!("klar-fetch-{:016x}", fastrand::u64(..))));
+    fs::create_dir_all(&folder.0).unwrap();
+    let source = Source::new(stranger("+OK\r\n", b"\n".to_vec()));
+    let begun = Instant::now();
+    let fetched = source.fetch(&folder.0.join(SNAPSHOT), &|| begun.elapsed() > Duration::from_secs(1));
+    assert!(matches!(fetched, Err(RedisError::Over)), "{fetched:?}");
 }
 
 #[test]
