@@ -24,6 +24,9 @@ pub struct KeepWorld {
     pub days: u32,
     /// Questions of the app's own, each of which a restored copy has to answer with true.
     pub assertions: Vec<String>,
+    /// What becomes of columns in a copy that people may look at: see [`Rule`](crate::anonymise::Rule).
+    #[serde(default)]
+    pub anonymise: Vec<String>,
     /// Where all of it is kept once more.
     pub second: Option<SecondPlace>,
     /// Whether databases acknowledge a commit only once it is there.
@@ -38,7 +41,7 @@ pub struct KeepWorld {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToKeep {
     /// What there is.
-    World(KeepWorld),
+    World(Box<KeepWorld>),
     /// The app's folders are being read: a socket on which that comes is with it.
     Files,
 }
@@ -257,6 +260,9 @@ pub enum Ask {
         from: Option<Elsewhere>,
         /// After so many seconds it disappears.
         seconds: u64,
+        /// Replace what says something of a person, by the rules that are known.
+        #[serde(default)]
+        anonymise: bool,
     },
     /// Bring tables back into a schema of their own, beside those that are there now.
     Tables {

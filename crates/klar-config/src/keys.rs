@@ -14,9 +14,10 @@ use crate::secret::SecretRef;
 use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
-    Acme, CheckCategory, CheckPriority, Clock, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
-    HeaderField, HostName, Offsite, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule,
-    Script, ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafPlace, WafRoute, WafRules,
+    Acme, CheckCategory, CheckPriority, Clock, ColumnRule, Command, Cores, Csp, Day, Email, EnvValue,
+    ForwardedHeader, HeaderField, HostName, Offsite, Place, PlainHttp, PlainText, RelativePath, Role,
+    RouteCache, Schedule, Script, ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf,
+    WafPlace, WafRoute, WafRules,
 };
 
 /// A table at the top of the file.
@@ -840,6 +841,16 @@ section! {
     synchronous as "synchronous": bool = fixed("false") {
         example: "synchronous = true",
         aliases: &["sync", "rpo"],
+    };
+
+    /// What becomes of each column of a copy that people may look at (`klar clone --anonymise`): `TABLE.COLUMN WORD`, or
+    /// `TABLE.* WORD` for all others of a table; `SCHEMA.` in front where it is not `public`. The words: `keep` (it says
+    /// nothing of a person), `null`, `blank` (an empty text, 0, `{}`), `hash` (a text or UUID that means nothing), `email`,
+    /// `name`, `phone` (ones that nobody has), `year` (of a date, its year), and `empty` (`TABLE.* empty`: no rows). The same
+    /// value becomes the same one everywhere in a copy. A column that nothing is said of makes the copy fail.
+    anonymise as "anonymise": Vec<ColumnRule> = fixed("[]") {
+        example: r#"anonymise = ["users.email email", "users.name name", "users.* keep", "sessions.* empty"]"#,
+        aliases: &["anonymize", "gdpr", "mask", "personal"],
     };
 
     /// Questions to a restored copy of the app's database, in SQL. Each has to give one row with one column that is true;

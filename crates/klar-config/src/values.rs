@@ -1067,6 +1067,24 @@ impl TextForm for Offsite {
     }
 }
 
+/// What becomes of a column in a copy that people may look at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ColumnRule(String);
+text_type!(ColumnRule);
+
+impl TextForm for ColumnRule {
+    const WHAT: &'static str = "a column and what becomes of it, such as `users.email email`";
+    const PATTERN: Option<&'static str> = Some("^[^ ]+ +[a-z]+$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        text.parse::<klar_base::anonymise::Rule>().map(|_| Self(text.into())).map_err(|error| {
+            Complaint::new(error.to_string())
+                .hint("for instance `\"users.email email\"`, `\"users.* keep\"`, `\"sessions.* empty\"`")
+        })
+    }
+}
+
 /// A time of the day: `02:00`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -120,8 +120,9 @@ impl Answering<'_> {
             Ask::Restore { store, moment, from } => {
                 self.restore(&*self.keeper(store.as_ref())?, &moment, from.as_ref())
             }
-            Ask::Clone { store, moment, from, seconds } => {
-                self.clone(&*self.keeper(store.as_ref())?, &moment, from, seconds.clamp(1, LONGEST))
+            Ask::Clone { store, moment, from, seconds, anonymise } => {
+                let keeper = self.keeper(store.as_ref())?;
+                self.clone(&keeper, &moment, from, seconds.clamp(1, LONGEST), anonymise)
             }
             Ask::Tables { store, moment, from, tables } => {
                 self.tables(&*self.keeper(store.as_ref())?, &moment, from.as_ref(), &tables)
@@ -183,6 +184,10 @@ impl Answering<'_> {
                 }
                 Ok(told)
             }
+            Ask::Clone { anonymise: true, .. } => Err(KeepError::Lack {
+                what: "files cannot be anonymised".into(),
+                hint: "name a database with `--store`".into(),
+            }),
             Ask::Clone { moment, from, seconds, .. } => {
                 self.copy_files(keeper, &moment, from.as_ref(), Some(seconds.clamp(1, LONGEST)))
             }
@@ -406,6 +411,7 @@ impl Answering<'_> {
         moment: &Moment,
         from: Option<Elsewhere>,
         seconds: u64,
+        anonymise: bool,
     ) -> Result<Told, KeepError> {
         let begun = Instant::now();
         let (name, folder) = self.place(&keeper.work())?;
@@ -422,7 +428,14 @@ impl Answering<'_> {
                 let stream = stream.map_err(failed)?;
                 let answering = Answering { keepers: &keepers, stream: &stream };
                 let keeper = keepers.keeper(Some(&store))?;
-                Ok(answering.run(&keeper, &moment, from.as_ref(), &place, false)?.0)
+                let (server, _) = answering.run(&keeper, &moment, from.as_ref(), &place, false)?;
+                if anonymise {
+                    answering.progress("replacing what says something of a person", 0, 0);
+                    keeper.anonymise(server.door())?;
+                    // The log has it all.
+                    remove(&place.join("log"))?;
+                }
+                Ok(server)
             })();
             match made {
                 Err(error) => drop(says.send(Err(error))),

@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** it knows no `klar.toml` and no core but what is told in [`klar_base::keep`].
 
+pub mod anonymise;
 mod answer;
 pub mod base;
 pub mod drill;

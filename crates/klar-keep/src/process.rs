@@ -135,7 +135,7 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
     std::thread::Builder::new().name("questions".into()).spawn(move || hears.listen(&listener))?;
     while let Some((message, mut descriptors)) = wire::receive::<ToKeep>(&control)? {
         match message {
-            ToKeep::World(world) => keepers.learn(world),
+            ToKeep::World(world) => keepers.learn(*world),
             ToKeep::Files => {
                 let stream = descriptors.pop().map(UnixStream::from);
                 keepers.readings.put(stream.map_or(Reading::None, Reading::Came));
@@ -430,6 +430,8 @@ fn wishes(world: &KeepWorld, told: &KeptStore) -> Wishes {
         at: world.at,
         days: world.days,
         assertions: world.assertions.iter().map(assertion).collect(),
+        // Those that cannot be read are missing then, and what they are about is not handed out.
+        anonymise: world.anonymise.iter().filter_map(|rule| rule.parse().ok()).collect(),
         second: world.second.clone(),
         synchronous: world.synchronous,
     }

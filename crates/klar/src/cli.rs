@@ -442,6 +442,9 @@ pub struct RestoreArgs {
 /// `klar clone`.
 #[derive(Debug, Args)]
 pub struct CloneArgs {
+    /// Replace what says something of a person, by the rules in `backup.anonymise`: without one for each column it fails
+    #[arg(long)]
+    pub anonymise: bool,
     /// How far: a time, a point, `latest`, `name:NAME`, `lsn:PLACE`, `before:TRANSACTION`
     #[arg(long, value_name = "WHEN", default_value = "latest")]
     pub at: At,

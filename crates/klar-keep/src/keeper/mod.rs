@@ -30,6 +30,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use klar_base::anonymise::Rule;
 use klar_base::keep::{KeptStatus, SecondPlace};
 use klar_base::{Hint, ServiceName};
 use klar_repo::{Folder, MirrorError, OpenError, Repository};
@@ -43,7 +44,7 @@ use crate::harm::{Harm, Harmed};
 use crate::point::{Point, PointId, Points, Proof};
 use crate::restore::{Kept, RestoringError};
 use crate::retain::RetainError;
-use crate::server::{Facts, ReadySlot, ReplicationError, SessionError, SlotError, Source};
+use crate::server::{Door, Facts, ReadySlot, ReplicationError, SessionError, SlotError, Source};
 use crate::ship::{Progress, Shipped};
 use crate::signed::SignedError;
 use crate::wal::WalError;
@@ -79,6 +80,8 @@ pub struct Wishes {
     pub days: u32,
     /// Questions that restored copies have to answer with true.
     pub assertions: Vec<Assertion>,
+    /// What becomes of columns in a copy that people may look at.
+    pub anonymise: Vec<Rule>,
     /// Where all of it is kept once more.
     pub second: Option<SecondPlace>,
     /// Whether a commit is acknowledged only once it is there.
@@ -393,6 +396,15 @@ impl Keeper {
     pub(crate) fn harmed(&self, harm: Harm) -> Result<Repository, KeepError> {
         let folder = Folder::new(&self.inner.settings.home.join("repository"));
         Ok(Repository::open(Arc::new(Harmed::new(folder, harm)), &self.inner.password()?)?)
+    }
+
+    /// Makes a copy of the app's database one that people may look at.
+    ///
+    /// # Errors
+    /// As [`anonymise`](crate::anonymise::anonymise).
+    pub(crate) fn anonymise(&self, copy: &Door) -> Result<(), KeepError> {
+        let rules = self.inner.wishes().anonymise;
+        crate::anonymise::anonymise(&copy.to(&self.settings().database), &rules).map(drop)
     }
 
     /// Where copies are put.

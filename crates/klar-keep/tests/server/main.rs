@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod ahead;
+mod anonymise;
 mod cluster;
 mod drills;
 mod retention;

@@ -75,11 +75,12 @@ impl Keeping {
             at: (2, 0),
             days: 30,
             assertions: Vec::new(),
+            anonymise: Vec::new(),
             files: Some(KeptFiles { name: FILES.parse().map_err(|_| named(FILES.into()))?, days: 7 }),
             second: Some(SecondPlace { place: folder.join(SECOND).display().to_string(), key: None }),
             synchronous: false,
         };
-        wire::send(&control, &ToKeep::World(world), &[])?;
+        wire::send(&control, &ToKeep::World(Box::new(world)), &[])?;
         let (hears, uploads) = (control.try_clone()?, folder.join("uploads"));
         fs::create_dir(&uploads)?;
         fs::write(uploads.join("a file"), "of somebody")?;

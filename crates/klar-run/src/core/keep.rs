@@ -181,7 +181,7 @@ impl Core {
             if let Some(running) = &link.running
                 && link.told.as_ref() != Some(&world)
                 // A few hundred bytes, of which it reads every one at once.
-                && wire::send(&running.stream, &ToKeep::World(world.clone()), &[]).is_ok()
+                && wire::send(&running.stream, &ToKeep::World(Box::new(world.clone())), &[]).is_ok()
             {
                 link.told = Some(world);
             }
@@ -299,6 +299,7 @@ impl Core {
                 at: backup.at.parts(),
                 days: days(backup.keep),
                 assertions: backup.assert.iter().map(ToString::to_string).collect(),
+                anonymise: backup.anonymise.iter().map(ToString::to_string).collect(),
                 second: release.and_then(|release| second(release, self.second.as_deref())),
                 synchronous: backup.synchronous,
                 files: release.and_then(|release| self.kept_files(key, release)),
