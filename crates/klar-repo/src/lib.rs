@@ -62,7 +62,7 @@ pub use repository::Repository;
 pub use restore::Restored;
 pub use snapshot::Snapshot;
 pub use storage::{
-    Fault, Folder, Growing, Kind, Memory, NotAFile, NotConnected, NotS3, OBJECT_MAX, Object, S3, S3Options, Sftp,
-    SftpOptions, SshOptions, Storage, StorageError, Transport,
+    Fault, Folder, Growing, Kind, Memory, NotAFile, NotConnected, NotS3, OBJECT_MAX, Object, S3, S3Options,
+    Sftp, SftpOptions, SshOptions, Storage, StorageError, Transport,
 };
 pub use tree::Metadata;

@@ -68,7 +68,11 @@ impl Drop for Connection {
 impl Connection {
     pub fn open(transport: &Transport, patience: Duration) -> Result<Self, NotConnected> {
         let mut command = Command::new(&transport.program);
-        command.args(&transport.args).env_clear().env("LC_ALL", "C").env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command
+            .args(&transport.args)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |error: io::Error| transport.not_started(&error);
         let mut child = command.spawn().map_err(failed)?;
@@ -282,7 +286,8 @@ impl Connection {
         read: bool,
     ) -> Result<(bool, bool, bool), NotConnected> {
         let mut fds = Vec::with_capacity(3);
-        let mut watch = |fd: Option<_>, flags| fd.map(|fd| fds.push(PollFd::new(fd, flags))).map(|()| fds.len() - 1);
+        let mut watch =
+            |fd: Option<_>, flags| fd.map(|fd| fds.push(PollFd::new(fd, flags))).map(|()| fds.len() - 1);
         let input = watch(write.then(|| self.input.as_fd()), PollFlags::POLLOUT);
         let output = watch(read.then(|| self.output.as_fd()), PollFlags::POLLIN);
         let errors = watch(self.errors.as_ref().map(AsFd::as_fd), PollFlags::POLLIN);
@@ -292,9 +297,8 @@ impl Connection {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(self.transport.not_started(&error.into())),
         }
-        let is_ready = |at: Option<usize>| {
-            at.and_then(|at| fds.get(at)).and_then(PollFd::any).unwrap_or_default()
-        };
+        let is_ready =
+            |at: Option<usize>| at.and_then(|at| fds.get(at)).and_then(PollFd::any).unwrap_or_default();
         Ok((is_ready(input), is_ready(output), is_ready(errors)))
     }
 

@@ -49,9 +49,8 @@ impl Growing for Grown {
         let appended = match &mut self.connection {
             // All is sent before the first answer is waited for: requests about one file are done in the order in which
             // they come (section 4 of the draft).
-            Some(connection) => connection.all_done(
-                pieces(&self.handle, self.length, bytes).chain([Request::fsync(&self.handle)]),
-            ),
+            Some(connection) => connection
+                .all_done(pieces(&self.handle, self.length, bytes).chain([Request::fsync(&self.handle)])),
             None => Err(Wrong::Broken(NotConnected::before())),
         };
         self.length += bytes.len() as u64;

@@ -103,8 +103,13 @@ impl Sftp {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A new connection. Where it is not clear why there is none (an sshd that is asked by many at once closes some), it is
+    /// tried once more.
     fn connect(&self) -> Asked<Connection> {
-        Connection::open(&self.options.transport, self.options.patience).map_err(Wrong::Broken)
+        let open = || Connection::open(&self.options.transport, self.options.patience);
+        open()
+            .or_else(|broken| if broken.hint().is_some() { Err(broken) } else { open() })
+            .map_err(Wrong::Broken)
     }
 
     /// Does something over one of the connections, once more over a new one where it breaks off: it may be done twice.
@@ -282,7 +287,8 @@ impl Sftp {
             let age = now.zip(entry.attributes.modified).map(|(now, then)| now.saturating_sub(then));
             entry.attributes.is_file() && age.is_some_and(|age| age > LEFTOVER)
         };
-        let old: Vec<String> = entries.iter().filter(is_old).map(|entry| format!("{tmp}/{}", entry.name)).collect();
+        let old: Vec<String> =
+            entries.iter().filter(is_old).map(|entry| format!("{tmp}/{}", entry.name)).collect();
         // Somebody else may have been quicker.
         connection.many(old.iter().map(|path| Request::path(kind::REMOVE, path)), &mut |_, _| Ok(()))
     }
@@ -290,12 +296,13 @@ impl Sftp {
     /// A part of a file, or all of it; less where it ends before.
     fn get(&self, connection: &mut Connection, path: &str, range: Option<(u64, usize)>) -> Asked<Got> {
         let handle = connection.opened(Request::open(path, open::READ))?;
-        let size = |connection: &mut Connection| match connection.ask(Request::handle(kind::FSTAT, &handle))? {
-            Answer::Attributes(attributes) => attributes.size.ok_or_else(|| {
-                Wrong::Broken(connection.odd("it does not say how long a file is"))
-            }),
-            _ => Err(Wrong::Broken(connection.odd("it answered something else"))),
-        };
+        let size =
+            |connection: &mut Connection| match connection.ask(Request::handle(kind::FSTAT, &handle))? {
+                Answer::Attributes(attributes) => attributes
+                    .size
+                    .ok_or_else(|| Wrong::Broken(connection.odd("it does not say how long a file is"))),
+                _ => Err(Wrong::Broken(connection.odd("it answered something else"))),
+            };
         let (offset, length) = match range {
             Some(range) => range,
             None => (0, usize::try_from(size(connection)?).unwrap_or(usize::MAX)),
@@ -363,15 +370,17 @@ fn pieces<'a>(handle: &'a [u8], offset: u64, bytes: &'a [u8]) -> impl Iterator<I
 /// What is in these folders survives a loss of power.
 fn sync(connection: &mut Connection, folders: &[&str]) -> Asked<()> {
     let mut handles = Vec::new();
-    let opened = connection.many(folders.iter().map(|folder| Request::open(folder, open::READ)), &mut |_, answer| {
-        match answer {
-            Answer::Handle(handle) => handles.push(handle),
-            Answer::Refused(refused) => return Err(refused),
-            _ => {}
-        }
-        Ok(())
-    });
-    let synced = opened.and_then(|()| connection.all_done(handles.iter().map(|handle| Request::fsync(handle))));
+    let opened =
+        connection.many(folders.iter().map(|folder| Request::open(folder, open::READ)), &mut |_, answer| {
+            match answer {
+                Answer::Handle(handle) => handles.push(handle),
+                Answer::Refused(refused) => return Err(refused),
+                _ => {}
+            }
+            Ok(())
+        });
+    let synced =
+        opened.and_then(|()| connection.all_done(handles.iter().map(|handle| Request::fsync(handle))));
     let closes = handles.iter().map(|handle| Request::handle(kind::CLOSE, handle));
     connection.many(closes, &mut |_, _| Ok(()))?;
     match synced {
@@ -389,6 +398,7 @@ fn list(connection: &mut Connection, folders: &[String]) -> Asked<Vec<Option<Vec
     let mut count = 0;
     for folders in folders.chunks(FOLDERS) {
         let mut found: Vec<Option<(Vec<u8>, Vec<Entry>)>> = vec![None; folders.len()];
+        let mut is_odd = false;
         let opened = connection.many(
             folders.iter().map(|folder| Request::path(kind::OPENDIR, folder)),
             &mut |number, answer| match answer {
@@ -396,16 +406,20 @@ fn list(connection: &mut Connection, folders: &[String]) -> Asked<Vec<Option<Vec
                     found[number] = Some((handle, Vec::new()));
                     Ok(())
                 }
-                Answer::Refused(refused) if refused.code != Refused::GONE => Err(refused),
-                _ => Ok(()),
+                Answer::Refused(refused) if refused.code == Refused::GONE => Ok(()),
+                Answer::Refused(refused) => Err(refused),
+                _ => {
+                    is_odd = true;
+                    Ok(())
+                }
             },
         );
         let mut left: Vec<usize> = (0..folders.len()).filter(|number| found[*number].is_some()).collect();
         let mut listed = opened;
-        while listed.is_ok() && !left.is_empty() {
+        while listed.is_ok() && !left.is_empty() && !is_odd {
             let handles: Vec<Vec<u8>> =
                 left.iter().filter_map(|number| Some(found[*number].as_ref()?.0.clone())).collect();
-            let (mut ended, mut is_odd) = (BTreeSet::new(), false);
+            let mut ended = BTreeSet::new();
             listed = connection.many(
                 handles.iter().map(|handle| Request::handle(kind::READDIR, handle)),
                 &mut |at, answer| {
@@ -424,13 +438,14 @@ fn list(connection: &mut Connection, folders: &[String]) -> Asked<Vec<Option<Vec
                     Ok(())
                 },
             );
-            if is_odd {
-                return Err(Wrong::Broken(connection.odd("it lists no folder as it should")));
-            }
             left.retain(|number| !ended.contains(number));
         }
+        if is_odd {
+            return Err(Wrong::Broken(connection.odd("it lists no folder as it should")));
+        }
         let handles: Vec<&[u8]> = found.iter().flatten().map(|(handle, _)| &**handle).collect();
-        connection.many(handles.iter().map(|handle| Request::handle(kind::CLOSE, handle)), &mut |_, _| Ok(()))?;
+        connection
+            .many(handles.iter().map(|handle| Request::handle(kind::CLOSE, handle)), &mut |_, _| Ok(()))?;
         listed?;
         all.extend(found.into_iter().map(|found| found.map(|(_, entries)| entries)));
     }
@@ -445,7 +460,8 @@ fn read(connection: &mut Connection, handle: &[u8], offset: u64, length: usize) 
         (0..length).step_by(PIECE).map(|from| (from, (length - from).min(PIECE))).collect();
     while !left.is_empty() {
         let mut short = Vec::new();
-        let requests = left.iter().map(|(from, length)| Request::read(handle, offset + *from as u64, *length));
+        let requests =
+            left.iter().map(|(from, length)| Request::read(handle, offset + *from as u64, *length));
         connection.many(requests, &mut |number, answer| {
             let (from, length) = left[number];
             match answer {
@@ -484,8 +500,10 @@ impl Storage for Sftp {
             if kind == Kind::Pack {
                 let is_part = |entry: &&Entry| entry.attributes.is_folder() && entry.name.len() == 2;
                 let parts = all.iter().flatten().flatten().filter(is_part);
-                let parts: Vec<String> =
-                    parts.filter(|entry| entry.name != "..").map(|entry| format!("{top}/{}", entry.name)).collect();
+                let parts: Vec<String> = parts
+                    .filter(|entry| entry.name != "..")
+                    .map(|entry| format!("{top}/{}", entry.name))
+                    .collect();
                 all.extend(list(connection, &parts)?);
             }
             Ok(all)
@@ -500,8 +518,10 @@ impl Storage for Sftp {
         let listed = self.with(|connection| {
             let (mut found, mut folders) = (Vec::new(), vec![prefix.to_owned()]);
             for _ in 0..=DEPTH {
-                let paths: Vec<String> =
-                    folders.iter().map(|name| format!("{}/{}", self.root, name.trim_end_matches('/'))).collect();
+                let paths: Vec<String> = folders
+                    .iter()
+                    .map(|name| format!("{}/{}", self.root, name.trim_end_matches('/')))
+                    .collect();
                 let mut beneath = Vec::new();
                 for (folder, entries) in folders.iter().zip(list(connection, &paths)?) {
                     for Entry { name, attributes } in entries.into_iter().flatten() {
@@ -520,7 +540,8 @@ impl Storage for Sftp {
             }
             Ok(found)
         });
-        let mut found = listed.map_err(|wrong| self.failed("listing", prefix.trim_end_matches('/'), wrong))?;
+        let mut found =
+            listed.map_err(|wrong| self.failed("listing", prefix.trim_end_matches('/'), wrong))?;
         found.sort();
         Ok(found)
     }

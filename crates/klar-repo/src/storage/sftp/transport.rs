@@ -113,7 +113,10 @@ impl Transport {
         ] {
             args.extend(["-o", option].map(Into::into));
         }
-        args.extend(["-p", &options.port.to_string(), "-l", &options.user, "-s", "--", &options.host, "sftp"].map(Into::into));
+        args.extend(
+            ["-p", &options.port.to_string(), "-l", &options.user, "-s", "--", &options.host, "sftp"]
+                .map(Into::into),
+        );
         Ok(Transport { program: "ssh".into(), args, ssh: Some(options.clone()) })
     }
 
@@ -142,11 +145,15 @@ impl SshOptions {
     /// What a person has to know, for what happens to everybody once: what it is, and what to do.
     fn known(&self, lines: &[&str]) -> Option<(String, String)> {
         let Self { user, host, port, .. } = self;
-        let line = |words: &str| lines.iter().rev().find(|line| line.contains(words)).map(|line| (*line).to_owned());
-        if let Some(line) = line("REMOTE HOST IDENTIFICATION HAS CHANGED").or_else(|| line("Host key verification failed")) {
+        let line =
+            |words: &str| lines.iter().rev().find(|line| line.contains(words)).map(|line| (*line).to_owned());
+        if let Some(line) =
+            line("REMOTE HOST IDENTIFICATION HAS CHANGED").or_else(|| line("Host key verification failed"))
+        {
             // `Offending ED25519 key in /path/known_hosts:3`.
             let which = lines.iter().find_map(|line| line.strip_prefix("Offending ")?.split_once(" key in "));
-            let Some((_, (path, number))) = which.and_then(|(kind, at)| Some((kind, at.rsplit_once(':')?))) else {
+            let Some((_, (path, number))) = which.and_then(|(kind, at)| Some((kind, at.rsplit_once(':')?)))
+            else {
                 return Some((line, format!("look at {}", self.known_hosts.display())));
             };
             return Some((
@@ -169,7 +176,9 @@ impl SshOptions {
                     "put this line into ~/.ssh/authorized_keys of {user} on {host}:\n{}",
                     authorized(public)
                 ),
-                None => format!("is the public half of that key in ~/.ssh/authorized_keys of {user} on {host}?"),
+                None => {
+                    format!("is the public half of that key in ~/.ssh/authorized_keys of {user} on {host}?")
+                }
             };
             return Some((line, hint));
         }
@@ -280,7 +289,10 @@ mod tests {
                        Someone could be eavesdropping on you right now!\r\n\
                        Offending ED25519 key in /k/known hosts:3\r\nHost key verification failed.\r\n";
         let error = transport.reason("closed", changed);
-        assert_eq!(error.to_string(), "Host key verification failed: it shows another key than it did before");
+        assert_eq!(
+            error.to_string(),
+            "Host key verification failed: it shows another key than it did before"
+        );
         assert!(error.hint().unwrap().ends_with("remove line 3 of /k/known hosts"), "{error:?}");
     }
 
