@@ -17,7 +17,7 @@ use klar_repo::{CheckData, CheckProgress, CheckStep, Compared, Repository, Resto
 use crate::files::FilesKeeper;
 use crate::harm::Harm;
 use crate::keeper::adopt::Other;
-use crate::keeper::{KeepError, Keeper};
+use crate::keeper::{KeepError, Keeper, Settings};
 use crate::point::{AnyPoint, NotAPoint, Point, PointId, Points, Proof};
 use crate::process::Keepers;
 use crate::restore::{self, Kept, Plan, RestoringError};
@@ -533,7 +533,8 @@ fn read_again(
 
 /// The repository that was named, where it is not the keeper's own.
 fn other(keeper: &Keeper, from: Option<&Elsewhere>) -> Result<Option<Other>, KeepError> {
-    from.map(|from| Other::open(from, &keeper.settings().second_name)).transpose()
+    let Settings { second_name, home, .. } = keeper.settings();
+    from.map(|from| Other::open(from, second_name, home)).transpose()
 }
 
 fn not_a_point(error: NotAPoint) -> KeepError {

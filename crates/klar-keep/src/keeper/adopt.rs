@@ -43,14 +43,16 @@ pub(crate) struct Other {
 }
 
 impl Other {
-    /// Opens it: at the place itself, or where this keeper would put its own within it.
-    pub fn open(from: &Elsewhere, name: &str) -> Result<Other, KeepError> {
-        let here = elsewhere::storage(&from.at, "")?;
+    /// Opens it: at the place itself, or where this keeper would put its own within it. `home` is that of a store of this
+    /// app, which may have to show a key.
+    pub fn open(from: &Elsewhere, name: &str, home: &Path) -> Result<Other, KeepError> {
+        let keys = elsewhere::keys(home);
+        let here = elsewhere::storage(&from.at, "", &keys)?;
         let is_here = match here.read(&Object::Config) {
             Err(error) if error.is_gone() => false,
             read => read.map(|_| true).map_err(|error| KeepError::Open(error.into()))?,
         };
-        let storage = if is_here { here } else { elsewhere::storage(&from.at, name)? };
+        let storage = if is_here { here } else { elsewhere::storage(&from.at, name, &keys)? };
         let repository = Repository::open(storage, from.password.expose().trim())?;
         let trusted = point::signers(&repository)?;
         Ok(Other { repository, trusted })
@@ -79,7 +81,7 @@ impl Inner {
         }
         let _alone = self.alone();
         self.doing(Some("fetching the repository that was restored from".to_owned()));
-        let fetched = fetch(&adopt.from, &self.settings.second_name, &home.join("adopted"));
+        let fetched = fetch(&adopt.from, &self.settings.second_name, home);
         self.doing(None);
         fetched.map(|()| true)
     }
@@ -97,15 +99,16 @@ impl Inner {
     }
 }
 
-/// Brings a repository, which is at `name` within a place or at the place itself, into a folder from which [`settle`] puts it
-/// in place.
+/// Brings a repository, which is at `name` within a place or at the place itself, into a folder of `home` from which
+/// [`settle`] puts it in place.
 ///
 /// # Errors
 /// It cannot be opened, or not be read as a whole.
-pub(crate) fn fetch(from: &Elsewhere, name: &str, folder: &Path) -> Result<(), KeepError> {
+pub(crate) fn fetch(from: &Elsewhere, name: &str, home: &Path) -> Result<(), KeepError> {
+    let folder = &*home.join("adopted");
     let failed = |source| KeepError::File { path: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(failed)?;
-    let other = Other::open(from, name)?;
+    let other = Other::open(from, name, home)?;
     let storage = Arc::new(Folder::new(&folder.join("repository")));
     let mut mirror = Mirror::open(&other.repository, storage.clone(), EXTRAS)?;
     loop {
