@@ -255,7 +255,10 @@ mod tests {
             ("sftp://b@[2001:db8::1]/a", Ok("sftp://b@[2001:db8::1]:22//a")),
             ("sftp://b@[::1]:2222/a", Ok("sftp://b@[::1]:2222//a")),
             ("sftp:b@[::1]:/a", Ok("sftp://b@[::1]:22//a")),
-            ("sftp://u123-sub1@u123.box.example/home/klar", Ok("sftp://u123-sub1@u123.box.example:22//home/klar")),
+            (
+                "sftp://u123-sub1@u123.box.example/home/klar",
+                Ok("sftp://u123-sub1@u123.box.example:22//home/klar"),
+            ),
             ("sftp://nas/srv", Err(NotAPlace::User)),
             ("sftp:nas:/srv", Err(NotAPlace::User)),
             ("sftp://@nas/srv", Err(NotAPlace::User)),

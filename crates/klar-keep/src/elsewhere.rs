@@ -135,7 +135,8 @@ fn given(key: &str, keys: &Path) -> Result<PathBuf, KeepError> {
         });
     }
     // One for each: who is asked with another key meanwhile keeps its own.
-    let digest: String = digest(&SHA256, key.as_bytes()).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String =
+        digest(&SHA256, key.as_bytes()).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let path = keys.join(format!("given-{digest}"));
     if fs::read_to_string(&path).is_ok_and(|text| text == key) {
         return Ok(path);

@@ -81,12 +81,14 @@ fn keys_are_made_once_and_kept_from_others() {
     for _ in 0..2 {
         storage(&over(place, Some(text)), "db", &keys).unwrap();
     }
+    if !Path::new("/usr/bin/ssh-keygen").is_file() {
+        println!("skipped: openssh-client is not installed");
+        return;
+    }
     let mut made = Vec::new();
     for _ in 0..2 {
-        match storage(&over(place, None), "shop.production/db", &keys) {
-            Ok(storage) => assert_eq!(storage.place(), "sftp://backup@nas:22//srv/klar/shop.production/db"),
-            Err(error) => return println!("skipped: {error}"),
-        }
+        let storage = storage(&over(place, None), "shop.production/db", &keys).unwrap();
+        assert_eq!(storage.place(), "sftp://backup@nas:22//srv/klar/shop.production/db");
         made.push(fs::read_to_string(keys.join("id_ed25519.pub")).unwrap());
     }
     assert_eq!(made[0], made[1]);
@@ -165,17 +167,22 @@ fn another_machine_keeps_it_and_gives_it_back() {
         let (before, line) = hint.split_once('\n').unwrap();
         assert!(before.starts_with("put this line into ~/.ssh/authorized_keys of "), "{before}");
         assert!(line.starts_with("restrict,command=\"internal-sftp\" ssh-ed25519 "), "{line}");
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(scratch.0.join("authorized")).unwrap();
+        let mut file =
+            fs::OpenOptions::new().append(true).create(true).open(scratch.0.join("authorized")).unwrap();
         writeln!(file, "{line}").unwrap();
     };
     let there = storage(&over(&place, None), name, &keys(&first)).unwrap();
     let refused = Repository::create(there.clone(), password, "klar").unwrap_err();
-    assert!(refused.to_string().ends_with("Permission denied (publickey,password,keyboard-interactive)."), "{refused}");
+    assert!(
+        refused.to_string().ends_with("Permission denied (publickey,password,keyboard-interactive)."),
+        "{refused}"
+    );
     lets_in(KeepError::Open(refused).hint());
     let repository = Repository::create(there.clone(), password, "klar").unwrap();
 
     // Another machine, with a key of its own, and with that of the first one.
-    let from = |key: Option<&str>| Elsewhere { at: over(&place, key), password: Secret::new(password.to_owned()) };
+    let from =
+        |key: Option<&str>| Elsewhere { at: over(&place, key), password: Secret::new(password.to_owned()) };
     let open = |key: Option<&str>| crate::keeper::adopt::Other::open(&from(key), name, &second);
     let refused = open(None).err().unwrap();
     assert!(refused.to_string().contains("Permission denied"), "{refused}");
