@@ -356,4 +356,25 @@ mod tests {
         assert_eq!(extensions(b"\x02\0\0\0\x03\0\0\0\x11fsync"), None);
         assert_eq!(extensions(b"\x65\0\0\0\x03"), None);
     }
+
+    /// Whatever comes is an answer or none, and no more is made of it than was in it.
+    #[test]
+    fn nothing_that_comes_breaks_it() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let kinds = [kind::VERSION, kind::STATUS, kind::HANDLE, kind::DATA, kind::NAME, kind::ATTRS, 0, 201];
+        for _ in 0..200_000 {
+            let mut packet = vec![kinds[random.usize(..kinds.len())]];
+            // Small numbers are what lengths and counts are.
+            packet.extend(
+                (0..random.usize(..80))
+                    .map(|_| if random.u8(..3) == 0 { random.u8(..) } else { random.u8(..3) }),
+            );
+            let _ = extensions(&packet);
+            match answer(&packet) {
+                Some((_, Answer::Names(names))) => assert!(names.len() * 12 <= packet.len()),
+                Some((_, Answer::Data(data))) => assert!(data.len() < packet.len()),
+                _ => {}
+            }
+        }
+    }
 }
