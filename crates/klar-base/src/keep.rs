@@ -60,7 +60,7 @@ pub struct KeptFiles {
 pub struct SecondPlace {
     /// As [`Place`](crate::place::Place) is written.
     pub place: String,
-    /// What opens it, `ID:SECRET`, where it has to be opened.
+    /// What opens it, where that is given: `ID:SECRET` of a bucket, a private key for another machine.
     pub key: Option<Secret<String>>,
 }
 

@@ -820,17 +820,20 @@ section! {
     };
 
     /// Where all of it is kept once more, so that it outlives this machine: a folder on another disk or of a network
-    /// (`/mnt/nas/klar`), or a bucket of any store that speaks S3 (`s3://BUCKET/FOLDER?region=eu-north-1`,
-    /// `s3:https://HOST/BUCKET/FOLDER`). It follows the first place by seconds, and once a week it is restored from there
-    /// alone. What is gone here goes there a week later.
+    /// (`/mnt/nas/klar`), a folder of any machine that has sshd (`sftp://USER@HOST/FOLDER`, a path from the root on), or a
+    /// bucket of any store that speaks S3 (`s3://BUCKET/FOLDER?region=eu-north-1`, `s3:https://HOST/BUCKET/FOLDER`). It
+    /// follows the first place by seconds, and once a week it is restored from there alone. What is gone here goes there a
+    /// week later.
     offsite as "offsite": Option<Offsite> = absent("nothing is kept outside this machine") {
         example: r#"offsite = "s3://shop-backups?region=eu-north-1""#,
-        aliases: &["second", "remote", "mirror", "s3"],
+        aliases: &["second", "remote", "mirror", "s3", "sftp"],
     };
 
-    /// What opens a bucket: a reference to a secret whose text is `ID:SECRET`, the two parts of an access key. It needs to
-    /// list, read, write and remove objects of that bucket alone.
-    offsite_key as "offsite_key": Option<SecretRef> = absent("a folder needs none") {
+    /// What opens the place: a reference to a secret. For a bucket its text is `ID:SECRET`, the two parts of an access key,
+    /// which needs to list, read, write and remove objects of that bucket alone. For another machine it is a private key as
+    /// `ssh-keygen` makes it, without a passphrase; without it klar makes a key of its own, and says which line that machine
+    /// needs.
+    offsite_key as "offsite_key": Option<SecretRef> = absent("a folder needs none, another machine gets klar's own") {
         example: r#"offsite_key = "env:BACKUP_KEY""#,
         aliases: &["s3_key", "credentials", "access_key"],
     };

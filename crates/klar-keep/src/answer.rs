@@ -580,7 +580,8 @@ fn read_again(
 
 /// The repository that was named, where it is not the keeper's own.
 fn other(keeper: &Keeper, from: Option<&Elsewhere>) -> Result<Option<Other>, KeepError> {
-    from.map(|from| Other::open(from, &keeper.settings().second_name, &keeper.work())).transpose()
+    let Settings { second_name, home, .. } = keeper.settings();
+    from.map(|from| Other::open(from, second_name, home)).transpose()
 }
 
 fn not_a_point(error: NotAPoint) -> KeepError {

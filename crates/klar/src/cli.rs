@@ -409,7 +409,7 @@ pub struct FromArgs {
     /// What opens them: the file that `klar backup key` has made
     #[arg(long, value_name = "FILE", requires = "from")]
     pub key: Option<PathBuf>,
-    /// What opens the bucket, where PLACE is one: a file with `ID:SECRET` in it
+    /// What opens PLACE: for a bucket a file with `ID:SECRET` in it, for another machine a private key
     #[arg(long, value_name = "FILE", requires = "from")]
     pub place_key: Option<PathBuf>,
 }

@@ -267,9 +267,7 @@ impl FilesKeeper {
         folder: &Path,
     ) -> Result<FilesPoint, KeepError> {
         let inner = &self.inner;
-        let other = from
-            .map(|from| Other::open(from, &inner.settings.second_name, &inner.settings.home.join("work")))
-            .transpose()?;
+        let other = from.map(|from| inner.other(from)).transpose()?;
         let (repository, trusted) = match &other {
             Some(other) => (&other.repository, &other.trusted),
             None => (&inner.repository, &inner.trusted),
@@ -289,7 +287,7 @@ impl FilesKeeper {
         match from {
             None => Ok(of(&self.points()?, moment)?.clone()),
             Some(from) => {
-                let other = Other::open(from, &self.inner.settings.second_name, &self.work())?;
+                let other = self.inner.other(from)?;
                 Ok(of(&Points::read(&other.repository, &other.trusted)?, moment)?.clone())
             }
         }
@@ -303,7 +301,7 @@ impl FilesKeeper {
         let _alone = self.inner.alone();
         let Settings { home, second_name, .. } = &self.inner.settings;
         self.inner.doing(Some("fetching the repository that was restored from".to_owned()));
-        let fetched = adopt::fetch(from, second_name, &home.join("adopted"));
+        let fetched = adopt::fetch(from, second_name, home);
         self.inner.doing(None);
         fetched?;
         (self.inner.tell)(Event::Replaced);
@@ -432,6 +430,10 @@ impl Inner {
     fn sender(&self) -> Sender<'_> {
         let Settings { home, second_name, .. } = &self.settings;
         Sender { repository: &self.repository, home, name: second_name }
+    }
+
+    fn other(&self, from: &Elsewhere) -> Result<Other, KeepError> {
+        Other::open(from, &self.settings.second_name, &self.settings.home)
     }
 
     fn second_place(&self) -> Result<SecondPlace, KeepError> {

@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use klar_base::anonymise::Rule;
 use klar_base::keep::{KeptStatus, SecondPlace};
 use klar_base::{Hint, ServiceName};
-use klar_repo::{Folder, MirrorError, OpenError, Repository};
+use klar_repo::{Folder, MirrorError, NotConnected, OpenError, Repository};
 use klar_store::{KeyId, SigningKey};
 
 pub(crate) use points::last_time;
@@ -209,7 +209,8 @@ impl Hint for KeepError {
             Self::Open(OpenError::Password { .. }) => {
                 Some("the file `repository.key` beside the repository is not the one it was made with".into())
             }
-            _ => None,
+            // Whatever was being done, it is for the same reason that another machine does not let us in.
+            _ => NotConnected::within(self).and_then(NotConnected::hint).map(str::to_owned),
         }
     }
 }

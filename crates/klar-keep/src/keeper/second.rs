@@ -209,7 +209,7 @@ pub(crate) struct Sender<'a> {
 
 impl Sender<'_> {
     pub fn storage(&self, place: &SecondPlace) -> Result<Arc<dyn Storage>, KeepError> {
-        elsewhere::storage(place, self.name)
+        elsewhere::storage(place, self.name, &elsewhere::keys(self.home))
     }
 
     /// Looks at a place; one that had the repository and is empty is left alone: a disk may not be mounted.
