@@ -95,7 +95,7 @@ impl Inner {
             shared.second.shipped = shipped;
             drop(shared);
             if let Some(shipped) = shipped {
-                self.tidy_ahead(place, shipped)?;
+                self.tidy_ahead(mirror.storage(), shipped)?;
             }
         }
         Ok(())
