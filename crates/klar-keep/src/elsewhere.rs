@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -176,18 +177,18 @@ pub fn together(place: &str, folder: &Path) -> Option<String> {
     }
 }
 
-/// Whether a host is this machine, as far as its name says that.
+/// Whether a host is this machine: by its name, or because it has an address that a socket here can be bound to.
 fn is_here(host: &str) -> bool {
     let own = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    match host.parse::<std::net::IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback() || address.is_unspecified(),
-        Err(_) => {
-            host == "localhost"
-                || host.ends_with(".localhost")
-                || own.is_some_and(|own| own.eq_ignore_ascii_case(&host))
-        }
+    if host == "localhost"
+        || host.ends_with(".localhost")
+        || own.is_some_and(|own| own.eq_ignore_ascii_case(&host))
+    {
+        return true;
     }
+    let is_own = |address: SocketAddr| UdpSocket::bind(address).is_ok();
+    (host.as_str(), 0).to_socket_addrs().is_ok_and(|mut all| all.any(is_own))
 }
 
 #[cfg(test)]

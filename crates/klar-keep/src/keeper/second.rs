@@ -40,6 +40,8 @@ pub(super) struct Second {
     /// Which place that is said of.
     place: Option<SecondPlace>,
     pub covered: Option<Timestamp>,
+    /// Why it would be lost with this machine's disk.
+    together: Option<String>,
     /// What it had of the log after the last turn.
     shipped: Option<Shipped>,
 }
@@ -82,7 +84,8 @@ impl Inner {
         if open.as_ref().is_none_or(|open| open.place != place) {
             let mirror = self.sender().mirror(&place)?;
             *open = Some(Open { place: place.clone(), mirror });
-            self.shared().second = Second { place: Some(place), ..Second::default() };
+            let together = elsewhere::together(&place.place, &self.settings.home);
+            self.shared().second = Second { place: Some(place), together, ..Second::default() };
         }
         let Some(Open { mirror, place }) = open else { return Ok(()) };
         let streaming = self.shared().streaming.clone();
@@ -149,7 +152,7 @@ impl Inner {
                 .filter(|(of, _)| *of == place)
                 .map(|(_, at)| at)),
             synchronous,
-            together: elsewhere::together(&place, &self.settings.home),
+            together: shared.second.together.clone().filter(|_| is_this),
             place,
         })
     }
