@@ -1063,7 +1063,7 @@ impl TextForm for Offsite {
     fn from_text(text: &str) -> Result<Self, Complaint> {
         text.parse::<klar_base::place::Place>().map(|_| Self(text.into())).map_err(|error| {
             Complaint::new(error.to_string()).hint(
-                "for instance `\"/mnt/nas/klar\"`, `\"sftp://backup@nas.example.net/srv/klar\"` or \
+                "for instance `\"/mnt/nas/klar\"`, `\"sftp://klar@nas.example.net/srv/klar\"` or \
                      `\"s3://shop-backups?region=eu-north-1\"`",
             )
         })

@@ -120,7 +120,7 @@ impl Drop for Sshd {
     }
 }
 
-/// One that lets in whom `authorized` in the folder names; `None`, said: there is no sshd here.
+/// One that lets in whom `authorized` in the folder names, with SFTP as Debian sets it up; `None`, said: there is no sshd here.
 fn sshd(folder: &Path) -> Option<(Sshd, String)> {
     const SSHD: &str = "/usr/sbin/sshd";
     if !Path::new(SSHD).is_file() {
@@ -137,7 +137,7 @@ fn sshd(folder: &Path) -> Option<(Sshd, String)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = format!(
         "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
-         PermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n",
+         PermitRootLogin yes\nPidFile none\nSubsystem sftp /usr/lib/openssh/sftp-server\n",
         folder.join("host").display(),
         folder.join("authorized").display()
     );
