@@ -218,7 +218,16 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("hint", "string?"),
         ],
     ),
-    ("SecondStatus", &[("place", "string"), ("covered_unix_ms", "integer?"), ("proven_unix_ms", "integer?")]),
+    (
+        "SecondStatus",
+        &[
+            ("place", "string"),
+            ("covered_unix_ms", "integer?"),
+            ("proven_unix_ms", "integer?"),
+            ("synchronous", "boolean?"),
+            ("together", "string?"),
+        ],
+    ),
     (
         "CertificateStatus",
         &[
