@@ -250,10 +250,10 @@ impl FilesKeeper {
     /// # Errors
     /// The storage, or a password that is empty.
     pub fn escrow(&self, password: &str) -> Result<(), KeepError> {
-        let added = self.inner.repository.add_key(password, ESCROW);
-        added.map_err(|error| KeepError::Open(error.into()))?;
+        let second = self.inner.second_place().ok();
+        let done = self.inner.sender().escrow(password, second.as_ref());
         self.inner.learn();
-        Ok(())
+        done
     }
 
     /// Puts the files of a moment into a folder, which is empty or not there, and gives the point they are of.

@@ -387,10 +387,9 @@ impl Keeper {
     /// # Errors
     /// The storage, or a password that is empty.
     pub fn escrow(&self, password: &str) -> Result<(), KeepError> {
-        let added = self.inner.repository.add_key(password, ESCROW);
-        added.map_err(|error| KeepError::Open(error.into()))?;
+        let done = self.inner.sender().escrow(password, self.inner.wishes().second.as_ref());
         self.inner.learn();
-        Ok(())
+        done
     }
 
     /// The same repository, seen through a storage that does harm: what is said to find damage has to find this.

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use klar_base::keep::{SecondPlace, SecondStatus, Told};
-use klar_repo::{Compared, Extras, Gone, Mirror, MirrorError, Object, Repository, Storage};
+use klar_repo::{Compared, Extras, Gone, Kind, Mirror, MirrorError, Object, Repository, Storage};
 use serde::{Deserialize, Serialize};
 
 use super::ahead::Ahead;
-use super::{Inner, KeepError, Keeper, Settings};
+use super::{ESCROW, Inner, KeepError, Keeper, Settings};
 use crate::elsewhere;
 use crate::point::{POINTS, PROOFS, Points};
 use crate::ship::Shipped;
@@ -229,6 +229,22 @@ impl Sender<'_> {
             });
         }
         Ok(Mirror::open(self.repository, storage, EXTRAS)?)
+    }
+
+    /// Adds a password that opens the repository, also at the second place: it is printed for the day when that is all there
+    /// is, which may be today.
+    pub fn escrow(&self, password: &str, place: Option<&SecondPlace>) -> Result<(), KeepError> {
+        let added = self.repository.add_key(password, ESCROW);
+        let key = Object::Stored(Kind::Key, added.map_err(|error| KeepError::Open(error.into()))?);
+        let Some(place) = place else { return Ok(()) };
+        let sent = self.mirror(place).and_then(|mirror| {
+            let bytes = self.repository.storage().read(&key).map_err(MirrorError::from)?;
+            Ok(mirror.storage().write(&key, &bytes).map_err(MirrorError::from)?)
+        });
+        sent.map_err(|error| KeepError::Lack {
+            what: format!("the key opens the repository here, and not at {}: {error}", place.place),
+            hint: "see that the place can be reached, then run `klar backup key` again".into(),
+        })
     }
 
     fn memory(&self) -> Memory {

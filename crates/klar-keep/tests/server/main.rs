@@ -5,6 +5,7 @@
 mod ahead;
 mod anonymise;
 mod cluster;
+mod damage;
 mod drills;
 mod retention;
 mod tables;
