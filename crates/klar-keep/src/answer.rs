@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use klar_base::keep::{Ask, CopyTold, Elsewhere, KeptStatus, Moment, PlanTold, PointTold, Told};
 use klar_base::{ServiceName, wire};
-use klar_repo::{CheckData, CheckProgress, CheckStep, Compared, Repository, Restored};
+use klar_repo::{Compared, Restored};
 
 use crate::files::FilesKeeper;
 use crate::harm::Harm;
@@ -25,7 +25,7 @@ use crate::scratch::{Scratch, Then, Until};
 use crate::search::{self, Search};
 use crate::server::Session;
 use crate::tables::{self, Table};
-use crate::wal::lay;
+use crate::verify::{self, Found};
 
 /// Copies at once, of all stores together.
 const COPIES_MAX: usize = 4;
@@ -156,8 +156,9 @@ impl Answering<'_> {
             }
             Ask::Verify { .. } => {
                 let points = keeper.points()?;
-                let mut problems: Vec<String> = points.refused.iter().map(ToString::to_string).collect();
-                let (objects, bytes) = self.read_all(keeper.repository(), &points, &mut problems)?;
+                let progress = &mut |what: &str, done, of| self.progress(what, done, of);
+                let Found { objects, bytes, mut problems } =
+                    verify::points(keeper.repository(), &points, progress)?;
                 if keeper.status().second.is_some() {
                     self.compare(keeper.compare(), &mut problems);
                 }
@@ -257,29 +258,6 @@ impl Answering<'_> {
         }
     }
 
-    /// Reads every byte of every object, and says what is wrong; gives how many packs there were, and their bytes.
-    fn read_all<P: AnyPoint>(
-        &self,
-        repository: &Repository,
-        points: &Points<P>,
-        problems: &mut Vec<String>,
-    ) -> Result<(u64, u64), KeepError> {
-        let report = repository.check(CheckData::All, &mut |at: CheckProgress| {
-            if at.step == CheckStep::Data {
-                self.progress("reading every object", at.done, at.of);
-            }
-        });
-        problems.extend(report.problems.iter().map(ToString::to_string));
-        let have = repository.snapshots().map_err(RestoringError::from)?;
-        for point in points.points.values() {
-            let (id, snapshot, tree) = (point.id(), point.snapshot(), point.tree());
-            if !have.iter().any(|one| (one.id, one.tree) == (snapshot, tree)) {
-                problems.push(format!("{id}: its snapshot {snapshot} is not there, or has other files"));
-            }
-        }
-        Ok((report.packs, report.read))
-    }
-
     fn compare(&self, compared: Result<(String, Compared), KeepError>, problems: &mut Vec<String>) {
         match compared {
             Ok((place, compared)) => {
@@ -301,22 +279,8 @@ impl Answering<'_> {
 
     fn verify(&self, keeper: &Keeper) -> Result<Told, KeepError> {
         let kept = keeper.kept()?;
-        let mut problems: Vec<String> = kept.gaps().iter().map(ToString::to_string).collect();
-        problems.extend(kept.points.refused.iter().map(ToString::to_string));
-        let (mut objects, mut bytes) = (0, 0);
-        if let Some(point) = kept.points.points.values().next_back() {
-            let (system, size) = (point.system, kept.log.size.bytes());
-            let mut progress = |read: u64| self.progress("reading the log", read * size, 0);
-            let (read, wrong) =
-                lay::read_all(kept.repository, &kept.log, system, kept.trusted, &mut progress);
-            objects += read;
-            bytes += read * size;
-            problems.extend(wrong.iter().map(ToString::to_string));
-        }
-        // The bases, and the batches of the log.
-        let (packs, read) = self.read_all(kept.repository, &kept.points, &mut problems)?;
-        objects += packs;
-        bytes += read;
+        let progress = &mut |what: &str, done, of| self.progress(what, done, of);
+        let Found { objects, bytes, mut problems } = verify::database(&kept, progress)?;
         if keeper.has_second() {
             self.progress("comparing the second place", 0, 0);
             self.compare(keeper.compare(), &mut problems);

@@ -30,5 +30,6 @@ pub mod server;
 pub mod ship;
 pub mod signed;
 pub mod tables;
+pub mod verify;
 pub mod wal;
 pub mod witness;

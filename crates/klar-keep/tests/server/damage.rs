@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use klar_keep::lsn::SegmentSize;
 use klar_keep::restore::{self, Kept as All};
 use klar_keep::scratch::{Then, Until};
 use klar_keep::server::{Programs, Session};
-use klar_keep::wal::{batch, chain::Log, lay};
-use klar_repo::{CheckData, Folder, Repository};
+use klar_keep::verify;
+use klar_keep::wal::{batch, chain::Log};
+use klar_repo::{Folder, Repository};
 use klar_store::KeyId;
 
 use crate::cluster::{Cluster, Home, Kept};
@@ -82,25 +82,14 @@ fn harm(repository: &Path, harm: Harm, random: &mut fastrand::Rng) -> String {
 }
 
 /// What is wrong, as `klar backup verify` finds it.
-fn found(repository: &Repository, trusted: &[KeyId], size: SegmentSize) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    let report = repository.check(CheckData::All, &mut |_| {});
-    found.extend(report.problems.iter().map(ToString::to_string));
-    let all = match All::read(repository, trusted) {
-        Ok(all) => all,
-        Err(error) => return vec![error.to_string()],
-    };
-    found.extend(all.gaps().iter().map(ToString::to_string));
-    found.extend(all.points.refused.iter().map(ToString::to_string));
-    let system = all.points.points.values().next().map_or(0, |point| point.system);
-    match Log::read(repository, size) {
-        Ok(log) => {
-            let (_, wrong) = lay::read_all(repository, &log, system, trusted, &mut |_| {});
-            found.extend(wrong.iter().map(ToString::to_string));
-        }
-        Err(error) => found.push(error.to_string()),
+fn found(repository: &Repository, trusted: &[KeyId]) -> Vec<String> {
+    match All::read(repository, trusted) {
+        Err(error) => vec![error.to_string()],
+        Ok(all) => match verify::database(&all, &mut |_, _, _| {}) {
+            Err(error) => vec![error.to_string()],
+            Ok(found) => found.problems,
+        },
     }
-    found
 }
 
 /// How many rows come back, and their sum; or why none do.
@@ -157,7 +146,7 @@ fn what_is_damaged_is_noticed_and_never_restored_as_if_it_were_right() {
     }
     session.run("insert into public.rows values (100000, 'the last one')").unwrap();
     kept.end(&cluster);
-    let (trusted, size) = ([kept.key.id()], kept.facts.segment_size);
+    let trusted = [kept.key.id()];
     let whole = home.join("repository");
     let expected = restored(&kept.repository, &trusted, &cluster.programs, &home.join("first")).unwrap();
     assert!(expected.starts_with("8001 "), "{expected}");
@@ -178,7 +167,7 @@ fn what_is_damaged_is_noticed_and_never_restored_as_if_it_were_right() {
         let (noticed, came) = match Repository::open(Arc::new(Folder::new(&place)), "own") {
             Err(error) => (vec![error.to_string()], Err(error.to_string())),
             Ok(repository) => {
-                let noticed = found(&repository, &trusted, size);
+                let noticed = found(&repository, &trusted);
                 (noticed, restored(&repository, &trusted, &cluster.programs, &out))
             }
         };

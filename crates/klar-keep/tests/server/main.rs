@@ -7,6 +7,7 @@ mod anonymise;
 mod cluster;
 mod damage;
 mod drills;
+mod full;
 mod retention;
 mod tables;
 mod times;
