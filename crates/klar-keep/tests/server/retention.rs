@@ -1,97 +1,67 @@
 //! What is older than was promised goes, what is needed stays, and the oldest that stays can be restored.
 
-use jiff::{SignedDuration, Timestamp};
-use klar_keep::drill::Drill;
-use klar_keep::point::{AnyPoint, PointId, Proof};
-use klar_keep::restore;
-use klar_keep::retain::retain;
-use klar_keep::wal::batch;
-use klar_keep::wal::chain::Log;
-use klar_repo::CheckData;
+use jiff::SignedDuration;
+use klar_keep::keeper::rehearse::{Rehearsal, rehearse};
+use klar_keep::point::{Point, PointId, Points};
 
-use crate::cluster::{Cluster, Home, Kept};
+use crate::cluster::{Home, programs};
 
 const DAYS: u32 = 5;
-const RUNS: i64 = 14;
-
-/// Bytes beneath a folder.
-fn size(folder: &std::path::Path) -> u64 {
-    let of = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
-        metadata if metadata.is_dir() => size(&entry.path()),
-        metadata => metadata.len(),
-    };
-    std::fs::read_dir(folder).unwrap().flatten().map(of).sum()
-}
+const RUNS: usize = 14;
 
 #[test]
 fn what_was_promised_stays_and_what_is_older_goes() {
     let home = Home::new("retention");
-    let cluster = Cluster::start(&home);
-    let session = cluster.session();
-    session.run("create table public.filler (n int, t text)").unwrap();
-    let mut kept = Kept::begin(&cluster, &home);
-    let trusted = [kept.key.id()];
-    let begun = Timestamp::now();
-    let day = |number: i64| begun + SignedDuration::from_hours(24 * number);
-    let (mut taken, mut sizes) = (Vec::new(), Vec::new());
+    let mut rehearsal = Rehearsal::begin(&programs(), DAYS, &home.join("rehearsal")).unwrap();
     for number in 0..RUNS {
-        // Something that no other day has, so that there is something to be removed.
-        let fill = "truncate public.filler; insert into public.filler select n, md5(random()::text) from generate_series(1, 20000) n";
-        session.run(fill).unwrap();
-        let mut point = kept.taken(&cluster, &format!("klar-{number}"));
-        (point.begun, point.stopped) = (day(number), day(number));
-        point.id = PointId::new(day(number), point.snapshot);
-        point.publish(&kept.repository, &kept.key).unwrap();
-        let proof = Proof {
-            format: 1,
-            point: point.id.clone(),
-            begun: day(number),
-            steps: Vec::new(),
-            covered: None,
-            rto_ms: Some(1),
-            rpo_ms: None,
-            escrow: false,
-            place: None,
-        };
-        proof.publish(&kept.repository, &kept.key).unwrap();
-        taken.push(point.id);
-        session.run("select pg_switch_wal()").unwrap();
-        let log = Log::read(&kept.repository, kept.facts.segment_size).unwrap();
-        batch::make(&kept.repository, &log, kept.facts.system, &kept.key, "host", day(number)).unwrap();
-        let now = day(number) + SignedDuration::from_mins(5);
-        let retained = retain(&kept.repository, &trusted, DAYS, now).unwrap();
-        assert_eq!(retained.doubt, None);
+        rehearsal.day().unwrap();
+        let points = Points::<Point>::read(rehearsal.repository(), rehearsal.trusted()).unwrap();
+        let left: Vec<&PointId> = points.points.keys().collect();
         // That of five days before serves the earliest time, the one before it is needed no more.
-        let expected = usize::from(number > i64::from(DAYS));
-        assert_eq!(retained.points.len(), expected, "day {number}");
-        sizes.push(size(&home.join("repository")));
+        let taken = rehearsal.taken();
+        let expected: Vec<&PointId> = taken.iter().rev().take(DAYS as usize + 1).rev().collect();
+        assert_eq!(left, expected, "day {number}");
     }
-    let all = restore::Kept::read(&kept.repository, &trusted).unwrap();
-    let left: Vec<&PointId> = all.points.points.keys().collect();
-    let expected: Vec<&PointId> = taken[taken.len() - DAYS as usize - 1..].iter().collect();
-    assert_eq!(left, expected);
+    let left = rehearsal.left().unwrap();
+    assert_eq!((left.days, left.points, left.pruned.len()), (14, DAYS + 1, RUNS - DAYS as usize - 1));
+    assert_eq!((&left.oldest_lost, &left.between_lost, &left.left_over), (&None, &None, &None));
+    assert_eq!(left.problems, [""; 0]);
+    assert_eq!(left.oldest_hours, 24 * u64::from(DAYS));
     // What goes takes two more days: from then on as much goes as comes.
-    assert!(sizes[13] < sizes[9] + sizes[0] / 2, "{sizes:?}");
-    assert!(sizes[9] > sizes[4], "{sizes:?}");
-    let report = kept.repository.check(CheckData::All, &mut |_| {});
-    assert!(report.is_whole(), "{:?}", report.problems);
-
-    kept.end(&cluster);
-    let all = restore::Kept::read(&kept.repository, &trusted).unwrap();
-    assert!(all.gaps().is_empty(), "{:?}", all.gaps());
-    let folder = home.join("drill");
-    let drill = Drill {
-        kept: &all,
-        programs: &cluster.programs,
-        folder: &folder,
-        assertions: &[],
-        escrow: false,
-        place: None,
-    };
-    let proof = drill.run(Some(expected[0])).unwrap();
-    assert!(proof.is_good(), "{proof:#?}");
+    let sizes = rehearsal.sizes();
+    assert!(sizes[13] < sizes[9] + sizes[0] / 4, "{sizes:?}");
+    // Each base says when it was read.
+    let snapshots = rehearsal.repository().snapshots().unwrap();
+    let times = snapshots.iter().filter(|one| one.paths == ["/postgres"]).map(|one| one.time);
+    let times: std::collections::BTreeSet<_> = times.collect();
+    assert_eq!(times.len(), DAYS as usize + 1);
 
     // A clock that jumps ahead by a year takes nothing along.
-    let retained = retain(&kept.repository, &trusted, DAYS, day(365)).unwrap();
+    let retained = rehearsal.jump(SignedDuration::from_hours(365 * 24)).unwrap();
     assert!(retained.points.is_empty() && retained.doubt.is_some());
+}
+
+/// The month that a check asks for, with as many days as the app keeps.
+#[test]
+fn a_month_is_rehearsed() {
+    let home = Home::new("month");
+    let folder = home.join("rehearsal");
+    let mut heard = Vec::new();
+    let begun = std::time::Instant::now();
+    let days = std::env::var("KLAR_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(3);
+    let said = rehearse(&programs(), days, &folder, &mut |day, of| {
+        heard.push((day, of));
+        true
+    });
+    let left = said.unwrap();
+    eprintln!("{} s {left:#?}", begun.elapsed().as_secs_f64());
+    assert_eq!((left.wanted, left.keep, left.days, left.points), (days, days, days + 4, days + 1));
+    assert_eq!((&left.oldest_lost, &left.between_lost, &left.left_over), (&None, &None, &None));
+    assert_eq!((left.pruned.len(), left.problems.len()), (3, 0), "{left:#?}");
+    assert!(!folder.exists());
+    assert_eq!(heard.len(), days as usize + 4);
+    // Nobody waits for it any more.
+    let said = rehearse(&programs(), days, &folder, &mut |day, _| day < 2).unwrap_err().to_string();
+    assert!(said.contains("nobody waits"), "{said}");
+    assert!(!folder.exists());
 }
