@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptFiles, KeptStore, Moment, SecondPlace, ToKeep, Told};
+use klar_base::keep::{
+    Ask, FromKeep, KeepWorld, KeptFiles, KeptStore, Moment, PointTold, SecondPlace, ToKeep, Told,
+};
 use klar_base::{Secret, wire};
 use klar_keep::point::{AnyPoint, Point, Points};
 use klar_repo::{Folder, Repository};
@@ -140,6 +142,13 @@ impl Keeping {
                 if app.has("old-backups") || app.has("old-files") {
                     points.iter_mut().for_each(|point| point.time_unix_ms -= 30 * 3_600_000);
                 }
+                if let Some(last) = points.last().cloned().filter(|_| app.has("lacks-a-day")) {
+                    // A point of each of the last five weeks' days, but one.
+                    let ago = |days: u64| last.time_unix_ms - days * 24 * 3_600_000;
+                    let days = (0..35).rev().filter(|days| *days != 3);
+                    *points =
+                        days.map(|days| PointTold { time_unix_ms: ago(days), ..last.clone() }).collect();
+                }
                 if let Some(last) = points.last_mut().filter(|_| app.has("empty-backup")) {
                     last.bytes = 0;
                 }
@@ -166,6 +175,15 @@ impl Keeping {
                 }
                 rehearsed.oldest &= !app.has("loses-oldest-day");
                 rehearsed.pruned &= !app.has("keeps-all-days");
+            }
+            Told::RehearsedDays(rehearsed) => {
+                if app.has("keeps-few-days") {
+                    (rehearsed.wanted, rehearsed.keep, rehearsed.oldest_hours) = (3, 3, 72);
+                }
+                let fault = |switch: &str| app.has(switch).then(|| "it is not there".to_owned());
+                rehearsed.oldest_lost = rehearsed.oldest_lost.take().or(fault("loses-oldest-day"));
+                rehearsed.between_lost = rehearsed.between_lost.take().or(fault("loses-seconds"));
+                rehearsed.left_over = rehearsed.left_over.take().or(fault("keeps-all-days"));
             }
             Told::Searched { in_database, .. } if app.has("searches-nothing") => in_database.clear(),
             Told::Copy(copy) if matches!(wanted, Ask::Clone { moment: Moment::Time(_), .. }) => {
