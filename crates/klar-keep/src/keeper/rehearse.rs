@@ -30,8 +30,9 @@ use crate::retain::{self, Retained};
 use crate::scratch::{Recovery, Scratch, ScratchError, Then, Until};
 use crate::server::programs::succeeded;
 use crate::server::session::{PATIENCE, literal};
-use crate::server::{Programs, Session, Source};
+use crate::server::{Facts, Programs, Session, Source};
 use crate::wal::batch;
+use crate::wal::chain::Log;
 
 /// Days after those that are kept: on the first one a point goes, two more later its bytes have.
 const LONGER: u32 = 4;
@@ -168,6 +169,7 @@ impl Rehearsal {
         };
         write("base")?;
         let proof = self.inner.point(&mut |_, _, _| {})?;
+        self.batched()?;
         write("before")?;
         let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
         let moment = session.time(&session.row(sql, "time")?, 0)?;
@@ -176,6 +178,23 @@ impl Rehearsal {
         let bytes = size(&self.inner.settings.home.join("repository"));
         self.days.push(Day { point, moment, bytes });
         Ok(())
+    }
+
+    /// Waits until all whole segments are in batches. In a day of a second a prune may be in the way.
+    fn batched(&self) -> Result<(), KeepError> {
+        let begun = Instant::now();
+        loop {
+            let size = Facts::ask(&Session::open(self.server.door())?)?.segment_size;
+            if batch::due(&Log::read(&self.inner.repository, size)?).is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() >= UP {
+                let trouble = self.inner.shared().troubles.get("batch").map(|trouble| trouble.what.clone());
+                return Err(lack(format!("the log became no batch: {}", trouble.unwrap_or_default())));
+            }
+            self.inner.shared().batch_now = true;
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// The points of all days so far, also of those that went.
@@ -257,7 +276,7 @@ impl Rehearsal {
         let mut kept = self.inner.kept(&self.inner.repository)?;
         for (number, day) in self.days.iter().enumerate() {
             if let Some(point) = kept.points.points.get_mut(&day.point.id) {
-                point.stopped = point.stopped - days(number);
+                point.stopped -= days(number);
             }
         }
         Ok(kept)

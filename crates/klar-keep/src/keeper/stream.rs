@@ -108,7 +108,8 @@ impl Inner {
         let begun = Instant::now();
         while begun.elapsed() < TURN && !self.is_over() {
             std::thread::sleep(Duration::from_millis(50));
-            if self.shared().hurries {
+            let shared = self.shared();
+            if shared.hurries || shared.batch_now {
                 break;
             }
         }

@@ -3,6 +3,9 @@
 use jiff::SignedDuration;
 use klar_keep::keeper::rehearse::{Rehearsal, rehearse};
 use klar_keep::point::{Point, PointId, Points};
+use klar_keep::wal::batch;
+use klar_keep::wal::chain::Log;
+use klar_repo::Object;
 
 use crate::cluster::{Home, programs};
 
@@ -41,27 +44,55 @@ fn what_was_promised_stays_and_what_is_older_goes() {
     assert!(retained.points.is_empty() && retained.doubt.is_some());
 }
 
-/// The month that a check asks for, with as many days as the app keeps.
+/// What a check asks for, with fewer days than an app keeps.
 #[test]
 fn a_month_is_rehearsed() {
+    const DAYS: u32 = 2;
     let home = Home::new("month");
     let folder = home.join("rehearsal");
     let mut heard = Vec::new();
-    let begun = std::time::Instant::now();
-    let days = std::env::var("KLAR_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(3);
-    let said = rehearse(&programs(), days, &folder, &mut |day, of| {
+    let said = rehearse(&programs(), DAYS, &folder, &mut |day, of| {
         heard.push((day, of));
         true
     });
     let left = said.unwrap();
-    eprintln!("{} s {left:#?}", begun.elapsed().as_secs_f64());
-    assert_eq!((left.wanted, left.keep, left.days, left.points), (days, days, days + 4, days + 1));
+    assert_eq!((left.wanted, left.keep, left.days, left.points), (DAYS, DAYS, DAYS + 4, DAYS + 1));
     assert_eq!((&left.oldest_lost, &left.between_lost, &left.left_over), (&None, &None, &None));
     assert_eq!((left.pruned.len(), left.problems.len()), (3, 0), "{left:#?}");
+    assert_eq!(heard, (1..=6).map(|day| (day, 6)).collect::<Vec<_>>());
     assert!(!folder.exists());
-    assert_eq!(heard.len(), days as usize + 4);
     // Nobody waits for it any more.
-    let said = rehearse(&programs(), days, &folder, &mut |day, _| day < 2).unwrap_err().to_string();
+    let said = rehearse(&programs(), DAYS, &folder, &mut |day, _| day < 2).unwrap_err().to_string();
     assert!(said.contains("nobody waits"), "{said}");
     assert!(!folder.exists());
+}
+
+#[test]
+fn what_is_wrong_after_a_month_is_seen() {
+    let home = Home::new("month-wrong");
+    let mut rehearsal = Rehearsal::begin(&programs(), 2, &home.join("rehearsal")).unwrap();
+    rehearsal.day().unwrap();
+    // Nothing went yet.
+    assert!(rehearsal.left().unwrap().left_over.is_some_and(|left| left.contains("no point went")));
+    for _ in 0..5 {
+        rehearsal.day().unwrap();
+    }
+    let good = rehearsal.left().unwrap();
+    assert_eq!((&good.oldest_lost, &good.between_lost, &good.left_over), (&None, &None, &None));
+    // As many bytes as the first day had.
+    let storage = rehearsal.repository().storage();
+    let junk = Object::Extra("klar/junk".to_owned());
+    storage.write(&junk, &vec![7; (good.bytes_before - good.bytes_after) as usize]).unwrap();
+    assert!(rehearsal.left().unwrap().left_over.is_some_and(|left| left.starts_with("bytes: ")));
+    storage.remove(&junk).unwrap();
+    // The log after the oldest point.
+    let oldest = Points::<Point>::read(rehearsal.repository(), rehearsal.trusted()).unwrap();
+    let oldest = oldest.points.into_values().next().unwrap();
+    let log = Log::read(rehearsal.repository(), oldest.segment_size).unwrap();
+    let batches = log.timelines.get(&oldest.timeline).unwrap().batches.iter();
+    let after = batches.filter(|name| batch::bounds(name, log.size).0 >= oldest.stop).min().unwrap();
+    storage.remove(&Object::Extra(after.name())).unwrap();
+    let left = rehearsal.left().unwrap();
+    assert_eq!(left.oldest_lost, None);
+    assert!(left.between_lost.is_some() && !left.problems.is_empty(), "{left:#?}");
 }

@@ -55,9 +55,9 @@ fn reaches(part: (&'static str, &'static str), now_ms: u64, points_ms: &[u64], w
     let reached = now_ms.saturating_sub(reached);
     let (have, wanted) = (format!("{:.1}", reached as f64 / (24 * HOUR) as f64), wanted_ms / (24 * HOUR));
     let text = words!(
-        "the points go back {have} days without a hole, of {wanted}",
-        "punktene går {have} dager tilbake uten hull, av {wanted}",
-        "punkterna går {have} dagar tillbaka utan lucka, av {wanted}"
+        "the points go back {have} of {wanted} days without a hole",
+        "punktene går {have} av {wanted} dager tilbake uten hull",
+        "punkterna går {have} av {wanted} dagar tillbaka utan lucka"
     );
     if reached >= wanted_ms { Finding::held(part, text) } else { Finding::unseen(part, text) }
 }
