@@ -41,6 +41,8 @@ const KEEP_MAX: u32 = 36;
 /// Blocks of 1 KiB that nobody can make smaller, on the first day and on each other one.
 const FIRST: u64 = 4096;
 const OTHER: u64 = 128;
+/// More than a rehearsal takes of a disk: 57 MB were measured for 34 days.
+const SPACE: u64 = 200 << 20;
 /// A server is given so long, to be made and to come up.
 const UP: Duration = Duration::from_secs(120);
 /// Writing the rows of a day may take so long.
@@ -112,6 +114,7 @@ impl Rehearsal {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder.join("data")).map_err(failed)?;
         programs.give(&folder.join("data")).map_err(failed)?;
+        restore::enough_space(folder, SPACE)?;
         let server = server(programs, folder)?;
         let settings = Settings {
             name: ServiceName::new("rehearsal").map_err(|error| lack(error.to_string()))?,
