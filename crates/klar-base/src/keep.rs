@@ -227,7 +227,7 @@ pub enum Ask {
         /// Which store.
         store: Option<ServiceName>,
     },
-    /// Keep files for some days of a simulated clock, in a scratch repository, and see what is left of them.
+    /// Keep files, or a small cluster, for some days of a simulated clock, in a scratch repository, and see what is left.
     Rehearse {
         /// Which store.
         store: Option<ServiceName>,
@@ -342,8 +342,10 @@ pub enum Told {
         /// Whether something was found missing in a view of it without packs.
         missing: bool,
     },
-    /// What was left after some days of a simulated clock.
+    /// What was left of files after some days of a simulated clock.
     Rehearsed(Rehearsed),
+    /// What was left of a database.
+    RehearsedDays(Box<RehearsedDays>),
     /// How two places differ.
     Compared {
         /// The second one.
@@ -398,6 +400,39 @@ pub struct Rehearsed {
     pub oldest: bool,
     /// What only the others had is gone from the repository.
     pub pruned: bool,
+}
+
+/// What is left of a database after some days of a simulated clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RehearsedDays {
+    /// For so many days the app wants any second.
+    pub wanted: u32,
+    /// So many were rehearsed: as many, but for a limit.
+    pub keep: u32,
+    /// So many days were simulated.
+    pub days: u32,
+    /// So many points were left.
+    pub points: u32,
+    /// The oldest of them, by its name.
+    pub oldest: String,
+    /// The newest.
+    pub newest: String,
+    /// How old the oldest was at the end, in hours of the simulated clock.
+    pub oldest_hours: u64,
+    /// Those that were removed, the oldest first.
+    pub pruned: Vec<String>,
+    /// Bytes of the repository just before the first of them was.
+    pub bytes_before: u64,
+    /// Bytes at the end, though days had come.
+    pub bytes_after: u64,
+    /// Why the oldest did not come back as it was; `None`: it did.
+    pub oldest_lost: Option<String>,
+    /// Why a second between the oldest and the next one did not.
+    pub between_lost: Option<String>,
+    /// What is still there of those that were removed.
+    pub left_over: Option<String>,
+    /// What a check of the repository found at the end.
+    pub problems: Vec<String>,
 }
 
 /// A point, as it is listed.

@@ -105,10 +105,12 @@ impl Answering<'_> {
                 let escrow = escrow.as_ref().map(|password| password.expose().as_str());
                 Ok(proof_told(&self.keeper(store.as_ref())?.drill(point.as_ref(), escrow, second)?))
             }
-            Ask::Rehearse { .. } => Err(KeepError::Lack {
-                what: "days are simulated with files alone".into(),
-                hint: "name the app's files with `--store`".into(),
-            }),
+            Ask::Rehearse { store } => {
+                let keeper = self.keeper(store.as_ref())?;
+                let mut goes_on =
+                    |day: u32, days: u32| self.said("simulating days", u64::from(day), u64::from(days));
+                Ok(Told::RehearsedDays(Box::new(keeper.rehearse(&mut goes_on)?)))
+            }
             Ask::Verify { store } => self.verify(&*self.keeper(store.as_ref())?),
             Ask::Search { store, text } => self.search(&*self.keeper(store.as_ref())?, &text),
             Ask::Plan { store, moment, from } => {
@@ -274,7 +276,12 @@ impl Answering<'_> {
 
     fn progress(&self, what: &str, done: u64, of: u64) {
         // Whoever asked may have gone; what was begun is done all the same.
-        let _ = wire::send(self.stream, &Told::Progress { what: what.into(), done, of }, &[]);
+        self.said(what, done, of);
+    }
+
+    /// Whether whoever asked still hears.
+    fn said(&self, what: &str, done: u64, of: u64) -> bool {
+        wire::send(self.stream, &Told::Progress { what: what.into(), done, of }, &[]).is_ok()
     }
 
     fn verify(&self, keeper: &Keeper) -> Result<Told, KeepError> {

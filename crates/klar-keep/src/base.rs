@@ -140,12 +140,14 @@ pub fn take(
     if let Some(lack) = facts.lacks().into_iter().find(|lack| lack.is_fatal) {
         return Err(BaseError::Lack(lack));
     }
+    // Of now: what the facts say was so when the log began to be streamed, which may be weeks ago.
+    let time = session.row("select (extract(epoch from clock_timestamp()) * 1000000)::bigint", "time")?;
     let mut backup = repository.backup(BackupOptions {
         host: host.to_owned(),
         path: "/postgres".to_owned(),
         tags: vec!["klar".into(), "base".into()],
         pieces: Pieces::Even(PIECE),
-        time: facts.time,
+        time: session.time(&time, 0)?,
     })?;
     // The session ends the server's backup mode when it is dropped, whatever happens.
     let begin =

@@ -7,7 +7,7 @@ use klar_repo::{CheckData, CheckProgress, CheckStep, Repository};
 use crate::keeper::KeepError;
 use crate::point::{AnyPoint, Points};
 use crate::restore::{Kept, RestoringError};
-use crate::wal::lay;
+use crate::wal::{WalError, lay};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -50,6 +50,8 @@ pub fn points<P: AnyPoint>(
             found.add([format!("{id}: its snapshot {snapshot} is not there, or has other files")]);
         }
     }
+    let lost = points.lost(repository).map_err(WalError::from)?;
+    found.add(lost.iter().map(|id| format!("{id} was proven, and is not there: somebody has removed it")));
     (found.objects, found.bytes) = (report.packs, report.read);
     Ok(found)
 }

@@ -7,6 +7,7 @@
 //! second.rs   repository ─► another place                                 a few seconds later
 //! ahead.rs    server ─► another place                                     before a commit is acknowledged, where asked
 //! adopt.rs    another machine's repository ─► its own                    after a restore from there
+//! rehearse.rs a month of all this in a minute, of a small cluster        when a check asks for it
 //! ```
 //!
 //! All run in threads of their own and try again for ever; what is wrong is in the status until it is not. Whoever asks
@@ -15,6 +16,7 @@
 pub(crate) mod adopt;
 pub mod ahead;
 mod points;
+pub mod rehearse;
 pub(crate) mod second;
 mod stream;
 mod warm;
@@ -24,14 +26,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use klar_base::anonymise::Rule;
-use klar_base::keep::{KeptStatus, SecondPlace};
+use klar_base::keep::{KeptStatus, RehearsedDays, SecondPlace};
 use klar_base::{Hint, ServiceName};
 use klar_repo::{Folder, MirrorError, NotConnected, OpenError, Repository};
 use klar_store::{KeyId, SigningKey};
@@ -244,6 +246,8 @@ struct Inner {
     work: Mutex<()>,
     warm: warm::Warm,
     is_over: AtomicBool,
+    /// How far its clock is ahead of the real one, in seconds: 0 but in a rehearsal.
+    shift: AtomicI64,
 }
 
 #[derive(Default)]
@@ -255,6 +259,8 @@ struct Shared {
     wishes: Option<Wishes>,
     /// Whole segments become a batch at the next turn: a base without its log is worth nothing to a plain `restic`.
     batch_now: bool,
+    /// Somebody waits for the log: the next turn begins at once.
+    hurries: bool,
     second: second::Second,
     ahead: Option<ahead::Ahead>,
     troubles: BTreeMap<&'static str, Trouble>,
@@ -296,24 +302,7 @@ impl Keeper {
     /// # Errors
     /// The repository or a key cannot be read or made.
     pub fn start(settings: Settings, tell: Box<dyn Fn(Event) + Send + Sync>) -> Result<Self, KeepError> {
-        let home = &settings.home;
-        adopt::settle(home).map_err(|source| KeepError::File { path: home.clone(), source })?;
-        let (repository, key) = open(home)?;
-        let mut trusted = adopt::trusted(home)?;
-        trusted.push(key.id());
-        let inner = Arc::new(Inner {
-            settings,
-            repository,
-            key,
-            trusted,
-            tell,
-            shared: Mutex::default(),
-            changed: Condvar::new(),
-            work: Mutex::default(),
-            warm: warm::Warm::default(),
-            is_over: AtomicBool::new(false),
-        });
-        inner.learn();
+        let inner = Arc::new(Inner::open(settings, tell)?);
         let thread = |name: &str, run: fn(&Inner)| {
             let inner = inner.clone();
             let path = inner.settings.home.clone();
@@ -382,6 +371,23 @@ impl Keeper {
         self.inner.drill(point, escrow, second)
     }
 
+    /// Keeps another cluster, a small one, for more days than this one, by a simulated clock. `goes_on` hears which day
+    /// of how many begins, and says whether there is still somebody who wants to know.
+    ///
+    /// # Errors
+    /// A day could not be simulated. What was left after it and is not as it should be is no error.
+    pub(crate) fn rehearse(
+        &self,
+        goes_on: &mut (dyn FnMut(u32, u32) -> bool + Send),
+    ) -> Result<RehearsedDays, KeepError> {
+        let _alone = self.inner.alone();
+        self.inner.doing(Some("rehearsing a month".to_owned()));
+        let (days, folder) = (self.inner.wishes().days, self.work().join("rehearsal"));
+        let rehearsed = rehearse::rehearse(&self.inner.settings.source.programs, days, &folder, goes_on);
+        self.inner.doing(None);
+        rehearsed
+    }
+
     /// Adds a password that opens the repository without this machine.
     ///
     /// # Errors
@@ -428,6 +434,40 @@ impl Drop for Keeper {
 }
 
 impl Inner {
+    /// Opens the repository, or makes it.
+    fn open(settings: Settings, tell: Box<dyn Fn(Event) + Send + Sync>) -> Result<Self, KeepError> {
+        let home = &settings.home;
+        adopt::settle(home).map_err(|source| KeepError::File { path: home.clone(), source })?;
+        let (repository, key) = open(home)?;
+        let mut trusted = adopt::trusted(home)?;
+        trusted.push(key.id());
+        let inner = Self {
+            settings,
+            repository,
+            key,
+            trusted,
+            tell,
+            shared: Mutex::default(),
+            changed: Condvar::new(),
+            work: Mutex::default(),
+            warm: warm::Warm::default(),
+            is_over: AtomicBool::new(false),
+            shift: AtomicI64::new(0),
+        };
+        inner.learn();
+        Ok(inner)
+    }
+
+    /// What it takes for the time.
+    fn now(&self) -> Timestamp {
+        self.shifted(Timestamp::now())
+    }
+
+    /// A time of the server's clock, by its own.
+    fn shifted(&self, time: Timestamp) -> Timestamp {
+        time + SignedDuration::from_secs(self.shift.load(Ordering::Acquire))
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

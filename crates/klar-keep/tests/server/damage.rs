@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use klar_keep::point::Proof;
 use klar_keep::restore::{self, Kept as All};
 use klar_keep::scratch::{Then, Until};
 use klar_keep::server::{Programs, Session};
@@ -136,7 +137,19 @@ fn what_is_damaged_is_noticed_and_never_restored_as_if_it_were_right() {
                 .unwrap();
             std::thread::sleep(Duration::from_millis(150));
         }
-        kept.point(&cluster, &format!("klar-{round}"));
+        let point = kept.point(&cluster, &format!("klar-{round}"));
+        let proof = Proof {
+            format: 1,
+            point: point.id,
+            begun: Timestamp::now(),
+            steps: Vec::new(),
+            covered: None,
+            rto_ms: Some(1),
+            rpo_ms: None,
+            escrow: false,
+            place: None,
+        };
+        proof.publish(&kept.repository, &kept.key).unwrap();
         if round == 0 {
             session.run("select pg_switch_wal()").unwrap();
             let log = Log::read(&kept.repository, kept.facts.segment_size).unwrap();
