@@ -104,10 +104,15 @@ impl Cluster {
     fn wait(&self) {
         let begun = Instant::now();
         while Session::open(&self.door).is_err() {
-            let said = || fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
-            assert!(begun.elapsed() < MINUTE, "the server did not come up: {}", said());
+            assert!(begun.elapsed() < MINUTE, "the server did not come up: {}", self.said());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The end of what it has said.
+    fn said(&self) -> String {
+        let said = fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
+        said.lines().rev().take(20).collect::<Vec<_>>().join("\n")
     }
 
     pub fn session(&self) -> Session {
@@ -135,7 +140,7 @@ impl Cluster {
     pub fn start_again(&mut self) {
         let begun = Instant::now();
         while Session::open(&self.door).is_err() {
-            assert!(begun.elapsed() < MINUTE, "the server did not come up again");
+            assert!(begun.elapsed() < MINUTE, "the server did not come up again: {}", self.said());
             if self.child.try_wait().unwrap().is_some() {
                 self.child = Self::run(&self.programs, &self.data);
             }
