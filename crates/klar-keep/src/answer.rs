@@ -157,6 +157,7 @@ impl Answering<'_> {
                 Ok(proof_told(&keeper.drill(point.as_ref(), escrow, second)?))
             }
             Ask::Verify { .. } => {
+                let _alone = keeper.alone();
                 let points = keeper.points()?;
                 let progress = &mut |what: &str, done, of| self.progress(what, done, of);
                 let Found { objects, bytes, mut problems } =
@@ -285,6 +286,8 @@ impl Answering<'_> {
     }
 
     fn verify(&self, keeper: &Keeper) -> Result<Told, KeepError> {
+        // What prunes would be in the way, and the other way round.
+        let _alone = keeper.alone();
         let kept = keeper.kept()?;
         let progress = &mut |what: &str, done, of| self.progress(what, done, of);
         let Found { objects, bytes, mut problems } = verify::database(&kept, progress)?;
@@ -630,7 +633,7 @@ fn listed<P: AnyPoint>(points: &Points<P>, status: KeptStatus) -> Told {
 }
 
 /// Of which store something is asked.
-fn store_of(ask: &Ask) -> Option<&ServiceName> {
+pub(crate) fn store_of(ask: &Ask) -> Option<&ServiceName> {
     match ask {
         Ask::List { store }
         | Ask::Now { store }

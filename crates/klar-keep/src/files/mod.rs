@@ -245,6 +245,11 @@ impl FilesKeeper {
         self.inner.drill(point, escrow, second)
     }
 
+    /// Waits until nobody else takes a point, drills or prunes, and keeps others from it.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.inner.alone()
+    }
+
     /// Adds a password that opens the repository without this machine.
     ///
     /// # Errors

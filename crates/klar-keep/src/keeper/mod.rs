@@ -398,6 +398,11 @@ impl Keeper {
         done
     }
 
+    /// Waits until nobody else takes a point, drills or prunes, and keeps others from it.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.inner.alone()
+    }
+
     /// The same repository, seen through a storage that does harm: what is said to find damage has to find this.
     pub(crate) fn harmed(&self, harm: Harm) -> Result<Repository, KeepError> {
         let folder = Folder::new(&self.inner.settings.home.join("repository"));
