@@ -118,7 +118,7 @@ def once(number, synchronous):
         machine.klar("up")
         at = url()
         run("psql", "-Xqc", "create table acked (id bigint primary key, filler text)", at)
-        drawer = f"{HOME}/drawer-{number}"
+        drawer = f"{HOME}/drawer-{number}-{synchronous}"
         machine.klar("backup", "key", "--out", drawer)
         ready = False
         for _ in range(200):

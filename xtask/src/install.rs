@@ -79,6 +79,12 @@ pub fn ensure(reason: &str, tests: bool) -> Result<()> {
     if tests && !has("restic") {
         missing.push(Missing { what: "restic (package restic)", packages: &["restic"] });
     }
+    if tests && !(has("ssh") && Path::new("/usr/sbin/sshd").is_file()) {
+        missing.push(Missing {
+            what: "OpenSSH (packages openssh-client and openssh-server)",
+            packages: &["openssh-client", "openssh-server"],
+        });
+    }
     if tests && !has("faketime") {
         missing.push(Missing { what: "clocks that go wrong (package faketime)", packages: &["faketime"] });
     }

@@ -24,6 +24,9 @@ pub struct KeepWorld {
     pub days: u32,
     /// Questions of the app's own, each of which a restored copy has to answer with true.
     pub assertions: Vec<String>,
+    /// What becomes of columns in a copy that people may look at: see [`Rule`](crate::anonymise::Rule).
+    #[serde(default)]
+    pub anonymise: Vec<String>,
     /// Where all of it is kept once more.
     pub second: Option<SecondPlace>,
     /// Whether databases acknowledge a commit only once it is there.
@@ -77,7 +80,7 @@ pub struct KeptRedis {
 pub struct SecondPlace {
     /// As [`Place`](crate::place::Place) is written.
     pub place: String,
-    /// What opens it, `ID:SECRET`, where it has to be opened.
+    /// What opens it, where that is given: `ID:SECRET` of a bucket, a private key for another machine.
     pub key: Option<Secret<String>>,
 }
 
@@ -247,7 +250,7 @@ pub enum Ask {
         /// Which store.
         store: Option<ServiceName>,
     },
-    /// Keep files for some days of a simulated clock, in a scratch repository, and see what is left of them.
+    /// Keep files, or a small cluster, for some days of a simulated clock, in a scratch repository, and see what is left.
     Rehearse {
         /// Which store.
         store: Option<ServiceName>,
@@ -280,6 +283,9 @@ pub enum Ask {
         from: Option<Elsewhere>,
         /// After so many seconds it disappears.
         seconds: u64,
+        /// Replace what says something of a person, by the rules that are known.
+        #[serde(default)]
+        anonymise: bool,
     },
     /// Bring tables back into a schema of their own, beside those that are there now.
     Tables {
@@ -359,8 +365,10 @@ pub enum Told {
         /// Whether something was found missing in a view of it without packs.
         missing: bool,
     },
-    /// What was left after some days of a simulated clock.
+    /// What was left of files after some days of a simulated clock.
     Rehearsed(Rehearsed),
+    /// What was left of a database.
+    RehearsedDays(Box<RehearsedDays>),
     /// How two places differ.
     Compared {
         /// The second one.
@@ -415,6 +423,39 @@ pub struct Rehearsed {
     pub oldest: bool,
     /// What only the others had is gone from the repository.
     pub pruned: bool,
+}
+
+/// What is left of a database after some days of a simulated clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RehearsedDays {
+    /// For so many days the app wants any second.
+    pub wanted: u32,
+    /// So many were rehearsed: as many, but for a limit.
+    pub keep: u32,
+    /// So many days were simulated.
+    pub days: u32,
+    /// So many points were left.
+    pub points: u32,
+    /// The oldest of them, by its name.
+    pub oldest: String,
+    /// The newest.
+    pub newest: String,
+    /// How old the oldest was at the end, in hours of the simulated clock.
+    pub oldest_hours: u64,
+    /// Those that were removed, the oldest first.
+    pub pruned: Vec<String>,
+    /// Bytes of the repository just before the first of them was.
+    pub bytes_before: u64,
+    /// Bytes at the end, though days had come.
+    pub bytes_after: u64,
+    /// Why the oldest did not come back as it was; `None`: it did.
+    pub oldest_lost: Option<String>,
+    /// Why a second between the oldest and the next one did not.
+    pub between_lost: Option<String>,
+    /// What is still there of those that were removed.
+    pub left_over: Option<String>,
+    /// What a check of the repository found at the end.
+    pub problems: Vec<String>,
 }
 
 /// A point, as it is listed.

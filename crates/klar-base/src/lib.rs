@@ -10,6 +10,7 @@
 //! **Invariant:** nothing here does I/O except [`wire`], which moves one message over a socket somebody else opened, and
 //! [`datagrams`], which tells the kernel for whom datagrams are.
 
+pub mod anonymise;
 pub mod datagrams;
 pub mod hint;
 pub mod ids;

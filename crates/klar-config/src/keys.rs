@@ -14,9 +14,10 @@ use crate::secret::SecretRef;
 use crate::table::{Section, section};
 use crate::tree::{Node, Table, toml_string};
 use crate::values::{
-    Acme, CheckCategory, CheckPriority, Clock, Command, Cores, Csp, Day, Email, EnvValue, ForwardedHeader,
-    HeaderField, HostName, Offsite, Place, PlainHttp, PlainText, RelativePath, Role, RouteCache, Schedule,
-    Script, ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf, WafPlace, WafRoute, WafRules,
+    Acme, CheckCategory, CheckPriority, Clock, ColumnRule, Command, Cores, Csp, Day, Email, EnvValue,
+    ForwardedHeader, HeaderField, HostName, Offsite, Place, PlainHttp, PlainText, RelativePath, Role,
+    RouteCache, Schedule, Script, ServiceKind, ServiceProtocol, ServiceWorker, UrlPath, VarName, Waf,
+    WafPlace, WafRoute, WafRules,
 };
 
 /// A table at the top of the file.
@@ -819,17 +820,20 @@ section! {
     };
 
     /// Where all of it is kept once more, so that it outlives this machine: a folder on another disk or of a network
-    /// (`/mnt/nas/klar`), or a bucket of any store that speaks S3 (`s3://BUCKET/FOLDER?region=eu-north-1`,
-    /// `s3:https://HOST/BUCKET/FOLDER`). It follows the first place by seconds, and once a week it is restored from there
-    /// alone. What is gone here goes there a week later.
+    /// (`/mnt/nas/klar`), a folder of any machine that has sshd (`sftp://USER@HOST/FOLDER`, a path from the root on), or a
+    /// bucket of any store that speaks S3 (`s3://BUCKET/FOLDER?region=eu-north-1`, `s3:https://HOST/BUCKET/FOLDER`). It
+    /// follows the first place by seconds, and once a week it is restored from there alone. What is gone here goes there a
+    /// week later.
     offsite as "offsite": Option<Offsite> = absent("nothing is kept outside this machine") {
         example: r#"offsite = "s3://shop-backups?region=eu-north-1""#,
-        aliases: &["second", "remote", "mirror", "s3"],
+        aliases: &["second", "remote", "mirror", "s3", "sftp"],
     };
 
-    /// What opens a bucket: a reference to a secret whose text is `ID:SECRET`, the two parts of an access key. It needs to
-    /// list, read, write and remove objects of that bucket alone.
-    offsite_key as "offsite_key": Option<SecretRef> = absent("a folder needs none") {
+    /// What opens the place: a reference to a secret. For a bucket its text is `ID:SECRET`, the two parts of an access key,
+    /// which needs to list, read, write and remove objects of that bucket alone. For another machine it is a private key as
+    /// `ssh-keygen` makes it, without a passphrase; without it klar makes a key of its own, and says which line that machine
+    /// needs.
+    offsite_key as "offsite_key": Option<SecretRef> = absent("a folder needs none, another machine gets klar's own") {
         example: r#"offsite_key = "env:BACKUP_KEY""#,
         aliases: &["s3_key", "credentials", "access_key"],
     };
@@ -840,6 +844,16 @@ section! {
     synchronous as "synchronous": bool = fixed("false") {
         example: "synchronous = true",
         aliases: &["sync", "rpo"],
+    };
+
+    /// What becomes of each column of a copy that people may look at (`klar clone --anonymise`): `TABLE.COLUMN WORD`, or
+    /// `TABLE.* WORD` for all others of a table; `SCHEMA.` in front where it is not `public`. The words: `keep` (it says
+    /// nothing of a person), `null`, `blank` (an empty text, 0, `{}`), `hash` (a text or UUID that means nothing), `email`,
+    /// `name`, `phone` (ones that nobody has), `year` (of a date, its year), and `empty` (`TABLE.* empty`: no rows). The same
+    /// value becomes the same one everywhere in a copy. A column that nothing is said of makes the copy fail.
+    anonymise as "anonymise": Vec<ColumnRule> = fixed("[]") {
+        example: r#"anonymise = ["users.email email", "users.name name", "users.* keep", "sessions.* empty"]"#,
+        aliases: &["anonymize", "gdpr", "mask", "personal"],
     };
 
     /// Questions to a restored copy of the app's database, in SQL. Each has to give one row with one column that is true;

@@ -222,6 +222,9 @@ mod tests {
                 let rest: String = rest.into_iter().filter(|line| !line.starts_with(key.name)).collect();
                 format!("{app}{web}[accounts.user]\n{example}\n{rest}")
             }
+            "backup" if key.name == "synchronous" => {
+                format!("{app}{web}[backup]\noffsite = \"/mnt/nas\"\n{example}\n")
+            }
             "checks.*" => {
                 let mut lines = vec!["question = \"q\"", "category = \"testing\""];
                 lines.push(match key.name {

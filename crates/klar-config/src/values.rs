@@ -1055,14 +1055,35 @@ pub struct Offsite(String);
 text_type!(Offsite);
 
 impl TextForm for Offsite {
-    const WHAT: &'static str =
-        "a folder (`/mnt/nas/klar`) or a bucket (`s3://BUCKET/FOLDER`, `s3:https://HOST/BUCKET/FOLDER`)";
-    const PATTERN: Option<&'static str> = Some("^(/.*|s3://.+|s3:https?://.+/.+)$");
+    const WHAT: &'static str = "a folder (`/mnt/nas/klar`), a folder of another machine (`sftp://USER@HOST/FOLDER`) or a bucket \
+         (`s3://BUCKET/FOLDER`, `s3:https://HOST/BUCKET/FOLDER`)";
+    const PATTERN: Option<&'static str> =
+        Some("^(/.*|s3://.+|s3:https?://.+/.+|sftp://[^@/]+@[^@/]+/.+|sftp:[^@/]+@[^@/]+:/.+)$");
 
     fn from_text(text: &str) -> Result<Self, Complaint> {
         text.parse::<klar_base::place::Place>().map(|_| Self(text.into())).map_err(|error| {
+            Complaint::new(error.to_string()).hint(
+                "for instance `\"/mnt/nas/klar\"`, `\"sftp://klar@nas.example.net/srv/klar\"` or \
+                     `\"s3://shop-backups?region=eu-north-1\"`",
+            )
+        })
+    }
+}
+
+/// What becomes of a column in a copy that people may look at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ColumnRule(String);
+text_type!(ColumnRule);
+
+impl TextForm for ColumnRule {
+    const WHAT: &'static str = "a column and what becomes of it, such as `users.email email`";
+    const PATTERN: Option<&'static str> = Some("^[^ ]+ +[a-z]+$");
+
+    fn from_text(text: &str) -> Result<Self, Complaint> {
+        text.parse::<klar_base::anonymise::Rule>().map(|_| Self(text.into())).map_err(|error| {
             Complaint::new(error.to_string())
-                .hint("for instance `\"/mnt/nas/klar\"` or `\"s3://shop-backups?region=eu-north-1\"`")
+                .hint("for instance `\"users.email email\"`, `\"users.* keep\"`, `\"sessions.* empty\"`")
         })
     }
 }

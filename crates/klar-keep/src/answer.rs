@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use klar_base::keep::{Ask, CopyTold, Elsewhere, KeptStatus, Moment, PlanTold, PointTold, Told};
 use klar_base::{ServiceName, wire};
-use klar_repo::{CheckData, CheckProgress, CheckStep, Compared, Repository, Restored};
+use klar_repo::{Compared, Restored};
 
 use crate::files::FilesKeeper;
 use crate::harm::Harm;
@@ -25,7 +25,7 @@ use crate::scratch::{Scratch, Then, Until};
 use crate::search::{self, Search};
 use crate::server::Session;
 use crate::tables::{self, Table};
-use crate::wal::lay;
+use crate::verify::{self, Found};
 
 /// Copies at once, of all stores together.
 const COPIES_MAX: usize = 4;
@@ -106,10 +106,12 @@ impl Answering<'_> {
                 let escrow = escrow.as_ref().map(|password| password.expose().as_str());
                 Ok(proof_told(&self.keeper(store.as_ref())?.drill(point.as_ref(), escrow, second)?))
             }
-            Ask::Rehearse { .. } => Err(KeepError::Lack {
-                what: "days are simulated with files alone".into(),
-                hint: "name the app's files with `--store`".into(),
-            }),
+            Ask::Rehearse { store } => {
+                let keeper = self.keeper(store.as_ref())?;
+                let mut goes_on =
+                    |day: u32, days: u32| self.said("simulating days", u64::from(day), u64::from(days));
+                Ok(Told::RehearsedDays(Box::new(keeper.rehearse(&mut goes_on)?)))
+            }
             Ask::Verify { store } => self.verify(&*self.keeper(store.as_ref())?),
             Ask::Search { store, text } => self.search(&*self.keeper(store.as_ref())?, &text),
             Ask::Plan { store, moment, from } => {
@@ -121,8 +123,9 @@ impl Answering<'_> {
             Ask::Restore { store, moment, from } => {
                 self.restore(&*self.keeper(store.as_ref())?, &moment, from.as_ref())
             }
-            Ask::Clone { store, moment, from, seconds } => {
-                self.clone(&*self.keeper(store.as_ref())?, &moment, from, seconds.clamp(1, LONGEST))
+            Ask::Clone { store, moment, from, seconds, anonymise } => {
+                let keeper = self.keeper(store.as_ref())?;
+                self.clone(&keeper, &moment, from, seconds.clamp(1, LONGEST), anonymise)
             }
             Ask::Tables { store, moment, from, tables } => {
                 self.tables(&*self.keeper(store.as_ref())?, &moment, from.as_ref(), &tables)
@@ -147,9 +150,11 @@ impl Answering<'_> {
                 Ok(proof_told(&keeper.drill(point.as_ref(), escrow, second)?))
             }
             Ask::Verify { .. } => {
+                let _alone = keeper.alone();
                 let points = keeper.points()?;
-                let mut problems: Vec<String> = points.refused.iter().map(ToString::to_string).collect();
-                let (objects, bytes) = self.read_all(keeper.repository(), &points, &mut problems)?;
+                let progress = &mut |what: &str, done, of| self.progress(what, done, of);
+                let Found { objects, bytes, mut problems } =
+                    verify::points(keeper.repository(), &points, progress)?;
                 if keeper.status().second.is_some() {
                     self.compare(keeper.compare(), &mut problems);
                 }
@@ -176,6 +181,10 @@ impl Answering<'_> {
                 }
                 Ok(told)
             }
+            Ask::Clone { anonymise: true, .. } => Err(KeepError::Lack {
+                what: "files cannot be anonymised".into(),
+                hint: "name a database with `--store`".into(),
+            }),
             Ask::Clone { moment, from, seconds, .. } => {
                 self.copy_files(keeper, &moment, from.as_ref(), Some(seconds.clamp(1, LONGEST)))
             }
@@ -278,29 +287,6 @@ impl Answering<'_> {
         }
     }
 
-    /// Reads every byte of every object, and says what is wrong; gives how many packs there were, and their bytes.
-    fn read_all<P: AnyPoint>(
-        &self,
-        repository: &Repository,
-        points: &Points<P>,
-        problems: &mut Vec<String>,
-    ) -> Result<(u64, u64), KeepError> {
-        let report = repository.check(CheckData::All, &mut |at: CheckProgress| {
-            if at.step == CheckStep::Data {
-                self.progress("reading every object", at.done, at.of);
-            }
-        });
-        problems.extend(report.problems.iter().map(ToString::to_string));
-        let have = repository.snapshots().map_err(RestoringError::from)?;
-        for point in points.points.values() {
-            let (id, snapshot, tree) = (point.id(), point.snapshot(), point.tree());
-            if !have.iter().any(|one| (one.id, one.tree) == (snapshot, tree)) {
-                problems.push(format!("{id}: its snapshot {snapshot} is not there, or has other files"));
-            }
-        }
-        Ok((report.packs, report.read))
-    }
-
     fn compare(&self, compared: Result<(String, Compared), KeepError>, problems: &mut Vec<String>) {
         match compared {
             Ok((place, compared)) => {
@@ -317,27 +303,20 @@ impl Answering<'_> {
 
     fn progress(&self, what: &str, done: u64, of: u64) {
         // Whoever asked may have gone; what was begun is done all the same.
-        let _ = wire::send(self.stream, &Told::Progress { what: what.into(), done, of }, &[]);
+        self.said(what, done, of);
+    }
+
+    /// Whether whoever asked still hears.
+    fn said(&self, what: &str, done: u64, of: u64) -> bool {
+        wire::send(self.stream, &Told::Progress { what: what.into(), done, of }, &[]).is_ok()
     }
 
     fn verify(&self, keeper: &Keeper) -> Result<Told, KeepError> {
+        // What prunes would be in the way, and the other way round.
+        let _alone = keeper.alone();
         let kept = keeper.kept()?;
-        let mut problems: Vec<String> = kept.gaps().iter().map(ToString::to_string).collect();
-        problems.extend(kept.points.refused.iter().map(ToString::to_string));
-        let (mut objects, mut bytes) = (0, 0);
-        if let Some(point) = kept.points.points.values().next_back() {
-            let (system, size) = (point.system, kept.log.size.bytes());
-            let mut progress = |read: u64| self.progress("reading the log", read * size, 0);
-            let (read, wrong) =
-                lay::read_all(kept.repository, &kept.log, system, kept.trusted, &mut progress);
-            objects += read;
-            bytes += read * size;
-            problems.extend(wrong.iter().map(ToString::to_string));
-        }
-        // The bases, and the batches of the log.
-        let (packs, read) = self.read_all(kept.repository, &kept.points, &mut problems)?;
-        objects += packs;
-        bytes += read;
+        let progress = &mut |what: &str, done, of| self.progress(what, done, of);
+        let Found { objects, bytes, mut problems } = verify::database(&kept, progress)?;
         if keeper.has_second() {
             self.progress("comparing the second place", 0, 0);
             self.compare(keeper.compare(), &mut problems);
@@ -432,6 +411,7 @@ impl Answering<'_> {
         moment: &Moment,
         from: Option<Elsewhere>,
         seconds: u64,
+        anonymise: bool,
     ) -> Result<Told, KeepError> {
         let begun = Instant::now();
         let (name, folder) = self.place(&keeper.work())?;
@@ -448,7 +428,14 @@ impl Answering<'_> {
                 let stream = stream.map_err(failed)?;
                 let answering = Answering { keepers: &keepers, stream: &stream };
                 let keeper = keepers.keeper(Some(&store))?;
-                Ok(answering.run(&keeper, &moment, from.as_ref(), &place, false)?.0)
+                let (server, _) = answering.run(&keeper, &moment, from.as_ref(), &place, false)?;
+                if anonymise {
+                    answering.progress("replacing what says something of a person", 0, 0);
+                    keeper.anonymise(server.door())?;
+                    // The log has it all.
+                    remove(&place.join("log"))?;
+                }
+                Ok(server)
             })();
             match made {
                 Err(error) => drop(says.send(Err(error))),
@@ -593,7 +580,8 @@ fn read_again(
 
 /// The repository that was named, where it is not the keeper's own.
 fn other(keeper: &Keeper, from: Option<&Elsewhere>) -> Result<Option<Other>, KeepError> {
-    from.map(|from| Other::open(from, &keeper.settings().second_name, &keeper.work())).transpose()
+    let Settings { second_name, home, .. } = keeper.settings();
+    from.map(|from| Other::open(from, second_name, home)).transpose()
 }
 
 fn not_a_point(error: NotAPoint) -> KeepError {
@@ -671,7 +659,7 @@ fn listed<P: AnyPoint>(points: &Points<P>, status: KeptStatus) -> Told {
 }
 
 /// Of which store something is asked.
-fn store_of(ask: &Ask) -> Option<&ServiceName> {
+pub(crate) fn store_of(ask: &Ask) -> Option<&ServiceName> {
     match ask {
         Ask::List { store }
         | Ask::Now { store }

@@ -29,7 +29,7 @@ const PIECE: u32 = 32 << 10;
 const CONTROL: &str = "global/pg_control";
 
 /// Folders whose content a server makes anew when it starts; pg_wal comes from the shipped log.
-const EMPTIED: [&str; 8] = [
+pub(crate) const EMPTIED: [&str; 8] = [
     "pg_dynshmem",
     "pg_notify",
     "pg_replslot",
@@ -102,6 +102,9 @@ pub enum BaseError {
         /// As the system says it.
         source: io::Error,
     },
+    /// What is behind it would be shared by the server and every copy of it.
+    #[error("{} is a link to a folder: a copy would write into the same one", .0.display())]
+    Link(PathBuf),
     /// It changes each time it is read.
     #[error("{} was never twice the same in a second", .0.display())]
     Torn(PathBuf),
@@ -114,6 +117,7 @@ impl Hint for BaseError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Lack(lack) => Some(lack.hint.clone()),
+            Self::Link(_) => Some("move the folder into the data folder, or mount its disk there".to_owned()),
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(
                 "the backup's user has to be in the group of the server's user, and the folder readable for \
                       the group (`chmod -R g+rX`)"
@@ -140,12 +144,14 @@ pub fn take(
     if let Some(lack) = facts.lacks().into_iter().find(|lack| lack.is_fatal) {
         return Err(BaseError::Lack(lack));
     }
+    // Of now: what the facts say was so when the log began to be streamed, which may be weeks ago.
+    let time = session.row("select (extract(epoch from clock_timestamp()) * 1000000)::bigint", "time")?;
     let mut backup = repository.backup(BackupOptions {
         host: host.to_owned(),
         path: "/postgres".to_owned(),
         tags: vec!["klar".into(), "base".into()],
         pieces: Pieces::Even(PIECE),
-        time: facts.time,
+        time: session.time(&time, 0)?,
     })?;
     // The session ends the server's backup mode when it is dropped, whatever happens.
     let begin =
@@ -215,6 +221,13 @@ impl Reading<'_> {
                 self.folder(&at)?;
             } else if metadata.is_file() {
                 self.file(&at)?;
+            } else if metadata.is_symlink() && path.is_dir() {
+                // Such as `pg_wal` on a disk of its own: what a copy gets there is its own.
+                if !EMPTIED.iter().any(|emptied| at == Path::new(emptied)) {
+                    return Err(BaseError::Link(path));
+                }
+                let Some(behind) = there(&path, fs::metadata(&path))? else { continue };
+                self.backup.folder(&at, &Metadata::from(&behind))?;
             } else if metadata.is_symlink() {
                 let Some(target) = there(&path, fs::read_link(&path))? else { continue };
                 self.backup.symlink(&at, &Metadata::from(&metadata), &target)?;

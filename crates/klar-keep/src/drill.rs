@@ -111,7 +111,9 @@ impl Drill<'_> {
                 let server = started.map_err(|error| told(&error))?;
                 replaying += begun.elapsed();
                 let evidence = compared(&server, witness);
-                server.stop(Duration::from_secs(300)).map_err(|error| told(&error))?;
+                // At once: in good order it takes a second, for which what stands still sleeps, and saves nothing. The
+                // next start replays from where this one did.
+                drop(server);
                 Ok((evidence?, ()))
             });
         } else {

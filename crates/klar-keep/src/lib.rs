@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** it knows no `klar.toml` and no core but what is told in [`klar_base::keep`].
 
+pub mod anonymise;
 mod answer;
 pub mod base;
 pub mod drill;
@@ -30,5 +31,6 @@ pub mod server;
 pub mod ship;
 pub mod signed;
 pub mod tables;
+pub mod verify;
 pub mod wal;
 pub mod witness;

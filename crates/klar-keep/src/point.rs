@@ -13,7 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use klar_repo::{Id, Object, Repository};
+use klar_repo::{Id, Object, Repository, StorageError};
 use klar_store::{KeyId, SigningKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -419,16 +419,32 @@ impl<P: AnyPoint> Points<P> {
     /// # Errors
     /// The storage.
     pub fn remove(&mut self, repository: &Repository, id: &PointId) -> Result<(), SignedError> {
-        repository.storage().remove(&Object::Extra(name(id)))?;
-        self.points.remove(id);
-        self.proofs.remove(id);
+        // Proofs first: one that speaks of no point tells that somebody else has removed that.
         let of_it = format!("{PROOFS}{id}.");
         for (object, _) in repository.storage().list_extra(PROOFS)? {
             if object.starts_with(&of_it) {
                 repository.storage().remove(&Object::Extra(object))?;
             }
         }
+        repository.storage().remove(&Object::Extra(name(id)))?;
+        self.points.remove(id);
+        self.proofs.remove(id);
         Ok(())
+    }
+
+    /// Points that were proven once and are not there, though nobody has removed them in good order.
+    ///
+    /// # Errors
+    /// Where the repository cannot be listed.
+    pub fn lost(&self, repository: &Repository) -> Result<Vec<PointId>, StorageError> {
+        let (points, proofs) =
+            (repository.storage().list_extra(POINTS)?, repository.storage().list_extra(PROOFS)?);
+        let is_there =
+            |all: &[(String, u64)], start: &str| all.iter().any(|(name, _)| name.starts_with(start));
+        let is_lost = |id: &&PointId| {
+            is_there(&proofs, &format!("{PROOFS}{id}.")) && !is_there(&points, &format!("{POINTS}{id}."))
+        };
+        Ok(self.proofs.keys().filter(is_lost).cloned().collect())
     }
 }
 

@@ -16,7 +16,7 @@ use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptRedis, KeptStatus, KeptStore
 use klar_base::{Hint, ServiceName, wire};
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::answer::{Answering, Copies};
+use crate::answer::{self, Answering, Copies};
 use crate::drill::Assertion;
 use crate::files::{self, FilesKeeper};
 use crate::keeper::{Event, KeepError, Keeper, Settings, Wishes};
@@ -33,6 +33,8 @@ const READING: Duration = Duration::from_secs(30);
 const SILENT: Duration = Duration::from_secs(300);
 /// A question is asked within this.
 const ASKING: Duration = Duration::from_secs(10);
+/// After so long, what is not known to be kept is not kept.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// How the process is started.
 #[derive(Debug, Clone)]
@@ -56,6 +58,7 @@ pub(crate) struct Keepers {
     questions: AtomicUsize,
     /// The core has said what there is.
     knows: AtomicBool,
+    begun: Instant,
 }
 
 struct KeptFiles {
@@ -128,6 +131,7 @@ pub fn run(control: UnixStream, listener: UnixListener, options: Options) -> io:
         readings: Arc::default(),
         questions: AtomicUsize::new(0),
         knows: AtomicBool::new(false),
+        begun: Instant::now(),
     });
     // Copies of a process before this one: nobody can ask for them any more.
     for store in std::fs::read_dir(&keepers.options.folder).into_iter().flatten().flatten() {
@@ -398,15 +402,24 @@ impl Keepers {
         let _ = stream.set_read_timeout(Some(ASKING));
         let _ = stream.set_write_timeout(Some(ASKING));
         let Ok(Some((ask, _))) = wire::receive::<Ask>(stream) else { return };
-        // Just after the start nobody has said yet what there is.
+        // Just after the start, or a release, nobody has said yet what there is.
         let begun = Instant::now();
-        while !self.knows.load(Ordering::Acquire) && begun.elapsed() < ASKING {
+        while !self.has(answer::store_of(&ask)) && begun.elapsed() < ASKING {
             std::thread::sleep(Duration::from_millis(20));
         }
         let answer = Answering { keepers: self, stream }.answer(ask);
         let told =
             answer.unwrap_or_else(|error| Told::Failed { what: error.to_string(), hint: error.hint() });
         let _ = wire::send(stream, &told, &[]);
+    }
+
+    /// Whether it was said what there is, and that is among it.
+    fn has(&self, store: Option<&ServiceName>) -> bool {
+        let is_there = |name: &ServiceName| {
+            self.all().contains_key(name) || self.kept_files().as_ref().is_some_and(|kept| kept.name == *name)
+        };
+        let is_settled = self.begun.elapsed() > SETTLED;
+        self.knows.load(Ordering::Acquire) && (is_settled || store.is_none_or(is_there))
     }
 
     pub(crate) fn names(&self) -> Vec<ServiceName> {
@@ -465,6 +478,8 @@ fn wishes(world: &KeepWorld, told: &KeptStore) -> Wishes {
         at: world.at,
         days: world.days,
         assertions: world.assertions.iter().map(assertion).collect(),
+        // Those that cannot be read are missing then, and what they are about is not handed out.
+        anonymise: world.anonymise.iter().filter_map(|rule| rule.parse().ok()).collect(),
         second: world.second.clone(),
         synchronous: world.synchronous,
     }

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use klar_repo::{ReadError, Repository, RestoreError, Restored};
 use klar_store::KeyId;
 use nix::unistd::geteuid;
 
+use crate::base::EMPTIED;
 use crate::lsn::{Lsn, Timeline};
 use crate::point::{Point, PointId, Points};
 use crate::scratch::{Recovery, Scratch, ScratchError, Then, Until};
@@ -291,6 +293,7 @@ impl<'a> Kept<'a> {
             return Err(RestoringError::OtherFiles { point: point.id.clone() });
         }
         let restored = self.repository.reader()?.restore(&snapshot, data)?;
+        own_folders(data)?;
         match restored.files == point.files && restored.bytes == point.bytes {
             true => Ok(restored),
             false => Err(RestoringError::OtherFiles { point: point.id.clone() }),
@@ -311,6 +314,19 @@ impl<'a> Kept<'a> {
         };
         Ok(lay::lay(self.repository, &self.log, &wanted, self.trusted, log)?)
     }
+}
+
+/// A base that was taken by an earlier version may have a link where the original has its log on a disk of its own: a server
+/// on the copy would write into the original's log.
+fn own_folders(data: &Path) -> Result<(), RestoringError> {
+    for path in EMPTIED.map(|name| data.join(name)) {
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+            let made = fs::remove_file(&path).and_then(|()| fs::create_dir(&path));
+            let own = made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o700)));
+            own.map_err(|source| RestoringError::File { path, source })?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts a server on what was brought back, replayed as far as the plan says.

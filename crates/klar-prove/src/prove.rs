@@ -102,12 +102,13 @@ pub async fn control(check: Check) -> Control {
 /// Why it found nothing at all.
 pub async fn on_foil(check: Check, faults: &[&str]) -> Result<Vec<Finding>, String> {
     // A check that looks at both gets a foil over a real database; one that looks at what is kept of it a database that
-    // nobody else fills.
+    // nobody else fills. What it does not look at is not started.
     let needs = |need| check.about.needs.contains(&need);
     let keeps = needs(Need::Kept) || needs(Need::Keeper);
     let failed = |why: std::io::Error| why.to_string();
     let (cluster, url) = match (keeps, needs(Need::Database)) {
-        (true, _) => {
+        (_, false) => (None, None),
+        (true, true) => {
             let cluster = Rc::new(Cluster::start().await.map_err(failed)?);
             let url = cluster.small().await.map_err(failed)?;
             (Some(cluster), Some(url))
@@ -117,13 +118,12 @@ pub async fn on_foil(check: Check, faults: &[&str]) -> Result<Vec<Finding>, Stri
             let url = cluster.plant(&[]).await.map_err(failed)?;
             (Some(cluster), Some(url))
         }
-        _ => (None, None),
     };
     // Its items are in the good tables.
     let items = url.as_deref().filter(|_| !keeps);
     let foil = Foil::over(faults, items).await.map_err(failed)?;
-    if let (true, Some(cluster), Some(url)) = (keeps, &cluster, &url) {
-        foil.keep(Keeping::start(cluster.clone(), url).map_err(failed)?);
+    if keeps {
+        foil.keep(Keeping::new(cluster.clone().zip(url.clone())));
     }
     let mut world = foil_world(&foil);
     world.database = url;

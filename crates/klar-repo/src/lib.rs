@@ -9,8 +9,8 @@
 //! Storage ◄── Repository ─┬─► Backup ── finish ─► Stored (snapshot)
 //!  Folder                 ├─► Reader ─► restore
 //!  S3                     ├─► Lock
-//!  Memory                 ├─► Mirror ─► another Storage
-//!                         ├─► check ─► CheckReport
+//!  Sftp                   ├─► Mirror ─► another Storage
+//!  Memory                 ├─► check ─► CheckReport
 //!                         ├─► forget, prune ─► Pruned
 //!                         └─► seal, unseal: small objects beside restic's
 //! ```
@@ -62,7 +62,7 @@ pub use repository::Repository;
 pub use restore::Restored;
 pub use snapshot::Snapshot;
 pub use storage::{
-    Fault, Folder, Growing, Kind, Memory, NotS3, OBJECT_MAX, Object, Overlay, S3, S3Options, Storage,
-    StorageError,
+    Fault, Folder, Growing, Kind, Memory, NotAFile, NotConnected, NotS3, OBJECT_MAX, Object, Overlay, S3,
+    S3Options, Sftp, SftpOptions, SshOptions, Storage, StorageError, Transport,
 };
 pub use tree::Metadata;

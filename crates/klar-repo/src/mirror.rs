@@ -101,6 +101,12 @@ impl Mirror {
         Ok(Mirror { repository: repository.clone(), to, extras, there })
     }
 
+    /// The second place.
+    #[must_use]
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.to
+    }
+
     /// Sends what is missing there. What is gone here is removed there where it was gone for longer than `delay`, and
     /// only where `delay` is given.
     ///

@@ -15,6 +15,8 @@ mod lock;
 mod mirror;
 mod prune;
 mod s3;
+mod sftp;
+mod sshd;
 
 const PASSWORD: &str = "a password of tests";
 const DATABASE: u32 = 32 << 10;

@@ -409,7 +409,7 @@ pub struct FromArgs {
     /// What opens them: the file that `klar backup key` has made
     #[arg(long, value_name = "FILE", requires = "from")]
     pub key: Option<PathBuf>,
-    /// What opens the bucket, where PLACE is one: a file with `ID:SECRET` in it
+    /// What opens PLACE: for a bucket a file with `ID:SECRET` in it, for another machine a private key
     #[arg(long, value_name = "FILE", requires = "from")]
     pub place_key: Option<PathBuf>,
 }
@@ -442,6 +442,9 @@ pub struct RestoreArgs {
 /// `klar clone`.
 #[derive(Debug, Args)]
 pub struct CloneArgs {
+    /// Replace what says something of a person, by the rules in `backup.anonymise`: without one for each column it fails
+    #[arg(long)]
+    pub anonymise: bool,
     /// How far: a time, a point, `latest`, `name:NAME`, `lsn:PLACE`, `before:TRANSACTION`
     #[arg(long, value_name = "WHEN", default_value = "latest")]
     pub at: At,

@@ -23,7 +23,7 @@ use crate::verbs::target::running;
 
 /// What the plan calls the file that `klar backup key` makes.
 const DRAWER: &str = "drawer.txt";
-/// What opens a bucket, in the plan.
+/// What opens a bucket or another machine, in the plan.
 const PLACE_KEY: &str = "place-key.txt";
 /// Documents are looked for so deep, and are not longer than this.
 const DEPTH: usize = 4;
@@ -86,9 +86,23 @@ fn text(config: &Config) -> String {
     let mut from = String::new();
     if let Some(place) = &place {
         from = format!(" --from {place} --key {DRAWER}");
-        if matches!(place.parse(), Ok(Place::S3 { .. })) {
+        let has_key = config.backup.offsite_key.is_some();
+        let opens = match place.parse() {
+            Ok(Place::S3 { .. }) => Some("with the `ID:SECRET` of the bucket".to_owned()),
+            Ok(Place::Sftp { user, host, .. }) if has_key => {
+                Some(format!("with the private key that {host} knows for {user}"))
+            }
+            // The new machine has a key of its own, and says which line is missing.
+            Ok(Place::Sftp { user, host, .. }) => {
+                drawer +=
+                    &format!(", and what it takes to put a line into `authorized_keys` of {user} on {host}");
+                None
+            }
+            _ => None,
+        };
+        if let Some(opens) = opens {
             from += &format!(" --place-key {PLACE_KEY}");
-            drawer += &format!(", and `{PLACE_KEY}`, with the `ID:SECRET` of the bucket");
+            drawer += &format!(", and `{PLACE_KEY}`, {opens}");
         }
     }
     let restore = |(_, store): &(String, Option<String>)| {

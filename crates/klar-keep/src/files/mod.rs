@@ -277,15 +277,20 @@ impl FilesKeeper {
         self.inner.drill(point, escrow, second)
     }
 
+    /// Waits until nobody else takes a point, drills or prunes, and keeps others from it.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.inner.alone()
+    }
+
     /// Adds a password that opens the repository without this machine.
     ///
     /// # Errors
     /// The storage, or a password that is empty.
     pub fn escrow(&self, password: &str) -> Result<(), KeepError> {
-        let added = self.inner.repository.add_key(password, ESCROW);
-        added.map_err(|error| KeepError::Open(error.into()))?;
+        let second = self.inner.second_place().ok();
+        let done = self.inner.sender().escrow(password, second.as_ref());
         self.inner.learn();
-        Ok(())
+        done
     }
 
     /// Puts the files of a moment into a folder, which is empty or not there, and gives the point they are of.
@@ -299,9 +304,7 @@ impl FilesKeeper {
         folder: &Path,
     ) -> Result<FilesPoint, KeepError> {
         let inner = &self.inner;
-        let other = from
-            .map(|from| Other::open(from, &inner.settings.second_name, &inner.settings.home.join("work")))
-            .transpose()?;
+        let other = from.map(|from| inner.other(from)).transpose()?;
         let (repository, trusted) = match &other {
             Some(other) => (&other.repository, &other.trusted),
             None => (&inner.repository, &inner.trusted),
@@ -321,7 +324,7 @@ impl FilesKeeper {
         match from {
             None => Ok(of(&self.points()?, moment)?.clone()),
             Some(from) => {
-                let other = Other::open(from, &self.inner.settings.second_name, &self.work())?;
+                let other = self.inner.other(from)?;
                 Ok(of(&Points::read(&other.repository, &other.trusted)?, moment)?.clone())
             }
         }
@@ -335,7 +338,7 @@ impl FilesKeeper {
         let _alone = self.inner.alone();
         let Settings { home, second_name, .. } = &self.inner.settings;
         self.inner.doing(Some("fetching the repository that was restored from".to_owned()));
-        let fetched = adopt::fetch(from, second_name, &home.join("adopted"));
+        let fetched = adopt::fetch(from, second_name, home);
         self.inner.doing(None);
         fetched?;
         (self.inner.tell)(Event::Replaced);
@@ -465,6 +468,10 @@ impl Inner {
     fn sender(&self) -> Sender<'_> {
         let Settings { home, second_name, .. } = &self.settings;
         Sender { repository: &self.repository, home, name: second_name }
+    }
+
+    fn other(&self, from: &Elsewhere) -> Result<Other, KeepError> {
+        Other::open(from, &self.settings.second_name, &self.settings.home)
     }
 
     fn second_place(&self) -> Result<SecondPlace, KeepError> {

@@ -48,14 +48,16 @@ pub(crate) struct Other {
 
 impl Other {
     /// Opens it: at the place itself, or where this keeper would put its own within it. What is ahead of its log becomes
-    /// part of that in a folder within `work`; at the place nothing is changed.
-    pub fn open(from: &Elsewhere, name: &str, work: &Path) -> Result<Other, KeepError> {
-        let here = elsewhere::storage(&from.at, "")?;
+    /// part of that in a folder within `home`, that of a store of this app, which may have to show a key; at the place
+    /// nothing is changed.
+    pub fn open(from: &Elsewhere, name: &str, home: &Path) -> Result<Other, KeepError> {
+        let keys = elsewhere::keys(home);
+        let here = elsewhere::storage(&from.at, "", &keys)?;
         let is_here = match here.read(&Object::Config) {
             Err(error) if error.is_gone() => false,
             read => read.map(|_| true).map_err(|error| KeepError::Open(error.into()))?,
         };
-        let storage = if is_here { here } else { elsewhere::storage(&from.at, name)? };
+        let storage = if is_here { here } else { elsewhere::storage(&from.at, name, &keys)? };
         let password = from.password.expose().trim();
         let repository = Repository::open(storage.clone(), password)?;
         let trusted = point::signers(&repository)?;
@@ -63,7 +65,7 @@ impl Other {
         if !storage.list_extra(AHEAD).map_err(WalError::from)?.is_empty() {
             let points = Points::<Point>::read(&other.repository, &other.trusted)?;
             if let Some(newest) = points.points.values().next_back() {
-                let over = work.join(format!("ahead-{:016x}", fastrand::u64(..)));
+                let over = home.join(format!("work/ahead-{:016x}", fastrand::u64(..)));
                 let overlay = Overlay::new(storage, Arc::new(Folder::new(&over)));
                 other.over = Some(over);
                 other.repository = Repository::open(Arc::new(overlay), password)?;
@@ -105,7 +107,7 @@ impl Inner {
         }
         let _alone = self.alone();
         self.doing(Some("fetching the repository that was restored from".to_owned()));
-        let fetched = fetch(&adopt.from, &self.settings.second_name, &home.join("adopted"));
+        let fetched = fetch(&adopt.from, &self.settings.second_name, home);
         self.doing(None);
         fetched.map(|()| true)
     }
@@ -123,15 +125,16 @@ impl Inner {
     }
 }
 
-/// Brings a repository, which is at `name` within a place or at the place itself, into a folder from which [`settle`] puts it
-/// in place.
+/// Brings a repository, which is at `name` within a place or at the place itself, into a folder of `home` from which
+/// [`settle`] puts it in place.
 ///
 /// # Errors
 /// It cannot be opened, or not be read as a whole.
-pub(crate) fn fetch(from: &Elsewhere, name: &str, folder: &Path) -> Result<(), KeepError> {
+pub(crate) fn fetch(from: &Elsewhere, name: &str, home: &Path) -> Result<(), KeepError> {
+    let folder = &*home.join("adopted");
     let failed = |source| KeepError::File { path: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(failed)?;
-    let other = Other::open(from, name, folder)?;
+    let other = Other::open(from, name, home)?;
     let storage = Arc::new(Folder::new(&folder.join("repository")));
     let mut mirror = Mirror::open(&other.repository, storage.clone(), EXTRAS)?;
     loop {

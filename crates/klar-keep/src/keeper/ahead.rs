@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use klar_base::keep::SecondPlace;
 
 use super::{Inner, KeepError};
+use klar_repo::Storage;
+
 use crate::lsn::{Lsn, Timeline};
 use crate::server::session::{PATIENCE, literal};
 use crate::server::slot::AHEAD;
@@ -100,11 +102,10 @@ impl Inner {
     }
 
     /// What the repository there has need not be kept ahead of it.
-    pub(super) fn tidy_ahead(&self, place: &SecondPlace, shipped: Shipped) -> Result<(), KeepError> {
+    pub(super) fn tidy_ahead(&self, there: &dyn Storage, shipped: Shipped) -> Result<(), KeepError> {
         let streaming = self.shared().streaming.as_ref().map(|streaming| streaming.facts.system);
         let (true, Some(system)) = (self.wishes().synchronous, streaming) else { return Ok(()) };
-        let storage = self.sender().storage(place)?;
-        let done = ahead::tidy(&*storage, system, shipped.timeline, shipped.lsn);
+        let done = ahead::tidy(there, system, shipped.timeline, shipped.lsn);
         done.map_err(|error| KeepError::Mirror(error.into()))
     }
 

@@ -7,6 +7,7 @@
 //! second.rs   repository ─► another place                                 a few seconds later
 //! ahead.rs    server ─► another place                                     before a commit is acknowledged, where asked
 //! adopt.rs    another machine's repository ─► its own                    after a restore from there
+//! rehearse.rs a month of all this in a minute, of a small cluster        when a check asks for it
 //! ```
 //!
 //! All run in threads of their own and try again for ever; what is wrong is in the status until it is not. Whoever asks
@@ -15,6 +16,7 @@
 pub(crate) mod adopt;
 pub mod ahead;
 mod points;
+pub mod rehearse;
 pub(crate) mod second;
 mod stream;
 mod warm;
@@ -24,15 +26,16 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use klar_base::keep::{KeptStatus, SecondPlace};
+use jiff::{SignedDuration, Timestamp};
+use klar_base::anonymise::Rule;
+use klar_base::keep::{KeptStatus, RehearsedDays, SecondPlace};
 use klar_base::{Hint, ServiceName};
-use klar_repo::{Folder, MirrorError, OpenError, Repository};
+use klar_repo::{Folder, MirrorError, NotConnected, OpenError, Repository};
 use klar_store::{KeyId, SigningKey};
 
 pub(crate) use points::last_time;
@@ -43,7 +46,7 @@ use crate::harm::{Harm, Harmed};
 use crate::point::{Point, PointId, Points, Proof};
 use crate::restore::{Kept, RestoringError};
 use crate::retain::RetainError;
-use crate::server::{Facts, ReadySlot, ReplicationError, SessionError, SlotError, Source};
+use crate::server::{Door, Facts, ReadySlot, ReplicationError, SessionError, SlotError, Source};
 use crate::ship::{Progress, Shipped};
 use crate::signed::SignedError;
 use crate::wal::WalError;
@@ -79,6 +82,8 @@ pub struct Wishes {
     pub days: u32,
     /// Questions that restored copies have to answer with true.
     pub assertions: Vec<Assertion>,
+    /// What becomes of columns in a copy that people may look at.
+    pub anonymise: Vec<Rule>,
     /// Where all of it is kept once more.
     pub second: Option<SecondPlace>,
     /// Whether a commit is acknowledged only once it is there.
@@ -210,7 +215,8 @@ impl Hint for KeepError {
             Self::Open(OpenError::Password { .. }) => {
                 Some("the file `repository.key` beside the repository is not the one it was made with".into())
             }
-            _ => None,
+            // Whatever was being done, it is for the same reason that another machine does not let us in.
+            _ => NotConnected::within(self).and_then(NotConnected::hint).map(str::to_owned),
         }
     }
 }
@@ -244,6 +250,8 @@ struct Inner {
     work: Mutex<()>,
     warm: warm::Warm,
     is_over: AtomicBool,
+    /// How far its clock is ahead of the real one, in seconds: 0 but in a rehearsal.
+    shift: AtomicI64,
 }
 
 #[derive(Default)]
@@ -255,6 +263,8 @@ struct Shared {
     wishes: Option<Wishes>,
     /// Whole segments become a batch at the next turn: a base without its log is worth nothing to a plain `restic`.
     batch_now: bool,
+    /// Somebody waits for the log: the next turn begins at once.
+    hurries: bool,
     second: second::Second,
     ahead: Option<ahead::Ahead>,
     troubles: BTreeMap<&'static str, Trouble>,
@@ -296,24 +306,7 @@ impl Keeper {
     /// # Errors
     /// The repository or a key cannot be read or made.
     pub fn start(settings: Settings, tell: Box<dyn Fn(Event) + Send + Sync>) -> Result<Self, KeepError> {
-        let home = &settings.home;
-        adopt::settle(home).map_err(|source| KeepError::File { path: home.clone(), source })?;
-        let (repository, key) = open(home)?;
-        let mut trusted = adopt::trusted(home)?;
-        trusted.push(key.id());
-        let inner = Arc::new(Inner {
-            settings,
-            repository,
-            key,
-            trusted,
-            tell,
-            shared: Mutex::default(),
-            changed: Condvar::new(),
-            work: Mutex::default(),
-            warm: warm::Warm::default(),
-            is_over: AtomicBool::new(false),
-        });
-        inner.learn();
+        let inner = Arc::new(Inner::open(settings, tell)?);
         let thread = |name: &str, run: fn(&Inner)| {
             let inner = inner.clone();
             let path = inner.settings.home.clone();
@@ -382,21 +375,51 @@ impl Keeper {
         self.inner.drill(point, escrow, second)
     }
 
+    /// Keeps another cluster, a small one, for more days than this one, by a simulated clock. `goes_on` hears which day
+    /// of how many begins, and says whether there is still somebody who wants to know.
+    ///
+    /// # Errors
+    /// A day could not be simulated. What was left after it and is not as it should be is no error.
+    pub(crate) fn rehearse(
+        &self,
+        goes_on: &mut (dyn FnMut(u32, u32) -> bool + Send),
+    ) -> Result<RehearsedDays, KeepError> {
+        let _alone = self.inner.alone();
+        self.inner.doing(Some("rehearsing a month".to_owned()));
+        let (days, folder) = (self.inner.wishes().days, self.work().join("rehearsal"));
+        let rehearsed = rehearse::rehearse(&self.inner.settings.source.programs, days, &folder, goes_on);
+        self.inner.doing(None);
+        rehearsed
+    }
+
     /// Adds a password that opens the repository without this machine.
     ///
     /// # Errors
     /// The storage, or a password that is empty.
     pub fn escrow(&self, password: &str) -> Result<(), KeepError> {
-        let added = self.inner.repository.add_key(password, ESCROW);
-        added.map_err(|error| KeepError::Open(error.into()))?;
+        let done = self.inner.sender().escrow(password, self.inner.wishes().second.as_ref());
         self.inner.learn();
-        Ok(())
+        done
+    }
+
+    /// Waits until nobody else takes a point, drills or prunes, and keeps others from it.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.inner.alone()
     }
 
     /// The same repository, seen through a storage that does harm: what is said to find damage has to find this.
     pub(crate) fn harmed(&self, harm: Harm) -> Result<Repository, KeepError> {
         let folder = Folder::new(&self.inner.settings.home.join("repository"));
         Ok(Repository::open(Arc::new(Harmed::new(folder, harm)), &self.inner.password()?)?)
+    }
+
+    /// Makes a copy of the app's database one that people may look at.
+    ///
+    /// # Errors
+    /// As [`anonymise`](crate::anonymise::anonymise).
+    pub(crate) fn anonymise(&self, copy: &Door) -> Result<(), KeepError> {
+        let rules = self.inner.wishes().anonymise;
+        crate::anonymise::anonymise(&copy.to(&self.settings().database), &rules).map(drop)
     }
 
     /// Where copies are put.
@@ -420,6 +443,40 @@ impl Drop for Keeper {
 }
 
 impl Inner {
+    /// Opens the repository, or makes it.
+    fn open(settings: Settings, tell: Box<dyn Fn(Event) + Send + Sync>) -> Result<Self, KeepError> {
+        let home = &settings.home;
+        adopt::settle(home).map_err(|source| KeepError::File { path: home.clone(), source })?;
+        let (repository, key) = open(home)?;
+        let mut trusted = adopt::trusted(home)?;
+        trusted.push(key.id());
+        let inner = Self {
+            settings,
+            repository,
+            key,
+            trusted,
+            tell,
+            shared: Mutex::default(),
+            changed: Condvar::new(),
+            work: Mutex::default(),
+            warm: warm::Warm::default(),
+            is_over: AtomicBool::new(false),
+            shift: AtomicI64::new(0),
+        };
+        inner.learn();
+        Ok(inner)
+    }
+
+    /// What it takes for the time.
+    fn now(&self) -> Timestamp {
+        self.shifted(Timestamp::now())
+    }
+
+    /// A time of the server's clock, by its own.
+    fn shifted(&self, time: Timestamp) -> Timestamp {
+        time + SignedDuration::from_secs(self.shift.load(Ordering::Acquire))
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,7 +13,7 @@ use crate::drill::Drill;
 use crate::lsn::{Lsn, Timeline};
 use crate::point::{AnyPoint, Point, PointId, Points, Proof};
 use crate::restore::Kept;
-use crate::retain;
+use crate::retain::{self, Retained};
 use crate::server::Session;
 use crate::ship::{Progress, Shipped};
 use crate::witness::{self, Depth};
@@ -79,15 +79,18 @@ impl Inner {
         let proof = taken?;
         self.note("base", &Ok(()));
         if proof.is_good() {
-            let retained =
-                retain::retain(&self.repository, &self.trusted, self.wishes().days, Timestamp::now());
-            self.note("retention", &retained.map_err(KeepError::from));
+            self.note("retention", &self.retained());
             self.learn();
         }
         match proof.first_bad() {
             Some(bad) => Err(KeepError::NotProven { point: proof.point.clone(), what: bad.evidence.clone() }),
             None => Ok(proof),
         }
+    }
+
+    /// Removes what is older than was promised.
+    pub(super) fn retained(&self) -> Result<Retained, KeepError> {
+        Ok(retain::retain(&self.repository, &self.trusted, self.wishes().days, self.now())?)
     }
 
     fn taken(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PointId, KeepError> {
@@ -106,7 +109,7 @@ impl Inner {
             let session = Session::open(&self.settings.source.door)?;
             let mut said = Instant::now();
             let total = data_size(&session);
-            let base = base::take(
+            let mut base = base::take(
                 &session,
                 &slot,
                 &facts,
@@ -120,16 +123,23 @@ impl Inner {
                     }
                 },
             )?;
+            (base.begun, base.stopped) = (self.shifted(base.begun), self.shifted(base.stopped));
             let id = base.id();
             progress("writing down what is in the tables", 0, 0);
-            let witness = witness::take(&self.settings.source.door, &format!("klar-{id}"), self.depth()?)?;
+            let mut witness =
+                witness::take(&self.settings.source.door, &format!("klar-{id}"), self.depth()?)?;
+            if let Some(witness) = &mut witness {
+                witness.time = self.shifted(witness.time);
+            }
             // The segment that is being written ends here, so that all that the base needs is in whole ones.
             let row = session.row("select pg_switch_wal()", "place in the log")?;
             let switched: Lsn = session.column(&row, 0, "place in the log")?;
             let needed = Lsn(switched.0.saturating_sub(1)).segment(facts.timeline, facts.segment_size);
             let needed = needed.end(facts.segment_size);
             progress("waiting for the log", 0, 0);
+            self.shared().hurries = true;
             let came = self.until_shipped(&shipped, facts.timeline, needed);
+            self.shared().hurries = false;
             if came.timeline != facts.timeline || came.lsn < needed {
                 return Err(KeepError::LogLate { came: came.lsn, needed, patience: LOG });
             }
@@ -160,7 +170,7 @@ impl Inner {
     /// All rows where no point of the last week has them all.
     fn depth(&self) -> Result<Depth, KeepError> {
         let points = Points::<Point>::read(&self.repository, &self.trusted)?;
-        let since = Timestamp::now() - Duration::from_secs(6 * 86_400 + 43_200);
+        let since = self.now() - Duration::from_secs(6 * 86_400 + 43_200);
         let is_whole = |point: &Point| {
             let witness = point.witness.as_ref().filter(|witness| witness.time > since);
             witness.is_some_and(|witness| witness.tables.iter().all(|table| table.share == 100))

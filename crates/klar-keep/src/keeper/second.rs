@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use klar_base::keep::{SecondPlace, SecondStatus, Told};
-use klar_repo::{Compared, Extras, Gone, Mirror, MirrorError, Object, Repository, Storage};
+use klar_repo::{Compared, Extras, Gone, Kind, Mirror, MirrorError, Object, Repository, Storage};
 use serde::{Deserialize, Serialize};
 
 use super::ahead::Ahead;
-use super::{Inner, KeepError, Keeper, Settings};
+use super::{ESCROW, Inner, KeepError, Keeper, Settings};
 use crate::elsewhere;
 use crate::point::{POINTS, PROOFS, Points};
 use crate::ship::Shipped;
@@ -40,6 +40,8 @@ pub(super) struct Second {
     /// Which place that is said of.
     place: Option<SecondPlace>,
     pub covered: Option<Timestamp>,
+    /// Why it would be lost with this machine's disk.
+    together: Option<String>,
     /// What it had of the log after the last turn.
     shipped: Option<Shipped>,
 }
@@ -82,7 +84,8 @@ impl Inner {
         if open.as_ref().is_none_or(|open| open.place != place) {
             let mirror = self.sender().mirror(&place)?;
             *open = Some(Open { place: place.clone(), mirror });
-            self.shared().second = Second { place: Some(place), ..Second::default() };
+            let together = elsewhere::together(&place.place, &self.settings.home);
+            self.shared().second = Second { place: Some(place), together, ..Second::default() };
         }
         let Some(Open { mirror, place }) = open else { return Ok(()) };
         let streaming = self.shared().streaming.clone();
@@ -95,7 +98,7 @@ impl Inner {
             shared.second.shipped = shipped;
             drop(shared);
             if let Some(shipped) = shipped {
-                self.tidy_ahead(place, shipped)?;
+                self.tidy_ahead(mirror.storage(), shipped)?;
             }
         }
         Ok(())
@@ -149,7 +152,7 @@ impl Inner {
                 .filter(|(of, _)| *of == place)
                 .map(|(_, at)| at)),
             synchronous,
-            together: elsewhere::together(&place, &self.settings.home),
+            together: shared.second.together.clone().filter(|_| is_this),
             place,
         })
     }
@@ -209,7 +212,7 @@ pub(crate) struct Sender<'a> {
 
 impl Sender<'_> {
     pub fn storage(&self, place: &SecondPlace) -> Result<Arc<dyn Storage>, KeepError> {
-        elsewhere::storage(place, self.name)
+        elsewhere::storage(place, self.name, &elsewhere::keys(self.home))
     }
 
     /// Looks at a place; one that had the repository and is empty is left alone: a disk may not be mounted.
@@ -226,6 +229,22 @@ impl Sender<'_> {
             });
         }
         Ok(Mirror::open(self.repository, storage, EXTRAS)?)
+    }
+
+    /// Adds a password that opens the repository, also at the second place: it is printed for the day when that is all there
+    /// is, which may be today.
+    pub fn escrow(&self, password: &str, place: Option<&SecondPlace>) -> Result<(), KeepError> {
+        let added = self.repository.add_key(password, ESCROW);
+        let key = Object::Stored(Kind::Key, added.map_err(|error| KeepError::Open(error.into()))?);
+        let Some(place) = place else { return Ok(()) };
+        let sent = self.mirror(place).and_then(|mirror| {
+            let bytes = self.repository.storage().read(&key).map_err(MirrorError::from)?;
+            Ok(mirror.storage().write(&key, &bytes).map_err(MirrorError::from)?)
+        });
+        sent.map_err(|error| KeepError::Lack {
+            what: format!("the key opens the repository here, and not at {}: {error}", place.place),
+            hint: "see that the place can be reached, then run `klar backup key` again".into(),
+        })
     }
 
     fn memory(&self) -> Memory {

@@ -4,8 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
 use super::{Event, Inner, KeepError, Streaming};
 use crate::lsn::{Segment, SegmentSize, Timeline};
 use crate::point::{Point, Points};
@@ -99,7 +97,7 @@ impl Inner {
 
     /// Puts whole segments into snapshots that any `restic` restores, and removes pieces that were replaced so.
     fn batch(&self, shipper: &mut Shipper, system: u64) -> Result<(), KeepError> {
-        let (now, repository) = (Timestamp::now(), &self.repository);
+        let (now, repository) = (self.now(), &self.repository);
         batch::make(repository, shipper.log(), system, &self.key, &self.settings.host, now)?;
         shipper.refresh()?;
         batch::tidy(repository, shipper.log(), &self.trusted, now, batch::PIECES_STAY)?;
@@ -110,6 +108,10 @@ impl Inner {
         let begun = Instant::now();
         while begun.elapsed() < TURN && !self.is_over() {
             std::thread::sleep(Duration::from_millis(50));
+            let shared = self.shared();
+            if shared.hurries || shared.batch_now {
+                break;
+            }
         }
     }
 

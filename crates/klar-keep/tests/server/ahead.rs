@@ -40,6 +40,7 @@ fn keep(cluster: &Cluster, home: &Home, synchronous: bool) -> Keeper {
             at: (2, 0),
             days: 30,
             assertions: Vec::new(),
+            anonymise: Vec::new(),
             second: Some(SecondPlace { place, key: None }),
             synchronous,
         },

@@ -104,13 +104,48 @@ impl Cluster {
     fn wait(&self) {
         let begun = Instant::now();
         while Session::open(&self.door).is_err() {
-            assert!(begun.elapsed() < MINUTE, "the server did not come up");
+            assert!(begun.elapsed() < MINUTE, "the server did not come up: {}", self.said());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
+    /// The end of what it has said.
+    fn said(&self) -> String {
+        let said = fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
+        said.lines().rev().take(20).collect::<Vec<_>>().join("\n")
+    }
+
     pub fn session(&self) -> Session {
         Session::open(&self.door).unwrap()
+    }
+
+    /// Its log lies elsewhere from now on.
+    pub fn put_log_into(&mut self, folder: &Path) {
+        self.stop();
+        let (own, elsewhere) = (self.data.join("pg_wal"), folder.join("pg_wal"));
+        let moved = std::process::Command::new("cp").arg("-a").arg(&own).arg(&elsewhere).status();
+        assert!(moved.unwrap().success());
+        fs::remove_dir_all(&own).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &own).unwrap();
+        self.start_again();
+    }
+
+    fn stop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Where it has not begun again by itself.
+    pub fn start_again(&mut self) {
+        let begun = Instant::now();
+        while Session::open(&self.door).is_err() {
+            assert!(begun.elapsed() < MINUTE, "the server did not come up again: {}", self.said());
+            if self.child.try_wait().unwrap().is_some() {
+                self.child = Self::run(&self.programs, &self.data);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// As a loss of power does.

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod ahead;
+mod anonymise;
 mod cluster;
+mod damage;
 mod drills;
+mod full;
 mod retention;
 mod tables;
 mod times;

@@ -75,6 +75,7 @@ pub const ALL: &[Check] = &[
     Check::of::<backup::restores::Restores>(),
     Check::of::<backup::elsewhere::Elsewhere>(),
     Check::of::<backup::files::Files>(),
+    Check::of::<backup::history::History>(),
     Check::of::<backup::plan::Written>(),
     Check::of::<backup::disaster::Disaster>(),
     Check::of::<source::sql_built::SqlBuilt>(),

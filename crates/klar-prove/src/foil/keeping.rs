@@ -11,18 +11,28 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptFiles, KeptStore, Moment, SecondPlace, ToKeep, Told};
+use klar_base::keep::{
+    Ask, FromKeep, KeepWorld, KeptFiles, KeptStore, Moment, PointTold, SecondPlace, ToKeep, Told,
+};
 use klar_base::{Secret, wire};
 use klar_keep::point::{AnyPoint, Point, Points};
 use klar_repo::{Folder, Repository};
 use klar_store::SigningKey;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::App;
 use super::postgres::{Cluster, programs};
 use crate::world::until;
 
-/// What is kept of the cluster; dropped, it is gone.
+/// A database that is kept as soon as somebody asks for something of it: most of what is planted is seen without.
 pub struct Keeping {
+    /// A cluster that is there already, and the address of its database.
+    over: Option<(Rc<Cluster>, String)>,
+    keeper: OnceCell<Keeper>,
+}
+
+/// What keeps a cluster; dropped, it is gone.
+struct Keeper {
     /// Goes after what looks at it.
     _cluster: Rc<Cluster>,
     database: String,
@@ -30,6 +40,10 @@ pub struct Keeping {
     control: UnixStream,
     process: Option<JoinHandle<io::Result<()>>>,
 }
+
+/// What was left of a simulated month. It takes a minute and is the same whatever is planted, which changes only what is
+/// said of it: one for all.
+static MONTH: Mutex<Option<Told>> = Mutex::const_new(None);
 
 const READY: Duration = Duration::from_secs(60);
 const KEY: &str = "foil.prod";
@@ -40,11 +54,33 @@ const FILES: &str = "files";
 const SECOND: &str = "second";
 
 impl Keeping {
+    /// Keeps this cluster, or one of its own, once it is asked for something.
+    #[must_use]
+    pub fn new(over: Option<(Rc<Cluster>, String)>) -> Self {
+        Self { over, keeper: OnceCell::new() }
+    }
+
+    /// Asks as klar would, with the faults of the foil in the answer, or in what is asked about.
+    pub(super) async fn asked(&self, app: &App, ask: Ask) -> Result<Told, String> {
+        let started = async || {
+            let (cluster, url) = match &self.over {
+                Some((cluster, url)) => (cluster.clone(), url.clone()),
+                None => {
+                    let cluster = Rc::new(Cluster::start().await?);
+                    let url = cluster.small().await?;
+                    (cluster, url)
+                }
+            };
+            Keeper::start(cluster, &url)
+        };
+        let keeper = self.keeper.get_or_try_init(started).await.map_err(|why: io::Error| why.to_string())?;
+        keeper.asked(app, ask).await
+    }
+}
+
+impl Keeper {
     /// Begins to keep a cluster.
-    ///
-    /// # Errors
-    /// The file system.
-    pub fn start(cluster: Rc<Cluster>, url: &str) -> io::Result<Self> {
+    fn start(cluster: Rc<Cluster>, url: &str) -> io::Result<Self> {
         let folder =
             std::env::temp_dir().join(format!("klar-kept-{}-{:x}", std::process::id(), fastrand::u32(..)));
         fs::create_dir(&folder)?;
@@ -76,6 +112,7 @@ impl Keeping {
             days: 30,
             assertions: Vec::new(),
             redis: Vec::new(),
+            anonymise: Vec::new(),
             files: Some(KeptFiles { name: FILES.parse().map_err(|_| named(FILES.into()))?, days: 7 }),
             second: Some(SecondPlace { place: folder.join(SECOND).display().to_string(), key: None }),
             synchronous: false,
@@ -104,8 +141,11 @@ impl Keeping {
         asked.await.map_err(|why| why.to_string())?.map_err(|why| why.to_string())
     }
 
-    /// Waits until its first point was proven and is at the second place: only then is there something to harm.
-    async fn ready(&self) -> Result<(), String> {
+    /// Waits until the first point of what is asked about was proven, and that of the database is at the second place: only
+    /// then is there something to harm.
+    async fn ready(&self, ask: &Ask) -> Result<(), String> {
+        let is_of_files = matches!(ask, Ask::List { store } | Ask::Drill { store, .. } | Ask::Rehearse { store }
+            if store.as_ref().is_some_and(|store| store.as_str() == FILES));
         let proven = async || match self.ask(Ask::List { store: None }).await {
             Ok(Told::Points { points, status, .. }) => {
                 let second = status.second.and_then(|second| second.covered_unix_ms);
@@ -118,13 +158,15 @@ impl Keeping {
             Ok(Told::Points { points, .. }) => points.last()?.proven_unix_ms.map(drop),
             _ => None,
         };
-        let is_ready = until(READY, proven).await.is_some() && until(READY, files).await.is_some();
-        is_ready.then_some(()).ok_or_else(|| "the foil's keeper did not get ready".to_owned())
+        let is_ready = match is_of_files {
+            true => until(READY, files).await,
+            false => until(READY, proven).await,
+        };
+        is_ready.ok_or_else(|| "the foil's keeper did not get ready".to_owned())
     }
 
-    /// Asks as klar would, with the faults of the foil in the answer, or in what is asked about.
-    pub(super) async fn asked(&self, app: &App, ask: Ask) -> Result<Told, String> {
-        self.ready().await?;
+    async fn asked(&self, app: &App, ask: Ask) -> Result<Told, String> {
+        self.ready(&ask).await?;
         if app.has("never-backed-up") {
             return Ok(match ask {
                 Ask::List { .. } => {
@@ -135,11 +177,21 @@ impl Keeping {
         }
         let ask = self.harm(app, ask).await.map_err(|why| why.to_string())?;
         let wanted = ask.clone();
-        let mut told = self.ask(ask).await?;
+        let mut told = match &ask {
+            Ask::Rehearse { store: Some(store) } if store.as_str() == STORE => self.month(ask).await?,
+            _ => self.ask(ask).await?,
+        };
         match &mut told {
             Told::Points { points, status, .. } => {
                 if app.has("old-backups") || app.has("old-files") {
                     points.iter_mut().for_each(|point| point.time_unix_ms -= 30 * 3_600_000);
+                }
+                if let Some(last) = points.last().cloned().filter(|_| app.has("lacks-a-day")) {
+                    // A point of each of the last five weeks' days, but one.
+                    let ago = |days: u64| last.time_unix_ms - days * 24 * 3_600_000;
+                    let days = (0..35).rev().filter(|days| *days != 3);
+                    *points =
+                        days.map(|days| PointTold { time_unix_ms: ago(days), ..last.clone() }).collect();
                 }
                 if let Some(last) = points.last_mut().filter(|_| app.has("empty-backup")) {
                     last.bytes = 0;
@@ -168,6 +220,15 @@ impl Keeping {
                 rehearsed.oldest &= !app.has("loses-oldest-day");
                 rehearsed.pruned &= !app.has("keeps-all-days");
             }
+            Told::RehearsedDays(rehearsed) => {
+                if app.has("keeps-few-days") {
+                    (rehearsed.wanted, rehearsed.keep, rehearsed.oldest_hours) = (3, 3, 72);
+                }
+                let fault = |switch: &str| app.has(switch).then(|| "it is not there".to_owned());
+                rehearsed.oldest_lost = rehearsed.oldest_lost.take().or(fault("loses-oldest-day"));
+                rehearsed.between_lost = rehearsed.between_lost.take().or(fault("loses-seconds"));
+                rehearsed.left_over = rehearsed.left_over.take().or(fault("keeps-all-days"));
+            }
             Told::Searched { in_database, .. } if app.has("searches-nothing") => in_database.clear(),
             Told::Copy(copy) if matches!(wanted, Ask::Clone { moment: Moment::Time(_), .. }) => {
                 let sql = match () {
@@ -182,6 +243,18 @@ impl Keeping {
                 run.map_err(|why| why.to_string())?;
             }
             _ => {}
+        }
+        Ok(told)
+    }
+
+    async fn month(&self, ask: Ask) -> Result<Told, String> {
+        let mut month = MONTH.lock().await;
+        if let Some(told) = &*month {
+            return Ok(told.clone());
+        }
+        let told = self.ask(ask).await?;
+        if matches!(told, Told::RehearsedDays(_)) {
+            *month = Some(told.clone());
         }
         Ok(told)
     }
@@ -293,7 +366,7 @@ fn files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     Ok(all)
 }
 
-impl Drop for Keeping {
+impl Drop for Keeper {
     fn drop(&mut self) {
         let _ = self.control.shutdown(std::net::Shutdown::Both);
         if let Some(process) = self.process.take() {

@@ -8,6 +8,7 @@ mod folder;
 mod memory;
 mod overlay;
 mod s3;
+mod sftp;
 
 use std::fmt;
 use std::io;
@@ -18,6 +19,7 @@ pub use folder::Folder;
 pub use memory::{Fault, Memory};
 pub use overlay::Overlay;
 pub use s3::{NotS3, S3, S3Options};
+pub use sftp::{NotAFile, NotConnected, Sftp, SftpOptions, SshOptions, Transport};
 
 /// No object is read or written that is longer: 512 MiB. Packs are a thirtieth of it.
 pub const OBJECT_MAX: u64 = 512 << 20;

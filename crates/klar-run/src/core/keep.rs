@@ -306,6 +306,7 @@ impl Core {
                 at: backup.at.parts(),
                 days: days(backup.keep),
                 assertions: backup.assert.iter().map(ToString::to_string).collect(),
+                anonymise: backup.anonymise.iter().map(ToString::to_string).collect(),
                 second: release.and_then(|release| second(release, self.second.as_deref())),
                 synchronous: backup.synchronous,
                 files: release.and_then(|release| self.kept_files(key, release)),

@@ -497,8 +497,9 @@ fn take_out(copy: &CopyTold, folder: &Path) -> Result<(), Trouble> {
 
 /// `klar clone`.
 pub fn clone(context: &Context, wanted: CloneArgs) -> Result<(), Trouble> {
-    let CloneArgs { at, store, from, for_, psql } = wanted;
-    let wanted = Ask::Clone { store, moment: at.0, from: elsewhere(from)?, seconds: for_.as_secs() };
+    let CloneArgs { anonymise, at, store, from, for_, psql } = wanted;
+    let from = elsewhere(from)?;
+    let wanted = Ask::Clone { store, moment: at.0, from, seconds: for_.as_secs(), anonymise };
     let Told::Copy(copy) = asked(context, &wanted)? else { return Err(unexpected()) };
     if context.printer.json {
         context.printer.value(&copy);

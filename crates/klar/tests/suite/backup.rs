@@ -186,6 +186,97 @@ fn another_machine_goes_on_from_the_second_place_alone() {
     app.klar(&["backup", "verify"]);
 }
 
+/// A machine with sshd, as a test's own user.
+struct Sshd(std::process::Child);
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One that lets in whom `authorized` in the folder names, and a place on it.
+fn sshd(folder: &Path) -> (Sshd, String) {
+    if nix::unistd::geteuid().is_root() {
+        // The package's service makes it.
+        std::fs::create_dir_all("/run/sshd").unwrap();
+    }
+    let mut keygen = Command::new("ssh-keygen");
+    let made = keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join("host")).status();
+    assert!(made.unwrap().success());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+         PermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n",
+        folder.join("host").display(),
+        folder.join("authorized").display()
+    );
+    std::fs::write(folder.join("sshd_config"), text).unwrap();
+    let mut command = Command::new("/usr/sbin/sshd");
+    command.args(["-D", "-E"]).arg(folder.join("log")).arg("-f").arg(folder.join("sshd_config"));
+    let sshd = Sshd(command.spawn().unwrap());
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    (sshd, format!("sftp://{user}@127.0.0.1:{port}{}", folder.join("there").display()))
+}
+
+/// What another machine refuses is said with the line that it needs; with that line there, it has all of it, and a third
+/// machine restores from it.
+#[test]
+fn a_machine_with_sshd_is_a_second_place() {
+    if !is_installed() {
+        return;
+    }
+    if !Path::new("/usr/sbin/sshd").is_file() {
+        eprintln!("skipped: sshd is not installed (apt-get install openssh-server)");
+        return;
+    }
+    let outside = Host::new();
+    let (_sshd, place) = sshd(&outside.folder);
+    let lets_in = |hint: &str| {
+        let line = hint.lines().find(|line| line.trim().starts_with("restrict,command=")).unwrap();
+        std::fs::write(outside.folder.join("authorized"), format!("{}\n", line.trim())).unwrap();
+    };
+    let sheet = outside.folder.join("drawer.txt");
+    let toml = format!("{TOML}offsite = {place:?}\n");
+    let files = [("klar.toml", &*toml), ("server.js", SERVER)];
+    {
+        let host = Host::new();
+        let app = host.app("shop", &files);
+        app.klar(&["up"]);
+        let url = app.get("/").1;
+        psql(&[&url], "create table orders (id serial primary key, what text)");
+        let list = || serde_json::from_slice::<Value>(&app.run(&["backup", "list", "--json"]).stdout).ok();
+        let hint = app.until("the other machine refuses the key", || {
+            let told = list()?["status"].clone();
+            let is_it = told["trouble"].as_str()?.contains("Permission denied");
+            is_it.then(|| told["hint"].as_str().map(str::to_owned))?
+        });
+        lets_in(&hint);
+        app.klar(&["backup", "now"]);
+        psql(&[&url], "insert into orders (what) select 'kept' from generate_series(1, 100)");
+        app.klar(&["backup", "key", "--out", sheet.to_str().unwrap()]);
+        let now = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+        let second = app.until("the second place has it all", || {
+            let status = list()?["status"]["second"].clone();
+            (status["covered_unix_ms"].as_u64()? > now).then_some(status)
+        });
+        assert_eq!(second["place"], *place);
+        let proof = app.json(&["drill", "restore", "--offsite", "--key", sheet.to_str().unwrap()]);
+        assert_eq!((&proof["place"], &proof["escrow"]), (&second["place"], &Value::Bool(true)), "{proof}");
+        app.klar(&["backup", "verify"]);
+    }
+    let host = Host::new();
+    let app = host.app("shop", &[("klar.toml", TOML), ("server.js", SERVER)]);
+    app.klar(&["up"]);
+    let url = app.get("/").1;
+    let restore =
+        ["restore", "latest", "--from", &place, "--key", sheet.to_str().unwrap(), "--yes", "shop.prod"];
+    lets_in(&app.fails(&restore));
+    app.klar(&restore);
+    assert_eq!(psql(&[&url], "select count(*) from orders"), "100");
+}
+
 /// The plan is written, and followed in a rig that is really lost; what the real second place has stays as it was.
 #[test]
 fn a_machine_that_is_lost_is_rebuilt_by_its_plan() {

@@ -104,9 +104,17 @@ impl Probe for AnySecond {
             Told::Verified { problems, .. } => seen.gaps = problems,
             _ => return Err(unexpected()),
         }
-        let copy =
-            asked(&*klar, Ask::Clone { store: None, moment: Moment::Time(moment), from: None, seconds: 600 })
-                .await;
+        let copy = asked(
+            &*klar,
+            Ask::Clone {
+                store: None,
+                moment: Moment::Time(moment),
+                from: None,
+                seconds: 600,
+                anonymise: false,
+            },
+        )
+        .await;
         let copy = match copy {
             Ok(Told::Copy(copy)) => copy,
             Ok(_) => return Err(unexpected()),

@@ -7,7 +7,7 @@ use klar_base::ServiceName;
 use klar_base::keep::{Ask, Rehearsed, Told};
 use serde::{Deserialize, Serialize};
 
-use super::{Drilled, asked, unexpected};
+use super::{Drilled, HOUR, OLD, asked, reaches, unexpected};
 use crate::check::{About, Disturbs, Fault, Finding, Need, Probe, Unable};
 use crate::words;
 use crate::words::Words;
@@ -38,9 +38,6 @@ const OLDEST: (&str, &str) = ("data.backup.app-retention7", "oldest");
 const PRUNED: (&str, &str) = ("data.backup.app-retention7", "pruned");
 const HISTORY: (&str, &str) = ("data.backup.app-retention7", "history");
 
-const DAY: u64 = 24 * 3_600_000;
-/// A day, and two hours in which it may be made.
-const OLD: u64 = 26 * 3_600_000;
 /// The seeds ask for so many days.
 const DAYS: u64 = 7;
 
@@ -63,6 +60,7 @@ impl Probe for Files {
             Fault::Foil("keeps-few-days", KEPT),
             Fault::Foil("loses-oldest-day", OLDEST),
             Fault::Foil("keeps-all-days", PRUNED),
+            Fault::Foil("lacks-a-day", HISTORY),
         ],
     };
 
@@ -141,23 +139,8 @@ impl Probe for Files {
                 ]);
             }
         }
-        findings.push(history(seen));
+        // The oldest of seven is six days older than the newest.
+        findings.push(reaches(HISTORY, seen.now_unix_ms, &seen.points_unix_ms, (DAYS - 1) * 24 * HOUR));
         findings
     }
-}
-
-/// A point on each of the last seven days, as far as the app has been there.
-fn history(seen: &Seen) -> Finding {
-    let days = (0..DAYS).take_while(|day| {
-        let (from, to) = (seen.now_unix_ms.saturating_sub((day + 1) * DAY), seen.now_unix_ms - day * DAY);
-        seen.points_unix_ms.iter().any(|at| (from..=to).contains(at))
-    });
-    let days = days.count() as u64;
-    let text = words!(
-        "each of the last {days} days has a point, of {DAYS}",
-        "hver av de siste {days} dagene har et punkt, av {DAYS}",
-        "var och en av de senaste {days} dagarna har en punkt, av {DAYS}"
-    );
-    // A younger app has less to show.
-    if days >= DAYS { Finding::held(HISTORY, text) } else { Finding::unseen(HISTORY, text) }
 }
