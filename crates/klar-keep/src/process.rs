@@ -415,9 +415,8 @@ impl Keepers {
 
     /// Whether it was said what there is, and that is among it.
     fn has(&self, store: Option<&ServiceName>) -> bool {
-        let is_there = |name: &ServiceName| {
-            self.all().contains_key(name) || self.kept_files().as_ref().is_some_and(|kept| kept.name == *name)
-        };
+        let is_there =
+            |name: &ServiceName| self.all().contains_key(name) || self.kept_files().contains_key(name);
         let is_settled = self.begun.elapsed() > SETTLED;
         self.knows.load(Ordering::Acquire) && (is_settled || store.is_none_or(is_there))
     }

@@ -37,7 +37,7 @@ use crate::harm::{Harm, Harmed};
 use crate::keeper::adopt::{self, Other};
 use crate::keeper::second::Sender;
 use crate::keeper::{ESCROW, KeepError, last_time, open, password, size};
-use crate::point::{AnyPoint, Outcome, PointId, Points, Proof, Step, StepKind};
+use crate::point::{AnyPoint, PointId, Points, Proof};
 use crate::redis;
 use crate::restore::{RestoringError, enough_space};
 use crate::retain;

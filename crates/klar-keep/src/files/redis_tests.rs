@@ -7,6 +7,7 @@ use klar_base::Secret;
 use klar_base::keep::KeptRedis;
 
 use super::*;
+use crate::point::StepKind;
 
 const PROGRAM: &str = "/usr/bin/redis-server";
 
