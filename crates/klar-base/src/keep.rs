@@ -37,6 +37,9 @@ pub struct KeepWorld {
     /// Each Redis that runs.
     #[serde(default)]
     pub redis: Vec<KeptRedis>,
+    /// Each PostgreSQL that is dumped.
+    #[serde(default)]
+    pub dumps: Vec<KeptDump>,
 }
 
 /// From the core to a keeper.
@@ -73,6 +76,46 @@ pub struct KeptRedis {
     pub memory: u64,
     /// So many daily points stay.
     pub days: u32,
+}
+
+/// A PostgreSQL that is dumped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptDump {
+    /// What it is called among the app's stores.
+    pub name: ServiceName,
+    /// Which.
+    pub of: DumpOf,
+    /// For so many days dumps stay.
+    pub days: u32,
+}
+
+/// Which PostgreSQL is dumped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DumpOf {
+    /// One that klar runs, and keeps to any second beside: once a week, with all of its databases.
+    Managed {
+        /// Where it listens: an address, or the folder of its socket.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// A role that may read everything.
+        user: String,
+        /// Its password.
+        password: Secret<String>,
+    },
+    /// One that runs elsewhere, by its address with all that opens it: each day, with one database.
+    Url(Secret<String>),
+}
+
+/// How often something is dumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dumps {
+    /// Each day: nothing else is kept of it.
+    Daily,
+    /// Once a week, beside what is kept to any second.
+    Weekly,
 }
 
 /// Where repositories are kept once more.
@@ -137,6 +180,9 @@ pub struct KeptStatus {
     /// Whether it is a Redis.
     #[serde(default)]
     pub redis: bool,
+    /// Where they are dumps of a PostgreSQL, how often they are taken.
+    #[serde(default)]
+    pub dumps: Option<Dumps>,
     /// What it does now, in words: `streaming`, `taking a base`, `proving 20261123T020000Z-9f3a`.
     pub doing: String,
     /// Points that can be restored from.

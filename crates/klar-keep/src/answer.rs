@@ -650,7 +650,7 @@ fn listed<P: AnyPoint>(points: &Points<P>, status: KeptStatus) -> Told {
             added,
             proven_unix_ms: proof.map(|proof| ms(proof.begun)),
             good: proof.map(Proof::is_good),
-            bad: proof.and_then(Proof::first_bad).map(|step| step.evidence.clone()),
+            bad: proof.and_then(Proof::lack).map(|step| step.evidence.clone()),
             rto_ms: proof.and_then(|proof| proof.rto_ms),
         }
     });

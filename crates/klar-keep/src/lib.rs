@@ -15,6 +15,7 @@ pub mod anonymise;
 mod answer;
 pub mod base;
 pub mod drill;
+pub mod dump;
 mod elsewhere;
 pub mod files;
 mod harm;

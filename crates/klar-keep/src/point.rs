@@ -340,6 +340,13 @@ impl Proof {
         self.steps.iter().find(|step| step.outcome == Outcome::Bad)
     }
 
+    /// Why it is not good: what was not as it should be, or where nothing came up, what could not be looked at.
+    #[must_use]
+    pub fn lack(&self) -> Option<&Step> {
+        let mut skipped = self.steps.iter().filter(|step| step.outcome == Outcome::Skipped);
+        self.first_bad().or_else(|| skipped.find(|_| self.rto_ms.is_none()))
+    }
+
     /// Signs it and writes it.
     ///
     /// # Errors

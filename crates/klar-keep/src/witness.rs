@@ -154,16 +154,7 @@ fn tables(session: &Session, depth: Depth) -> Result<Vec<Table>, SessionError> {
 }
 
 fn count(session: &Session, database: &str, table: &Table) -> Result<TableCount, SessionError> {
-    // Pages are those of the same numbers in every physical copy.
-    let sample = match table.share {
-        100.. => String::new(),
-        share => format!(" tablesample system ({share}) repeatable (1)"),
-    };
-    let sql = format!(
-        "select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) from only {} as t{sample}",
-        table.quoted()
-    );
-    let rows = session.rows(&sql, READING)?;
+    let rows = session.rows(&sql(&table.quoted(), table.share), READING)?;
     let row = rows.first().ok_or_else(|| session.answer("count of rows"))?;
     Ok(TableCount {
         database: database.to_owned(),
@@ -173,6 +164,18 @@ fn count(session: &Session, database: &str, table: &Table) -> Result<TableCount,
         rows: session.column(row, 0, "count of rows")?,
         digest: row.get(1).unwrap_or_default().to_owned(),
     })
+}
+
+/// What gives the number of rows and their digest of a table, of which `share` percent are read.
+pub(crate) fn sql(quoted: &str, share: u8) -> String {
+    // Pages are those of the same numbers in every physical copy.
+    let sample = match share {
+        100.. => String::new(),
+        share => format!(" tablesample system ({share}) repeatable (1)"),
+    };
+    format!(
+        "select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) from only {quoted} as t{sample}"
+    )
 }
 
 impl Table {

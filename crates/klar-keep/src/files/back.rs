@@ -10,6 +10,7 @@ use klar_base::keep::Moment;
 use klar_repo::Repository;
 
 use super::{FilesPoint, Inner, Summary, walk};
+use crate::dump::{self, DumpError, Dumped, Globals};
 use crate::keeper::KeepError;
 use crate::point::{Outcome, Points, Proof, Step, StepKind};
 use crate::restore::{RestoringError, enough_space};
@@ -121,6 +122,60 @@ impl Inner {
             });
             step(StepKind::Tables, begun, same);
         }
+        if let (Some(was), Some(dump)) = (&read.dump, self.dump()) {
+            let Some(ms) = self.loaded(dump, was, folder, proof) else { return };
+            rto_ms += ms;
+        }
         proof.rto_ms = Some(rto_ms);
+    }
+
+    /// Loads a dump into a server of its own, and compares its tables. Gives how long it took until the server had all of it.
+    fn loaded(&self, dump: &dump::Source, was: &Dumped, folder: &Path, proof: &mut Proof) -> Option<u64> {
+        let mut step = |what, outcome, evidence, begun: Instant| {
+            let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            proof.steps.push(Step { what, outcome, evidence, ms });
+            ms
+        };
+        let begun = Instant::now();
+        let place = folder.with_extension("server");
+        // What a kill has left behind.
+        let _ = fs::remove_dir_all(&place);
+        let served = dump.load(was, folder, &place, &|| self.is_over());
+        let loaded = match served {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let (outcome, what) = match &error {
+                    DumpError::NotHere { hint, .. } => (Outcome::Skipped, format!("{error}: {hint}")),
+                    // A copy takes its space as well.
+                    DumpError::Space(_) | DumpError::Over => (Outcome::Skipped, error.to_string()),
+                    _ => (Outcome::Bad, error.to_string()),
+                };
+                step(StepKind::Replay, outcome, what, begun);
+                let _ = fs::remove_dir_all(&place);
+                return None;
+            }
+        };
+        let roles = match was.globals {
+            Globals::All => "with all roles",
+            Globals::WithoutPasswords => "with all roles, but without their passwords, which may not be read",
+            Globals::Nothing => "without roles, which may not be read",
+        };
+        let names: Vec<&str> = was.databases.iter().map(|database| &*database.name).collect();
+        let mut told = format!("a server loaded {}, {roles}", names.join(", "));
+        for note in &loaded.notes {
+            told.push_str("; ");
+            told.push_str(note);
+        }
+        let ms = step(StepKind::Replay, Outcome::Good, told, begun);
+        let begun = Instant::now();
+        let (outcome, told) = match loaded.compare(was, &|| self.is_over()) {
+            Ok(Ok(same)) => (Outcome::Good, same),
+            Ok(Err(differs)) => (Outcome::Bad, differs),
+            Err(error) => (Outcome::Bad, error.to_string()),
+        };
+        step(StepKind::Tables, outcome, told, begun);
+        drop(loaded);
+        let _ = fs::remove_dir_all(&place);
+        Some(ms)
     }
 }

@@ -27,17 +27,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, Zoned};
-use klar_base::keep::{Elsewhere, KeptStatus, Moment, Rehearsed, SecondPlace, SecondStatus, Told};
+use klar_base::keep::{
+    DumpOf, Dumps, Elsewhere, KeptStatus, Moment, Rehearsed, SecondPlace, SecondStatus, Told,
+};
 use klar_base::{Hint, ServiceName};
 use klar_repo::{BackupOptions, Compared, Folder, Id, Metadata, Mirror, Pieces, Repository};
 use klar_store::{KeyId, SigningKey};
 use serde::{Deserialize, Serialize};
 
+use crate::dump;
 use crate::harm::{Harm, Harmed};
 use crate::keeper::adopt::{self, Other};
 use crate::keeper::second::Sender;
-use crate::keeper::{ESCROW, KeepError, last_time, open, password, size};
-use crate::point::{AnyPoint, PointId, Points, Proof};
+use crate::keeper::{ESCROW, KeepError, last_time, last_week, open, password, size};
+use crate::point::{AnyPoint, Outcome, PointId, Points, Proof};
 use crate::redis;
 use crate::restore::{RestoringError, enough_space};
 use crate::retain;
@@ -153,6 +156,8 @@ pub enum Source {
     Folders(Hand),
     /// A Redis, whose snapshot is the only file.
     Redis(redis::Source),
+    /// A PostgreSQL, dumped.
+    Dump(Box<dump::Source>),
 }
 
 impl Source {
@@ -160,6 +165,7 @@ impl Source {
         match self {
             Self::Folders(_) => "the app's folders",
             Self::Redis(_) => "Redis",
+            Self::Dump(_) => "the database",
         }
     }
 }
@@ -233,6 +239,12 @@ impl FilesKeeper {
     #[must_use]
     pub fn redis(&self) -> Option<&redis::Source> {
         self.inner.redis()
+    }
+
+    /// The PostgreSQL that it dumps, where it is one.
+    #[must_use]
+    pub fn dump(&self) -> Option<&dump::Source> {
+        self.inner.dump()
     }
 
     /// What it keeps.
@@ -483,9 +495,23 @@ impl Inner {
 
     fn redis(&self) -> Option<&redis::Source> {
         match &self.source {
-            Source::Folders(_) => None,
             Source::Redis(redis) => Some(redis),
+            _ => None,
         }
+    }
+
+    fn dump(&self) -> Option<&dump::Source> {
+        match &self.source {
+            Source::Dump(dump) => Some(dump),
+            _ => None,
+        }
+    }
+
+    fn dumps(&self) -> Option<Dumps> {
+        self.dump().map(|dump| match dump.dump().of {
+            DumpOf::Managed { .. } => Dumps::Weekly,
+            DumpOf::Url(_) => Dumps::Daily,
+        })
     }
 
     fn run(&self) {
@@ -542,7 +568,7 @@ impl Inner {
         if is_due && self.shared().known.points > 0 {
             let _alone = self.alone();
             let proof = self.drill(None, None, true)?;
-            if let Some(bad) = proof.first_bad() {
+            if let Some(bad) = proof.lack() {
                 return Err(KeepError::NotProven { point: proof.point.clone(), what: bad.evidence.clone() });
             }
         }
@@ -555,7 +581,11 @@ impl Inner {
             (shared.known.newest_unix_ms, shared.mark.clone(), shared.wishes.at)
         };
         let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
-        let last = ms(last_time(&Zoned::now(), hour, minute));
+        let last = match self.dumps() {
+            Some(Dumps::Weekly) => last_week(&Zoned::now(), hour, minute),
+            _ => last_time(&Zoned::now(), hour, minute),
+        };
+        let last = ms(last);
         let Some(newest) = newest.filter(|newest| *newest >= last) else { return true };
         let age = Duration::from_millis(ms(Timestamp::now()).saturating_sub(newest));
         match (self.redis(), mark) {
@@ -582,8 +612,17 @@ impl Inner {
         self.doing(None);
         self.learn();
         let proof = taken?;
-        if let Some(bad) = proof.first_bad() {
-            return Err(KeepError::NotProven { point: proof.point.clone(), what: bad.evidence.clone() });
+        if let Some(bad) = proof.lack() {
+            let (point, what) = (proof.point.clone(), bad.evidence.clone());
+            return Err(match bad.outcome {
+                Outcome::Skipped => KeepError::Lack {
+                    what: format!("{point} was taken, and {what}"),
+                    hint: "it stays, and is not called a backup before it was loaded and compared: `klar drill restore`, \
+                           once that is there"
+                        .into(),
+                },
+                _ => KeepError::NotProven { point, what },
+            });
         }
         // The one that the earliest day is restored from counts among them.
         let days = self.shared().wishes.days.saturating_sub(1);
@@ -603,7 +642,14 @@ impl Inner {
         let options = BackupOptions {
             host: self.settings.host.clone(),
             path: format!("/{}", self.settings.second_name),
-            tags: vec![if self.redis().is_some() { "redis" } else { "files" }.into()],
+            tags: vec![
+                match &self.source {
+                    Source::Folders(_) => "files",
+                    Source::Redis(_) => "redis",
+                    Source::Dump(_) => "dump",
+                }
+                .into(),
+            ],
             pieces: Pieces::ByContent,
             time: begun,
         };
@@ -614,6 +660,9 @@ impl Inner {
         let stream = match &self.source {
             Source::Folders(hand) => hand().map_err(reading)?,
             Source::Redis(redis) => redis.archive(&self.settings.home.join("work"), &|| self.is_over())?,
+            Source::Dump(dump) => {
+                dump.archive(&self.settings.home.join("work"), &|| self.is_over(), progress)?
+            }
         };
         let mut backup = self.repository.backup(options)?;
         let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, stream));
@@ -765,7 +814,7 @@ impl Inner {
         let shared = self.shared();
         let mut status = shared.known.clone();
         (status.store, status.daily) = (self.settings.name.to_string(), true);
-        status.redis = self.redis().is_some();
+        (status.redis, status.dumps) = (self.redis().is_some(), self.dumps());
         status.doing = shared.doing.clone().unwrap_or_else(|| "waiting for its time".into());
         let known = status.second.take();
         status.second = shared.wishes.second.as_ref().map(|place| {
@@ -784,6 +833,8 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+mod dump_tests;
 #[cfg(test)]
 mod redis_tests;
 #[cfg(test)]

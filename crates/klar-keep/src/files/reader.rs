@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
 use super::walk::{Digest, Summed, shown, walk};
+use crate::dump::Dumped;
 use crate::redis::Snapshot;
 
 /// The last entry of the archive; all others begin with [`FILES`].
@@ -51,6 +52,19 @@ pub struct Summary {
     /// Where it is a snapshot of a Redis: what a server that has loaded it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<Snapshot>,
+    /// Where they are dumps of databases: what is in these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<Dumped>,
+}
+
+/// What is known of a folder that klar has written itself.
+pub(crate) enum Known {
+    /// It is an app's.
+    Nothing,
+    /// It has a snapshot of a Redis.
+    Redis(Snapshot),
+    /// It has dumps of databases.
+    Dump(Dumped),
 }
 
 /// Reads all beneath a folder into `out`.
@@ -58,20 +72,26 @@ pub struct Summary {
 /// # Errors
 /// What cannot be listed; nobody takes what is read.
 pub fn read(root: &Path, out: impl Write) -> io::Result<Summary> {
-    archive(root, out, None)
+    archive(root, out, Known::Nothing)
 }
 
-/// The same, with what is known of the Redis that a snapshot in it is of.
-pub(crate) fn archive(root: &Path, out: impl Write, redis: Option<Snapshot>) -> io::Result<Summary> {
+/// The same, with what is known of it.
+pub(crate) fn archive(root: &Path, out: impl Write, known: Known) -> io::Result<Summary> {
     let mut reading = Reading {
         archive: tar::Builder::new(io::BufWriter::with_capacity(1 << 20, out)),
         digest: Digest::default(),
         summary: Summary::default(),
         scratch: Scratch(None),
+        as_it_is: !matches!(known, Known::Nothing),
     };
     walk(root, &mut |path, there, metadata| reading.entry(path, there, metadata))?;
     let Reading { mut archive, digest, mut summary, .. } = reading;
-    (summary.digest, summary.redis) = (digest.finish(), redis);
+    summary.digest = digest.finish();
+    match known {
+        Known::Nothing => {}
+        Known::Redis(redis) => summary.redis = Some(redis),
+        Known::Dump(dump) => summary.dump = Some(dump),
+    }
     let text = serde_json::to_vec(&summary)?;
     let mut header = tar::Header::new_gnu();
     header.set_size(text.len() as u64);
@@ -86,6 +106,8 @@ struct Reading<W: Write> {
     digest: Digest,
     summary: Summary,
     scratch: Scratch,
+    /// Nobody writes to it, and what looks like a SQLite database may be a part of a dump.
+    as_it_is: bool,
 }
 
 /// A folder for copies of databases; it goes with it.
@@ -137,7 +159,7 @@ impl<W: Write> Reading<W> {
             self.skip(path, "it is no file, folder or link");
             return Ok(());
         }
-        if is_beside_database(there) {
+        if !self.as_it_is && is_beside_database(there) {
             return Ok(());
         }
         let mut file = match File::open(there) {
@@ -148,7 +170,7 @@ impl<W: Write> Reading<W> {
                 return Ok(());
             }
         };
-        if is_database(&mut file)? {
+        if !self.as_it_is && is_database(&mut file)? {
             let copy = self.scratch.file()?;
             match self.database(there, &copy, path) {
                 Ok(()) => {

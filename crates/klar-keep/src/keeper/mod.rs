@@ -38,7 +38,7 @@ use klar_base::{Hint, ServiceName};
 use klar_repo::{Folder, MirrorError, NotConnected, OpenError, Repository};
 use klar_store::{KeyId, SigningKey};
 
-pub(crate) use points::last_time;
+pub(crate) use points::{last_time, last_week};
 
 use crate::base::BaseError;
 use crate::drill::Assertion;
@@ -145,6 +145,9 @@ pub enum KeepError {
     /// A Redis.
     #[error(transparent)]
     Redis(#[from] crate::redis::RedisError),
+    /// A dump.
+    #[error(transparent)]
+    Dump(#[from] crate::dump::DumpError),
     /// The server is another one.
     #[error("the server is the cluster {found}, and the repository is of the cluster {expected}")]
     Another {
@@ -193,6 +196,7 @@ impl Hint for KeepError {
             Self::Restoring(error) => error.hint(),
             Self::Retain(error) => error.hint(),
             Self::Redis(error) => error.hint(),
+            Self::Dump(error) => error.hint(),
             Self::Lack { hint, .. } => Some(hint.clone()),
             Self::Another { .. } => Some(
                 "move the repository's folder away to begin a new one; it can still be restored from there".into(),
@@ -578,6 +582,7 @@ impl Inner {
             store: self.settings.name.to_string(),
             daily: false,
             redis: false,
+            dumps: None,
             doing: shared.doing.clone().unwrap_or_else(|| idle.to_owned()),
             points: shared.known.points,
             newest_unix_ms: ms(shared.known.newest),

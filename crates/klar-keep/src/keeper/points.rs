@@ -245,6 +245,15 @@ pub(crate) fn last_time(now: &Zoned, hour: u8, minute: u8) -> Timestamp {
     }
 }
 
+/// When a time of the day was last on a Monday.
+pub(crate) fn last_week(now: &Zoned, hour: u8, minute: u8) -> Timestamp {
+    let last = last_time(now, hour, minute).to_zoned(now.time_zone().clone());
+    let since = i64::from(last.weekday().to_monday_zero_offset());
+    // A change of the clocks in between may move it by an hour: what counts is the time of that day.
+    let monday = last.checked_sub(since.days()).unwrap_or(last);
+    last_time(&monday.checked_add(1.hour()).unwrap_or(monday), hour, minute)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

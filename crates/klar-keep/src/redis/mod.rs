@@ -25,7 +25,7 @@ use klar_base::Hint;
 use klar_base::keep::KeptRedis;
 use serde::{Deserialize, Serialize};
 
-use crate::files::reader;
+use crate::files::reader::{self, Known};
 use crate::restore::{RestoringError, enough_space};
 use crate::server::ProgramError;
 
@@ -196,7 +196,7 @@ impl Source {
         snapshot.loaded = self.load(&folder, is_over)?.1;
         let (here, there) = UnixStream::pair().map_err(file(&own.0))?;
         let archives = move || {
-            let _ = reader::archive(&folder, there, Some(snapshot));
+            let _ = reader::archive(&folder, there, Known::Redis(snapshot));
             drop(own);
         };
         let spawned = std::thread::Builder::new().name("snapshot".into()).spawn(archives);
