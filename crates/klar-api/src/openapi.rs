@@ -205,6 +205,7 @@ const OBJECTS: &[(&str, Fields)] = &[
             ("store", "string"),
             ("daily", "boolean"),
             ("redis", "boolean"),
+            ("dumps", "string?"),
             ("doing", "string"),
             ("points", "integer"),
             ("newest_unix_ms", "integer?"),

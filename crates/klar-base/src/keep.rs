@@ -344,6 +344,15 @@ pub enum Ask {
         /// As the app's queries name them.
         tables: Vec<String>,
     },
+    /// Load a dump into new databases of the server that it is of, beside those that are there.
+    Beside {
+        /// Which store.
+        store: Option<ServiceName>,
+        /// As they were when.
+        moment: Moment,
+        /// Another repository than the keeper's own, which becomes its own afterwards.
+        from: Option<Elsewhere>,
+    },
     /// Remove a copy that [`Ask::Restore`] or [`Ask::Clone`] has made.
     Remove {
         /// Its folder's name.
@@ -393,6 +402,13 @@ pub enum Told {
         schema: String,
         /// Each as it was asked for, as it is called there, and how many rows it has.
         tables: Vec<(String, String, u64)>,
+        /// How long it took.
+        ms: u64,
+    },
+    /// Databases are there, beside those that they are of.
+    Beside {
+        /// Each as it was called, and as it is called now.
+        databases: Vec<(String, String)>,
         /// How long it took.
         ms: u64,
     },
@@ -542,6 +558,9 @@ pub struct PlanTold {
     pub log_bytes: u64,
     /// How long the last drill took.
     pub rto_ms: Option<u64>,
+    /// Where it is a dump: the databases in it, each with its folder.
+    #[serde(default)]
+    pub dumps: Vec<(String, String)>,
 }
 
 /// A copy.

@@ -14,12 +14,14 @@ use klar_base::keep::{Ask, CopyTold, Elsewhere, KeptStatus, Moment, PlanTold, Po
 use klar_base::{ServiceName, wire};
 use klar_repo::{Compared, Restored};
 
-use crate::files::FilesKeeper;
+use crate::dump;
+use crate::files::{FilesKeeper, FilesPoint};
 use crate::harm::Harm;
 use crate::keeper::adopt::Other;
 use crate::keeper::{KeepError, Keeper, Settings};
 use crate::point::{AnyPoint, NotAPoint, Point, PointId, Points, Proof};
 use crate::process::Keepers;
+use crate::redis;
 use crate::restore::{self, Kept, Plan, RestoringError};
 use crate::scratch::{Scratch, Then, Until};
 use crate::search::{self, Search};
@@ -130,6 +132,10 @@ impl Answering<'_> {
             Ask::Tables { store, moment, from, tables } => {
                 self.tables(&*self.keeper(store.as_ref())?, &moment, from.as_ref(), &tables)
             }
+            Ask::Beside { .. } => Err(KeepError::Lack {
+                what: "it is kept to any second, and takes the place of what is there".into(),
+                hint: "`klar backup list` shows what is dumped".into(),
+            }),
             Ask::Remove { copy } => self.remove_copy(&copy),
             Ask::Escrow { password } => self.escrow(password.expose()),
         }
@@ -172,8 +178,10 @@ impl Answering<'_> {
                     bytes: point.read.bytes,
                     log_bytes: 0,
                     rto_ms: keeper.status().rto_ms,
+                    dumps: dumps_of(&point),
                 }))
             }
+            Ask::Beside { moment, from, .. } => self.beside(keeper, &moment, from),
             Ask::Restore { moment, from, .. } => {
                 let told = self.copy_files(keeper, &moment, from.as_ref(), None)?;
                 if let (Told::Copy(copy), Some(from)) = (&told, from) {
@@ -192,6 +200,12 @@ impl Answering<'_> {
                 self.progress("keeping files for some days of a simulated clock", 0, 0);
                 Ok(Told::Rehearsed(keeper.rehearse()?))
             }
+            Ask::Tables { .. } if keeper.dump().is_some() => Err(KeepError::Lack {
+                what: "single tables are not taken out of a dump".into(),
+                hint: "`klar clone --store NAME` runs a server with all of it: `pg_dump -t TABLE` there, `psql` here; or \
+                       `pg_restore -t TABLE` of what `klar restore … --into FOLDER` gives"
+                    .into(),
+            }),
             Ask::Search { .. } | Ask::Tables { .. } => Err(KeepError::Lack {
                 what: "only databases have tables and texts".into(),
                 hint: "name a database with `--store`".into(),
@@ -199,6 +213,35 @@ impl Answering<'_> {
             Ask::Remove { copy } => self.remove_copy(&copy),
             Ask::Escrow { password } => self.escrow(password.expose()),
         }
+    }
+
+    /// A dump, in new databases of its server.
+    fn beside(
+        &self,
+        keeper: &Arc<FilesKeeper>,
+        moment: &Moment,
+        from: Option<Elsewhere>,
+    ) -> Result<Told, KeepError> {
+        let begun = Instant::now();
+        let (_, folder) = self.place(&keeper.work())?;
+        self.progress("bringing it back", 0, 0);
+        let done = keeper.bring_back(moment, from.as_ref(), &folder.join("data")).and_then(|point| {
+            let (Some(source), Some(dumped)) = (keeper.dump(), &point.read.dump) else {
+                return Err(KeepError::Lack {
+                    what: "only a database that is dumped is loaded beside the one that is there".into(),
+                    hint: "`klar backup list` shows what is kept".into(),
+                });
+            };
+            self.progress("loading it into a new database", 0, 0);
+            let stamp = Timestamp::now().strftime("%Y%m%dt%H%M%S").to_string();
+            Ok(source.beside(dumped, &folder.join("data"), &stamp, &|| false)?)
+        });
+        remove(&folder)?;
+        let databases = done?.into_iter().map(|one| (one.was, one.now)).collect();
+        if let Some(from) = from {
+            keeper.adopt(&from)?;
+        }
+        Ok(Told::Beside { databases, ms: elapsed(begun) })
     }
 
     /// Files in a folder, which disappears after so many seconds where that is said; until then a server runs on the snapshot
@@ -219,20 +262,23 @@ impl Answering<'_> {
             // Whoever takes it over is in this process' group.
             open_to_group(&folder)?;
         }
-        let is_made = made.is_ok();
-        let mut socket = Ok(None);
+        let point = made.as_ref().ok().cloned();
+        if seconds.is_some() && keeper.dump().is_some() {
+            self.progress("loading it into a server of its own", 0, 0);
+        }
+        let mut served = Ok((None, String::new()));
         let until = seconds.map(|seconds| {
             let (keepers, own, (ends, ended)) = (self.keepers.clone(), name.clone(), channel::<()>());
             let (runs, at, (says, said)) = (keeper.clone(), data.clone(), channel());
             let _ = std::thread::Builder::new().name("copy".into()).spawn(move || {
                 // A server ends with the thread that has started it.
-                let server = runs.redis().filter(|_| is_made).map(|redis| redis.run(&at));
-                let (server, told) = match server.transpose() {
-                    Ok(server) => {
-                        let socket = server.as_ref().map(|server| server.socket().to_owned());
-                        (server, Ok(socket))
+                let (server, told) = match point.map(|point| Served::start(&runs, &point, &at)) {
+                    Some(Ok(server)) => {
+                        let told = server.told();
+                        (Some(server), Ok(told))
                     }
-                    Err(error) => (None, Err(error)),
+                    Some(Err(error)) => (None, Err(error)),
+                    None => (None, Ok((None, String::new()))),
                 };
                 let _ = says.send(told);
                 drop(runs);
@@ -242,16 +288,16 @@ impl Answering<'_> {
                     let _ = fs::remove_dir_all(copy.folder);
                 }
             });
-            socket = said.recv().unwrap_or(Ok(None));
+            served = said.recv().unwrap_or(Ok((None, String::new())));
             (ends, ms(Timestamp::now()) + seconds * 1000)
         });
         let (server, until_unix_ms) = until.unzip();
-        let made = made.and_then(|_| Ok(socket?));
-        let told = made.map(|socket| CopyTold {
+        let made = made.and_then(|_| served);
+        let told = made.map(|(socket, database)| CopyTold {
             copy: name.clone(),
             data,
             socket,
-            database: String::new(),
+            database,
             ms: elapsed(begun),
             until_unix_ms,
         });
@@ -560,6 +606,38 @@ impl Answering<'_> {
     }
 }
 
+/// What runs on a copy of files; dropped, it ends.
+enum Served {
+    Nothing,
+    Redis(redis::Scratch),
+    Postgres(Box<dump::Loaded>),
+}
+
+impl Served {
+    fn start(keeper: &FilesKeeper, point: &FilesPoint, data: &Path) -> Result<Self, KeepError> {
+        if let Some(redis) = keeper.redis() {
+            return Ok(Self::Redis(redis.run(data)?));
+        }
+        let (Some(source), Some(dumped)) = (keeper.dump(), &point.read.dump) else {
+            return Ok(Self::Nothing);
+        };
+        let loaded = source.load(dumped, data, &data.with_file_name("server"), &|| false)?;
+        loaded.open_to_people()?;
+        Ok(Self::Postgres(Box::new(loaded)))
+    }
+
+    /// Where it is reached, and its database.
+    fn told(&self) -> (Option<PathBuf>, String) {
+        match self {
+            Self::Nothing => (None, String::new()),
+            Self::Redis(redis) => (Some(redis.socket().to_owned()), String::new()),
+            Self::Postgres(loaded) => {
+                (Some(PathBuf::from(&loaded.door().host)), loaded.database_name().to_owned())
+            }
+        }
+    }
+}
+
 impl Keepers {
     fn every(&self) -> Result<Vec<Arc<Keeper>>, KeepError> {
         self.names().iter().map(|name| self.keeper(Some(name))).collect()
@@ -632,7 +710,14 @@ fn plan_told(keeper: &Keeper, plan: &Plan) -> PlanTold {
         bytes: plan.bytes,
         log_bytes: plan.to - plan.point.start,
         rto_ms: keeper.status().rto_ms,
+        dumps: Vec::new(),
     }
+}
+
+/// Each database of a dump, and its folder.
+fn dumps_of(point: &FilesPoint) -> Vec<(String, String)> {
+    let databases = point.read.dump.iter().flat_map(|dump| &dump.databases);
+    databases.map(|database| (database.name.clone(), database.folder.clone())).collect()
 }
 
 fn proof_told(proof: &Proof) -> Told {
@@ -671,6 +756,7 @@ pub(crate) fn store_of(ask: &Ask) -> Option<&ServiceName> {
         | Ask::Plan { store, .. }
         | Ask::Restore { store, .. }
         | Ask::Tables { store, .. }
+        | Ask::Beside { store, .. }
         | Ask::Clone { store, .. } => store.as_ref(),
         Ask::Remove { .. } | Ask::Escrow { .. } => None,
     }

@@ -12,12 +12,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use klar_base::keep::{Ask, FromKeep, KeepWorld, KeptRedis, KeptStatus, KeptStore, ToKeep, Told};
+use klar_base::keep::{
+    Ask, DumpOf, Dumps, FromKeep, KeepWorld, KeptDump, KeptRedis, KeptStatus, KeptStore, ToKeep, Told,
+};
 use klar_base::{Hint, ServiceName, wire};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::answer::{self, Answering, Copies};
 use crate::drill::Assertion;
+use crate::dump;
 use crate::files::{self, FilesKeeper};
 use crate::keeper::{Event, KeepError, Keeper, Settings, Wishes};
 use crate::redis;
@@ -52,7 +55,7 @@ pub(crate) struct Keepers {
     writing: Mutex<()>,
     all: Mutex<BTreeMap<ServiceName, Kept>>,
     pub(crate) copies: Copies,
-    /// The app's folders, and each Redis.
+    /// The app's folders, each Redis, each dump.
     files: Mutex<BTreeMap<ServiceName, KeptFiles>>,
     readings: Arc<Readings>,
     questions: AtomicUsize,
@@ -62,9 +65,17 @@ pub(crate) struct Keepers {
 }
 
 struct KeptFiles {
-    /// Which Redis; `None`: the app's folders.
-    redis: Option<KeptRedis>,
+    what: What,
     keeper: Result<Arc<FilesKeeper>, KeepError>,
+}
+
+/// What is kept as files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    /// The app's folders.
+    Folders,
+    Redis(KeptRedis),
+    Dump(KeptDump),
 }
 
 /// Readings of the app's folders that the core has begun.
@@ -198,36 +209,39 @@ impl Keepers {
     }
 
     fn learn_files(self: &Arc<Self>, world: &KeepWorld) {
-        let folders = world.files.iter().map(|files| (&files.name, files.days, None));
-        let redis = world.redis.iter().map(|redis| (&redis.name, redis.days, Some(redis)));
-        let wanted: Vec<_> = folders.chain(redis).collect();
+        let folders = world.files.iter().map(|files| (&files.name, files.days, What::Folders));
+        let redis = world.redis.iter().map(|redis| (&redis.name, redis.days, What::Redis(redis.clone())));
+        let dumps = world.dumps.iter().map(|dump| (&dump.name, dump.days, What::Dump(dump.clone())));
+        let wanted: Vec<_> = folders.chain(redis).chain(dumps).collect();
         let mut gone = Vec::new();
         {
             let mut all = self.kept_files();
             let is_same = |(name, kept): &(&ServiceName, &KeptFiles)| {
                 let mut wanted = wanted.iter();
-                kept.keeper.is_ok()
-                    && wanted.any(|(of, _, redis)| (*of, *redis) == (*name, kept.redis.as_ref()))
+                kept.keeper.is_ok() && wanted.any(|(of, _, what)| (*of, what) == (*name, &kept.what))
             };
             let others = all.iter().filter(|kept| !is_same(kept)).map(|(name, _)| name.clone());
             let others: Vec<ServiceName> = others.collect();
             gone.extend(others.iter().filter_map(|name| all.remove(name)));
         }
         drop(gone);
-        for (name, days, redis) in wanted {
+        for (name, days, what) in wanted {
             let wishes = files::Wishes { at: world.at, days, second: world.second.clone() };
             let known = self.kept_files().get(name).and_then(|kept| kept.keeper.as_ref().ok().cloned());
             if let Some(keeper) = known {
                 keeper.wish(wishes);
                 continue;
             }
-            let source = redis.map(|redis| files::Source::Redis(redis::Source::new(redis.clone())));
-            let source = source.unwrap_or_else(|| self.folders());
-            let keeper = self.begin_files(name, wishes, source, format!("{}/{name}", world.key));
+            let source = match &what {
+                What::Folders => self.folders(),
+                What::Redis(redis) => files::Source::Redis(redis::Source::new(redis.clone())),
+                What::Dump(dump) => files::Source::Dump(Box::new(dump::Source::new(dump.clone()))),
+            };
+            let keeper = self.begin_files(name, wishes, source, &folder_of(name, &what), &world);
             if let Err(error) = &keeper {
                 eprintln!("klar keep: {name}: {error}");
             }
-            self.kept_files().insert(name.clone(), KeptFiles { redis: redis.cloned(), keeper });
+            self.kept_files().insert(name.clone(), KeptFiles { what, keeper });
         }
     }
 
@@ -249,15 +263,23 @@ impl Keepers {
         name: &ServiceName,
         wishes: files::Wishes,
         source: files::Source,
-        second_name: String,
+        folder: &str,
+        world: &KeepWorld,
     ) -> Result<Arc<FilesKeeper>, KeepError> {
-        let home = self.options.folder.join(name.to_string());
+        let home = self.options.folder.join(folder);
+        let second_name = format!("{}/{folder}", world.key);
         let settings = files::Settings { name: name.clone(), home, host: host(), second_name };
         let (core, store) = (Arc::downgrade(self), name.clone());
         let tell = move |event: files::Event| {
             let Some(core) = core.upgrade() else { return };
             let (kind, id, payload) = match event {
-                files::Event::Point(point) => ("point", point.id.clone(), serde_json::to_value(&*point)),
+                files::Event::Point(mut point) => {
+                    // Which tables there are is not the ledger's business, and there may be many.
+                    if let Some(dump) = &mut point.read.dump {
+                        dump.tables.clear();
+                    }
+                    ("point", point.id.clone(), serde_json::to_value(&*point))
+                }
                 files::Event::Proof(proof) => ("proof", proof.point.clone(), serde_json::to_value(&*proof)),
                 // The core starts it again, on what lies ready.
                 files::Event::Replaced => std::process::exit(0),
@@ -272,8 +294,8 @@ impl Keepers {
         self.kept_files().values().filter_map(|kept| kept.keeper.as_ref().ok().cloned()).collect()
     }
 
-    /// What keeps the app's folders or a Redis, where that is meant: it has this name, or no database is kept. Then the
-    /// folders come first.
+    /// What keeps the app's folders, a Redis or a dump, where that is meant: it has this name, or no database is kept to any
+    /// second. Then a database that is dumped comes first, and then the folders.
     pub(crate) fn files(&self, store: Option<&ServiceName>) -> Result<Option<Arc<FilesKeeper>>, KeepError> {
         let is_alone = self.all().is_empty();
         let all = self.kept_files();
@@ -281,8 +303,10 @@ impl Keepers {
             Some(name) => all.get(name),
             None if !is_alone => None,
             None => {
-                let folders = all.values().find(|kept| kept.redis.is_none());
-                folders.or_else(|| all.values().next().filter(|_| all.len() == 1))
+                let mut dumps = all.values().filter(|kept| matches!(kept.what, What::Dump(_)));
+                let dump = dumps.next().filter(|_| dumps.next().is_none());
+                let folders = || all.values().find(|kept| kept.what == What::Folders);
+                dump.or_else(folders).or_else(|| all.values().next().filter(|_| all.len() == 1))
             }
         };
         let Some(kept) = kept else {
@@ -372,7 +396,7 @@ impl Keepers {
             })
             .collect();
         // The app's folders first.
-        files.sort_by_key(|status| status.redis);
+        files.sort_by_key(|status| (status.redis, status.dumps == Some(Dumps::Weekly)));
         all.iter().map(of).chain(files).collect()
     }
 
@@ -453,6 +477,14 @@ impl Keepers {
             Ok(keeper) => Ok(keeper.clone()),
             Err(error) => Err(lack(error.to_string(), error.hint().unwrap_or_default())),
         }
+    }
+}
+
+/// Its folder. A database that has moved from one that klar runs, or the other way, begins another repository.
+fn folder_of(name: &ServiceName, what: &What) -> String {
+    match what {
+        What::Dump(KeptDump { of: DumpOf::Url(_), .. }) => format!("{name}.dump"),
+        _ => name.to_string(),
     }
 }
 

@@ -132,12 +132,19 @@ impl One<'_> {
             let loader = identifier(self.loader.user());
             session.run(&format!("alter database {} owner to {loader}", identifier(now)))?;
             let mut inside = Psql::open(programs, self.address, now)?;
-            for name in &database.extensions {
-                inside.run(&format!("create extension if not exists {} cascade", identifier(name)))?;
+            for extension in &database.extensions {
+                inside.run(&extension.sql())?;
+                if extension.schema != "public" && !extension.schema.starts_with("pg_") {
+                    inside
+                        .run(&format!("alter schema {} owner to {loader}", identifier(&extension.schema)))?;
+                }
             }
             let is_wanted = |line: &&str| {
                 let without = [" EXTENSION ", " EVENT TRIGGER ", " PUBLICATION ", " SUBSCRIPTION "];
+                // Where extensions are is there by now.
+                let is_there = |of: &str| line.contains(&format!(" SCHEMA - {of} "));
                 !without.iter().any(|kind| line.contains(kind))
+                    && !database.extensions.iter().any(|one| is_there(&one.schema))
             };
             let lines: Vec<&str> = text.lines().filter(is_wanted).collect();
             std::fs::write(&list, lines.join("\n") + "\n").map_err(failed(&list))?;

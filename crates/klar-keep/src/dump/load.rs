@@ -130,8 +130,8 @@ impl Loaded {
     fn lacks(&self, database: &Database) -> Result<(), DumpError> {
         let here: Vec<String> =
             self.open(BESIDE)?.json("select to_json(name) from pg_available_extensions")?;
-        let lacks = database.extensions.iter().filter(|name| !here.contains(name));
-        let lacks: Vec<String> = lacks.map(|name| format!("`{name}`")).collect();
+        let lacks = database.extensions.iter().filter(|one| !here.contains(&one.name));
+        let lacks: Vec<String> = lacks.map(|one| format!("`{}`", one.name)).collect();
         if lacks.is_empty() {
             return Ok(());
         }
@@ -254,14 +254,14 @@ impl Loaded {
         if globals == Globals::Nothing {
             // All of it belongs to the database's owner, who may make no extension.
             let mut inside = self.open(&database.name)?;
-            for name in &database.extensions {
-                inside.run(&format!("create extension if not exists {} cascade", identifier(name)))?;
+            for extension in &database.extensions {
+                inside.run(&extension.sql())?;
             }
-            restore(
-                &self.address,
-                &["--section=pre-data", "--no-privileges", "--role", &database.owner],
-                None,
-            )?;
+            with(&|line| {
+                !database.extensions.iter().any(|one| line.contains(&format!(" SCHEMA - {} ", one.schema)))
+            })?;
+            let how = ["--section=pre-data", "--no-privileges", "--role", &database.owner];
+            restore(&self.address, &how, Some(&list))?;
         } else {
             restore(&self.address, &["--section=pre-data", "--no-privileges"], None)?;
         }

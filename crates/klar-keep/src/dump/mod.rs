@@ -105,7 +105,28 @@ pub struct Database {
     pub bytes: u64,
     /// What it needs beside the server.
     #[serde(default)]
-    pub extensions: Vec<String>,
+    pub extensions: Vec<Extension>,
+}
+
+/// What was added to a database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// `pgcrypto`.
+    pub name: String,
+    /// Where what it brings is.
+    pub schema: String,
+}
+
+impl Extension {
+    /// Makes it where it was.
+    fn sql(&self) -> String {
+        let (name, schema) = (identifier(&self.name), identifier(&self.schema));
+        let new = match self.schema.starts_with("pg_") {
+            true => String::new(),
+            false => format!("create schema if not exists {schema}; "),
+        };
+        format!("{new}create extension if not exists {name} schema {schema} cascade")
+    }
 }
 
 /// What could be read of roles.
@@ -289,7 +310,10 @@ impl Run<'_> {
         let mut session = Psql::open(programs, address, &database.name)?;
         session.run("begin isolation level repeatable read, read only")?;
         let snapshot: String = session.one("select to_json(pg_export_snapshot())")?;
-        database.extensions = session.json("select to_json(extname) from pg_extension order by extname")?;
+        database.extensions = session.json(
+            "select json_build_object('name', extname, 'schema', nspname) from pg_extension
+             join pg_namespace n on n.oid = extnamespace order by extname",
+        )?;
         let mut command = programs.dying("pg_dump", "KILL");
         // One file for each table, as it is: what did not change is the same piece of the repository in each dump.
         command.args(["--format=directory", "--compress=0", "--no-sync", "--no-password", LOCKED]);

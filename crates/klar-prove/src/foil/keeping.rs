@@ -112,6 +112,7 @@ impl Keeper {
             days: 30,
             assertions: Vec::new(),
             redis: Vec::new(),
+            dumps: Vec::new(),
             anonymise: Vec::new(),
             files: Some(KeptFiles { name: FILES.parse().map_err(|_| named(FILES.into()))?, days: 7 }),
             second: Some(SecondPlace { place: folder.join(SECOND).display().to_string(), key: None }),

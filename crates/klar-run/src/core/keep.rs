@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use klar_base::keep::{FromKeep, KeepWorld, KeptFiles, KeptRedis, KeptStatus, SecondPlace, ToKeep};
+use klar_base::keep::{
+    DumpOf, FromKeep, KeepWorld, KeptDump, KeptFiles, KeptRedis, KeptStatus, SecondPlace, ToKeep,
+};
 use klar_base::{AppKey, ByteSize, Period, ServiceName, wire};
 use klar_store::Ledger;
 
@@ -298,7 +300,7 @@ impl Core {
             let release = remembered.current.as_ref().and_then(|id| app.releases.get(id));
             let backup = release.map(|release| release.config.backup.clone()).unwrap_or_default();
             let stores = remembered.stores.iter().filter(|(_, store)| store.initialised);
-            let world = KeepWorld {
+            let mut world = KeepWorld {
                 key: key.clone(),
                 stores: stores
                     .filter_map(|(name, store)| store.kept(key, name, &self.layout.store(key, name)))
@@ -311,8 +313,13 @@ impl Core {
                 synchronous: backup.synchronous,
                 files: release.and_then(|release| self.kept_files(key, release)),
                 redis: kept_redis(remembered, days(backup.files)),
+                dumps: Vec::new(),
             };
-            let is_any = !world.stores.is_empty() || world.files.is_some() || !world.redis.is_empty();
+            world.dumps = kept_dumps(&world, release.map(Rc::as_ref));
+            let is_any = !world.stores.is_empty()
+                || world.files.is_some()
+                || !world.redis.is_empty()
+                || !world.dumps.is_empty();
             is_any.then(|| (key.clone(), world))
         };
         wanted.filter_map(world).collect()
@@ -334,6 +341,40 @@ fn kept_redis(app: &AppState, days: u32) -> Vec<KeptRedis> {
     let memory = memory_with_redis().0.saturating_sub(BESIDE);
     let stores = app.stores.iter().filter(|(_, store)| store.initialised);
     stores.filter_map(|(name, store)| store.kept_redis(name, memory, days)).collect()
+}
+
+/// Each PostgreSQL that runs elsewhere, and each that klar runs once more, as long as any second of it is kept.
+fn kept_dumps(world: &KeepWorld, release: Option<&Release>) -> Vec<KeptDump> {
+    let Some(release) = release else { return Vec::new() };
+    let data = &release.config.data;
+    let elsewhere = data.iter().filter_map(|(name, store)| match (&store.place, store.engine) {
+        (klar_config::Place::Url(reference), klar_config::Engine::Postgres) => {
+            let url = release.secrets.get(&reference.to_string())?.clone();
+            // What is neither is taken for this one in `klar.toml`, too.
+            let is_it = ["postgres://", "postgresql://"]
+                .iter()
+                .any(|start| url.expose().trim_start().starts_with(start));
+            is_it.then_some(())?;
+            Some(KeptDump { name: name.clone(), of: DumpOf::Url(url), days: world.days })
+        }
+        _ => None,
+    });
+    let managed = world.stores.iter().filter_map(|store| {
+        // A store may have the name.
+        let names = ["dump", "weekly-dump"].into_iter().filter_map(|end| {
+            let name = ServiceName::new(&format!("{}-{end}", store.name)).ok()?;
+            (!data.contains_key(&name) && world.files.as_ref().is_none_or(|files| files.name != name))
+                .then_some(name)
+        });
+        let of = DumpOf::Managed {
+            host: store.host.clone(),
+            port: store.port,
+            user: store.user.clone(),
+            password: store.password.clone(),
+        };
+        Some(KeptDump { name: names.into_iter().next()?, of, days: world.days })
+    });
+    elsewhere.chain(managed).collect()
 }
 
 fn days(period: Period) -> u32 {

@@ -1,7 +1,7 @@
 //! The host at a glance, and its instances row by row.
 
 use anstyle::Style;
-use klar_base::keep::KeptStatus;
+use klar_base::keep::{Dumps, KeptStatus};
 use klar_run::report::{
     AppStatus, CertificateStatus, Health, HostStatus, InstanceState, InstanceStatus, Problem, StoreStatus,
     UpgradeState,
@@ -181,7 +181,12 @@ fn kept(one: &KeptStatus, now_unix_ms: u64) -> String {
     };
     let range = match (one.earliest_unix_ms, one.covered_unix_ms) {
         (Some(from), _) if one.daily => {
-            format!("; {} since {} ago", words::things(one.points.into(), "point"), age(from))
+            let what = match one.dumps {
+                None => "point",
+                Some(Dumps::Daily) => "daily dump",
+                Some(Dumps::Weekly) => "weekly dump",
+            };
+            format!("; {} since {} ago", words::things(one.points.into(), what), age(from))
         }
         (Some(from), Some(to)) => format!("; any second from {} to {} ago", age(from), age(to)),
         _ => String::new(),

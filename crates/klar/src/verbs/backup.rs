@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use klar_base::keep::{Ask, CopyTold, Elsewhere, KeptStatus, Moment, PlanTold, PointTold, SecondPlace, Told};
+use klar_base::keep::{
+    Ask, CopyTold, Dumps, Elsewhere, KeptStatus, Moment, PlanTold, PointTold, SecondPlace, Told,
+};
 use klar_base::{Secret, ServiceName, wire};
 use klar_run::report::{Event, Failure};
 use serde::Deserialize;
@@ -216,7 +218,16 @@ fn heading(status: &KeptStatus) -> String {
     let ago = |unix_ms: Option<u64>| unix_ms.map(ago);
     let range = match (ago(status.earliest_unix_ms), ago(status.covered_unix_ms)) {
         (Some(from), _) if status.daily => {
-            format!("{}, from {from} on", words::things(status.points.into(), "point"))
+            let points = format!("{}, from {from} on", words::things(status.points.into(), "point"));
+            match status.dumps {
+                None => points,
+                Some(Dumps::Daily) => {
+                    format!(
+                        "dumped each day: {points}, and nothing between them (any second needs `managed`, or its provider)"
+                    )
+                }
+                Some(Dumps::Weekly) => format!("dumped each week: {points}"),
+            }
         }
         (Some(from), Some(to)) => format!("any second from {from} to {to} can be restored"),
         (Some(from), None) => format!("points from {from} on; the log is not streamed right now"),
@@ -388,6 +399,11 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
         let told = asked(context, &Ask::Tables { store, moment: at.0, from, tables })?;
         return tell_tables(context, &told);
     }
+    if into.is_none() && !plan.dumps.is_empty() {
+        // Nothing of what is there is touched.
+        let told = asked(context, &Ask::Beside { store, moment: at.0, from })?;
+        return tell_beside(context, &told);
+    }
     if into.is_none() {
         agreed(&key.to_string(), yes.as_deref())?;
     }
@@ -405,6 +421,7 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
                 what.push_str(&format!("; `postgres -D {}` runs on it", folder.display()));
             }
             context.printer.data(format!("{} {what}", paint(GOOD, "✓")));
+            tell_dumps(context, &plan, &folder);
             Ok(())
         }
         None => {
@@ -420,6 +437,52 @@ pub fn restore(context: &Context, wanted: RestoreArgs) -> Result<(), Trouble> {
             Ok(())
         }
     }
+}
+
+/// How what was put into a folder is loaded.
+fn tell_dumps(context: &Context, plan: &PlanTold, folder: &Path) {
+    if plan.dumps.is_empty() {
+        return;
+    }
+    let folder = folder.display();
+    context.printer.story(paint(
+        QUIET,
+        format!("  roles, on another server:  psql -d postgres -f {folder}/globals.sql"),
+    ));
+    for (database, dump) in &plan.dumps {
+        let load = format!("pg_restore --create --dbname=postgres {folder}/{dump}");
+        context.printer.story(paint(QUIET, format!("  {database}:  {load}")));
+    }
+}
+
+fn tell_beside(context: &Context, told: &Told) -> Result<(), Trouble> {
+    let Told::Beside { databases, ms } = told else { return Err(unexpected()) };
+    if context.printer.json {
+        context.printer.value(told);
+        return Ok(());
+    }
+    for (was, now) in databases {
+        context.printer.data(format!(
+            "{} {was} as it was then is in {}",
+            paint(GOOD, "✓"),
+            paint(STRONG, now)
+        ));
+    }
+    context.printer.story(format!("there after {}; what is there now was left as it is", took(*ms)));
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    for (was, now) in databases {
+        let before = quoted(&format!("{was}_before"));
+        let swap = format!(
+            "alter database {0} rename to {before}; alter database {1} rename to {0};",
+            quoted(was),
+            quoted(now)
+        );
+        context
+            .printer
+            .story(paint(QUIET, format!("  to swap, while nobody is connected to either:  {swap}")));
+        context.printer.story(paint(QUIET, format!("  when you are done:  drop database {};", quoted(now))));
+    }
+    Ok(())
 }
 
 fn tell_tables(context: &Context, told: &Told) -> Result<(), Trouble> {

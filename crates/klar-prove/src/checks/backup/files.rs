@@ -69,7 +69,7 @@ impl Probe for Files {
         let status = klar.status().await.map_err(|why| Unable(Words::same(why)))?;
         let kept = status["kept"].as_array().into_iter().flatten();
         let files = kept
-            .filter(|kept| kept["daily"] == true && kept["redis"] != true)
+            .filter(|kept| kept["daily"] == true && kept["redis"] != true && kept["dumps"].is_null())
             .find_map(|kept| kept["store"].as_str());
         let Some(files) = files.and_then(|name| ServiceName::new(name).ok()) else {
             return Ok(Seen::default());
