@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use klar_base::keep::{Ask, CopyTold, Elsewhere, KeptStatus, Moment, PlanTold, PointTold, Told};
+use klar_base::keep::{Ask, CopyTold, DumpOf, Elsewhere, KeptStatus, Moment, PlanTold, PointTold, Told};
 use klar_base::{ServiceName, wire};
 use klar_repo::{Compared, Restored};
 
@@ -413,6 +413,7 @@ impl Answering<'_> {
                 // It knows the passwords of the machine that it is of.
                 Session::open(server.door())?.run(&keeper.settings().source.door.sql_to_own())?;
                 keeper.will_adopt(system, from)?;
+                self.fetch_dumps(keeper, from);
             }
             self.progress("stopping it in good order", 0, 0);
             server.stop(STOPPING).map_err(RestoringError::from)?;
@@ -427,6 +428,22 @@ impl Answering<'_> {
             Ok(CopyTold { copy: name.clone(), data, socket: None, database, ms, until_unix_ms: None })
         })();
         self.keep_copy(name, folder, None, made)
+    }
+
+    /// What was dumped of a server lies beside what is restored from: it goes on here, too, once this process starts again.
+    fn fetch_dumps(&self, keeper: &Keeper, from: &Elsewhere) {
+        let own = keeper.settings().source.door.port;
+        for files in self.keepers.every_files() {
+            let of = files.dump().map(|dump| &dump.dump().of);
+            let is_its = matches!(of, Some(DumpOf::Managed { port, .. }) if *port == own);
+            // Whoever has copied only the server's repository has none of it, and a first dump will be the first.
+            if is_its
+                && files.plan(&Moment::Latest, Some(from)).is_ok()
+                && let Err(error) = files.fetch(from)
+            {
+                eprintln!("klar keep: {}: {error}", files.settings().name);
+            }
+        }
     }
 
     fn tables(

@@ -347,14 +347,19 @@ impl FilesKeeper {
     /// # Errors
     /// It cannot be fetched as a whole.
     pub fn adopt(&self, from: &Elsewhere) -> Result<(), KeepError> {
+        self.fetch(from)?;
+        (self.inner.tell)(Event::Replaced);
+        Ok(())
+    }
+
+    /// The same, without a start.
+    pub(crate) fn fetch(&self, from: &Elsewhere) -> Result<(), KeepError> {
         let _alone = self.inner.alone();
         let Settings { home, second_name, .. } = &self.inner.settings;
         self.inner.doing(Some("fetching the repository that was restored from".to_owned()));
         let fetched = adopt::fetch(from, second_name, home);
         self.inner.doing(None);
-        fetched?;
-        (self.inner.tell)(Event::Replaced);
-        Ok(())
+        fetched
     }
 
     /// Whether a view of the repository that does harm is noticed.

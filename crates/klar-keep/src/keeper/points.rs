@@ -259,6 +259,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_dump_is_due_each_monday() {
+        for (now, expected) in [
+            ("2026-11-23T01:59:00+01:00[Europe/Oslo]", "2026-11-16T02:00:00+01:00"),
+            ("2026-11-23T02:00:00+01:00[Europe/Oslo]", "2026-11-23T02:00:00+01:00"),
+            ("2026-11-29T23:59:00+01:00[Europe/Oslo]", "2026-11-23T02:00:00+01:00"),
+            // The clocks were changed since.
+            ("2026-10-25T12:00:00+01:00[Europe/Oslo]", "2026-10-19T02:00:00+02:00"),
+            ("2026-03-29T04:30:00+02:00[Europe/Oslo]", "2026-03-23T02:00:00+01:00"),
+        ] {
+            let now: Zoned = now.parse().unwrap();
+            let expected: Timestamp = expected.parse().unwrap();
+            assert_eq!(last_week(&now, 2, 0), expected, "{now}");
+        }
+    }
+
+    #[test]
     fn a_base_is_due_when_its_time_has_come() {
         for (now, expected) in [
             ("2026-11-23T01:59:00+01:00[Europe/Oslo]", "2026-11-22T02:00:00+01:00"),

@@ -733,3 +733,174 @@ fn what_is_in_a_redis_comes_back() {
         told["points"].as_array().filter(|points| points.len() == 3).map(drop)
     });
 }
+
+/// A PostgreSQL that klar knows nothing of but its address; it ends with the test.
+struct Elsewhere {
+    server: std::process::Child,
+    socket: String,
+    port: String,
+    folder: std::path::PathBuf,
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        let _ = self.server.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Elsewhere {
+    fn start() -> Self {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten();
+        let newest =
+            versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max().unwrap();
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let folder = std::env::temp_dir().join(format!("klar-elsewhere-{port}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let program = |name: &str| {
+            let path = format!("/usr/lib/postgresql/{newest}/bin/{name}");
+            // PostgreSQL refuses to run as root.
+            let mut command = Command::new(if crate::common::is_root() { "/usr/bin/setpriv" } else { &path });
+            if crate::common::is_root() {
+                command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--", &path]);
+            }
+            command.arg("-D").arg(folder.join("data"));
+            command
+        };
+        if crate::common::is_root() {
+            let given = Command::new("chown").arg("postgres:").arg(&folder).status().unwrap();
+            assert!(given.success());
+        }
+        let mut initdb = program("initdb");
+        initdb.args([
+            "-U",
+            "admin",
+            "--no-sync",
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+            "--locale=C.UTF-8",
+        ]);
+        let made = initdb.args(["--encoding=UTF8"]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut server = program("postgres");
+        server.args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k"]).arg(&folder);
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let server = server.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let socket = folder.display().to_string();
+        let elsewhere = Self { server, socket, port, folder };
+        for _ in 0..200 {
+            let asked =
+                Command::new("psql").args(elsewhere.admin("postgres")).args(["-c", "select 1"]).output();
+            if asked.unwrap().status.success() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for sql in
+            ["create role shop login createdb password 'very secret'", "create database shop owner shop"]
+        {
+            psql(&elsewhere.admin("postgres"), sql);
+        }
+        elsewhere
+    }
+
+    fn admin<'a>(&'a self, database: &'a str) -> [&'a str; 8] {
+        ["-h", &self.socket, "-p", &self.port, "-U", "admin", "-d", database]
+    }
+}
+
+/// A database that is given by its address is dumped without a word in `klar.toml`, and each dump is proven; it can be looked
+/// at, taken out, and loaded beside the one that is there; what is wrong with it is said.
+#[test]
+fn a_database_elsewhere_comes_back() {
+    if !is_installed() {
+        return;
+    }
+    let server = Elsewhere::start();
+    let host = Host::new();
+    let place = host.folder.join("place");
+    std::fs::create_dir(&place).unwrap();
+    let (secret, sheet) = (host.folder.join("address"), host.folder.join("drawer.txt"));
+    let url = format!("postgres://shop:very%20secret@127.0.0.1:{}/shop", server.port);
+    std::fs::write(&secret, &url).unwrap();
+    psql(&[&url], "create table orders (id serial primary key, what text)");
+    psql(&[&url], "insert into orders (what) select 'order ' || n from generate_series(1, 500) n");
+    let toml = format!(
+        "\n[app]\nname = \"shop\"\n[services.web]\nrun = \"node server.js\"\n[data.db]\nurl = \"file:{}\"\n[backup]\noffsite = {place:?}\n",
+        secret.display()
+    );
+    let app = host.app("shop", &[("klar.toml", &toml), ("server.js", SERVER)]);
+    app.klar(&["up"]);
+    app.until("the first dump is proven", || {
+        let kept = app.status()["kept"].as_array()?.clone();
+        assert!(kept.iter().all(|one| one["dumps"] == "daily" && one["daily"] == true), "{kept:?}");
+        (kept.len() == 1 && kept[0]["store"] == "db" && kept[0]["proven_unix_ms"].is_u64()).then_some(())
+    });
+    let told = app.klar(&["backup", "list"]);
+    assert!(
+        told.contains("db dumped each day: 1 point") && told.contains("any second needs `managed`"),
+        "{told}"
+    );
+
+    psql(&[&url], "insert into orders (what) values ('one more')");
+    let proof = app.json(&["backup", "now"]);
+    let said = proof["steps"].to_string();
+    assert!(said.contains("1 tables with 501 rows are what was read in its snapshot"), "{said}");
+    let before = proof["point"].as_str().unwrap().to_owned();
+    app.klar(&["backup", "key", "--out", sheet.to_str().unwrap()]);
+    psql(&[&url], "delete from orders");
+
+    // A server of its own with all of it.
+    let copy = app.json(&["clone", "--at", &before, "--for", "5m"]);
+    let (socket, database) = (copy["socket"].as_str().unwrap(), copy["database"].as_str().unwrap());
+    let at = ["-h", socket, "-U", "klar", database];
+    assert_eq!(psql(&at, "select count(*) from orders"), "501");
+    psql(&at, "delete from orders; drop role if exists nobody");
+
+    // As files, and with what loads them.
+    let folder = host.folder.join("taken-out");
+    let output = app.run(&["restore", &before, "--into", folder.to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("pg_restore --create --dbname=postgres"), "{told}");
+    assert!(folder.join("shop.dump/toc.dat").is_file() && folder.join("globals.sql").is_file());
+
+    // Beside what is there, and then in its place, by what it says itself.
+    let told = app.json(&["restore", &before]);
+    let now = told["databases"][0][1].as_str().unwrap().to_owned();
+    assert!(now.starts_with("shop_restored_"), "{now}");
+    let beside = url.replace("/shop", &format!("/{now}")).replacen(&format!("/{now}:"), "/shop:", 1);
+    assert_eq!(psql(&[&beside], "select count(*) from orders"), "501");
+    assert_eq!(psql(&[&url], "select count(*) from orders"), "0");
+    let output = app.run(&["restore", &before]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let swap =
+        told.lines().find_map(|line| Some(line.split_once("connected to either:")?.1.trim().to_owned()));
+    for sql in swap.unwrap().split(';').filter(|sql| !sql.trim().is_empty()) {
+        psql(&server.admin("postgres"), sql);
+    }
+    assert_eq!(psql(&[&url], "select count(*) from orders"), "501");
+
+    // From the second place alone, with the key from the drawer.
+    let proof = app.json(&["drill", "restore", "--offsite", "--key", sheet.to_str().unwrap()]);
+    assert!(proof["rto_ms"].is_u64() && proof["escrow"] == true, "{proof}");
+    app.klar(&["backup", "verify"]);
+
+    // What cannot be dumped is said, and the points before stay.
+    psql(&server.admin("shop"), "create table wages (who text)");
+    assert!(!app.run(&["backup", "now"]).status.success());
+    let output = app.run(&["backup", "now"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains("permission denied for table wages") && told.contains("pg_read_all_data"),
+        "{told}"
+    );
+    assert!(!told.contains("very"), "{told}");
+    let told: Value = serde_json::from_slice(&app.run(&["backup", "list", "--json"]).stdout).unwrap();
+    assert_eq!(told["points"].as_array().unwrap().len(), 2);
+    drop(server);
+    let output = app.run(&["backup", "now"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("cannot be reached"), "{told}");
+}
