@@ -292,7 +292,7 @@ impl Answering<'_> {
             (ends, ms(Timestamp::now()) + seconds * 1000)
         });
         let (server, until_unix_ms) = until.unzip();
-        let made = made.and_then(|_| served);
+        let made = made.and(served);
         let told = made.map(|(socket, database)| CopyTold {
             copy: name.clone(),
             data,

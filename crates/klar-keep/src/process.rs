@@ -237,7 +237,7 @@ impl Keepers {
                 What::Redis(redis) => files::Source::Redis(redis::Source::new(redis.clone())),
                 What::Dump(dump) => files::Source::Dump(Box::new(dump::Source::new(dump.clone()))),
             };
-            let keeper = self.begin_files(name, wishes, source, &folder_of(name, &what), &world);
+            let keeper = self.begin_files(name, wishes, source, &folder_of(name, &what), world);
             if let Err(error) = &keeper {
                 eprintln!("klar keep: {name}: {error}");
             }

@@ -459,13 +459,13 @@ fn what_dumps_and_what_is_dumped_may_be_killed() {
             let begun = Instant::now();
             let dumps = loop {
                 // The one that waits for the table.
-                let wanted = format!("dbname='shop'");
+                let wanted = "dbname='shop'";
                 let processes = fs::read_dir("/proc").unwrap().flatten();
                 let mut found = processes.filter_map(|entry| {
                     let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
                     let words = fs::read_to_string(entry.path().join("cmdline")).ok()?;
                     let own = fs::read_to_string(entry.path().join("environ")).ok()?;
-                    let is_it = words.contains("pg_dump") && words.contains(&wanted);
+                    let is_it = words.contains("pg_dump") && words.contains(wanted);
                     (is_it && own.contains(&format!("PGPORT={}", server.port))).then_some(pid)
                 });
                 if let Some(pid) = found.next() {
