@@ -3,12 +3,12 @@
 //! Deleting is the one thing here that cannot be taken back, so it is done late and believes no clock alone: what a clock
 //! that has jumped would remove stays until several points after the jump say the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use klar_base::Hint;
-use klar_repo::{ForgetError, Id, Object, PruneError, PruneOptions, Pruned, Repository};
+use klar_repo::{ForgetError, Id, Object, PruneError, PruneOptions, Pruned, ReadError, Repository, Snapshot};
 use klar_store::KeyId;
 
 use crate::lsn::{Lsn, Timeline};
@@ -25,9 +25,11 @@ const STEADY: SignedDuration = SignedDuration::from_hours(72);
 /// So many of them.
 const STEADY_POINTS: usize = 3;
 /// A clock may be a little off.
-const AHEAD: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 /// How long packs stay that nobody needs.
 const DELAY: Duration = Duration::from_secs(24 * 3600);
+/// What klar's own snapshots are marked with: of bases and batches, of folders, of a Redis.
+const OURS: [&str; 3] = ["klar", "files", "redis"];
 /// So much is copied at most to make space, each time.
 const REPACK: u64 = 2 << 30;
 
@@ -53,6 +55,9 @@ pub enum RetainError {
     /// The log.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// Which snapshots there are.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// Snapshots.
     #[error(transparent)]
     Forget(#[from] ForgetError),
@@ -83,7 +88,15 @@ pub fn retain(
         return Ok(retained);
     };
     retained.log = log(repository, trusted, &points, &mut snapshots)?;
-    sweep(repository, &snapshots, now, &mut retained)?;
+    let mut named: BTreeSet<Id> = points.points.values().map(AnyPoint::snapshot).collect();
+    if let Some(newest) = points.points.values().next_back() {
+        for name in
+            Log::read(repository, newest.segment_size)?.timelines.values().flat_map(|there| &there.batches)
+        {
+            named.insert(name.read(repository, trusted)?.snapshot);
+        }
+    }
+    sweep(repository, &points, &named, snapshots, now, &mut retained)?;
     Ok(retained)
 }
 
@@ -106,7 +119,8 @@ pub fn retain_files<P: AnyPoint>(
             points.remove(repository, &id)?;
             retained.points.push(id);
         }
-        sweep(repository, &snapshots, now, &mut retained)?;
+        let named = points.points.values().map(AnyPoint::snapshot).collect();
+        sweep(repository, &points, &named, snapshots, now, &mut retained)?;
     }
     Ok(retained)
 }
@@ -142,14 +156,29 @@ fn ages<P: AnyPoint>(points: &Points<P>) -> Vec<(PointId, Timestamp, bool)> {
     points.points.values().map(age).collect()
 }
 
-fn sweep(
+/// Forgets snapshots, and whatever an earlier attempt has left behind: those of klar's that nothing names any more and that
+/// are older than the oldest point. What is being written now is not.
+fn sweep<P: AnyPoint>(
     repository: &Repository,
-    snapshots: &[Id],
+    points: &Points<P>,
+    named: &BTreeSet<Id>,
+    mut snapshots: Vec<Id>,
     now: Timestamp,
     retained: &mut Retained,
 ) -> Result<(), RetainError> {
+    let there = repository.snapshots()?;
+    let of_points = points.points.values().map(AnyPoint::snapshot).collect::<BTreeSet<Id>>();
+    let oldest = there.iter().filter(|one| of_points.contains(&one.id)).map(|one| one.time).min();
+    let is_left = |one: &&Snapshot| {
+        one.tags.iter().any(|tag| OURS.contains(&tag.as_str()))
+            && !named.contains(&one.id)
+            && oldest.is_some_and(|oldest| one.time < oldest)
+    };
+    snapshots.extend(there.iter().filter(is_left).map(|one| one.id));
+    snapshots.sort_unstable();
+    snapshots.dedup();
     if !snapshots.is_empty() {
-        repository.forget(snapshots)?;
+        repository.forget(&snapshots)?;
     }
     let options = PruneOptions { now, delay: DELAY, max_repack_bytes: REPACK };
     retained.pruned = repository.prune(options, &mut |_| {})?;
@@ -246,6 +275,9 @@ fn log(
             snapshots.push(name.read(repository, trusted)?.snapshot);
             storage.remove(&Object::Extra(name.name())).map_err(WalError::from)?;
             removed += 1;
+        }
+        for turned in there.turned.iter().filter(|turned| turned.to <= before) {
+            storage.remove(&Object::Extra(turned.name())).map_err(WalError::from)?;
         }
         if let Some(tide) = there.tide.filter(|_| *timeline < first) {
             storage.remove(&Object::Extra(tide.name())).map_err(WalError::from)?;

@@ -40,7 +40,7 @@ use crate::keeper::{ESCROW, KeepError, last_time, open, password, size};
 use crate::point::{AnyPoint, PointId, Points, Proof};
 use crate::redis;
 use crate::restore::{RestoringError, enough_space};
-use crate::retain;
+use crate::retain::{self, AHEAD};
 
 use back::{of, restored};
 pub use reader::Summary;
@@ -556,7 +556,9 @@ impl Inner {
         };
         let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
         let last = ms(last_time(&Zoned::now(), hour, minute));
-        let Some(newest) = newest.filter(|newest| *newest >= last) else { return true };
+        // One that was taken by a clock that was ahead says nothing of today.
+        let by_now = last..=ms(Timestamp::now() + AHEAD);
+        let Some(newest) = newest.filter(|newest| by_now.contains(newest)) else { return true };
         let age = Duration::from_millis(ms(Timestamp::now()).saturating_sub(newest));
         match (self.redis(), mark) {
             // One that cannot be asked is one that something is wrong with: taking a point says what.
@@ -737,7 +739,8 @@ impl Inner {
             let proof = points.last_proof(&point.id).filter(|proof| proof.is_good())?;
             Some((ms(point.stopped), proof.rto_ms))
         });
-        let newest = points.points.values().next_back();
+        let by_now = Timestamp::now() + AHEAD;
+        let newest = points.points.values().rev().find(|point| point.stopped <= by_now);
         let known = KeptStatus {
             points: points.points.len().try_into().unwrap_or(u32::MAX),
             newest_unix_ms: newest.map(|point| ms(point.stopped)),

@@ -98,6 +98,7 @@ impl Cluster {
         command.arg("-c").arg(format!("unix_socket_directories={}", data.display()));
         command.args(["-c", "wal_level=replica", "-c", "max_wal_size=64MB", "-c", "min_wal_size=2MB"]);
         command.args(["-c", "max_slot_wal_keep_size=512MB", "-c", "checkpoint_timeout=30s"]);
+        command.envs(std::env::vars().filter(|(name, _)| name == "LD_PRELOAD" || name.contains("FAKE")));
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
