@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use klar_keep::keeper::{Keeper, Settings, Wishes};
+use klar_keep::keeper::Keeper;
 use klar_keep::lsn::Lsn;
 use klar_keep::point::{Point, PointId, Points};
 use klar_keep::restore::{self, Plan, RestoringError};
 use klar_keep::scratch::{Then, Until};
-use klar_keep::server::{Session, Source};
+use klar_keep::server::Session;
 use klar_keep::ship::Mark;
 use klar_keep::wal::commits::{self, SLACK};
 use klar_repo::CheckData;
 
-use crate::cluster::{Cluster, Home};
+use crate::cluster::{Cluster, Home, until};
 
 const LIBRARIES: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -68,14 +68,6 @@ fn turn(file: &Path, seconds: i64) {
     fs::rename(new, file).unwrap();
 }
 
-fn until(what: &str, is: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < PATIENCE, "waited for: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn write(
     cluster: &Cluster,
     ledger: &Arc<Mutex<Vec<Row>>>,
@@ -101,32 +93,6 @@ fn write(
     })
 }
 
-fn keep(cluster: &Cluster, home: &Home) -> Keeper {
-    let source = Source {
-        door: cluster.door.clone(),
-        data: Some(cluster.data.clone()),
-        programs: cluster.programs.clone(),
-    };
-    let wishes = Wishes {
-        at: (2, 0),
-        days: 30,
-        assertions: Vec::new(),
-        anonymise: Vec::new(),
-        second: None,
-        synchronous: false,
-    };
-    let settings = Settings {
-        name: "db".parse().unwrap(),
-        source,
-        database: "postgres".into(),
-        home: home.join("keep"),
-        host: "host".into(),
-        second_name: "shop.production/db".into(),
-        wishes,
-    };
-    Keeper::start(settings, Box::new(|_| {})).unwrap()
-}
-
 #[test]
 #[ignore = "runs within the test above, by a clock that can be turned"]
 fn inside() {
@@ -139,7 +105,7 @@ fn inside() {
     let home = Home::new("clock");
     let cluster = Cluster::start(&home);
     cluster.session().run("create table public.rows (id bigint primary key, filler text)").unwrap();
-    let keeper = keep(&cluster, &home);
+    let keeper = cluster.keeper(&home, |_| {});
     until("a first point", || keeper.status().proven_unix_ms.is_some());
     let (ledger, is_over) = (Arc::<Mutex<Vec<Row>>>::default(), Arc::default());
     let writer = write(&cluster, &ledger, &is_over);
