@@ -24,6 +24,7 @@ use crate::ship::Shipped;
 use crate::signed::SignedError;
 use crate::wal::WalError;
 use crate::wal::chain::Log;
+use crate::wal::commits;
 use crate::wal::lay::{self, Laid, Wanted};
 
 /// What is restored, from what, and how far.
@@ -67,6 +68,17 @@ pub enum RestoringError {
         asked: String,
         /// The latest.
         latest: Timestamp,
+    },
+    /// It was that time twice.
+    #[error(
+        "{asked} came twice: the clock of the server was put back from {} to {} behind {} in its log",
+        back.before, back.after, back.at
+    )]
+    Twice {
+        /// What was asked for.
+        asked: Timestamp,
+        /// How the clock went back.
+        back: commits::Back,
     },
     /// The log.
     #[error(transparent)]
@@ -118,6 +130,10 @@ impl Hint for RestoringError {
             Self::TooLate { .. } => {
                 Some("ask for an earlier time, or for `latest`; the log is shipped about every second".into())
             }
+            Self::Twice { back, .. } => Some(format!(
+                "restore `lsn:{}` for all that was written until then, `latest` for all of it, or a time before {}",
+                back.at, back.after
+            )),
             Self::Space { .. } => Some("make space, or give another folder with `--into`".into()),
             Self::Wal(error) => error.hint(),
             Self::Scratch(error) => error.hint(),
@@ -228,6 +244,17 @@ impl<'a> Kept<'a> {
         {
             return Err(RestoringError::TooLate { asked: asked(&until), latest });
         }
+        if let Until::Time(asked) = until {
+            let lineage = self.log.lineage(timeline);
+            let turned = lineage
+                .iter()
+                .filter_map(|(one, _)| self.log.timelines.get(one))
+                .flat_map(|there| &there.turned);
+            let mut behind = turned.filter(|turned| turned.to > point.stop);
+            if let Some(back) = behind.find_map(|turned| turned.twice(asked)) {
+                return Err(RestoringError::Twice { asked, back });
+            }
+        }
         let to = match &until {
             Until::Lsn(lsn) => *lsn,
             Until::Time(time) => self.enough_for(point, timeline, *time, end),
@@ -248,11 +275,14 @@ impl<'a> Kept<'a> {
     /// How much of the log a time needs: up to the first batch that is known to reach beyond it, else all.
     fn enough_for(&self, point: &Point, timeline: Timeline, time: Timestamp, end: Lsn) -> Lsn {
         let Some(there) = self.log.timelines.get(&timeline) else { return end };
+        // Until when a batch reaches was written down by a clock that was ahead: it says nothing.
+        let misled = there.turned.iter().filter(|turned| turned.before > time).map(|turned| turned.to).max();
         for name in there.batches.iter().filter(|batch| batch.timeline == timeline) {
-            let (_, to) = crate::wal::batch::bounds(name, self.log.size);
+            let (from, to) = crate::wal::batch::bounds(name, self.log.size);
             let covered = name.read(self.repository, self.trusted).ok().and_then(|batch| batch.covered);
-            // One second to spare: a commit takes its time a little before its place in the log.
-            if to > point.stop && covered.is_some_and(|covered| covered > time + Duration::from_secs(1)) {
+            let counts = to > point.stop && misled.is_none_or(|misled| from >= misled);
+            // A commit takes its time a little before its place in the log.
+            if counts && covered.is_some_and(|covered| covered > time + commits::SLACK) {
                 return to.min(end);
             }
         }
@@ -312,7 +342,15 @@ impl<'a> Kept<'a> {
             timeline: plan.timeline,
             to: plan.to,
         };
-        Ok(lay::lay(self.repository, &self.log, &wanted, self.trusted, log)?)
+        let laid = lay::lay(self.repository, &self.log, &wanted, self.trusted, log)?;
+        if let Until::Time(asked) = plan.until {
+            let lineage: Vec<Timeline> =
+                self.log.lineage(plan.timeline).iter().map(|(one, _)| *one).collect();
+            if let Some(back) = commits::twice(log, &lineage, self.log.size, plan.point.start, asked)? {
+                return Err(RestoringError::Twice { asked, back });
+            }
+        }
+        Ok(laid)
     }
 }
 

@@ -3,12 +3,12 @@
 //! Deleting is the one thing here that cannot be taken back, so it is done late and believes no clock alone: what a clock
 //! that has jumped would remove stays until several points after the jump say the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use klar_base::Hint;
-use klar_repo::{ForgetError, Id, Object, PruneError, PruneOptions, Pruned, Repository};
+use klar_repo::{ForgetError, Id, Object, PruneError, PruneOptions, Pruned, ReadError, Repository, Snapshot};
 use klar_store::KeyId;
 
 use crate::lsn::{Lsn, Timeline};
@@ -20,16 +20,34 @@ use crate::wal::chain::Log;
 
 /// Points that were restored and found good, of which so many stay whatever their age.
 const PROVEN: usize = 2;
-/// The newest points come in this distance, or nothing is removed: they are taken daily.
-const STEADY: SignedDuration = SignedDuration::from_hours(72);
 /// So many of them.
 const STEADY_POINTS: usize = 3;
 /// A clock may be a little off.
-const AHEAD: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 /// How long packs stay that nobody needs.
 const DELAY: Duration = Duration::from_secs(24 * 3600);
+/// What klar's own snapshots are marked with: of bases and batches, of folders, of a Redis, of dumps.
+const OURS: [&str; 4] = ["klar", "files", "redis", "dump"];
 /// So much is copied at most to make space, each time.
 const REPACK: u64 = 2 << 30;
+
+/// How often points come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rhythm {
+    /// All of the last day stay, and one of each day before.
+    Hourly,
+    /// Of each day.
+    Daily,
+    /// Of each week.
+    Weekly,
+}
+
+impl Rhythm {
+    /// The newest points come in this distance, or nothing is removed.
+    fn steady(self) -> SignedDuration {
+        SignedDuration::from_hours(if self == Self::Weekly { 3 * 7 * 24 } else { 3 * 24 })
+    }
+}
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +71,9 @@ pub enum RetainError {
     /// The log.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// Which snapshots there are.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// Snapshots.
     #[error(transparent)]
     Forget(#[from] ForgetError),
@@ -79,15 +100,25 @@ pub fn retain(
 ) -> Result<Retained, RetainError> {
     let mut points = Points::<Point>::read(repository, trusted)?;
     let mut retained = Retained::default();
-    let Some(mut snapshots) = retain_points(repository, &mut points, days, now, &mut retained)? else {
+    let Some(mut snapshots) =
+        retain_points(repository, &mut points, days, Rhythm::Daily, now, &mut retained)?
+    else {
         return Ok(retained);
     };
     retained.log = log(repository, trusted, &points, &mut snapshots)?;
-    sweep(repository, &snapshots, now, &mut retained)?;
+    let mut named: BTreeSet<Id> = points.points.values().map(AnyPoint::snapshot).collect();
+    if let Some(newest) = points.points.values().next_back() {
+        for name in
+            Log::read(repository, newest.segment_size)?.timelines.values().flat_map(|there| &there.batches)
+        {
+            named.insert(name.read(repository, trusted)?.snapshot);
+        }
+    }
+    sweep(repository, &points, &named, snapshots, now, &mut retained)?;
     Ok(retained)
 }
 
-/// The same for points that have no log. Where they are taken hourly, all of the last day stay, and one of each day before.
+/// The same for points that have no log.
 ///
 /// # Errors
 /// As [`retain`].
@@ -95,18 +126,19 @@ pub fn retain_files<P: AnyPoint>(
     repository: &Repository,
     trusted: &[KeyId],
     days: u32,
-    hourly: bool,
+    rhythm: Rhythm,
     now: Timestamp,
 ) -> Result<Retained, RetainError> {
     let mut points = Points::<P>::read(repository, trusted)?;
     let mut retained = Retained::default();
-    if let Some(mut snapshots) = retain_points(repository, &mut points, days, now, &mut retained)? {
-        for id in if hourly { thinned(&ages(&points), days, now) } else { Vec::new() } {
+    if let Some(mut snapshots) = retain_points(repository, &mut points, days, rhythm, now, &mut retained)? {
+        for id in if rhythm == Rhythm::Hourly { thinned(&ages(&points), days, now) } else { Vec::new() } {
             snapshots.extend(points.points.get(&id).map(AnyPoint::snapshot));
             points.remove(repository, &id)?;
             retained.points.push(id);
         }
-        sweep(repository, &snapshots, now, &mut retained)?;
+        let named = points.points.values().map(AnyPoint::snapshot).collect();
+        sweep(repository, &points, &named, snapshots, now, &mut retained)?;
     }
     Ok(retained)
 }
@@ -116,11 +148,12 @@ fn retain_points<P: AnyPoint>(
     repository: &Repository,
     points: &mut Points<P>,
     days: u32,
+    rhythm: Rhythm,
     now: Timestamp,
     retained: &mut Retained,
 ) -> Result<Option<Vec<Id>>, RetainError> {
     let ages = ages(points);
-    retained.doubt = doubt(&ages, now);
+    retained.doubt = doubt(&ages, rhythm.steady(), now);
     if retained.doubt.is_some() {
         return Ok(None);
     }
@@ -142,14 +175,29 @@ fn ages<P: AnyPoint>(points: &Points<P>) -> Vec<(PointId, Timestamp, bool)> {
     points.points.values().map(age).collect()
 }
 
-fn sweep(
+/// Forgets snapshots, and whatever an earlier attempt has left behind: those of klar's that nothing names any more and that
+/// are older than the oldest point. What is being written now is not.
+fn sweep<P: AnyPoint>(
     repository: &Repository,
-    snapshots: &[Id],
+    points: &Points<P>,
+    named: &BTreeSet<Id>,
+    mut snapshots: Vec<Id>,
     now: Timestamp,
     retained: &mut Retained,
 ) -> Result<(), RetainError> {
+    let there = repository.snapshots()?;
+    let of_points = points.points.values().map(AnyPoint::snapshot).collect::<BTreeSet<Id>>();
+    let oldest = there.iter().filter(|one| of_points.contains(&one.id)).map(|one| one.time).min();
+    let is_left = |one: &&Snapshot| {
+        one.tags.iter().any(|tag| OURS.contains(&tag.as_str()))
+            && !named.contains(&one.id)
+            && oldest.is_some_and(|oldest| one.time < oldest)
+    };
+    snapshots.extend(there.iter().filter(is_left).map(|one| one.id));
+    snapshots.sort_unstable();
+    snapshots.dedup();
     if !snapshots.is_empty() {
-        repository.forget(snapshots)?;
+        repository.forget(&snapshots)?;
     }
     let options = PruneOptions { now, delay: DELAY, max_repack_bytes: REPACK };
     retained.pruned = repository.prune(options, &mut |_| {})?;
@@ -157,7 +205,7 @@ fn sweep(
 }
 
 /// Why the clock is not believed.
-fn doubt(ages: &[(PointId, Timestamp, bool)], now: Timestamp) -> Option<String> {
+fn doubt(ages: &[(PointId, Timestamp, bool)], steady: SignedDuration, now: Timestamp) -> Option<String> {
     let last = &ages[ages.len().saturating_sub(STEADY_POINTS)..];
     let (_, newest, _) = last.last()?;
     let since = now.duration_since(*newest);
@@ -166,12 +214,12 @@ fn doubt(ages: &[(PointId, Timestamp, bool)], now: Timestamp) -> Option<String> 
             "the newest point is of {newest}, and it is {now}: nothing is removed by this clock"
         ));
     }
-    if since > STEADY {
+    if since > steady {
         return Some(format!(
             "the newest point is of {newest}, and it is {now}: nothing is removed before there is another"
         ));
     }
-    let jump = last.windows(2).find(|pair| pair[1].1.duration_since(pair[0].1) > STEADY);
+    let jump = last.windows(2).find(|pair| pair[1].1.duration_since(pair[0].1) > steady);
     jump.map(|pair| {
         format!(
             "between {} and {} there is no point: nothing is removed before {STEADY_POINTS} came one after the other",
@@ -247,6 +295,9 @@ fn log(
             storage.remove(&Object::Extra(name.name())).map_err(WalError::from)?;
             removed += 1;
         }
+        for turned in there.turned.iter().filter(|turned| turned.to <= before) {
+            storage.remove(&Object::Extra(turned.name())).map_err(WalError::from)?;
+        }
         if let Some(tide) = there.tide.filter(|_| *timeline < first) {
             storage.remove(&Object::Extra(tide.name())).map_err(WalError::from)?;
         }
@@ -316,7 +367,13 @@ mod tests {
             ("40! 39! 1! 0!", true),   // two
             ("40! 2! 1! 0!", false),   // three
         ] {
-            assert_eq!(doubt(&ages(points, now), now).is_some(), is_doubted, "{points}");
+            let doubted = |rhythm: Rhythm| doubt(&ages(points, now), rhythm.steady(), now).is_some();
+            assert_eq!(doubted(Rhythm::Daily), is_doubted, "{points}");
+            assert!(!doubted(Rhythm::Weekly) || is_doubted, "{points}");
+        }
+        for (points, is_doubted) in [("28! 21! 14! 7! 0!", false), ("90! 60! 30! 0!", true)] {
+            let doubted = doubt(&ages(points, now), Rhythm::Weekly.steady(), now);
+            assert_eq!(doubted.is_some(), is_doubted, "{points}");
         }
     }
 }

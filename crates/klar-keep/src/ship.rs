@@ -16,16 +16,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use klar_repo::{Id, Repository};
+use klar_repo::{Id, Object, Repository};
 
 use crate::lsn::{Lsn, Segment, SegmentSize, Timeline};
 use crate::server::slot::SLOT;
 use crate::server::{Facts, Session, SessionError};
 use crate::wal::WalError;
 use crate::wal::chain::{self, Log};
+use crate::wal::commits::SLACK;
 use crate::wal::page::{self, Expected, PAGE};
 use crate::wal::piece::{self, Piece};
 use crate::wal::tide::Tide;
+use crate::wal::turned::Turned;
 
 /// How long a segment has to be untouched before it is taken without the server's word.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ const MARKS_MAX: usize = 300;
 pub struct Mark {
     /// By the server's clock.
     pub time: Timestamp,
+    /// Before it was asked for the time, and after it had answered.
+    pub asked: (Instant, Instant),
     /// The timeline it writes to.
     pub timeline: Timeline,
     /// Where it will write next.
@@ -78,6 +82,9 @@ pub struct Shipper {
     progress: Arc<Progress>,
     marks: VecDeque<Mark>,
     covered: Option<Timestamp>,
+    /// The server's clock, when it was asked last and had answered, and where its log was; by a process before this one it
+    /// was asked nobody knows when.
+    clock: Option<(Timestamp, Option<Instant>, Lsn)>,
     /// Pieces that this process wrote of the segments that are not whole yet, with their digests.
     recent: Vec<(Piece, Id)>,
     /// When the partial segment was last seen to change.
@@ -94,6 +101,8 @@ pub struct Turn {
     pub pieces: u64,
     /// A gap before what was shipped now: a new base is needed.
     pub gap: Option<WalError>,
+    /// The server's clock was put back, from when to when: times are told apart from a new base on.
+    pub back: Option<Turned>,
 }
 
 impl Mark {
@@ -103,8 +112,10 @@ impl Mark {
     /// The server.
     pub fn ask(session: &Session) -> Result<Self, SessionError> {
         // The time first: what was acknowledged until then was written before the second question.
+        let begun = Instant::now();
         let time = session.row("select (extract(epoch from clock_timestamp()) * 1000000)::bigint", "time")?;
         let time = session.time(&time, 0)?;
+        let asked = (begun, Instant::now());
         let rest = format!(
             "select pg_walfile_name(pg_current_wal_insert_lsn()), pg_current_wal_insert_lsn(),
              (select flush_lsn from pg_stat_replication join pg_replication_slots on pid = active_pid
@@ -116,6 +127,7 @@ impl Mark {
         let written: Lsn = session.column(&row, 1, "place in the log")?;
         Ok(Self {
             time,
+            asked,
             timeline: timeline.unwrap_or(1),
             // Behind the head of a page that nothing was written to yet: the receiver gets it with what follows.
             written: match written.0 % PAGE {
@@ -174,6 +186,8 @@ impl Shipper {
     /// As [`Log::read`].
     pub fn open(repository: &Repository, spool: &Path, facts: &Facts) -> Result<Self, WalError> {
         let log = Log::read(repository, facts.segment_size)?;
+        let tide = log.timelines.get(&facts.timeline).and_then(|there| there.tide);
+        let clock = tide.map(|tide| (tide.covered, None, tide.lsn));
         let shipper = Self {
             repository: repository.clone(),
             spool: spool.to_owned(),
@@ -182,6 +196,7 @@ impl Shipper {
             progress: Arc::default(),
             marks: VecDeque::new(),
             covered: None,
+            clock,
             recent: Vec::new(),
             touched: None,
             tide: None,
@@ -216,7 +231,7 @@ impl Shipper {
     /// # Errors
     /// The first thing that is wrong. What was shipped before it is shipped, and the next turn tries again.
     pub fn turn(&mut self, mark: Option<Mark>) -> Result<Turn, WalError> {
-        let mut turn = Turn::default();
+        let mut turn = Turn { back: self.clock(mark.as_ref())?, ..Turn::default() };
         self.histories()?;
         let mut files = self.files()?;
         files.sort_unstable();
@@ -249,6 +264,32 @@ impl Shipper {
         self.publish();
         self.write_tide()?;
         Ok(turn)
+    }
+
+    /// Sees whether the server's clock was put back, and writes down where. What was ahead of it says nothing of what comes
+    /// now.
+    fn clock(&mut self, mark: Option<&Mark>) -> Result<Option<Turned>, WalError> {
+        let Some(mark) = mark else { return Ok(None) };
+        let before = self.clock.map(|(time, answered, place)| {
+            let since =
+                answered.map_or(Duration::ZERO, |answered| mark.asked.0.saturating_duration_since(answered));
+            (time + since, place)
+        });
+        let turned =
+            before.filter(|(before, _)| before.duration_since(mark.time) > SLACK).map(|(before, from)| {
+                Turned { timeline: mark.timeline, from, to: mark.written, before, after: mark.time }
+            });
+        if let Some(turned) = turned {
+            turned.write(&self.repository)?;
+            self.log.timelines.entry(turned.timeline).or_default().turned.push(turned);
+            for tide in Tide::all(&self.repository)?.iter().filter(|tide| tide.covered > mark.time) {
+                self.repository.storage().remove(&Object::Extra(tide.name()))?;
+            }
+            self.marks.clear();
+            (self.covered, self.tide) = (None, None);
+        }
+        self.clock = Some((mark.time, Some(mark.asked.1), mark.written));
+        Ok(turned)
     }
 
     /// Writes the tide now, whenever the last one was written.

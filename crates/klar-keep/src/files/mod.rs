@@ -43,7 +43,7 @@ use crate::keeper::{ESCROW, KeepError, last_time, last_week, open, password, siz
 use crate::point::{AnyPoint, Outcome, PointId, Points, Proof};
 use crate::redis;
 use crate::restore::{RestoringError, enough_space};
-use crate::retain;
+use crate::retain::{self, AHEAD, Rhythm};
 
 use back::{of, restored};
 pub use reader::Summary;
@@ -590,8 +590,9 @@ impl Inner {
             Some(Dumps::Weekly) => last_week(&Zoned::now(), hour, minute),
             _ => last_time(&Zoned::now(), hour, minute),
         };
-        let last = ms(last);
-        let Some(newest) = newest.filter(|newest| *newest >= last) else { return true };
+        // One that was taken by a clock that was ahead says nothing of today.
+        let by_now = ms(last)..=ms(Timestamp::now() + AHEAD);
+        let Some(newest) = newest.filter(|newest| by_now.contains(newest)) else { return true };
         let age = Duration::from_millis(ms(Timestamp::now()).saturating_sub(newest));
         match (self.redis(), mark) {
             // One that cannot be asked is one that something is wrong with: taking a point says what.
@@ -631,8 +632,13 @@ impl Inner {
         }
         // The one that the earliest day is restored from counts among them.
         let days = self.shared().wishes.days.saturating_sub(1);
-        let (hourly, now) = (self.redis().is_some(), Timestamp::now());
-        retain::retain_files::<FilesPoint>(&self.repository, &self.trusted, days, hourly, now)?;
+        let rhythm = match (&self.source, self.dumps()) {
+            (Source::Redis(_), _) => Rhythm::Hourly,
+            (_, Some(Dumps::Weekly)) => Rhythm::Weekly,
+            _ => Rhythm::Daily,
+        };
+        let now = Timestamp::now();
+        retain::retain_files::<FilesPoint>(&self.repository, &self.trusted, days, rhythm, now)?;
         self.learn();
         Ok(proof)
     }
@@ -791,7 +797,8 @@ impl Inner {
             let proof = points.last_proof(&point.id).filter(|proof| proof.is_good())?;
             Some((ms(point.stopped), proof.rto_ms))
         });
-        let newest = points.points.values().next_back();
+        let by_now = Timestamp::now() + AHEAD;
+        let newest = points.points.values().rev().find(|point| point.stopped <= by_now);
         let known = KeptStatus {
             points: points.points.len().try_into().unwrap_or(u32::MAX),
             newest_unix_ms: newest.map(|point| ms(point.stopped)),

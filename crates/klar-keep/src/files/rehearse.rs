@@ -13,7 +13,7 @@ use klar_repo::CheckData;
 use super::{FilesPoint, Inner, Settings, Source, Wishes, reader, restored};
 use crate::keeper::KeepError;
 use crate::point::Points;
-use crate::retain;
+use crate::retain::{self, Rhythm};
 
 /// So many bytes change each day: no other day has them.
 const DAILY: usize = 200_000;
@@ -56,8 +56,9 @@ fn all(keep: u32, folder: &Path, app: &Path) -> Result<Rehearsed, KeepError> {
     let day = |number: u32| first + SignedDuration::from_hours(24 * i64::from(number));
     let days = keep + 2;
     let retain = |number| {
-        let stays = keep.saturating_sub(1);
-        retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, stays, false, day(number))
+        let (stays, rhythm) = (keep.saturating_sub(1), Rhythm::Daily);
+        let now = day(number);
+        retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, stays, rhythm, now)
     };
     for number in 0..days {
         let content: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(DAILY).collect();

@@ -229,3 +229,46 @@ fn seven_days_stay() {
     let rehearsed = rehearse::rehearse(7, &scratch.0.join("rehearsal")).unwrap();
     assert_eq!(rehearsed, Rehearsed { days: 9, keep: 7, kept: 7, oldest: true, pruned: true });
 }
+
+#[test]
+fn a_point_of_a_clock_that_was_ahead_says_nothing_of_today() {
+    let scratch = Scratch::new("ahead");
+    some_files(&scratch.app());
+    let inner = scratch.keeper(None);
+    let ahead = Timestamp::now() + Duration::from_secs(40 * 24 * 3600);
+    inner.take(Some(ahead), &mut |_, _, _| {}).unwrap();
+    inner.learn();
+    assert!(inner.is_due());
+    inner.point(&mut |_, _, _| {}).unwrap();
+    assert!(!inner.is_due());
+    let points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
+    assert_eq!(points.points.len(), 2);
+}
+
+/// A point goes before its snapshot does: a kill in between, or somebody else's lock, must not leave that for ever.
+#[test]
+fn a_snapshot_that_a_kill_has_left_goes_later() {
+    let scratch = Scratch::new("left");
+    some_files(&scratch.app());
+    let inner = scratch.keeper(None);
+    let now = Timestamp::now();
+    for days in [4, 3, 2, 1, 0] {
+        inner.take(Some(now - Duration::from_secs(days * 24 * 3600)), &mut |_, _, _| {}).unwrap();
+    }
+    let mut points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
+    let [first, second] = [0, 1].map(|at| points.points.keys().nth(at).unwrap().clone());
+    let snapshot = |id| points.points.get(id).map(|point| point.snapshot).unwrap();
+    let (first_left, second_left) = (snapshot(&first), snapshot(&second));
+    for id in [&first, &second] {
+        points.remove(&inner.repository, id).unwrap();
+    }
+    retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, 30, Rhythm::Daily, now).unwrap();
+    let left: Vec<Id> = inner.repository.snapshots().unwrap().iter().map(|one| one.id).collect();
+    assert_eq!(left.len(), 3);
+    assert!(!left.contains(&first_left) && !left.contains(&second_left));
+    // What is newer than the oldest point may be a point that is being taken.
+    let newest = points.points.keys().next_back().unwrap().clone();
+    points.remove(&inner.repository, &newest).unwrap();
+    retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, 30, Rhythm::Daily, now).unwrap();
+    assert_eq!(inner.repository.snapshots().unwrap().len(), 3);
+}

@@ -21,7 +21,7 @@ pub(crate) mod second;
 mod stream;
 mod warm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -45,7 +45,7 @@ use crate::drill::Assertion;
 use crate::harm::{Harm, Harmed};
 use crate::point::{Point, PointId, Points, Proof};
 use crate::restore::{Kept, RestoringError};
-use crate::retain::RetainError;
+use crate::retain::{AHEAD, RetainError};
 use crate::server::{Door, Facts, ReadySlot, ReplicationError, SessionError, SlotError, Source};
 use crate::ship::{Progress, Shipped};
 use crate::signed::SignedError;
@@ -279,7 +279,8 @@ struct Shared {
 #[derive(Debug, Clone, Default)]
 struct Known {
     points: u32,
-    newest: Option<Timestamp>,
+    /// When each was taken, by whatever the clock was then.
+    taken: BTreeSet<Timestamp>,
     earliest: Option<Timestamp>,
     proven: Option<Timestamp>,
     proven_point: Option<PointId>,
@@ -288,6 +289,13 @@ struct Known {
     escrow: bool,
     /// From where a point was last restored, and when.
     second_proven: Option<(String, Timestamp)>,
+}
+
+impl Known {
+    /// The newest point that was taken by this clock, and not by one that was ahead.
+    fn newest(&self, now: Timestamp) -> Option<Timestamp> {
+        self.taken.range(..=now + AHEAD).next_back().copied()
+    }
 }
 
 struct Trouble {
@@ -544,14 +552,13 @@ impl Inner {
     fn learn(&self) {
         let read =
             Points::<Point>::read(&self.repository, &self.trusted).map_err(KeepError::from).map(|points| {
-                let newest = points.points.values().next_back();
                 let proven = points.points.keys().rev().find_map(|id| {
                     let proof = points.last_proof(id).filter(|proof| proof.is_good())?;
                     Some((points.points.get(id)?, proof.rto_ms))
                 });
                 Known {
                     points: points.points.len().try_into().unwrap_or(u32::MAX),
-                    newest: newest.map(|point| point.stopped),
+                    taken: points.points.values().map(|point| point.stopped).collect(),
                     earliest: points.points.values().map(|point| point.stopped).min(),
                     proven: proven.map(|(point, _)| point.stopped),
                     proven_point: proven.map(|(point, _)| point.id.clone()),
@@ -577,6 +584,14 @@ impl Inner {
         let streaming = shared.streaming.as_ref();
         let shipped = streaming.map(|streaming| streaming.progress.now());
         let trouble = shared.troubles.values().find(|trouble| trouble.since.elapsed() >= LASTS);
+        let now = self.now();
+        let ahead = shared.known.taken.last().filter(|taken| **taken > now + AHEAD).map(|taken| {
+            let what = format!("a point is of {taken}, and it is {now}: a clock was ahead, or is behind now");
+            let hint = "see that the clock is right (`timedatectl`): points are taken as ever, and nothing is removed before that time has come";
+            (what, Some(hint.to_owned()))
+        });
+        let trouble = trouble.map(|trouble| (trouble.what.clone(), trouble.hint.clone())).or(ahead);
+        let (trouble, hint) = trouble.map_or((None, None), |(what, hint)| (Some(what), hint));
         let idle = if streaming.is_some() { "streaming" } else { "waiting for the server" };
         KeptStatus {
             store: self.settings.name.to_string(),
@@ -585,7 +600,7 @@ impl Inner {
             dumps: None,
             doing: shared.doing.clone().unwrap_or_else(|| idle.to_owned()),
             points: shared.known.points,
-            newest_unix_ms: ms(shared.known.newest),
+            newest_unix_ms: ms(shared.known.newest(now)),
             proven_unix_ms: ms(shared.known.proven),
             rto_ms: shared.known.rto_ms,
             earliest_unix_ms: ms(shared.known.earliest),
@@ -593,8 +608,8 @@ impl Inner {
             bytes: shared.known.bytes,
             escrow: shared.known.escrow,
             second,
-            trouble: trouble.map(|trouble| trouble.what.clone()),
-            hint: trouble.and_then(|trouble| trouble.hint.clone()),
+            trouble,
+            hint,
         }
     }
 

@@ -63,7 +63,7 @@ impl Inner {
     fn is_due(&self) -> bool {
         let (hour, minute) = self.wishes().at;
         let shared = self.shared();
-        let Some(newest) = shared.known.newest else { return true };
+        let Some(newest) = shared.known.newest(Timestamp::now()) else { return true };
         shared.want_base.is_some() || newest < last_time(&Zoned::now(), hour, minute)
     }
 

@@ -163,9 +163,11 @@ impl Inner {
             return false;
         };
         let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
-        let newest = self.shared().known.newest.map(ms);
+        let now = Timestamp::now();
+        let newest = self.shared().known.newest(now).map(ms);
         let has_newest = newest.is_some() && covered_unix_ms > newest;
-        let since = ms(Timestamp::now()).saturating_sub(proven_unix_ms.unwrap_or_default());
+        // Also where that was by a clock that was ahead.
+        let since = ms(now).abs_diff(proven_unix_ms.unwrap_or_default());
         has_newest && u128::from(since) > WEEK.as_millis()
     }
 }

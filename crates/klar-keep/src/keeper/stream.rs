@@ -67,6 +67,10 @@ impl Inner {
             if let Some(gap) = turn.gap {
                 self.want_base(gap.to_string());
             }
+            if let Some(back) = turn.back {
+                let (before, after) = (back.before, back.after);
+                self.want_base(format!("the server's clock was put back from {before} to {after}"));
+            }
             let mark = mark?;
             if mark.timeline != timeline {
                 break;

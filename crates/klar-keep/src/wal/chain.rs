@@ -10,6 +10,7 @@ use crate::lsn::{Lsn, SegmentSize, Timeline};
 use crate::wal::batch::BatchName;
 use crate::wal::piece::{self, Named, Piece};
 use crate::wal::tide::Tide;
+use crate::wal::turned::Turned;
 use crate::wal::{BATCHES, PIECES, WalError};
 
 /// The log from one place to another, without a gap.
@@ -32,6 +33,8 @@ pub struct OfTimeline {
     pub ancestors: Vec<(Timeline, Lsn)>,
     /// How far it was shipped, as it was last said.
     pub tide: Option<Tide>,
+    /// Where the server's clock was put back.
+    pub turned: Vec<Turned>,
 }
 
 /// All of a cluster's log in a repository, by name.
@@ -64,6 +67,9 @@ impl Log {
         }
         for tide in Tide::all(repository)? {
             log.timelines.entry(tide.timeline).or_default().tide = Some(tide);
+        }
+        for turned in Turned::all(repository)? {
+            log.timelines.entry(turned.timeline).or_default().turned.push(turned);
         }
         Ok(log)
     }

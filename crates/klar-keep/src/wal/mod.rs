@@ -6,6 +6,7 @@
 //! klar/batches/00000001.0000000000000003-0000000000000017.json   which snapshot has segments 3 to 0x17: signed
 //! klar/tide/00000001.0000000003014000.1763899200000000           how far it was shipped, and until when that
 //!                                                                 holds every commit: sealed
+//! klar/turned/00000001.0000000003014000-0000000003015000.17…     where the server's clock was put back: sealed
 //! klar/ahead/65F0AC12D4E07B31.00000001.0000000003014000.1763…     at the second place alone: see `ahead`
 //! ```
 //!
@@ -16,10 +17,12 @@
 pub mod ahead;
 pub mod batch;
 pub mod chain;
+pub mod commits;
 pub mod lay;
 pub mod page;
 pub mod piece;
 pub mod tide;
+pub mod turned;
 
 use std::path::PathBuf;
 
@@ -171,3 +174,5 @@ pub const BATCHES: &str = "klar/batches/";
 pub const AHEAD: &str = "klar/ahead/";
 /// Where tides are.
 pub const TIDES: &str = "klar/tide/";
+/// Where the clock was put back: see [`turned`].
+pub const TURNED: &str = "klar/turned/";

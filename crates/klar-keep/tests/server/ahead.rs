@@ -5,55 +5,28 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use klar_base::keep::{SecondPlace, SecondStatus};
-use klar_keep::keeper::{Keeper, Settings, Wishes};
+use klar_keep::keeper::{Keeper, Wishes};
 use klar_keep::lsn::SegmentSize;
 use klar_keep::restore::{self, Kept};
 use klar_keep::scratch::{Then, Until};
-use klar_keep::server::{Session, Source};
+use klar_keep::server::Session;
 use klar_keep::wal::ahead;
 use klar_keep::wal::chain::Log;
 use klar_repo::{Folder, Overlay, Repository};
 
-use crate::cluster::{Cluster, Home};
+use crate::cluster::{Cluster, Home, until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const WRITERS: u64 = 4;
 
-fn keep(cluster: &Cluster, home: &Home, synchronous: bool) -> Keeper {
+fn keep(cluster: &Cluster, home: &Home) -> Keeper {
     let place = home.join("other").display().to_string();
-    let source = Source {
-        door: cluster.door.clone(),
-        data: Some(cluster.data.clone()),
-        programs: cluster.programs.clone(),
-    };
-    let settings = Settings {
-        name: "db".parse().unwrap(),
-        source,
-        database: "postgres".into(),
-        home: home.join("keep"),
-        host: "host".into(),
-        second_name: "shop.production/db".into(),
-        wishes: Wishes {
-            at: (2, 0),
-            days: 30,
-            assertions: Vec::new(),
-            anonymise: Vec::new(),
-            second: Some(SecondPlace { place, key: None }),
-            synchronous,
-        },
-    };
-    Keeper::start(settings, Box::new(|_| {})).unwrap()
-}
-
-fn until(what: &str, is: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < PATIENCE, "waited for: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    cluster.keeper(home, |wishes| {
+        (wishes.second, wishes.synchronous) = (Some(SecondPlace { place, key: None }), true);
+    })
 }
 
 fn second(keeper: &Keeper) -> SecondStatus {
@@ -89,7 +62,7 @@ fn what_was_acknowledged_outlives_the_machine_and_its_disk() {
         let home = Home::new("ahead");
         let mut cluster = Cluster::start(&home);
         cluster.session().run("create table public.rows (id bigint primary key, filler text)").unwrap();
-        let keeper = keep(&cluster, &home, true);
+        let keeper = keep(&cluster, &home);
         until("nothing can be lost", || second(&keeper).synchronous == Some(true));
         // It is on the same disk here, and is not said to be anything better.
         assert_eq!(second(&keeper).together.as_deref(), Some("it is on the same disk"));
@@ -148,7 +121,7 @@ fn restored(
 fn commits_wait_while_the_other_place_is_away() {
     let home = Home::new("waits");
     let cluster = Cluster::start(&home);
-    let keeper = keep(&cluster, &home, true);
+    let keeper = keep(&cluster, &home);
     until("nothing can be lost", || second(&keeper).synchronous == Some(true));
     let session = cluster.session();
     session.run("create table public.t (n int)").unwrap();

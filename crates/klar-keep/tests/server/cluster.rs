@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use klar_keep::base;
+use klar_keep::keeper::{Keeper, Settings, Wishes};
 use klar_keep::point::{AnyPoint, Point};
 use klar_keep::server::programs::{succeeded, wait};
 use klar_keep::server::slot::SLOT;
@@ -63,6 +64,15 @@ impl Drop for Home {
     }
 }
 
+/// Waits for what comes by itself.
+pub fn until(what: &str, is: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < 2 * MINUTE, "waited for: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Debian's programs; servers run as its user, since they refuse to run as root.
 pub fn programs() -> Programs {
     let programs = Programs::newest().expect("PostgreSQL is installed: `apt-get install postgresql`");
@@ -98,6 +108,7 @@ impl Cluster {
         command.arg("-c").arg(format!("unix_socket_directories={}", data.display()));
         command.args(["-c", "wal_level=replica", "-c", "max_wal_size=64MB", "-c", "min_wal_size=2MB"]);
         command.args(["-c", "max_slot_wal_keep_size=512MB", "-c", "checkpoint_timeout=30s"]);
+        command.envs(std::env::vars().filter(|(name, _)| name == "LD_PRELOAD" || name.contains("FAKE")));
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
@@ -113,6 +124,32 @@ impl Cluster {
     fn said(&self) -> String {
         let said = fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
         said.lines().rev().take(20).collect::<Vec<_>>().join("\n")
+    }
+
+    pub fn source(&self) -> Source {
+        Source { door: self.door.clone(), data: Some(self.data.clone()), programs: self.programs.clone() }
+    }
+
+    /// What keeps it, as klar does, without a second place unless `change` names one.
+    pub fn keeper(&self, home: &Home, change: impl FnOnce(&mut Wishes)) -> Keeper {
+        let mut settings = Settings {
+            name: "db".parse().unwrap(),
+            source: self.source(),
+            database: "postgres".into(),
+            home: home.join("keep"),
+            host: "host".into(),
+            second_name: "shop.production/db".into(),
+            wishes: Wishes {
+                at: (2, 0),
+                days: 30,
+                assertions: Vec::new(),
+                anonymise: Vec::new(),
+                second: None,
+                synchronous: false,
+            },
+        };
+        change(&mut settings.wishes);
+        Keeper::start(settings, Box::new(|_| {})).unwrap()
     }
 
     pub fn session(&self) -> Session {
@@ -172,11 +209,7 @@ impl Kept {
         let session = cluster.session();
         let facts = Facts::ask(&session).unwrap();
         let slot = ReadySlot::ensure(&session, SLOT).unwrap();
-        let source = Source {
-            door: cluster.door.clone(),
-            data: Some(cluster.data.clone()),
-            programs: cluster.programs.clone(),
-        };
+        let source = cluster.source();
         let spool = home.join("spool");
         let receiver = Receiver::start(&source, &spool, facts.segment_size).unwrap();
         let mut shipper = Shipper::open(&repository, &spool, &facts).unwrap();

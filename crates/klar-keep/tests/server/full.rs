@@ -6,17 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use klar_keep::keeper::{Keeper, Settings, Wishes};
 use klar_keep::restore::{self, Kept};
 use klar_keep::scratch::{Then, Until};
-use klar_keep::server::{Session, Source};
+use klar_keep::server::Session;
 
-use crate::cluster::{Cluster, Home};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::cluster::{Cluster, Home, until};
 
 /// A file system of a few megabytes, in memory.
 struct Disk(PathBuf);
@@ -46,38 +43,6 @@ impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
-}
-
-fn until(what: &str, is: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < PATIENCE, "waited for: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn keep(cluster: &Cluster, home: &Home) -> Keeper {
-    let settings = Settings {
-        name: "db".parse().unwrap(),
-        source: Source {
-            door: cluster.door.clone(),
-            data: Some(cluster.data.clone()),
-            programs: cluster.programs.clone(),
-        },
-        database: "postgres".into(),
-        home: home.join("keep"),
-        host: "host".into(),
-        second_name: "shop.production/db".into(),
-        wishes: Wishes {
-            at: (2, 0),
-            days: 30,
-            assertions: Vec::new(),
-            anonymise: Vec::new(),
-            second: None,
-            synchronous: false,
-        },
-    };
-    Keeper::start(settings, Box::new(|_| {})).unwrap()
 }
 
 /// Writes until it is over, whatever happens to the server; gives what was acknowledged.
@@ -129,7 +94,7 @@ fn once(full: Full) {
         cluster.put_log_into(&place);
     }
     cluster.session().run("create table public.rows (id bigint primary key, filler text)").unwrap();
-    let keeper = keep(&cluster, &home);
+    let keeper = cluster.keeper(&home, |_| {});
     until("a point was proven", || keeper.status().proven_unix_ms.is_some());
     let is_over = Arc::default();
     let (ledger, writer) = write(&cluster, &is_over);

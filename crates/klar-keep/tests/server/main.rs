@@ -4,6 +4,7 @@
 
 mod ahead;
 mod anonymise;
+mod clock;
 mod cluster;
 mod damage;
 mod drills;

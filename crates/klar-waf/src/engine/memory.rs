@@ -137,6 +137,9 @@ const KEPT_BYTES: usize = 1024 * 1024;
 /// More bytes than these are not kept of what transformations make of one value while it is asked.
 const MADE_MAX: usize = 512 * 1024;
 
+/// Longer buffers are made as long as they have to be, and are not kept beside.
+const SHORT: usize = 64 * 1024;
+
 /// How much there was at some time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark {
@@ -219,6 +222,7 @@ impl Memory {
 
     /// Keeps bytes.
     pub(crate) fn keep(&mut self, bytes: &[u8]) -> Span {
+        room(&mut self.bytes, bytes.len());
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         span(start..self.bytes.len())
@@ -357,9 +361,12 @@ impl Memory {
         }
         let mut made = std::mem::take(&mut self.made);
         made.clear();
+        room(&mut made, end - start);
         let changed = last.apply(self.bytes.get(start..end).unwrap_or_default(), &mut made);
         let cell = if changed { self.add(&made) } else { cell };
-        self.made = made;
+        if made.capacity() <= SHORT {
+            self.made = made;
+        }
         cell
     }
 
@@ -373,6 +380,14 @@ impl Memory {
             self.rows.resize(self.rows.len() + program.chains.len(), NONE);
         }
         known.row
+    }
+}
+
+/// Makes room for so many more bytes. What is long grows by what it needs: twice as much would be most of what a request may
+/// take.
+fn room(bytes: &mut Vec<u8>, more: usize) {
+    if bytes.len() + more > SHORT {
+        bytes.reserve_exact(more + if more > SHORT { 0 } else { SHORT });
     }
 }
 

@@ -326,6 +326,12 @@ impl Transaction<'_> {
                 memory.set(collection, trouble.as_bytes());
             }
         }
+        let is_long = body.len() > KEPT_MAX;
+        if !is_long {
+            memory.pairs = pairs;
+        } else {
+            drop(pairs);
+        }
         if !body.is_empty() {
             // The names of elements and the contents of files are no attack by themselves.
             if self.forces_body
@@ -336,8 +342,7 @@ impl Transaction<'_> {
             memory.set_number(Collection::RequestBodyLength, self.body_len);
         }
         // All of it has its place among the values now.
-        if body.len() <= KEPT_MAX {
-            memory.pairs = pairs;
+        if !is_long {
             memory.body = body;
         }
     }
