@@ -362,7 +362,7 @@ fn kept_dumps(world: &KeepWorld, release: Option<&Release>) -> Vec<KeptDump> {
     let managed = world.stores.iter().filter_map(|store| {
         // A store may have the name.
         let names = ["dump", "weekly-dump"].into_iter().filter_map(|end| {
-            let name = ServiceName::new(&format!("{}-{end}", store.name)).ok()?;
+            let name = ServiceName::new(format!("{}-{end}", store.name)).ok()?;
             (!data.contains_key(&name) && world.files.as_ref().is_none_or(|files| files.name != name))
                 .then_some(name)
         });
