@@ -233,7 +233,7 @@ impl Answering<'_> {
                 });
             };
             self.progress("loading it into a new database", 0, 0);
-            let stamp = Timestamp::now().strftime("%Y%m%dt%H%M%S").to_string();
+            let stamp = Timestamp::now().strftime("%Y%m%dt%H%M%S%3f").to_string();
             Ok(source.beside(dumped, &folder.join("data"), &stamp, &|| false)?)
         });
         remove(&folder)?;
@@ -455,7 +455,7 @@ impl Answering<'_> {
     ) -> Result<Told, KeepError> {
         let begun = Instant::now();
         let (_, folder) = self.place(&keeper.work())?;
-        let schema = format!("restored_{}", Timestamp::now().strftime("%Y%m%dt%H%M%S"));
+        let schema = format!("restored_{}", Timestamp::now().strftime("%Y%m%dt%H%M%S%3f"));
         let brought = self.run(keeper, moment, from, &folder, false).and_then(|(server, _)| {
             self.progress("bringing the tables over", 0, 0);
             let Settings { source, database, .. } = keeper.settings();

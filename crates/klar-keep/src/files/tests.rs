@@ -24,6 +24,10 @@ impl Scratch {
 
     /// A keeper whose hand reads the app's folder in a thread, and breaks off after so many bytes where that is said.
     fn keeper(&self, breaks_off: Option<usize>) -> Inner {
+        self.opened(breaks_off).unwrap()
+    }
+
+    fn opened(&self, breaks_off: Option<usize>) -> Result<Inner, KeepError> {
         let app = self.app();
         let hand = move || {
             let (here, there) = UnixStream::pair()?;
@@ -41,7 +45,7 @@ impl Scratch {
             second_name: "shop.prod/files".into(),
         };
         let wishes = Wishes { at: (2, 0), days: 7, second: None };
-        Inner::open(settings, wishes, Source::Folders(Box::new(hand)), Box::new(|_| {})).unwrap()
+        Inner::open(settings, wishes, Source::Folders(Box::new(hand)), Box::new(|_| {}))
     }
 }
 
@@ -271,4 +275,56 @@ fn a_snapshot_that_a_kill_has_left_goes_later() {
     points.remove(&inner.repository, &newest).unwrap();
     retain::retain_files::<FilesPoint>(&inner.repository, &inner.trusted, 30, Rhythm::Daily, now).unwrap();
     assert_eq!(inner.repository.snapshots().unwrap().len(), 3);
+}
+
+#[test]
+fn a_key_that_is_lost_or_wrong_is_told() {
+    let scratch = Scratch::new("keys");
+    some_files(&scratch.app());
+    let inner = scratch.keeper(None);
+    inner.point(&mut |_, _, _| {}).unwrap();
+    inner.sender().escrow("the drawer's", None).unwrap();
+    let home = scratch.0.join("keep");
+    let keys = fs::read_dir(home.join("repository/keys")).unwrap().map(|entry| entry.unwrap().path());
+    let (keys, own, sign) =
+        (keys.collect::<Vec<_>>(), vec![home.join("repository.key")], vec![home.join("sign.key")]);
+    let put = |path: &Path, content: &[u8]| {
+        let _ = fs::remove_file(path);
+        fs::write(path, content).unwrap();
+    };
+    let flipped = |path: &PathBuf| {
+        let mut content = fs::read(path).unwrap();
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        put(path, &content);
+    };
+    type Harm<'a> = &'a dyn Fn(&PathBuf);
+    let cases: [(&[PathBuf], Harm<'_>, &str); 8] = [
+        (&own, &|path| fs::remove_file(path).unwrap(), "repository.key is gone"),
+        (&own, &|path| put(path, b""), "expected 64 hexadecimal digits"),
+        (&own, &|path| put(path, &fs::read(path).unwrap()[..63]), "expected 64 hexadecimal digits"),
+        (&own, &|path| put(path, "ab".repeat(32).as_bytes()), "opens with this password"),
+        (&sign, &|path| fs::remove_file(path).unwrap(), "sign.key is gone"),
+        (&sign, &|path| put(path, b"x"), "not a signing key"),
+        (&keys, &|path| fs::remove_file(path).unwrap(), "none of the 0 keys"),
+        (&keys, &flipped, "keys"),
+    ];
+    for (files, harm, expected) in cases {
+        let whole: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+        files.iter().for_each(harm);
+        let error = scratch.opened(None).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(expected), "{expected}: {error}");
+        files.iter().zip(&whole).for_each(|(file, whole)| put(file, whole));
+        // Nothing was put in its place.
+        let inner = scratch.opened(None).unwrap();
+        assert!(inner.drill(None, Some("the drawer's"), false).unwrap().is_good(), "{expected}");
+    }
+    let error = inner.drill(None, Some("another"), false).unwrap_err().to_string();
+    assert!(error.contains("none of the 2 keys"), "{error}");
+    // A key that nobody vouches for: what it has not signed does not count, and that is said.
+    fs::remove_file(&sign[0]).unwrap();
+    SigningKey::open(&sign[0]).unwrap();
+    let inner = scratch.opened(None).unwrap();
+    let points = Points::<FilesPoint>::read(&inner.repository, &inner.trusted).unwrap();
+    assert!(points.points.is_empty() && !points.refused.is_empty());
 }

@@ -643,11 +643,23 @@ pub(crate) fn open(home: &Path) -> Result<(Repository, SigningKey), KeepError> {
     for folder in [home.to_owned(), home.join("work")] {
         fs::create_dir_all(&folder).map_err(failed(&folder))?;
     }
-    let key_file = home.join("sign.key");
+    let (key_file, password_file) = (home.join("sign.key"), home.join("repository.key"));
+    let place = home.join("repository");
+    // Both are made before the repository is. A new one would open nothing, and vouch for nothing that is there.
+    if let Some(gone) = [&password_file, &key_file].into_iter().find(|file| !file.exists())
+        && place.join("config").exists()
+    {
+        return Err(KeepError::Lack {
+            what: format!("{} is gone, and the repository that it belongs to is there", gone.display()),
+            hint: format!(
+                "put it back from a copy; or move {} away, and restore from there with the key from the drawer (`klar restore latest --from THERE/repository --key KEY.txt`)",
+                home.display()
+            ),
+        });
+    }
     let key = SigningKey::open(&key_file).map_err(failed(&key_file))?;
-    let password_file = home.join("repository.key");
     let password = password(&password_file).map_err(failed(&password_file))?;
-    let storage = Arc::new(Folder::new(&home.join("repository")));
+    let storage = Arc::new(Folder::new(&place));
     let repository = match Repository::open(storage.clone(), &password) {
         Err(OpenError::Missing(_)) => Repository::create(storage, &password, "klar")?,
         opened => opened?,

@@ -875,9 +875,10 @@ fn a_database_elsewhere_comes_back() {
     assert_eq!(psql(&[&url], "select count(*) from orders"), "0");
     let output = app.run(&["restore", &before]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
     let swap =
         told.lines().find_map(|line| Some(line.split_once("connected to either:")?.1.trim().to_owned()));
-    for sql in swap.unwrap().split(';').filter(|sql| !sql.trim().is_empty()) {
+    for sql in swap.expect(&told).split(';').filter(|sql| !sql.trim().is_empty()) {
         psql(&server.admin("postgres"), sql);
     }
     assert_eq!(psql(&[&url], "select count(*) from orders"), "501");
