@@ -120,7 +120,7 @@ impl Hint for DumpError {
             Self::NotHere { hint, .. } => hint.clone(),
             Self::Scratch(error) => return error.hint(),
             Self::Space(error) => return error.hint(),
-            _ => "it is tried again by itself; the points before stay".into(),
+            _ => "nothing that was there before was touched; what is due is tried again by itself".into(),
         })
     }
 }
