@@ -1,4 +1,4 @@
-//! S3 as moto speaks it (not a real S3: objects in memory, signatures not verified), with faults on the way there.
+//! S3 as moto speaks it (not a real S3: objects in memory, and signatures are judged by AWS' library alone), with faults on the way there.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -342,4 +342,97 @@ fn faults_on_the_way_lose_nothing() {
     assert_eq!(direct.snapshots().unwrap().len(), good.len());
     let report = direct.check(CheckData::All, &mut |_| {});
     assert!(report.problems.is_empty(), "{report:?}");
+}
+
+/// What AWS' own library for Python would sign: moto compares no signatures.
+const JUDGE: &str = r#"
+import json, sys
+from urllib.parse import parse_qsl, urlsplit
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+for asked in json.load(sys.stdin):
+    parts, headers = urlsplit(asked["target"]), asked["headers"]
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    rest = "&".join(part for part in parts.query.split("&") if not part.startswith("X-Amz-Signature="))
+    signed = {name: headers[name] for name in query["X-Amz-SignedHeaders"].split(";")}
+    request = AWSRequest(asked["method"], f"http://{headers['host']}{parts.path}?{rest}", signed)
+    request.context["timestamp"] = query["X-Amz-Date"]
+    region = query["X-Amz-Credential"].split("/")[2]
+    judge = S3SigV4QueryAuth(Credentials(KEY, SECRET), "s3", region, int(query["X-Amz-Expires"]))
+    text = judge.string_to_sign(request, judge.canonical_request(request))
+    print(asked["method"], region, judge.signature(text, request) == query["X-Amz-Signature"])
+"#;
+
+#[test]
+fn requests_are_signed_as_the_vendors_own_library_signs_them() {
+    let python = std::env::var("KLAR_READERS_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = Command::new(&python).args(["-c", "import botocore"]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        println!("skipped: no Python with botocore; name one in KLAR_READERS_PYTHON");
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let notes = asked.clone();
+    // It has nothing, and closes each connection.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut lines = Vec::new();
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                match line.trim_end() {
+                    "" => break,
+                    line => lines.push(line.to_owned()),
+                }
+            }
+            let headers: BTreeMap<String, String> = lines
+                .iter()
+                .skip(1)
+                .filter_map(|line| line.split_once(": "))
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect();
+            let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+            std::io::Read::read_exact(&mut stream, &mut vec![0; length]).unwrap();
+            let words: Vec<&str> = lines[0].split(' ').collect();
+            let one = serde_json::json!({ "method": words[0], "target": words[1], "headers": headers });
+            notes.lock().unwrap().push(one);
+            let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.get_mut().write_all(answer);
+        }
+    });
+    let (key, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    let storage = S3::new(&S3Options {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        bucket: "a.bucket".into(),
+        prefix: "some place/åäö+~*'()".into(),
+        region: "eu-north-1".into(),
+        key: key.into(),
+        secret: secret.into(),
+        patience: Duration::from_secs(2),
+    })
+    .unwrap();
+    let object = Object::Extra("klar/wal/00000001.a-b_c".into());
+    assert!(storage.read(&object).is_err());
+    assert!(storage.read_range(&object, 1, 2).is_err());
+    assert!(storage.write(&object, b"0123456789").is_err());
+    assert!(storage.list_extra("klar/wal/").is_err());
+    let _ = storage.remove(&object);
+    let asked = serde_json::to_vec(&*asked.lock().unwrap()).unwrap();
+    let judge = JUDGE.replace("KEY", &format!("{key:?}")).replace("SECRET", &format!("{secret:?}"));
+    let mut judge = Command::new(python)
+        .args(["-c", &judge])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    judge.stdin.take().unwrap().write_all(&asked).unwrap();
+    let judged = judge.wait_with_output().unwrap();
+    let judged = String::from_utf8(judged.stdout).unwrap();
+    let lines: std::collections::BTreeSet<&str> = judged.lines().collect();
+    let expected = ["DELETE eu-north-1 True", "GET eu-north-1 True", "PUT eu-north-1 True"];
+    assert!(lines.iter().copied().eq(expected), "{judged}");
 }
